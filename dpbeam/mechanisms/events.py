@@ -1,0 +1,166 @@
+"""The mechanisms a run applies, as values: each lists all that defines its privacy loss.
+
+A `Mechanism` is what the plan contains, the manifest publishes, the certifier composes and the engine builds its
+noise from. The unit of privacy is one privacy unit, added or removed, over *all* partitions it touches: `l1`
+and `l2` are the sensitivities of the whole vector of released values to one unit, not of one partition.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+
+def _positive(name: str, value: float) -> None:
+    if not (isinstance(value, float | int) and 0 < value < math.inf):
+        raise ValueError(f"{name} must be a positive finite number, got {value!r}")
+
+
+def _probability(name: str, value: float) -> None:
+    if not (isinstance(value, float) and 0 < value < 1):
+        raise ValueError(f"{name} must be above 0 and below 1, got {value!r}")
+
+
+def _at_least_one(name: str, value: int) -> None:
+    if not (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Laplace:
+    """Adds Laplace noise of scale `scale` to each value; one unit moves the vector by at most `l1`."""
+
+    kind: ClassVar[str] = "laplace"
+    stage: str
+    metric: str
+    scale: float
+    l1: float
+
+    def __post_init__(self) -> None:
+        _positive("scale", self.scale)
+        _positive("l1", self.l1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gaussian:
+    """Adds Gaussian noise of standard deviation `sigma` to each value; one unit moves the vector by `l2`."""
+
+    kind: ClassVar[str] = "gaussian"
+    stage: str
+    metric: str
+    sigma: float
+    l2: float
+
+    def __post_init__(self) -> None:
+        _positive("sigma", self.sigma)
+        _positive("l2", self.l2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TruncatedGeometric:
+    """Keeps partitions by the optimal (ε, δ) selection of Desfontaines et al., https://arxiv.org/abs/2006.03684.
+
+    (`epsilon`, `delta`) is the loss over all `l0` partitions of one unit. A partition of fewer than
+    `pre_threshold` units is never kept (1 means no pre-threshold).
+    """
+
+    kind: ClassVar[str] = "truncated_geometric"
+    stage: str
+    metric: str = "partitions"
+    epsilon: float
+    delta: float
+    l0: int
+    pre_threshold: int = 1
+
+    def __post_init__(self) -> None:
+        _positive("epsilon", self.epsilon)
+        _probability("delta", self.delta)
+        _at_least_one("l0", self.l0)
+        _at_least_one("pre_threshold", self.pre_threshold)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaplaceThresholding:
+    """Keeps a partition if its unit count, less `pre_threshold - 1`, plus Laplace(`scale`) is ≥ `threshold`.
+
+    The noise costs Laplace(`scale`) at sensitivity `l1` (= `l0`, one per partition); `delta` bounds the
+    probability that any of the `l0` partitions of a unit that is alone in all of them is kept.
+    """
+
+    kind: ClassVar[str] = "laplace_thresholding"
+    stage: str
+    metric: str = "partitions"
+    scale: float
+    l1: float
+    threshold: float
+    delta: float
+    l0: int
+    pre_threshold: int = 1
+
+    def __post_init__(self) -> None:
+        _positive("scale", self.scale)
+        _positive("l1", self.l1)
+        _positive("threshold", self.threshold)
+        _probability("delta", self.delta)
+        _at_least_one("l0", self.l0)
+        _at_least_one("pre_threshold", self.pre_threshold)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GaussianThresholding:
+    """Keeps a partition if its unit count, less `pre_threshold - 1`, plus N(0, `sigma`²) is ≥ `threshold`.
+
+    The noise costs a Gaussian of `sigma` at sensitivity `l2` (= √`l0`); `delta` as in `LaplaceThresholding`.
+    """
+
+    kind: ClassVar[str] = "gaussian_thresholding"
+    stage: str
+    metric: str = "partitions"
+    sigma: float
+    l2: float
+    threshold: float
+    delta: float
+    l0: int
+    pre_threshold: int = 1
+
+    def __post_init__(self) -> None:
+        _positive("sigma", self.sigma)
+        _positive("l2", self.l2)
+        _positive("threshold", self.threshold)
+        _probability("delta", self.delta)
+        _at_least_one("l0", self.l0)
+        _at_least_one("pre_threshold", self.pre_threshold)
+
+
+Additive = Laplace | Gaussian
+Selection = TruncatedGeometric | LaplaceThresholding | GaussianThresholding
+Mechanism = Additive | Selection
+
+KINDS: Mapping[str, type[Mechanism]] = {
+    cls.kind: cls for cls in (Laplace, Gaussian, TruncatedGeometric, LaplaceThresholding, GaussianThresholding)
+}
+
+
+def to_json(mechanism: Mechanism) -> dict[str, Any]:
+    """The mechanism as the manifest and `dpbeam plan --json` print it."""
+    return {"stage": mechanism.stage, "metric": mechanism.metric, "kind": mechanism.kind} | {
+        key: value for key, value in asdict(mechanism).items() if key not in ("stage", "metric")
+    }
+
+
+def from_json(fields: Mapping[str, Any]) -> Mechanism:
+    """Reads what `to_json` wrote.
+
+    Raises:
+        ValueError: an unknown kind, a missing or unknown field, or a parameter out of its range.
+    """
+    rest = dict(fields)
+    kind = rest.pop("kind", None)
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    try:
+        return KINDS[kind](**rest)
+    except TypeError as error:
+        raise ValueError(f"a mechanism of kind {kind} has other fields: {error}") from None
