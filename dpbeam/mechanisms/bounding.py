@@ -1,0 +1,256 @@
+"""Validated rows in, at most `linf` rows a (unit, partition) and `l0` partitions a unit out, chosen uniformly.
+
+Rows of one unit meet in one shard, by a hash of the unit. There the choice is bottom-k by random priority, which
+is exact, mergeable and commutative: rows carry (or are given) independent uniform 64-bit priorities, partitions of
+a unit are ranked by a keyed hash of (unit, partition) that every batch computes alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dpbeam.mechanisms import hashing
+from dpbeam.mechanisms.grouping import Groups, group, runs
+from dpbeam.mechanisms.hashing import U64
+from dpbeam.mechanisms.spec import StageSpec
+
+I64 = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+PRIORITY = "__priority"
+
+_PACKED_BITS = 64
+_BUCKETS = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounded:
+    """The kept rows of one shard.
+
+    `keys[c][g]` is key column c of partition g (of all partitions seen, kept or not). `rows[i]` is the partition of
+    kept row i and `values[name][i]` its value; `pairs[j]` is the partition of kept (unit, partition) pair j.
+    """
+
+    keys: tuple[pa.Array, ...]
+    partitions: int
+    rows: I64
+    pairs: I64
+    values: Mapping[str, npt.NDArray[np.int64] | npt.NDArray[np.float64]]
+
+
+def input_columns(spec: StageSpec) -> tuple[str, ...]:
+    """The columns that a stage reads from a batch: unit, keys, values, each once."""
+    unit = () if spec.unit is None else (spec.unit,)
+    return tuple(dict.fromkeys((*unit, *spec.keys, *spec.value_columns)))
+
+
+def split_by_unit(
+    batch: pa.RecordBatch, spec: StageSpec, shards: int, salt: bytes
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """(shard, its rows) for each shard with rows; all rows of a unit go to one shard, the same from every batch."""
+    batch = _project(batch, spec)
+    hashes = hashing.hash_column(batch.column(_unit(spec)), hashing.seed_for(salt, "route"))
+    yield from split(batch, hashes, shards)
+
+
+def split(batch: pa.RecordBatch, hashes: U64, shards: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """(shard, rows) for each shard that gets any of the rows, by the high bits of their hashes."""
+    if not batch.num_rows:
+        return
+    shard = hashing.shard_of(hashes, shards)
+    order = np.argsort(shard, kind="stable")
+    starts = runs(shard[order])
+    rows = batch.take(pa.array(order))
+    for start, end in zip(starts.tolist(), [*starts[1:].tolist(), batch.num_rows], strict=True):
+        yield int(shard[order[start]]), rows.slice(start, end - start)
+
+
+def prebound(batch: pa.RecordBatch, spec: StageSpec, salt: bytes, seeds: Sequence[int]) -> pa.RecordBatch:
+    """Cuts units with very many rows where they are read, so that one of them can't swamp a shard.
+
+    Returns the batch with the stage's columns only, and, if a (unit, partition) lost rows, the column `__priority`
+    (uint64). Units whose hash bucket holds few rows are left alone: `bound` cuts them. `seeds` name this batch
+    (split, index in it) and must differ from every other batch's in the run.
+
+    Guarantee: `bound` of any mix of pre-bounded and whole batches has the law of `bound` of all their rows. Give
+    every row of the run an independent uniform priority in thought. Here a row is dropped only if `linf` rows of its
+    (unit, partition) in this batch have lower ones, or if `l0` partitions of its unit in this batch have a lower
+    keyed hash: it would not have survived in the union either. Rows that stay keep the priorities that were looked
+    at; where none were looked at, drawing them later is the same as having drawn them. (Drawing them *again* is not:
+    survivors have low priorities, and would lose to rows that were never compared.)
+    """
+    batch = _project(batch, spec)
+    hot = _crowded_rows(batch, spec, salt)
+    if hot is None:
+        return batch
+    some = batch.take(pa.array(hot))
+    drawn = np.empty(0, dtype=np.uint64)
+
+    def priorities() -> U64:
+        nonlocal drawn
+        drawn = _priorities([batch], salt, "prebound", seeds)
+        return drawn[hot]
+
+    units = group([some.column(_unit(spec))], len(hot))
+    partitions = group([some.column(name) for name in spec.keys], len(hot))
+    keep, _, cut_rows = _choose(units, partitions, spec, salt, priorities)
+    if keep is None:
+        return batch
+    stays = np.ones(batch.num_rows, dtype=np.bool_)
+    stays[hot[~keep]] = False
+    kept = batch.filter(pa.array(stays))
+    if not cut_rows or PRIORITY in batch.schema.names:
+        return kept
+    return pa.RecordBatch.from_arrays([*kept.columns, pa.array(drawn[stays])], names=[*kept.schema.names, PRIORITY])
+
+
+def bound(batches: Iterable[pa.RecordBatch], spec: StageSpec, salt: bytes, seeds: Sequence[int]) -> Bounded:
+    """Bounds one shard: all rows, from all batches, of the units that are routed to it. `seeds` name the shard.
+
+    Guarantee: at most `linf` rows a (unit, partition), a uniform subset of exactly min(linf, n) of them; at most
+    `l0` partitions a unit, a uniform subset of exactly min(l0, n). What is kept of one unit is a function of that
+    unit's rows and of secret randomness only. Units and partitions are compared by value. The law does not depend
+    on how rows were split into batches, or on their order. Assumes that all rows of a unit are here, and that all
+    workers share one `salt` that is secret, random and independent of the data.
+    """
+    found = [_project(batch, spec) for batch in batches if batch.num_rows]
+    rows = sum(batch.num_rows for batch in found)
+    units = group([_chunked(found, _unit(spec))], rows)
+    partitions = group([_chunked(found, name) for name in spec.keys], rows)
+    keep, pairs, _ = _choose(units, partitions, spec, salt, lambda: _priorities(found, salt, "bound", seeds))
+    values = {name: _numbers(found, name) for name in spec.value_columns}
+    codes = partitions.codes
+    if keep is not None:
+        codes, values = codes[keep], {name: column[keep] for name, column in values.items()}
+    return Bounded(keys=partitions.keys, partitions=partitions.size, rows=codes, pairs=pairs, values=values)
+
+
+def _choose(
+    units: Groups, partitions: Groups, spec: StageSpec, salt: bytes, priorities: Callable[[], U64]
+) -> tuple[Mask | None, I64, bool]:
+    """Which rows stay (None: all), the partition of each kept pair, and whether any pair lost rows to `linf`."""
+    order, starts, pair_unit, pair_partition = _pairs(units, partitions)
+    lengths = np.diff(starts, append=len(order))
+    pair_kept = np.ones(len(starts), dtype=np.bool_)
+    unit_starts = runs(pair_unit)
+    touched = np.diff(unit_starts, append=len(starts))
+    over = np.flatnonzero(np.repeat(touched > spec.l0, touched))
+    if len(over):
+        ranks = _pair_priorities(units, partitions, pair_unit[over], pair_partition[over], salt)
+        pair_kept[over] = _lowest(pair_unit[over], ranks, spec.l0)
+    crowded = pair_kept & (lengths > spec.linf)
+    cut_rows = bool(crowded.any())
+    if not len(over) and not cut_rows:
+        return None, pair_partition, False
+    keep = np.ones(len(order), dtype=np.bool_)
+    keep[order[np.repeat(~pair_kept, lengths)]] = False
+    if cut_rows:
+        contested = np.repeat(crowded, lengths)
+        rows = order[contested]
+        pair = np.repeat(np.flatnonzero(crowded), lengths[crowded])
+        keep[rows] = _lowest(pair, priorities()[rows], spec.linf)
+    return keep, pair_partition[pair_kept], cut_rows
+
+
+def _pairs(units: Groups, partitions: Groups) -> tuple[I64, I64, I64, I64]:
+    """Rows ordered by (unit, partition); where each pair starts in that order; each pair's unit and partition."""
+    rows = len(units.codes)
+    unit_bits, partition_bits, row_bits = (max(1, int(n - 1).bit_length()) for n in (units.size, partitions.size, rows))
+    if unit_bits + partition_bits + row_bits <= _PACKED_BITS:
+        # One uint64 holds (unit, partition, row): NumPy sorts plain uint64 several times faster than it argsorts.
+        packed = units.codes.astype(np.uint64)
+        packed <<= np.uint64(partition_bits)
+        packed |= partitions.codes.view(np.uint64)
+        packed <<= np.uint64(row_bits)
+        packed |= np.arange(rows, dtype=np.uint64)
+        packed.sort()
+        order = (packed & np.uint64((1 << row_bits) - 1)).view(np.int64)
+        packed >>= np.uint64(row_bits)
+        starts = runs(packed)
+        heads = packed[starts]
+        pair_partition = (heads & np.uint64((1 << partition_bits) - 1)).view(np.int64)
+        return order, starts, (heads >> np.uint64(partition_bits)).view(np.int64), pair_partition
+    order = np.lexsort((partitions.codes, units.codes))
+    unit, partition = units.codes[order], partitions.codes[order]
+    starts = np.union1d(runs(unit), runs(partition))
+    return order, starts, unit[starts], partition[starts]
+
+
+def _lowest(groups: npt.NDArray[np.int64], priorities: U64, limit: int) -> Mask:
+    """Marks the `limit` lowest priorities of each group; `groups` is sorted."""
+    starts = runs(groups)
+    sizes = np.diff(starts, append=len(groups))
+    dense = np.repeat(np.arange(len(starts), dtype=np.uint64), sizes)
+    bits = max(1, (len(starts) - 1).bit_length())
+    packed = (dense << np.uint64(64 - bits)) | (priorities >> np.uint64(bits))
+    order = np.argsort(packed)
+    ranked = packed[order]
+    if _PACKED_BITS < 64 or (ranked[1:] == ranked[:-1]).any():  # the bits cut off may decide
+        order = np.lexsort((priorities, dense))
+    mask = np.zeros(len(groups), dtype=np.bool_)
+    mask[order[np.arange(len(groups)) - np.repeat(starts, sizes) < limit]] = True
+    return mask
+
+
+def _pair_priorities(units: Groups, partitions: Groups, unit: I64, partition: I64, salt: bytes) -> U64:
+    """A keyed hash of each (unit, partition), a function of their values and the salt alone."""
+    seed = hashing.seed_for(salt, "partitions of a unit")
+    unit_hashes = hashing.hash_column(units.keys[0], seed)
+    keys = [hashing.hash_column(key, seed) for key in partitions.keys]
+    partition_hashes = hashing.mix_columns(keys, partitions.size, seed)
+    return hashing.mix64(unit_hashes[unit] ^ hashing.mix64(partition_hashes, seed)[partition], seed)
+
+
+def _priorities(batches: Sequence[pa.RecordBatch], salt: bytes, purpose: str, seeds: Sequence[int]) -> U64:
+    """Every row's priority: the one it carries, or else a fresh uniform one."""
+    rng = hashing.generator(salt, purpose, seeds)
+    return np.concatenate(
+        [
+            batch.column(PRIORITY).to_numpy()
+            if PRIORITY in batch.schema.names
+            else rng.integers(0, 2**64, batch.num_rows, dtype=np.uint64)
+            for batch in batches
+        ]
+    )
+
+
+def _crowded_rows(batch: pa.RecordBatch, spec: StageSpec, salt: bytes) -> I64 | None:
+    """The rows of units that share a crowded hash bucket; None if they are too few to be worth bounding here."""
+    rows = batch.num_rows
+    if rows <= spec.l0 * spec.linf:
+        return None
+    hashes = hashing.hash_column(batch.column(_unit(spec)), hashing.seed_for(salt, "crowds"))
+    bucket = (hashes >> np.uint64(52)).view(np.int64)
+    counts = np.bincount(bucket, minlength=_BUCKETS)
+    crowded = counts > 2 * spec.l0 * spec.linf + 4 * rows // _BUCKETS
+    if counts[crowded].sum() * 64 < rows or not crowded.any():
+        return None
+    hot: I64 = np.flatnonzero(crowded[bucket])
+    return hot
+
+
+def _unit(spec: StageSpec) -> str:
+    if spec.unit is None:
+        raise ValueError(f"stage {spec.name}: rows that are units of their own need no bounding; use accumulate_rows")
+    return spec.unit
+
+
+def _project(batch: pa.RecordBatch, spec: StageSpec) -> pa.RecordBatch:
+    carried = [PRIORITY] if PRIORITY in batch.schema.names else []
+    names = [*input_columns(spec), *carried]
+    return batch if batch.schema.names == names else batch.select(names)
+
+
+def _chunked(batches: Sequence[pa.RecordBatch], name: str) -> pa.ChunkedArray | pa.Array:
+    columns = [batch.column(name) for batch in batches]
+    return pa.chunked_array(columns) if columns else pa.array([], type=pa.int64())
+
+
+def _numbers(batches: Sequence[pa.RecordBatch], name: str) -> npt.NDArray[np.int64] | npt.NDArray[np.float64]:
+    columns = [batch.column(name).to_numpy(zero_copy_only=False) for batch in batches]
+    return np.concatenate(columns) if columns else np.empty(0, dtype=np.float64)

@@ -1,0 +1,113 @@
+"""Takes a raw batch as `sources` reads it, gives the validated one: typed, without nulls, derived, filtered.
+
+The order is fixed: each declared column is cast and its rules applied (invalid, null, NaN, infinity), rows that a
+rule drops leave, derived columns are added, `where` keeps the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dpbeam.errors import DataError
+from dpbeam.mechanisms.casting import ARROW_TYPES, literal, to_type
+from dpbeam.mechanisms.derive import derive, holds
+from dpbeam.mechanisms.spec import Column, ColumnType, InputSpec, Rule
+
+_MEANS = {
+    "on_invalid": "A value is not of the column's type",
+    "on_null": "A value is missing",
+    "on_nan": "A value is NaN",
+    "on_inf": "A value is infinite",
+}
+
+
+def prepare(batch: pa.RecordBatch, spec: InputSpec) -> pa.RecordBatch:
+    """The rows of `batch` that hold, as `output_schema(spec)`; their order is kept, columns beyond `spec` are left out.
+
+    Guarantee: row-local. Whether a row stays, and what it becomes, depends on that row and `spec` alone, so adding
+    or removing one privacy unit's rows changes those rows in the output and no others. That is what lets the
+    sensitivity be counted from here on. (A rule `fail` ends the whole run, which the operator sees:
+    docs/known_limits.md.)
+
+    Raises:
+        DataError: a value breaks a rule declared `fail`. The message says column and rule, never a value or a count.
+        KeyError, TypeError: the batch lacks a column, or holds one of another type than `sources` lets through.
+    """
+    columns: dict[str, Any] = {}
+    dropped = None
+    for column in spec.columns:
+        columns[column.name], bad = _settle(batch.column(column.name), column)
+        if bad is not None:
+            dropped = bad if dropped is None else pc.or_(dropped, bad)
+    if dropped is not None:
+        columns = _filter(columns, pc.invert(dropped))
+    for item in spec.derived:
+        columns[item.name] = derive(columns, item)
+    if spec.where:
+        kinds = column_types(spec)
+        kept = None
+        for condition in spec.where:
+            true = holds(columns[condition.column], kinds[condition.column], condition)
+            kept = true if kept is None else pc.and_(kept, true)
+        columns = _filter(columns, kept)
+    schema = output_schema(spec)
+    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def output_schema(spec: InputSpec) -> pa.Schema:
+    """What `prepare` gives: the declared columns, then the derived ones, each of its final type."""
+    return pa.schema([(name, ARROW_TYPES[kind]) for name, kind in column_types(spec).items()])
+
+
+def column_types(spec: InputSpec) -> dict[str, ColumnType]:
+    """The type of each declared and derived column; derived ones are text."""
+    declared: dict[str, ColumnType] = {column.name: column.type for column in spec.columns}
+    return declared | {item.name: "string" for item in spec.derived}
+
+
+def _settle(raw: pa.Array, column: Column) -> tuple[pa.Array, pa.Array | None]:
+    """The typed column with its replacements, and a mask of the rows that its rules drop (None: no row)."""
+    if pa.types.is_dictionary(raw.type):
+        raw = raw.dictionary_decode()
+    values = to_type(raw, column.type)
+    dropped = None
+    for name, mask in _broken(raw, values, column).items():
+        rule: Rule = getattr(column, name)
+        match rule.action:
+            case "drop":
+                dropped = mask if dropped is None else pc.or_(dropped, mask)
+            case "replace":
+                if rule.value is None:
+                    raise ValueError(f"columns.{column.name}.{name}: replace needs a value")
+                values = pc.if_else(mask, literal(rule.value, column.type), values)
+            case "fail":
+                raise DataError(
+                    f"column {column.name} breaks {name}: fail. {_MEANS[name]}. "
+                    f"Correct the source, or declare another rule for the column, such as {name}: drop."
+                )
+            case _:
+                raise ValueError(f"unknown action {rule.action!r}")
+    return values, dropped
+
+
+def _broken(raw: pa.Array, values: pa.Array, column: Column) -> Mapping[str, pa.Array]:
+    """A mask for each rule that some row breaks, in the order the rules apply; a row is in one mask at most."""
+    broken = {}
+    if values.null_count > raw.null_count:
+        broken["on_invalid"] = pc.and_not(values.is_null(), raw.is_null())
+    if raw.null_count:
+        broken["on_null"] = raw.is_null()
+    if column.type == "float64" and pc.all(pc.is_finite(values)).as_py() is False:
+        broken["on_nan"] = pc.is_nan(values).fill_null(False)
+        broken["on_inf"] = pc.is_inf(values).fill_null(False)
+    return {name: mask for name, mask in broken.items() if pc.any(mask).as_py()}
+
+
+def _filter(columns: Mapping[str, Any], mask: pa.Array) -> dict[str, Any]:
+    if pc.all(mask).as_py():
+        return dict(columns)
+    return {name: values.filter(mask) for name, values in columns.items()}
