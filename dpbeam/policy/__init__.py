@@ -1,0 +1,1 @@
+"""What may be released: the policy, its schema and its digest."""

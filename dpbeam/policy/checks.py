@@ -1,0 +1,222 @@
+"""The parts of a policy come in; what is wrong between them goes out: names that don't exist or clash, types."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+from dpbeam.mechanisms.spec import ColumnType
+from dpbeam.policy import schema
+from dpbeam.policy.fields import closest
+from dpbeam.policy.parts import Parts, StageParts
+from dpbeam.policy.values import DESCRIPTIONS, suits
+from dpbeam.policy.violations import ABSENT, Finding, Key
+
+_NUMERIC = ("int64", "float64")
+_KEYS = ("string", "int64", "bool", "date", "timestamp")
+_SHARED = ("count", "privacy_id_count")
+_RULES = ("on_null", "on_nan", "on_inf", "on_invalid")
+
+
+def cross_findings(parts: Parts) -> list[Finding]:
+    """Every violation that no key shows by itself. Parts that are wrong by themselves are passed over."""
+    return [
+        *_columns(parts),
+        *_derived(parts),
+        *_unit(parts),
+        *_where(parts),
+        *_budgets(parts),
+        *(finding for index, stage in enumerate(parts.stages) for finding in _stage(parts, stage, index)),
+        *_unique([stage.name for stage in parts.stages], "stages", "name", "Give every stage a name of its own."),
+    ]
+
+
+def _columns(parts: Parts) -> Iterator[Finding]:
+    for name, rules in parts.columns.items():
+        key: Key = ("columns", name)
+        if not name or name.startswith("__"):
+            rule = "must have a name that is not empty and doesn't start with __"
+            yield Finding(key=key, rule=rule, remedy="Rename the column in the source.", value=ABSENT)
+        if rules is None:
+            continue
+        for rule_name in _RULES:
+            word = getattr(rules, rule_name)
+            if rule_name in ("on_nan", "on_inf") and rules.type != "float64" and word != "drop":
+                rule = f"applies to float64 columns only, and {name} is {rules.type}"
+                yield Finding(key=(*key, rule_name), rule=rule, remedy="Leave the key out.", value=ABSENT)
+            elif isinstance(word, schema.Replace) and not suits(word.replace, rules.type):
+                yield Finding(
+                    key=(*key, rule_name, "replace"),
+                    rule=f"must be {DESCRIPTIONS[rules.type]}, for {name} is {rules.type}",
+                    remedy="Give a value of the column's type.",
+                    value=word.replace,
+                )
+
+
+def _derived(parts: Parts) -> Iterator[Finding]:
+    for name, derive in parts.derive.items():
+        key: Key = ("derive", name)
+        if not name or name.startswith("__"):
+            rule = "must have a name that is not empty and doesn't start with __"
+            yield Finding(key=key, rule=rule, remedy="Give it another name.", value=ABSENT)
+        if name in parts.columns:
+            rule = "has the name of a column that is read"
+            yield Finding(key=key, rule=rule, remedy="Give the derived column a name of its own.", value=ABSENT)
+        match derive:
+            case schema.DeriveBin():
+                yield from _column(parts, (*key, "bin"), derive.bin, _NUMERIC, derived=False)
+                if any(not low < high for low, high in zip(derive.edges, derive.edges[1:], strict=False)):
+                    rule, remedy = "must rise strictly", "Sort the edges and remove repeated ones."
+                    yield Finding(key=(*key, "edges"), rule=rule, remedy=remedy, value=list(derive.edges))
+            case schema.DeriveTruncate():
+                types = ("timestamp",) if derive.to in ("hour", "minute") else ("date", "timestamp")
+                yield from _column(parts, (*key, "truncate"), derive.truncate, types, derived=False)
+            case schema.DeriveLower():
+                yield from _column(parts, (*key, "lower"), derive.lower, ("string",), derived=False)
+
+
+def _unit(parts: Parts) -> Iterator[Finding]:
+    unit = parts.privacy_unit
+    if "row" in parts.columns:
+        rule = "must not be called row, for privacy_unit: row means that every row is a unit of its own"
+        yield Finding(key=("columns", "row"), rule=rule, remedy="Rename the column in the source.", value=ABSENT)
+    if unit is None or unit == "row":
+        return
+    yield from _column(parts, ("privacy_unit",), unit, ("string", "int64"), derived=False)
+    rules = parts.columns.get(unit)
+    for rule_name in _RULES if rules is not None else ():
+        if isinstance(getattr(rules, rule_name), schema.Replace):
+            yield Finding(
+                key=("columns", unit, rule_name),
+                rule="must be drop or fail for the privacy unit: a stand-in would make one unit of many people",
+                remedy="Write drop or fail.",
+                value=ABSENT,
+            )
+
+
+def _where(parts: Parts) -> Iterator[Finding]:
+    for index, condition in enumerate(parts.where):
+        if condition is None:
+            continue
+        key: Key = ("where", index)
+        found = list(_column(parts, (*key, "column"), condition.column, tuple(DESCRIPTIONS)))
+        yield from found
+        kind = parts.type_of(condition.column)
+        many = condition.op in ("in", "not_in")
+        if many != isinstance(condition.value, tuple):
+            rule = f"must be {'a list' if many else 'one value'} for the operator {condition.op}"
+            yield Finding(key=(*key, "value"), rule=rule, remedy="Change the value or the operator.", value=ABSENT)
+        elif kind is not None:
+            if kind == "bool" and condition.op in ("<", "<=", ">", ">="):
+                rule = "must be ==, !=, in or not_in for a bool column"
+                yield Finding(key=(*key, "op"), rule=rule, remedy="Compare with true or false.", value=condition.op)
+            values = condition.value if isinstance(condition.value, tuple) else (condition.value,)
+            for value in values:
+                fits = suits(value, "float64") if kind == "int64" else suits(value, kind)
+                if not fits:
+                    rule = f"must be {DESCRIPTIONS[kind]}, for {condition.column} is {kind}"
+                    remedy = "Compare with a value of the column's type."
+                    yield Finding(key=(*key, "value"), rule=rule, remedy=remedy, value=value)
+
+
+def _budgets(parts: Parts) -> Iterator[Finding]:
+    run, budget, guard = parts.run, parts.budget, parts.guardrails
+    if run is None:
+        return
+    for name in ("epsilon", "delta"):
+        asked = getattr(run, name)
+        if budget is not None and not asked <= getattr(budget, name):
+            rule = f"must be at most budget.{name}, {getattr(budget, name)!r}"
+            yield Finding(key=("run", name), rule=rule, remedy="Ask for less in a run.", value=asked)
+        limit = None if guard is None else getattr(guard, f"max_{name}_per_run")
+        if limit is not None and not asked <= limit:
+            rule = f"must be at most guardrails.max_{name}_per_run, {limit!r}"
+            yield Finding(key=("run", name), rule=rule, remedy="Ask for less in a run.", value=asked)
+
+
+def _stage(parts: Parts, stage: StageParts, index: int) -> Iterator[Finding]:
+    key: Key = ("stages", index)
+    for place, name in enumerate(stage.group_by):
+        if name is not None:
+            yield from _column(parts, (*key, "group_by", place), name, _KEYS)
+            if name == parts.privacy_unit:
+                rule = "must not be the privacy unit: each partition would be one person"
+                yield Finding(key=(*key, "group_by", place), rule=rule, remedy="Group by other columns.", value=name)
+    yield from _unique(list(stage.group_by), (*key, "group_by"), None, "Name each column once.")
+    if parts.privacy_unit == "row" and stage.bounds is not None:
+        for name in ("l0", "linf"):
+            if getattr(stage.bounds, name) != 1:
+                rule = "must be 1 with privacy_unit: row, for each row is a unit of its own"
+                value = getattr(stage.bounds, name)
+                yield Finding(key=(*key, "bounds", name), rule=rule, remedy="Write 1.", value=value)
+    private = None if stage.partitions is None else stage.partitions.private
+    least = None if parts.guardrails is None else parts.guardrails.min_pre_threshold
+    if private is not None and least is not None and private.pre_threshold < least:
+        yield Finding(
+            key=(*key, "partitions", "private", "pre_threshold"),
+            rule=f"must be at least guardrails.min_pre_threshold, {least}",
+            remedy=f"Write pre_threshold: {least} or more.",
+            value=private.pre_threshold,
+        )
+    yield from _metrics(parts, stage, key)
+
+
+def _metrics(parts: Parts, stage: StageParts, key: Key) -> Iterator[Finding]:
+    taken = {name: "a column of group_by" for name in stage.group_by if name is not None}
+    for place, metric in enumerate(stage.metrics):
+        if metric is None:
+            continue
+        at: Key = (*key, "metrics", place, metric.kind)
+        args = metric.sum or metric.mean
+        if args is not None:
+            yield from _column(parts, (*at, "column"), args.column, _NUMERIC, derived=False)
+            if not args.low < args.high:
+                rule, remedy = f"must be below high, {args.high!r}", "Give the bounds in rising order."
+                yield Finding(key=(*at, "low"), rule=rule, remedy=remedy, value=args.low)
+        reserved = metric.result_name in _SHARED and args is not None
+        if metric.result_name.startswith("__") or reserved or metric.result_name.endswith(".sum"):
+            rule = "must not start with __, end with .sum, or take the name of a count"
+            yield Finding(key=(*at, "name"), rule=rule, remedy="Give another name.", value=metric.result_name)
+        for name in (metric.result_name, f"{metric.result_name}_low", f"{metric.result_name}_high"):
+            if name in taken:
+                yield Finding(
+                    key=at,
+                    rule=f"would make a result column {name!r}, which is already {taken[name]}",
+                    remedy="Give the metric another name: {column: …, name: …}.",
+                    value=ABSENT,
+                )
+                break
+        for name in (metric.result_name, f"{metric.result_name}_low", f"{metric.result_name}_high"):
+            taken.setdefault(name, f"a result column of metrics[{place}]")
+
+
+def _column(parts: Parts, key: Key, name: str, types: Iterable[str], *, derived: bool = True) -> Iterator[Finding]:
+    """The finding that `name` isn't a declared column of one of the types, if so."""
+    known = [*parts.columns, *(parts.derive if derived else ())]
+    if name not in known:
+        rule = "must name a column that stands under columns" + (" or derive" if derived else "")
+        remedy = f"Declared: {', '.join(known[:20])}.{closest(name, known)}"
+        yield Finding(key=key, rule=rule, remedy=remedy, value=name)
+        return
+    kind: ColumnType | None = parts.type_of(name)
+    allowed = tuple(types)
+    if kind is not None and kind not in allowed:
+        rule = f"must name a column of type {' or '.join(allowed)}, and {name} is {kind}"
+        yield Finding(key=key, rule=rule, remedy="Name another column, or declare another type for it.", value=name)
+
+
+def _unique(names: list[str | None], at: str | Key, field: str | None, remedy: str) -> Iterator[Finding]:
+    seen: set[str] = set()
+    prefix: Key = (at,) if isinstance(at, str) else at
+    for index, name in enumerate(names):
+        if name is None:
+            continue
+        if name in seen:
+            key = (*prefix, index) if field is None else (*prefix, index, field)
+            yield Finding(key=key, rule="must not stand twice", remedy=remedy, value=name)
+        seen.add(name)
+
+
+def product_rows(product: dict[str, tuple[object, ...]]) -> int:
+    """How many partitions a product lists."""
+    return math.prod(len(values) for values in product.values())

@@ -1,0 +1,126 @@
+"""A policy comes in; the plain values that the plan and the engine work with go out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from dpbeam.mechanisms import spec
+from dpbeam.mechanisms.events import Additive, Gaussian, Laplace, Mechanism, Selection
+from dpbeam.policy import schema
+from dpbeam.policy.values import canonical
+
+
+def input_spec(policy: schema.Policy) -> spec.InputSpec:
+    """The source, the columns with their rules, the derived columns and the conditions."""
+    columns = tuple(_column(name, rules) for name, rules in policy.columns.items())
+    types = {column.name: column.type for column in columns}
+    return spec.InputSpec(
+        format=policy.source.format,
+        paths=policy.source.path,
+        delimiter=policy.source.delimiter,
+        columns=columns,
+        derived=tuple(_derived(name, derive) for name, derive in policy.derive.items()),
+        where=tuple(_condition(where, types.get(where.column, "string")) for where in policy.where),
+    )
+
+
+def metrics(stage: schema.Stage) -> tuple[spec.Metric, ...]:
+    """The stage's metrics, in order."""
+    found = []
+    for choice in stage.metrics:
+        args = choice.count or choice.privacy_id_count or choice.sum or choice.mean
+        weight = 1.0 if args is None else args.weight
+        if isinstance(args, schema.ValueArgs):
+            found.append(
+                spec.Metric(
+                    kind=choice.kind,
+                    name=choice.result_name,
+                    column=args.column,
+                    low=float(args.low),
+                    high=float(args.high),
+                    weight=weight,
+                )
+            )
+        else:
+            found.append(spec.Metric(kind=choice.kind, name=choice.result_name, weight=weight))
+    return tuple(found)
+
+
+def key_types(policy: schema.Policy, stage: schema.Stage) -> tuple[spec.ColumnType, ...]:
+    """The types of the stage's keys; derived columns are text."""
+    return tuple("string" if key in policy.derive else policy.columns[key].type for key in stage.group_by)
+
+
+def public_partitions(policy: schema.Policy, stage: schema.Stage) -> pa.Table | None:
+    """The stage's public partitions, distinct, one column a key; None where it selects partitions privately."""
+    return schema.public_table_of(policy, stage.name)
+
+
+def stage_spec(policy: schema.Policy, stage: schema.Stage, mechanisms: Sequence[Mechanism]) -> spec.StageSpec:
+    """The stage with the mechanisms that the plan gave it.
+
+    Raises:
+        ValueError: the plan lacks a mechanism that the stage needs, or has one too many.
+    """
+    noise: dict[str, Additive] = {}
+    selection: Selection | None = None
+    for mechanism in mechanisms:
+        if mechanism.stage != stage.name:
+            continue
+        if isinstance(mechanism, Laplace | Gaussian):
+            noise[mechanism.metric] = mechanism
+        else:
+            selection = mechanism
+    made = spec.StageSpec(
+        name=stage.name,
+        unit=None if policy.privacy_unit == "row" else policy.privacy_unit,
+        keys=stage.group_by,
+        key_types=key_types(policy, stage),
+        l0=stage.bounds.l0,
+        linf=stage.bounds.linf,
+        metrics=metrics(stage),
+        noise=noise,
+        selection=selection,
+    )
+    if set(noise) != {quantity.name for quantity in made.quantities}:
+        raise ValueError(f"stage {stage.name}: the plan's noise doesn't match the stage's quantities")
+    if (selection is None) != (stage.partitions.private is None):
+        raise ValueError(f"stage {stage.name}: the plan's selection doesn't match the stage's partitions")
+    return made
+
+
+def _column(name: str, rules: schema.ColumnRules) -> spec.Column:
+    return spec.Column(
+        name=name,
+        type=rules.type,
+        on_null=_rule(rules.on_null, rules.type),
+        on_nan=_rule(rules.on_nan, rules.type),
+        on_inf=_rule(rules.on_inf, rules.type),
+        on_invalid=_rule(rules.on_invalid, rules.type),
+    )
+
+
+def _rule(word: str | schema.Replace, kind: spec.ColumnType) -> spec.Rule:
+    if isinstance(word, schema.Replace):
+        return spec.Rule(action="replace", value=canonical(word.replace, kind))
+    return spec.Rule(action="fail" if word == "fail" else "drop")
+
+
+def _derived(name: str, derive: schema.DeriveBin | schema.DeriveTruncate | schema.DeriveLower) -> spec.Derived:
+    match derive:
+        case schema.DeriveBin():
+            return spec.Bin(name=name, column=derive.bin, edges=tuple(map(float, derive.edges)))
+        case schema.DeriveTruncate():
+            return spec.Truncate(name=name, column=derive.truncate, unit=derive.to)
+        case schema.DeriveLower():
+            return spec.Lower(name=name, column=derive.lower)
+
+
+def _condition(where: schema.Where, kind: spec.ColumnType) -> spec.Condition:
+    def plain(value: spec.Scalar) -> spec.Scalar:
+        return value if kind == "int64" else canonical(value, kind)
+
+    value = tuple(map(plain, where.value)) if isinstance(where.value, tuple) else plain(where.value)
+    return spec.Condition(column=where.column, op=where.op, value=value)

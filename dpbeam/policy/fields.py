@@ -1,0 +1,185 @@
+"""The policy's plain data come in; what the models say about single fields goes out as findings with remedies."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from dpbeam.policy import schema
+from dpbeam.policy.violations import ABSENT, Finding, Key
+
+_ANY = "*"
+
+# Where each model stands in a policy: for the names that may be meant by an unknown key.
+_MODELS: Mapping[tuple[str, ...], tuple[type[BaseModel], ...]] = {
+    (): (schema.Policy,),
+    ("source",): (schema.Source,),
+    ("columns", _ANY): (schema.ColumnRules,),
+    **{("columns", _ANY, rule): (schema.Replace,) for rule in ("on_null", "on_nan", "on_inf", "on_invalid")},
+    ("derive", _ANY): (schema.DeriveBin, schema.DeriveTruncate, schema.DeriveLower),
+    ("where", _ANY): (schema.Where,),
+    ("budget",): (schema.Budget,),
+    ("run",): (schema.Run,),
+    ("guardrails",): (schema.Guardrails,),
+    ("stages", _ANY): (schema.Stage,),
+    ("stages", _ANY, "partitions"): (schema.Partitions,),
+    ("stages", _ANY, "partitions", "private"): (schema.Private,),
+    ("stages", _ANY, "partitions", "public"): (schema.Public,),
+    ("stages", _ANY, "bounds"): (schema.Bounds,),
+    ("stages", _ANY, "metrics", _ANY): (schema.MetricChoice,),
+    ("stages", _ANY, "metrics", _ANY, "count"): (schema.CountArgs,),
+    ("stages", _ANY, "metrics", _ANY, "privacy_id_count"): (schema.CountArgs,),
+    ("stages", _ANY, "metrics", _ANY, "sum"): (schema.ValueArgs,),
+    ("stages", _ANY, "metrics", _ANY, "mean"): (schema.ValueArgs,),
+    ("output",): (schema.Output,),
+}
+
+# What to do about a bad or missing value, by the name of its key.
+_REMEDIES: Mapping[str, str] = {
+    "version": "Write version: 1; a higher one needs a newer dpbeam.",
+    "dataset": "Name it with a-z, 0-9, _ and -, starting with a letter or digit, at most 64 characters.",
+    "source": "Write source: {format: csv, path: data.csv}.",
+    "format": "Write csv or parquet.",
+    "delimiter": 'Write one ASCII character, such as "," or "\\t".',
+    "privacy_unit": "Name the column that tells whose row it is, or write row where each row is a person of its own.",
+    "columns": "List the columns to read: columns: {author_id: {type: string}}.",
+    "type": "Write string, int64, float64, bool, date or timestamp.",
+    "on_null": "Write drop, fail or {replace: VALUE}.",
+    "on_nan": "Write drop, fail or {replace: VALUE}.",
+    "on_inf": "Write drop, fail or {replace: VALUE}.",
+    "on_invalid": "Write drop, fail or {replace: VALUE}.",
+    "run": "Write run: {epsilon: 1, delta: 1e-8}: what one run may spend.",
+    "epsilon": "Give a finite number above 0, such as 1; the smaller, the more private.",
+    "delta": "Give a small number above 0 and below 1, such as 1e-8: well below one over the number of people.",
+    "max_epsilon_per_run": "Give a finite number above 0, or leave the key out.",
+    "max_delta_per_run": "Give a number above 0 and below 1, or leave the key out.",
+    "min_pre_threshold": "Give a whole number of at least 1, or leave the key out.",
+    "meter": "Write basic.",
+    "stages": "List at least one stage.",
+    "name": "Name it with a-z, 0-9 and _, starting with a letter, at most 64 characters.",
+    "group_by": "List the columns whose values make the partitions: group_by: [ngram].",
+    "partitions": "Write {private: {strategy: truncated_geometric}} or {public: {values: [a, b]}}.",
+    "strategy": "Write truncated_geometric, laplace_thresholding or gaussian_thresholding.",
+    "pre_threshold": "Give the least number of people a partition needs, 1 or more.",
+    "public": "Write {values: [a, b]}, {product: {sex: [f, m], band: [a, b]}} or {file: partitions.csv}.",
+    "bounds": "Write bounds: {l0: 20, linf: 1}: how many partitions one person may touch, and how often each.",
+    "l0": "Say how many partitions one person may count in; with more of them the noise grows.",
+    "linf": "Say how many rows one person may add to one partition; with more of them the noise grows.",
+    "metrics": "List at least one of count, privacy_id_count, {sum: …} and {mean: …}.",
+    "column": "Name a column that stands under columns.",
+    "low": "Give the least value one row may count for, between -1e15 and 1e15; values below are raised to it.",
+    "high": "Give the greatest value one row may count for, between -1e15 and 1e15; values above are lowered to it.",
+    "noise": "Write laplace or gaussian.",
+    "weight": "Give a finite number above 0; twice the weight gets about half the noise.",
+    "edges": "List the limits of the intervals as finite numbers, in rising order: [18, 30, 45, 65].",
+    "to": "Write year, month, week, day, hour or minute.",
+    "op": "Write ==, !=, <, <=, >, >=, in or not_in.",
+    "shards": f"Give a whole number from 1 to {schema.MAX_SHARDS}.",
+}
+
+_PLAIN_RULES: Mapping[str, str] = {
+    "missing": "is required",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "int_parsing_size": "must be a whole number of reasonable size",
+    "float_type": "must be a number",
+    "finite_number": "must be a finite number",
+    "string_type": "must be text",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping",
+    "tuple_type": "must be a list",
+    "too_short": "must have at least one entry",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must have at most 255 characters",
+}
+
+
+def field_findings(data: Mapping[str, Any]) -> list[Finding]:
+    """What pydantic says about the data as a whole; empty if the `Policy` can be built."""
+    try:
+        schema.Policy.model_validate(data)
+    except ValidationError as error:
+        return [_finding(data, details) for details in error.errors(include_url=False)]
+    return []
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """ " Did you mean 'x'?" with its leading space, or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def _finding(data: Mapping[str, Any], details: ErrorDetails) -> Finding:
+    kind = details["type"]
+    key, value = _place(data, details["loc"], kind)
+    context = details.get("ctx", {})
+    name = next((part for part in reversed(key) if isinstance(part, str)), "")
+    remedy = _REMEDIES.get(name, "Correct the value.")
+    if key[-2:-1] == ("metrics",):
+        name, remedy = "metric", _REMEDIES["metrics"]
+    elif name == "name" and "metrics" in key:
+        remedy = "Give the result's column a name of 1 to 255 characters, or leave the key out."
+    elif key[-2:-1] == ("columns",):
+        remedy = "Write {type: string}, or another of int64, float64, bool, date and timestamp."
+    match kind:
+        case "extra_forbidden":
+            known = _known_keys(key[:-1])
+            remedy = f"Known keys here: {', '.join(known)}.{closest(str(key[-1]), known)}"
+            return Finding(key=key, rule="is not a known key", remedy=remedy, value=ABSENT)
+        case "greater_than":
+            rule = f"must be above {context['gt']:g}"
+        case "greater_than_equal":
+            rule = f"must be at least {context['ge']:g}"
+        case "less_than":
+            rule = f"must be below {context['lt']:g}"
+        case "less_than_equal":
+            rule = f"must be at most {context['le']:.10g}"
+        case "literal_error":
+            rule = f"must be {context['expected']}"
+            if isinstance(value, str):
+                remedy += closest(value, context["expected"].replace(" or ", ", ").replace("'", "").split(", "))
+        case "string_pattern_mismatch":
+            rule = "has characters that it must not have" if value else "must not be empty"
+        case _:
+            rule = _PLAIN_RULES.get(kind, details["msg"])
+    if kind in ("float_type", "int_type") and isinstance(value, str):
+        remedy = f"Write the number without quotes. {remedy}" if _is_number(value) else remedy
+    if kind == "string_type" and isinstance(value, int | float):
+        remedy = f"Put it in quotes if this is the text meant. {remedy}"
+    return Finding(key=key, rule=rule, remedy=remedy, value=value)
+
+
+def _place(data: object, loc: tuple[int | str, ...], kind: str) -> tuple[Key, object]:
+    """The path in the file that pydantic's location means: without the names of union members, which aren't there."""
+    key: Key = ()
+    here = data
+    for index, part in enumerate(loc):
+        if isinstance(here, dict) and part in here:
+            here = here[str(part)]
+        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
+            here = here[part]
+        elif kind == "missing" and index == len(loc) - 1:
+            return (*key, part), ABSENT
+        else:
+            continue
+        key = (*key, part)
+    return key, here
+
+
+def _known_keys(key: Key) -> list[str]:
+    for pattern, models in _MODELS.items():
+        if len(pattern) == len(key) and all(want in (_ANY, part) for want, part in zip(pattern, key, strict=True)):
+            return [name for model in models for name in model.model_fields]
+    return []
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,83 @@
+"""A policy file comes in; a `Policy` that keeps every rule goes out, or a `PolicyError` with all that is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from dpbeam.policy import schema
+from dpbeam.policy.checks import cross_findings
+from dpbeam.policy.fields import field_findings
+from dpbeam.policy.parts import Parts, parts
+from dpbeam.policy.public import BadPartitions, file_digest, public_table
+from dpbeam.policy.violations import ABSENT as _ABSENT
+from dpbeam.policy.violations import Finding, PolicyError, Violation, dotted, shown
+from dpbeam.policy.yamlfile import Document, read_yaml
+
+
+def load_policy(path: str | Path, *, source: Sequence[str] | None = None, output: str | None = None) -> schema.Policy:
+    """Reads, checks and completes a policy.
+
+    `source` and `output` stand in for `source.path` and `output.path`, relative to the current folder; the policy's
+    own source paths are relative to its folder, and come out usable. Paths with a scheme (`gs://…`) are kept.
+
+    Raises:
+        PolicyError: all violations at once, each with its line, key, value, rule and remedy.
+    """
+    document = read_yaml(Path(path))
+    folder = Path(path).parent
+    found = [*document.findings, *field_findings(document.data)]
+    known = parts(document.data)
+    found += cross_findings(known)
+    tables: dict[str, pa.Table] = {}
+    digests: dict[str, str] = {}
+    found += _read_public(known, folder, tables, digests)
+    if found:
+        raise PolicyError(_placed(document, found))
+    policy = schema.Policy.model_validate(document.data)
+    paths = tuple(source) if source else tuple(_relative(folder, each) for each in policy.source.path)
+    updates = {
+        "source": policy.source.model_copy(update={"path": paths}),
+        "output": policy.output if output is None else policy.output.model_copy(update={"path": output}),
+    }
+    return schema.with_public_files(policy.model_copy(update=updates), tables, digests)
+
+
+def _read_public(known: Parts, folder: Path, tables: dict[str, pa.Table], digests: dict[str, str]) -> list[Finding]:
+    """Resolves every stage's public partitions; fills `tables` and `digests` by stage name."""
+    found = []
+    for index, stage in enumerate(known.stages):
+        public = None if stage.partitions is None else stage.partitions.public
+        keys = [key for key in stage.group_by if key is not None]
+        types = [kind for key in keys if (kind := known.type_of(key)) is not None and kind != "float64"]
+        if public is None or stage.name is None or not keys or not len(types) == len(keys) == len(set(keys)):
+            continue
+        try:
+            at = ("stages", index, "partitions", "public")
+            tables[stage.name] = public_table(public, keys, types, folder, at)
+            if public.file is not None:
+                digests[stage.name] = file_digest(folder / public.file)
+        except BadPartitions as error:
+            found.append(error.finding)
+    return found
+
+
+def _relative(folder: Path, path: str) -> str:
+    return path if "://" in path else str(folder / path)
+
+
+def _placed(document: Document, found: Sequence[Finding]) -> list[Violation]:
+    placed = {
+        (finding.key, finding.rule): Violation(
+            file=document.file,
+            line=finding.line or document.line(finding.key),
+            key=dotted(finding.key),
+            value=None if finding.value is _ABSENT else shown(finding.value),
+            rule=finding.rule,
+            remedy=finding.remedy,
+        )
+        for finding in found
+    }
+    return sorted(placed.values(), key=lambda violation: (violation.line or 0, violation.key))

@@ -1,0 +1,384 @@
+"""The policy as values: what a YAML policy of version 1 says, key by key, with every default filled in.
+
+`load_policy` is the door: it checks what these models check (types, ranges, unknown keys) and what they can't (that
+columns exist, that names don't clash). A `Policy` that didn't come through it carries no promise.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import pyarrow as pa
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    PrivateAttr,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from dpbeam.mechanisms.spec import ColumnType, Scalar
+
+M = TypeVar("M", bound=BaseModel)
+
+MAX_BOUND = 2**31 - 1
+MAX_MAGNITUDE = 1e15
+MAX_SHARDS = 1024
+
+SCALAR_SCHEMA = {"type": ["string", "integer", "number", "boolean"]}
+METRIC_KINDS = ("count", "privacy_id_count", "sum", "mean")
+
+
+class Strict(BaseModel):
+    """Frozen; no unknown key, no coercion of text or booleans to numbers, no NaN, no infinity."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+def scalar(value: object) -> Scalar:
+    """Text, a boolean, a whole number or a finite number, as it is.
+
+    Raises:
+        PydanticCustomError: anything else, null and NaN included.
+    """
+    if isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise PydanticCustomError("scalar", "must be text, a finite number, true or false")
+
+
+def _scalar_or_list(value: object) -> Scalar | tuple[Scalar, ...]:
+    if isinstance(value, list | tuple):
+        return tuple(scalar(item) for item in value)
+    return scalar(value)
+
+
+def _paths(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _metric_word(value: object) -> object:
+    if isinstance(value, str):
+        if value not in ("count", "privacy_id_count"):
+            raise PydanticCustomError("metric", "must be count, privacy_id_count, {sum: …} or {mean: …}")
+        return {value: {}}
+    return value
+
+
+def _derive_tag(value: object) -> str | None:
+    kinds = {"bin": DeriveBin, "truncate": DeriveTruncate, "lower": DeriveLower}
+    for kind, model in kinds.items():
+        if isinstance(value, model) or (isinstance(value, dict) and kind in value):
+            return kind
+    return None
+
+
+def _rule_tag(value: object) -> str:
+    return "mapping" if isinstance(value, dict | Replace) else "word"
+
+
+Name = Annotated[str, Field(min_length=1, max_length=255)]
+StageName = Annotated[str, Field(pattern=r"\A[a-z][a-z0-9_]{0,63}\z")]
+DatasetName = Annotated[str, Field(pattern=r"\A[a-z0-9][a-z0-9_-]{0,63}\z")]
+Epsilon = Annotated[float, Field(gt=0)]
+Delta = Annotated[float, Field(gt=0, lt=1)]
+Weight = Annotated[float, Field(gt=0)]
+Bound = Annotated[int, Field(ge=1, le=MAX_BOUND)]
+Clip = Annotated[float, Field(ge=-MAX_MAGNITUDE, le=MAX_MAGNITUDE)]
+AnyScalar = Annotated[Scalar, PlainValidator(scalar), PlainSerializer(lambda v: v), WithJsonSchema(SCALAR_SCHEMA)]
+ScalarOrList = Annotated[
+    Scalar | tuple[Scalar, ...],
+    PlainValidator(_scalar_or_list),
+    PlainSerializer(lambda v: v),
+    WithJsonSchema({"anyOf": [SCALAR_SCHEMA, {"type": "array", "items": SCALAR_SCHEMA}]}),
+]
+Paths = Annotated[
+    Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False, min_length=1)],
+    BeforeValidator(_paths),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "minLength": 1},
+                {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
+            ]
+        }
+    ),
+]
+
+
+class Source(Strict):
+    """Where the rows are. `path` holds the usable paths once loaded."""
+
+    format: Literal["csv", "parquet"]
+    path: Paths
+    delimiter: Annotated[str, Field(pattern=r"\A[\x01-\x09\x0b\x0c\x0e-\x21\x23-\x7f]\z")] = ","
+
+
+class Replace(Strict):
+    """The value that stands in for one that breaks a column's rule."""
+
+    replace: AnyScalar
+
+
+RuleWord = Annotated[
+    Annotated[Literal["drop", "fail"], Tag("word")] | Annotated[Replace, Tag("mapping")], Discriminator(_rule_tag)
+]
+
+
+class ColumnRules(Strict):
+    """A column that is read: its type, and what happens to a row whose value breaks a rule."""
+
+    type: ColumnType
+    on_null: RuleWord = "drop"
+    on_nan: RuleWord = "drop"
+    on_inf: RuleWord = "drop"
+    on_invalid: RuleWord = "drop"
+
+
+class DeriveBin(Strict):
+    """The interval of `edges` that holds the column `bin`, as text."""
+
+    bin: Name
+    edges: Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
+
+
+class DeriveTruncate(Strict):
+    """The column `truncate` (date or timestamp) cut to the start of its `to`, as text."""
+
+    truncate: Name
+    to: Literal["year", "month", "week", "day", "hour", "minute"]
+
+
+class DeriveLower(Strict):
+    """The column `lower` (string) in lower case."""
+
+    lower: Name
+
+
+Derive = Annotated[
+    Annotated[DeriveBin, Tag("bin")]
+    | Annotated[DeriveTruncate, Tag("truncate")]
+    | Annotated[DeriveLower, Tag("lower")],
+    Discriminator(
+        _derive_tag,
+        custom_error_type="derive",
+        custom_error_message="must be {bin: …, edges: …}, {truncate: …, to: …} or {lower: …}",
+    ),
+]
+
+
+class Where(Strict):
+    """A row-local condition; rows that fail it don't count."""
+
+    column: Name
+    op: Literal["==", "!=", "<", "<=", ">", ">=", "in", "not_in"]
+    value: ScalarOrList
+
+
+class Budget(Strict):
+    """What the dataset may ever spend."""
+
+    epsilon: Epsilon
+    delta: Delta
+    meter: Literal["basic"] = "basic"
+
+
+class Run(Strict):
+    """What one run may spend."""
+
+    epsilon: Epsilon
+    delta: Delta
+
+
+class Guardrails(Strict):
+    """Limits on the policy's own parameters."""
+
+    max_epsilon_per_run: Epsilon | None = None
+    max_delta_per_run: Delta | None = None
+    min_pre_threshold: Bound | None = None
+
+
+class Private(Strict):
+    """The partitions come from the data, and are selected privately."""
+
+    strategy: Literal["truncated_geometric", "laplace_thresholding", "gaussian_thresholding"]
+    pre_threshold: Bound = 1
+    weight: Weight = 1.0
+
+
+class Public(Strict):
+    """The partitions are known beforehand: listed, a product of lists, or a file's rows."""
+
+    values: Annotated[tuple[ScalarOrList, ...], Field(strict=False, min_length=1)] | None = None
+    product: (
+        Annotated[dict[str, Annotated[tuple[AnyScalar, ...], Field(strict=False, min_length=1)]], Field(min_length=1)]
+        | None
+    ) = None
+    file: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Public:
+        return _exactly_one(self, ("values", "product", "file"))
+
+
+class Partitions(Strict):
+    """Either private or public partitions."""
+
+    private: Private | None = None
+    public: Public | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Partitions:
+        return _exactly_one(self, ("private", "public"))
+
+
+class Bounds(Strict):
+    """At most `l0` partitions a privacy unit, at most `linf` rows of it in each."""
+
+    l0: Bound
+    linf: Bound
+
+
+class CountArgs(Strict):
+    """What a count may say."""
+
+    weight: Weight = 1.0
+    name: Name | None = None
+
+
+class ValueArgs(Strict):
+    """What a sum or mean says: its column, clipped to [low, high]."""
+
+    column: Name
+    low: Clip
+    high: Clip
+    weight: Weight = 1.0
+    name: Name | None = None
+
+
+class MetricChoice(Strict):
+    """One metric, under the key of its kind."""
+
+    count: CountArgs | None = None
+    privacy_id_count: CountArgs | None = None
+    sum: ValueArgs | None = None
+    mean: ValueArgs | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> MetricChoice:
+        return _exactly_one(self, METRIC_KINDS)
+
+    @property
+    def kind(self) -> Literal["count", "privacy_id_count", "sum", "mean"]:
+        """The key under which the metric stands."""
+        if self.count is not None:
+            return "count"
+        if self.privacy_id_count is not None:
+            return "privacy_id_count"
+        return "sum" if self.sum is not None else "mean"
+
+    @property
+    def result_name(self) -> str:
+        """The metric's column in the results."""
+        args = self.count or self.privacy_id_count or self.sum or self.mean
+        if args is not None and args.name is not None:
+            return args.name
+        return f"{args.column}_{self.kind}" if isinstance(args, ValueArgs) else self.kind
+
+
+MetricEntry = Annotated[
+    MetricChoice,
+    BeforeValidator(
+        _metric_word,
+        json_schema_input_type=Literal["count", "privacy_id_count"] | MetricChoice,
+    ),
+]
+
+
+class Stage(Strict):
+    """One table of the release: its grouping, partitions, bounds and metrics."""
+
+    name: StageName
+    group_by: Annotated[tuple[Name, ...], Field(strict=False, min_length=1)]
+    partitions: Partitions
+    bounds: Bounds
+    metrics: Annotated[tuple[MetricEntry, ...], Field(strict=False, min_length=1)]
+    noise: Literal["laplace", "gaussian"]
+    weight: Weight = 1.0
+
+
+class Output(Strict):
+    """Where releases go, and in how many staged files a stage is written."""
+
+    path: Annotated[str, Field(min_length=1)] = "releases"
+    shards: Annotated[int, Field(ge=1, le=MAX_SHARDS)] = 8
+
+
+class Policy(Strict):
+    """A dpbeam policy: what may be released of one dataset, and what one run may spend."""
+
+    version: Annotated[int, Field(ge=1, le=1)]
+    dataset: DatasetName
+    source: Source
+    privacy_unit: Name
+    columns: Annotated[dict[str, ColumnRules], Field(min_length=1)]
+    derive: dict[str, Derive] = {}
+    where: Annotated[tuple[Where, ...], Field(strict=False)] = ()
+    budget: Budget | None = None
+    run: Run
+    guardrails: Guardrails = Guardrails()
+    stages: Annotated[tuple[Stage, ...], Field(strict=False, min_length=1)]
+    output: Output = Output()
+
+    # Public partitions are resolved once, when the policy is loaded: what a file of them holds belongs to the policy.
+    _tables: Mapping[str, pa.Table] = PrivateAttr(default_factory=dict)
+    _file_digests: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def digest(self) -> str:
+        """`sha256:…` of all that the guarantee and the results depend on; see `dpbeam.policy.digest`."""
+        from dpbeam.policy.digest import policy_digest
+
+        return policy_digest(self, self._file_digests)
+
+
+def with_public_files(policy: Policy, tables: Mapping[str, pa.Table], digests: Mapping[str, str]) -> Policy:
+    """The policy with its public partitions and the SHA-256 of those that lie in files, both by stage name."""
+    loaded = policy.model_copy()
+    loaded._tables = dict(tables)
+    loaded._file_digests = dict(digests)
+    return loaded
+
+
+def public_table_of(policy: Policy, stage: str) -> pa.Table | None:
+    """The stage's public partitions as resolved when the policy was loaded; None if it has none."""
+    return policy._tables.get(stage)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a policy file, for editors; `load_policy` checks more than it can say."""
+    schema = Policy.model_json_schema(mode="validation")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "dpbeam policy, version 1"} | {
+        key: value for key, value in schema.items() if key != "title"
+    }
+
+
+def write_json_schema(path: Path) -> None:
+    """Writes `json_schema` to a file, as it is committed."""
+    path.write_text(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _exactly_one(model: M, names: tuple[str, ...]) -> M:
+    if sum(getattr(model, name) is not None for name in names) != 1:
+        raise PydanticCustomError("one_of", "must have exactly one of the keys {names}", {"names": ", ".join(names)})
+    return model

@@ -1,0 +1,93 @@
+"""What is wrong with a policy, said to the person who wrote it: each violation with its place, rule and remedy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dpbeam.errors import UsageError
+
+Key = tuple[str | int, ...]
+
+MAX_VALUE_CHARS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Violation:
+    """One broken rule. `key` is dotted (`stages[0].bounds.l0`; empty for the file as a whole), `line` counts from 1.
+
+    `value` is the `repr` of what the policy says there, cut at 60 characters, or None where it says nothing.
+    """
+
+    file: str
+    line: int | None
+    key: str
+    value: str | None
+    rule: str
+    remedy: str
+
+    def __str__(self) -> str:
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        subject = f"{self.key} {self.rule}" if self.key else self.rule
+        got = "" if self.value is None else f", got {self.value}"
+        return f"{place}: {subject}{got}\n    Remedy: {self.remedy}"
+
+
+class PolicyError(UsageError):
+    """A policy that can't be used. `violations` holds all that is wrong with it, in the order of the file."""
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        self.violations = tuple(violations)
+        super().__init__("\n".join(map(str, self.violations)))
+
+    def __reduce__(self) -> tuple[type[PolicyError], tuple[tuple[Violation, ...]]]:
+        return PolicyError, (self.violations,)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """A violation before it has a place: the key as a path, the value as it is (`ABSENT` where there is none).
+
+    `line` is set only where the key's own line isn't the one to show.
+    """
+
+    key: Key
+    rule: str
+    remedy: str
+    value: object
+    line: int | None = None
+
+
+class Absent:
+    """Stands for a key that the policy doesn't have."""
+
+
+ABSENT = Absent()
+
+
+def dotted(key: Key) -> str:
+    """`('stages', 0, 'bounds', 'l0')` as `stages[0].bounds.l0`; odd names are quoted."""
+    text = ""
+    for part in key:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif re.fullmatch(r"[A-Za-z0-9_-]{1,255}", part):
+            text += f".{part}" if text else part
+        else:
+            text += f"[{shown(part)}]"
+    return text
+
+
+def shown(value: object) -> str:
+    """The value as a message shows it: its `repr`, cut at 60 characters; mappings and lists only by their kind."""
+    if isinstance(value, dict):
+        return "a mapping"
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int) and abs(value) >= 10**MAX_VALUE_CHARS:
+        return "a number of over 60 digits"
+    text = repr(value[:10] if isinstance(value, list) else value)
+    return text if len(text) <= MAX_VALUE_CHARS else text[: MAX_VALUE_CHARS - 1] + "…"
