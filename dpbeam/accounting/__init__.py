@@ -1,0 +1,1 @@
+"""What a run costs: requests in, calibrated mechanisms and their certificate out."""

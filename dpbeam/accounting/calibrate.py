@@ -1,0 +1,267 @@
+"""Requests in, mechanisms out: one common noise scale is solved so that all of them compose to the run's (ε, δ).
+
+With the common scale c, a mechanism of weight w has noise of standard deviation c / w per unit of sensitivity, so
+a Laplace mechanism is (√2·w / c)-DP; a truncated geometric selection is given the same ε. Composition is by
+privacy loss distributions (dp_accounting), always the pessimistic estimate. `dpbeam.accounting.certify` checks the
+result and shares no code with this file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from dp_accounting.pld import pld_pmf
+from dp_accounting.pld import privacy_loss_distribution as pld
+from scipy import stats
+
+from dpbeam.accounting.requests import Request, check_target
+from dpbeam.errors import Refused
+from dpbeam.mechanisms.events import (
+    Gaussian,
+    GaussianThresholding,
+    Laplace,
+    LaplaceThresholding,
+    Mechanism,
+    TruncatedGeometric,
+)
+
+SELECTION_DELTA_SHARE = 0.5
+"""The part of the run's δ that goes to the private selections, by their weights; all else is for the composition."""
+
+# The solver stops when the composed ε is at or below the target and above this part of it.
+_GOOD_ENOUGH = 0.997
+# Below this δ the FFTs inside dp_accounting round more than they compute: Rényi divergences take over.
+_SMALLEST_PLD_DELTA = 1e-12
+_GAUSSIAN_KINDS = ("gaussian", "gaussian_thresholding")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Mix:
+    """All mechanisms as the composition sees them, at c = 1: one Gaussian, and counts of pure mechanisms by ε."""
+
+    mu: float
+    laplace: dict[float, int]
+    generic: dict[float, int]
+
+    @property
+    def pure_count(self) -> int:
+        return sum(self.laplace.values()) + sum(self.generic.values())
+
+    @property
+    def pure_epsilons(self) -> list[tuple[float, int]]:
+        return [*self.laplace.items(), *self.generic.items()]
+
+
+def calibrate(requests: Sequence[Request], *, epsilon: float, delta: float) -> tuple[Mechanism, ...]:
+    """One mechanism for each request, in order, which together are (ε, δ)-DP with the least common noise scale.
+
+    Guarantee: adding or removing one privacy unit, over all mechanisms together, if the engine keeps each request's
+    l0 and linf sensitivity. The δs of the selections are outright failures and sum to `SELECTION_DELTA_SHARE`·δ; the
+    pure parts and the noise compose to ε at the rest.
+
+    Raises:
+        UsageError: ε or δ out of range, or no request.
+        Refused: no noise scale was found.
+    """
+    check_target(epsilon, delta)
+    if not requests:
+        raise Refused("a plan needs at least one mechanism: ask for a metric or a private selection")
+    selection_weight = math.fsum(r.weight for r in requests if r.is_selection)
+    selection_delta = delta * SELECTION_DELTA_SHARE if selection_weight else 0.0
+    scale = _solve(_mix(requests), float(epsilon), float(delta) - selection_delta)
+    return tuple(
+        _mechanism(r, scale, selection_delta * r.weight / selection_weight if r.is_selection else 0.0) for r in requests
+    )
+
+
+def _mechanism(request: Request, scale: float, delta: float) -> Mechanism:
+    """The mechanism of this request at the common scale; `delta` is what a selection may fail with."""
+    std = scale / request.weight
+    l1 = float(request.l0 * request.linf_sensitivity)
+    l2 = float(math.sqrt(request.l0) * request.linf_sensitivity)
+    stage, metric, l0, pre_threshold = request.stage, request.metric, request.l0, request.pre_threshold
+    match request.kind:
+        case "laplace":
+            return Laplace(stage=stage, metric=metric, scale=l1 * std / math.sqrt(2), l1=l1)
+        case "gaussian":
+            return Gaussian(stage=stage, metric=metric, sigma=l2 * std, l2=l2)
+        case "truncated_geometric":
+            return TruncatedGeometric(
+                stage=stage,
+                metric=metric,
+                epsilon=math.sqrt(2) / std,
+                delta=delta,
+                l0=l0,
+                pre_threshold=pre_threshold,
+            )
+        case "laplace_thresholding":
+            b = l1 * std / math.sqrt(2)
+            return LaplaceThresholding(
+                stage=stage,
+                metric=metric,
+                scale=b,
+                l1=l1,
+                threshold=_threshold(stats.laplace(scale=b), delta, l0),
+                delta=delta,
+                l0=l0,
+                pre_threshold=pre_threshold,
+            )
+        case "gaussian_thresholding":
+            sigma = l2 * std
+            return GaussianThresholding(
+                stage=stage,
+                metric=metric,
+                sigma=sigma,
+                l2=l2,
+                threshold=_threshold(stats.norm(scale=sigma), delta, l0),
+                delta=delta,
+                l0=l0,
+                pre_threshold=pre_threshold,
+            )
+    raise ValueError(f"unknown kind {request.kind!r}")
+
+
+def _threshold(noise: Any, delta: float, l0: int) -> float:
+    """The least threshold at which a unit alone in `l0` partitions is shown in any with probability ≤ `delta`."""
+    per_partition = -math.expm1(math.log1p(-delta) / l0)
+    threshold = 1.0 + float(noise.isf(per_partition))
+    # Quantiles are rounded to nearest; step up until the threshold is on the safe side.
+    step = 1e-13
+    while -math.expm1(l0 * math.log1p(-float(noise.sf(threshold - 1.0)))) > delta:
+        threshold, step = threshold + step * max(1.0, abs(threshold)), step * 2
+    return threshold
+
+
+def _mix(requests: Sequence[Request]) -> _Mix:
+    laplace: dict[float, int] = {}
+    generic: dict[float, int] = {}
+    for request in requests:
+        if request.kind not in _GAUSSIAN_KINDS:
+            group = generic if request.kind == "truncated_geometric" else laplace
+            epsilon = math.sqrt(2) * request.weight
+            group[epsilon] = group.get(epsilon, 0) + 1
+    # Gaussians compose to one Gaussian, exactly.
+    mu = math.sqrt(math.fsum(r.weight**2 for r in requests if r.kind in _GAUSSIAN_KINDS))
+    return _Mix(mu=mu, laplace=_bucket(laplace), generic=_bucket(generic))
+
+
+def _bucket(group: dict[float, int], most: int = 64) -> dict[float, int]:
+    """The group with its ε's rounded up by at most 2 % where there are too many different ones to compose each."""
+    if len(group) <= most:
+        return group
+    step = math.log(1.02)
+    least = min(group)
+    buckets: dict[float, int] = {}
+    for epsilon, count in group.items():
+        rounded = max(epsilon, least * math.exp(step * math.ceil(math.log(epsilon / least) / step)))
+        buckets[rounded] = buckets.get(rounded, 0) + count
+    return buckets
+
+
+def _solve(mix: _Mix, epsilon: float, delta: float) -> float:
+    """The least common scale at which the mix has ε at `delta`, to within 1 − `_GOOD_ENOUGH`; never above ε."""
+    bound = _closed_form_scale(mix, epsilon, delta)
+    if delta < _SMALLEST_PLD_DELTA:
+        return _least_scale(lambda scale: _renyi_epsilon(mix, scale, delta), epsilon, bound)
+    interval = _interval(mix, bound)
+    return _least_scale(lambda scale: _composed_epsilon(mix, scale, interval, delta), epsilon, bound)
+
+
+def _closed_form_scale(mix: _Mix, epsilon: float, delta: float) -> float:
+    """A scale that is enough by zCDP (ρ + 2·√(ρ·ln 1/δ) ≤ ε), or by the sum of the ε's where no Gaussian needs δ.
+
+    A pure ε-DP mechanism is ε²/2-zCDP and a Gaussian of parameter μ is μ²/2-zCDP.
+    """
+    log_term = math.log(1 / delta)
+    root_rho = epsilon / (math.sqrt(log_term + epsilon) + math.sqrt(log_term))
+    squares = mix.mu**2 + math.fsum(count * e**2 for e, count in mix.pure_epsilons)
+    scale = math.sqrt(squares / 2) / root_rho
+    if mix.mu == 0:
+        scale = min(scale, math.fsum(count * e for e, count in mix.pure_epsilons) / epsilon)
+    return scale * (1 + 1e-12)
+
+
+def _renyi_epsilon(mix: _Mix, scale: float, delta: float) -> float:
+    """ε by Rényi divergences of orders α: μ²·α/2 for the Gaussian, at most min(ε, ε²·α/2) for a pure mechanism."""
+    alpha = 1 + np.logspace(-3, 6, 600)
+    total = alpha * (mix.mu / scale) ** 2 / 2
+    for e, count in mix.pure_epsilons:
+        total += count * np.minimum(e / scale, alpha * (e / scale) ** 2 / 2)
+    return max(0.0, float(np.min(total + np.log1p(-1 / alpha) - np.log(alpha * delta) / (alpha - 1))))
+
+
+def _interval(mix: _Mix, scale: float) -> float:
+    """The grid of privacy losses: fine against the typical loss of one mechanism, coarser where there are many.
+
+    Rounding to the grid keeps the mean and adds a quarter of its square per mechanism to the variance; in a plan of
+    few pure mechanisms it adds up to one step for each to the greatest loss, hence the finer grid there.
+    """
+    parts = mix.pure_count + (1 if mix.mu else 0)
+    squares = mix.mu**2 + math.fsum(count * e**2 for e, count in mix.pure_epsilons)
+    fineness = 0.005 * min(20.0, max(1.0, parts / 15))
+    return fineness * math.sqrt(squares / parts) / scale
+
+
+def _composed_epsilon(mix: _Mix, scale: float, interval: float, delta: float) -> float:
+    truncation = min(1e-15, delta * 1e-6)
+    parts = []
+    if mix.mu:
+        parts.append(pld.from_gaussian_mechanism(scale / mix.mu, value_discretization_interval=interval))
+    for e, count in mix.laplace.items():
+        one = pld.from_laplace_mechanism(scale / e, value_discretization_interval=interval)
+        parts.append(one.self_compose(count, truncation) if count > 1 else one)
+    for e, count in mix.generic.items():
+        one = _generic(e / scale, interval)
+        parts.append(one.self_compose(count, truncation) if count > 1 else one)
+    composed = parts[0]
+    for part in parts[1:]:
+        composed = composed.compose(part)
+    return float(composed.get_epsilon_for_delta(delta))
+
+
+def _generic(epsilon: float, interval: float) -> Any:
+    """The worst pair of an ε-DP mechanism: loss ±ε, put on the grid so that no hockey-stick divergence shrinks.
+
+    `pld.from_privacy_parameters` rounds each loss up by as much as a step, which adds up over many selections.
+    """
+    high = 1 / (1 + math.exp(-epsilon))
+    grid = sorted({f(s * epsilon / interval) for f in (math.floor, math.ceil) for s in (-1, 1)})
+    losses = np.array(grid) * interval
+    deltas = high * np.maximum(0.0, -np.expm1(losses - epsilon))
+    deltas += (1 - high) * np.maximum(0.0, -np.expm1(losses + epsilon))
+    return pld.PrivacyLossDistribution(pld_pmf.create_pmf_pessimistic_connect_dots(interval, grid, deltas))
+
+
+def _least_scale(epsilon_at: Callable[[float], float], target: float, safe: float) -> float:
+    """The least scale with `epsilon_at(scale)` ≤ target, by secants in logarithms; what it returns is always safe."""
+    high, low = safe, 0.0
+    high_epsilon = epsilon_at(high)
+    for _ in range(60):
+        if high_epsilon <= target:
+            break
+        # Only the rounding of the grid can lift the safe closed form above the target.
+        low, high = high, high * 1.01 * max(1.0, high_epsilon / target if math.isfinite(high_epsilon) else 2.0)
+        high_epsilon = epsilon_at(high)
+    else:
+        raise Refused(f"no noise scale was found for epsilon {target}; raise delta or ask for fewer metrics")
+    slope = 1.2
+    for _ in range(40):
+        if high_epsilon >= _GOOD_ENOUGH * target or high - low < 1e-6 * high:
+            return high
+        # ε falls as the scale to some power between 1 (pure) and 2: step a little short of the target.
+        ratio = max(high_epsilon, 1e-3 * target) / (0.9985 * target)
+        guess = high * max(0.1, ratio ** (1 / slope))
+        if not low < guess < high:
+            guess = math.sqrt(low * high) if low else high / 2
+        guess_epsilon = epsilon_at(guess)
+        if guess_epsilon > 0 and high_epsilon > 0 and math.isfinite(guess_epsilon):
+            slope = min(3.0, max(0.7, math.log(guess_epsilon / high_epsilon) / math.log(high / guess)))
+        if guess_epsilon <= target:
+            high, high_epsilon = guess, guess_epsilon
+        else:
+            low = guess
+    return high

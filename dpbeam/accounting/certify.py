@@ -1,0 +1,134 @@
+"""Finished mechanisms in, their (ε, δ) recomposed out: refuses a plan whose mechanisms cost more than the run may.
+
+Shares no code with the calibration and none with its library: the curves of each mechanism are written here from
+their closed forms, discretised by another rule and composed by another method (`dpbeam.accounting.composition`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from scipy import special
+
+from dpbeam.accounting import composition
+from dpbeam.errors import Refused
+from dpbeam.mechanisms.events import (
+    Gaussian,
+    GaussianThresholding,
+    Laplace,
+    LaplaceThresholding,
+    Mechanism,
+    TruncatedGeometric,
+)
+
+_ROUNDING = 1e-9
+# Beyond these the numbers stop to mean anything: more is refused at once, less is counted as this much.
+_NO_PRIVACY = 1e4
+_LEAST_LOSS = 1e-9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Certificate:
+    """ε at the run's δ, by three methods. Each is an upper bound by itself, so the least of them is the cost."""
+
+    naive: float
+    rdp: float
+    pld: float
+
+    @property
+    def epsilon(self) -> float:
+        return min(self.naive, self.rdp, self.pld)
+
+    def to_json(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def certify(mechanisms: Sequence[Mechanism], *, epsilon: float, delta: float) -> Certificate:
+    """Recomposes the mechanisms from their final parameters and refuses them above (ε, δ).
+
+    Guarantee: if it returns, the mechanisms together are (min(certificate), δ)-DP for one privacy unit added or
+    removed, provided that their stated sensitivities hold (`check_plan` recomputes those from the bounds).
+
+    Raises:
+        Refused: ε or δ out of range; no mechanism; a mechanism that contradicts itself; the δs of the selections
+            reach the run's δ; or every method gives more than ε.
+    """
+    if isinstance(epsilon, bool) or not (isinstance(epsilon, float | int) and 0 < epsilon < math.inf):
+        raise Refused(f"a certificate needs a positive finite epsilon, got {epsilon!r}")
+    if isinstance(delta, bool) or not (isinstance(delta, float | int) and 0 < delta < 1):
+        raise Refused(f"a certificate needs a delta above 0 and below 1, got {delta!r}")
+    if not mechanisms:
+        raise Refused("a certificate needs at least one mechanism: nothing is released")
+    for mechanism in mechanisms:
+        _check_consistent(mechanism)
+    failures = math.fsum(m.delta for m in mechanisms if not isinstance(m, Laplace | Gaussian))
+    left = (delta - failures) * (1 - _ROUNDING)
+    if left <= 0:
+        raise Refused(
+            f"the selections alone fail with probability {failures:.6g}, but the run may spend delta {delta:.6g}; "
+            "raise the run's delta or drop a selection"
+        )
+    losses = _losses(mechanisms)
+    if not losses.pure_epsilon + losses.mu < _NO_PRIVACY:
+        raise Refused(f"the mechanisms cost epsilon {_NO_PRIVACY:.0f} or more, but the run may spend {epsilon:.6g}")
+    certificate = Certificate(
+        naive=composition.naive_epsilon(losses, left),
+        rdp=composition.rdp_epsilon(losses, left),
+        pld=composition.pld_epsilon(losses, left),
+    )
+    if not certificate.epsilon <= epsilon * (1 + _ROUNDING):
+        raise Refused(
+            f"the mechanisms cost epsilon {certificate.epsilon:.6g} at delta {delta:.6g}, but the run may spend "
+            f"{epsilon:.6g}; this plan is not safe to run, report it as a fault in the calibration"
+        )
+    return certificate
+
+
+def _losses(mechanisms: Sequence[Mechanism]) -> composition.Losses:
+    """The privacy losses to compose, once the selections' δs are set aside.
+
+    A Laplace mechanism on a vector is no worse than on one number moved by its whole l1 (docs/accounting.md).
+    Thresholding is its noisy count, and a failure. An (ε, δ) selection is the worst ε-DP pair, and a failure.
+    """
+    gaussian: list[float] = []
+    laplace: Counter[float] = Counter()
+    worst: Counter[float] = Counter()
+    for mechanism in mechanisms:
+        match mechanism:
+            case Gaussian() | GaussianThresholding():
+                gaussian.append(_clamped(mechanism.l2 / mechanism.sigma))
+            case Laplace() | LaplaceThresholding():
+                laplace[_clamped(mechanism.l1 / mechanism.scale)] += 1
+            case TruncatedGeometric():
+                worst[_clamped(mechanism.epsilon)] += 1
+    return composition.Losses(gaussian=tuple(gaussian), laplace=dict(laplace), worst=dict(worst))
+
+
+def _clamped(loss: float) -> float:
+    return min(_NO_PRIVACY, max(_LEAST_LOSS, loss))
+
+
+def _check_consistent(mechanism: Mechanism) -> None:
+    """Refuses a selection whose sensitivity or threshold doesn't give the δ that it states."""
+    where = f"stage {mechanism.stage}, {mechanism.metric}"
+    match mechanism:
+        case LaplaceThresholding():
+            expected, stated, name = float(mechanism.l0), mechanism.l1, "l1"
+            margin = (mechanism.threshold - 1) / mechanism.scale
+            tail = math.exp(-margin) / 2 if margin >= 0 else 1 - math.exp(margin) / 2
+        case GaussianThresholding():
+            expected, stated, name = mechanism.l0**0.5, mechanism.l2, "l2"
+            tail = float(special.ndtr(-(mechanism.threshold - 1) / mechanism.sigma))
+        case _:
+            return
+    if not stated >= expected * (1 - 1e-12):
+        raise Refused(f"{where}: {name} must be at least {expected:.6g} for l0 {mechanism.l0}, got {stated:.6g}")
+    failure = -math.expm1(mechanism.l0 * math.log1p(-tail)) if tail < 1 else 1.0
+    if not failure <= mechanism.delta * (1 + 1e-6):
+        raise Refused(
+            f"{where}: a threshold of {mechanism.threshold:.6g} shows a lone unit with probability {failure:.6g}, but "
+            f"the mechanism states delta {mechanism.delta:.6g}"
+        )
