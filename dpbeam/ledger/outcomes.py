@@ -1,0 +1,92 @@
+"""What the ledger answers when it says no: the errors callers tell apart, and the text of each refusal."""
+
+from __future__ import annotations
+
+from dpbeam.errors import LedgerError, Refused
+from dpbeam.ledger.amounts import ZERO, Amount
+from dpbeam.ledger.model import Balance, Charge
+
+
+class KeyTaken(Refused):
+    """A run of the same idempotency key is unfinished or published; `charge` is its charge."""
+
+    def __init__(self, charge: Charge) -> None:
+        self.charge = charge
+        if charge.state == "PUBLISHED":
+            text = "is published already; read it again at no cost, or ask for a fresh one, which is charged anew"
+        else:
+            text = "is unfinished; wait for it, or settle it with `dpbeam recover`"
+        super().__init__(f"release {charge.release_id} of dataset {charge.dataset} {text} (charge {charge.id})")
+
+
+class FenceLost(Refused):
+    """The run was given up or taken over in the meantime; it must stop and publish nothing."""
+
+    def __init__(self, held: Charge, now: Charge) -> None:
+        self.charge = now
+        super().__init__(
+            f"charge {now.id} went on without this run: it holds fence {held.fence}, the ledger stands at "
+            f"{now.fence} ({now.state}); stop here and publish nothing"
+        )
+
+
+def not_enough(dataset: str, asked: Amount, balance: Balance) -> Refused:
+    """The budget doesn't cover the run."""
+    ways = ["ask for less (run.epsilon, run.delta)"]
+    if balance.held != ZERO:
+        ways.append("wait for the runs that hold budget, or settle those that broke off with `dpbeam recover`")
+    ways.append("read a published release again under its name, at no cost")
+    ways.append("ask the owner of the dataset to raise the cap")
+    return Refused(
+        f"dataset {dataset}: the run asks for {asked}, but only {balance.left} is left of the cap {balance.cap} "
+        f"(spent {balance.spent}; held by unfinished runs {balance.held}). Nothing was charged. "
+        f"What you can do: {'; '.join(ways)}."
+    )
+
+
+def cap_differs(dataset: str, stated: Amount, cap: Amount) -> Refused:
+    """The policy states another cap than the ledger, and the ledger's counts."""
+    return Refused(
+        f"dataset {dataset}: the policy states a budget of {stated}, the ledger's cap is {cap}. The ledger's cap is "
+        "the authority: correct `budget` in the policy, or leave it out. Nothing was charged."
+    )
+
+
+def budget_exists(dataset: str, asked: Amount, balance: Balance) -> Refused:
+    """A budget is created once."""
+    asks = "the same again" if asked == balance.cap else f"a budget of {asked}"
+    return Refused(
+        f"dataset {dataset} already has a budget of {balance.cap} (meter {balance.meter}), so {asks} can't be "
+        f"created; `dpbeam budget show {dataset}` says what is left"
+    )
+
+
+def wrong_state(charge: Charge, wanted: str, step: str) -> Refused:
+    """The charge isn't where this step starts from."""
+    return Refused(
+        f"charge {charge.id} is {charge.state}; only a charge that is {wanted} can be {step}; "
+        f"`dpbeam budget history {charge.dataset}` shows how it came there"
+    )
+
+
+def no_attempts(charge: Charge) -> Refused:
+    """A charge may be retried only so often."""
+    return Refused(
+        f"charge {charge.id} has had {charge.attempt} of {charge.max_attempts} attempts; close it with "
+        "`dpbeam recover` (its amount stays spent) and run again under a new charge"
+    )
+
+
+def no_budget(dataset: str, place: str) -> LedgerError:
+    """A dataset without a budget can't be charged or shown."""
+    return LedgerError(
+        f"dataset {dataset} has no budget in the ledger {place}; create one first with `dpbeam budget create POLICY`"
+    )
+
+
+def unverifiable(place: str, what: str) -> LedgerError:
+    """The ledger's content contradicts itself: someone or something changed it."""
+    return LedgerError(
+        f"the ledger {place} doesn't verify: {what}. Nothing more is charged to it. Keep the file as it is, find out "
+        "who changed it, and restore the latest backup that verifies (docs/ledger.md, 'Backup')"
+    )

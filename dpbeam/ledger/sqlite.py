@@ -1,0 +1,217 @@
+"""A path comes in, a `Store` in one SQLite file goes out: WAL, synchronous=FULL, BEGIN IMMEDIATE.
+
+Every transaction opens its own connection. So nothing breaks over a fork or between threads, a ledger that was
+deleted or replaced under a running job is noticed, and between transactions the whole ledger is one file.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dpbeam.errors import LedgerError
+from dpbeam.ledger import sqlite_file
+from dpbeam.ledger.amounts import Amount
+from dpbeam.ledger.journal import canonical
+from dpbeam.ledger.model import Balance, Budget, Charge, JournalEntry
+from dpbeam.ledger.outcomes import unverifiable
+from dpbeam.ledger.owner import Owner
+from dpbeam.ledger.sqlite_schema import BUDGET, CHARGE, ENTRY, VERSION, expected_schema
+
+
+@dataclass(frozen=True, kw_only=True)
+class SqliteStore:
+    """A ledger in one SQLite file. Make one with `SqliteStore.open`."""
+
+    path: Path
+    secret: bytes
+
+    @classmethod
+    def open(cls, path: Path, *, create: bool) -> SqliteStore:
+        """Opens the ledger in `path`; migrates one of an older version; makes a new one only if `create`.
+
+        Raises:
+            LedgerError: missing (and not `create`), unreadable, read-only, damaged, no ledger, of a newer version.
+        """
+        return cls(path=path, secret=sqlite_file.prepare(path, create=create))
+
+    @property
+    def place(self) -> str:
+        return str(self.path)
+
+    @contextmanager
+    def write(self) -> Iterator[SqliteTransaction]:
+        with sqlite_file.errors_named(self.path), closing(sqlite_file.connect(self.path)) as connection:
+            sqlite_file.begin(connection, "BEGIN IMMEDIATE")
+            try:
+                self._check_same(connection)
+                yield SqliteTransaction(connection, self.place)
+                connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def read(self) -> Iterator[SqliteTransaction]:
+        with sqlite_file.errors_named(self.path), closing(sqlite_file.connect(self.path)) as connection:
+            sqlite_file.begin(connection, "BEGIN")
+            self._check_same(connection)
+            yield SqliteTransaction(connection, self.place)
+            connection.execute("ROLLBACK")
+
+    def _check_same(self, connection: sqlite3.Connection) -> None:
+        version = sqlite_file.check_version(connection, self.path)
+        if version != VERSION or sqlite_file.read_secret(connection, self.path) != self.secret:
+            raise LedgerError(
+                f"the ledger {self.path} was replaced while it was in use; check it with `dpbeam budget verify`, then "
+                "start the command again"
+            )
+
+
+class SqliteTransaction:
+    """`Transaction` over one open connection."""
+
+    def __init__(self, connection: sqlite3.Connection, place: str) -> None:
+        self._connection = connection
+        self._place = place
+
+    def datasets(self) -> list[str]:
+        return [row[0] for row in self._all("SELECT dataset FROM budgets ORDER BY dataset")]
+
+    def budget(self, dataset: str) -> Budget | None:
+        rows = self._all(f"SELECT {_names(BUDGET)} FROM budgets WHERE dataset = ?", dataset)
+        return self._budget(rows[0]) if rows else None
+
+    def insert_budget(self, budget: Budget) -> None:
+        self._write(f"INSERT INTO budgets ({_names(BUDGET)}) VALUES ({_marks(BUDGET)})", *_budget(budget))
+
+    def update_budget(self, budget: Budget) -> None:
+        self._write(
+            f"UPDATE budgets SET ({_names(BUDGET)}) = ({_marks(BUDGET)}) WHERE dataset = ?",
+            *_budget(budget),
+            budget.dataset,
+        )
+
+    def charge(self, charge_id: str) -> Charge | None:
+        rows = self._all(f"SELECT {_names(CHARGE)} FROM charges WHERE id = ?", charge_id)
+        return self._charge(rows[0]) if rows else None
+
+    def charges(self, dataset: str | None = None, *, key: str | None = None) -> list[Charge]:
+        query = f"SELECT {_names(CHARGE)} FROM charges WHERE (? IS NULL OR dataset = ?) AND (? IS NULL OR key = ?)"
+        return [self._charge(row) for row in self._all(f"{query} ORDER BY fence", dataset, dataset, key, key)]
+
+    def insert_charge(self, charge: Charge) -> None:
+        self._write(f"INSERT INTO charges ({_names(CHARGE)}) VALUES ({_marks(CHARGE)})", *_charge(charge))
+
+    def update_charge(self, charge: Charge) -> None:
+        self._write(
+            f"UPDATE charges SET ({_names(CHARGE)}) = ({_marks(CHARGE)}) WHERE id = ?",
+            *_charge(charge),
+            charge.id,
+        )
+
+    def entries(self, dataset: str) -> list[JournalEntry]:
+        query = f"SELECT {_names(ENTRY)} FROM journal WHERE dataset = ? ORDER BY seq"
+        return [self._entry(row) for row in self._all(query, dataset)]
+
+    def last_entry(self, dataset: str) -> JournalEntry | None:
+        query = f"SELECT {_names(ENTRY)} FROM journal WHERE dataset = ? ORDER BY seq DESC LIMIT 1"
+        rows = self._all(query, dataset)
+        return self._entry(rows[0]) if rows else None
+
+    def append(self, entry: JournalEntry) -> None:
+        self._write(f"INSERT INTO journal ({_names(ENTRY)}) VALUES ({_marks(ENTRY)})", *_entry(entry))
+
+    def last_fence(self) -> int:
+        fence = self._all("SELECT max(fence) FROM journal")[0][0]
+        return fence if isinstance(fence, int) else 0
+
+    def journal_datasets(self) -> list[str]:
+        return [row[0] for row in self._all("SELECT DISTINCT dataset FROM journal ORDER BY dataset")]
+
+    def check_integrity(self) -> None:
+        faults = self._all("PRAGMA integrity_check(1)")
+        if faults != [("ok",)]:
+            raise unverifiable(self._place, "SQLite's integrity check finds damaged pages or rows")
+        if self._all("PRAGMA foreign_key_check"):
+            raise unverifiable(self._place, "a charge belongs to no budget")
+        found = {name: sql for name, sql in self._all("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")}
+        if found != expected_schema():
+            raise unverifiable(self._place, "its tables or triggers are not those of this version")
+
+    def _all(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        return self._connection.execute(query, values).fetchall()
+
+    def _write(self, query: str, *values: object) -> None:
+        if self._connection.execute(query, values).rowcount != 1:
+            raise unverifiable(self._place, "a row that was there a moment ago is gone")
+
+    def _budget(self, row: tuple[Any, ...]) -> Budget:
+        dataset, meter, *units, head_seq, head_hash = row
+        try:
+            cap, spent, held = (Amount(epsilon=units[i], delta=units[i + 1]) for i in (0, 2, 4))
+            balance = Balance(meter=meter, cap=cap, spent=spent, held=held)
+            return Budget(dataset=dataset, balance=balance, head_seq=head_seq, head_hash=head_hash)
+        except (ValueError, TypeError):
+            raise unverifiable(self._place, "the balance of a dataset is no balance") from None
+
+    def _charge(self, row: tuple[Any, ...]) -> Charge:
+        fields = dict(zip(CHARGE, row, strict=True))
+        try:
+            amount = Amount(epsilon=fields.pop("epsilon"), delta=fields.pop("delta"))
+            owner, failed = Owner(**_canonical(fields["owner"])), fields["failed"] == 1
+            return Charge(**fields | {"amount": amount, "owner": owner, "failed": failed})
+        except (ValueError, TypeError):
+            raise unverifiable(self._place, "the row of a charge is no charge") from None
+
+    def _entry(self, row: tuple[Any, ...]) -> JournalEntry:
+        fields = dict(zip(ENTRY, row, strict=True))
+        try:
+            amount = Amount(epsilon=fields.pop("epsilon"), delta=fields.pop("delta"))
+            return JournalEntry(**fields | {"amount": amount, "details": _canonical(fields["details"])})
+        except (ValueError, TypeError):
+            what = f"entry {fields['seq']} of dataset {fields['dataset']} is no journal entry"
+            raise unverifiable(self._place, what) from None
+
+
+def _budget(budget: Budget) -> tuple[Any, ...]:
+    balance = budget.balance
+    units = [n for part in (balance.cap, balance.spent, balance.held) for n in (part.epsilon, part.delta)]
+    return (budget.dataset, balance.meter, *units, budget.head_seq, budget.head_hash)
+
+
+def _charge(charge: Charge) -> tuple[Any, ...]:
+    special = {
+        "epsilon": charge.amount.epsilon,
+        "delta": charge.amount.delta,
+        "owner": canonical(charge.owner.to_json()),
+        "failed": int(charge.failed),
+    }
+    return tuple(special[name] if name in special else getattr(charge, name) for name in CHARGE)
+
+
+def _entry(entry: JournalEntry) -> tuple[Any, ...]:
+    special = {"epsilon": entry.amount.epsilon, "delta": entry.amount.delta, "details": canonical(entry.details)}
+    return tuple(special[name] if name in special else getattr(entry, name) for name in ENTRY)
+
+
+def _canonical(text: str) -> dict[str, Any]:
+    """Parses what `canonical` wrote; any other text, be it equal in meaning, is a change to the ledger."""
+    value = json.loads(text)
+    if not isinstance(value, dict) or canonical(value) != text:
+        raise ValueError
+    return value
+
+
+def _names(columns: tuple[str, ...]) -> str:
+    return ", ".join(columns)
+
+
+def _marks(columns: tuple[str, ...]) -> str:
+    return ", ".join("?" * len(columns))

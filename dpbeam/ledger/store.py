@@ -1,0 +1,84 @@
+"""The interface between the ledger's rules and a database: transactions in, rows as values out.
+
+A store knows SQL, locking and durability, and nothing of what the rows mean. A PostgreSQL store implements the
+same two protocols and passes the same contract test (tests/unit/test_ledger_contract.py).
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from dpbeam.ledger.model import Budget, Charge, JournalEntry
+
+
+class Transaction(Protocol):
+    """One transaction: what it reads is one state of the ledger, what it writes becomes durable whole or not at all.
+
+    Every method raises LedgerError if the database can't be read or written, or holds a row that isn't a value.
+    """
+
+    def datasets(self) -> list[str]:
+        """The datasets with a budget, sorted."""
+        ...
+
+    def budget(self, dataset: str) -> Budget | None: ...
+
+    def insert_budget(self, budget: Budget) -> None: ...
+
+    def update_budget(self, budget: Budget) -> None: ...
+
+    def charge(self, charge_id: str) -> Charge | None: ...
+
+    def charges(self, dataset: str | None = None, *, key: str | None = None) -> list[Charge]:
+        """The charges of a dataset (or all), of one idempotency key (or all), by increasing fence."""
+        ...
+
+    def insert_charge(self, charge: Charge) -> None: ...
+
+    def update_charge(self, charge: Charge) -> None: ...
+
+    def entries(self, dataset: str) -> list[JournalEntry]:
+        """The dataset's journal by increasing `seq`."""
+        ...
+
+    def last_entry(self, dataset: str) -> JournalEntry | None: ...
+
+    def append(self, entry: JournalEntry) -> None: ...
+
+    def last_fence(self) -> int:
+        """The highest fence in the whole journal, 0 if there is none."""
+        ...
+
+    def journal_datasets(self) -> list[str]:
+        """The datasets that the journal names, sorted."""
+        ...
+
+    def check_integrity(self) -> None:
+        """The database's own checks: its pages, and that tables, constraints and triggers are those of this version."""
+        ...
+
+
+class Store(Protocol):
+    """A database that holds one ledger."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, as messages name it; holds no password."""
+        ...
+
+    @property
+    def secret(self) -> bytes:
+        """32 random bytes, made with the ledger."""
+        ...
+
+    def write(self) -> AbstractContextManager[Transaction]:
+        """A transaction that excludes all other writers from its first read to its commit.
+
+        Guarantee: once the block has ended without an exception, what it wrote survives the loss of power.
+        """
+        ...
+
+    def read(self) -> AbstractContextManager[Transaction]:
+        """A transaction that sees one state of the ledger and writes nothing."""
+        ...
