@@ -1,0 +1,169 @@
+"""A manifest's path in, an outsider's verdict out: the certificate recomputed and every file checked."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from dpbeam.errors import DpbeamError
+from dpbeam.reporting.manifest import FileEntry, Manifest, StatedCertificate, read_manifest
+
+METHODS = ("naive", "rdp", "pld")
+RELATIVE_TOLERANCE = 1e-6  # the composition's own rounding over platforms; far below what a reader would round to
+CHARGE_TOLERANCE = 1e-9  # the charge is kept in integer units, printed as a double
+_CHUNK_BYTES = 1 << 20
+
+
+class Uncertified(DpbeamError):
+    """The manifest does not stand up to its own facts or files. `problems` lists every mismatch."""
+
+    exit_code = 4
+
+    def __init__(self, path: str | Path, problems: tuple[str, ...]) -> None:
+        self.problems = problems
+        listed = "\n".join(f"  {problem}" for problem in problems)
+        super().__init__(
+            f"manifest {path} can't be certified:\n{listed}\nDon't rely on this release; ask its publisher."
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CertifyResult:
+    """What stood up: the manifest, and ε by each method as recomputed from its mechanisms."""
+
+    manifest: Manifest
+    certificate: StatedCertificate
+
+    @property
+    def epsilon(self) -> float:
+        """The smallest ε that a method proves at the guarantee's δ."""
+        values = (getattr(self.certificate, method) for method in METHODS)
+        return min((value for value in values if value is not None), default=math.inf)
+
+
+def certify_manifest(path: str | Path) -> CertifyResult:
+    """Checks a release from its manifest alone: needs neither the policy, the ledger nor the data.
+
+    The mechanisms are composed anew, and must give the stated certificate and stay within the stated guarantee;
+    the charge must cover the guarantee; every listed file must be there with its digest and rows, and no other.
+
+    Guarantee: what is checked is that the listed mechanisms satisfy the stated (ε, δ) and that the files are those
+    that were published. That these mechanisms are what was run rests on the publisher's word.
+
+    Raises:
+        UsageError: the manifest can't be read or breaks its format.
+        Uncertified: anything doesn't match; lists all of it.
+    """
+    manifest = read_manifest(path)
+    recomputed, problems = _recompose(manifest)
+    problems += _check_charge(manifest)
+    problems += _check_files(Path(path), manifest.files)
+    if problems or recomputed is None:
+        raise Uncertified(path, tuple(problems))
+    return CertifyResult(manifest=manifest, certificate=recomputed)
+
+
+def _recompose(manifest: Manifest) -> tuple[StatedCertificate | None, list[str]]:
+    from dpbeam.accounting.certify import certify  # lazily: it loads SciPy and dp-accounting
+
+    guarantee = manifest.guarantee
+    try:
+        composed = certify(manifest.mechanisms, epsilon=guarantee.epsilon, delta=guarantee.delta)
+    except DpbeamError as error:
+        return None, [f"mechanisms: they don't meet the guarantee ({error})"]
+    values = {method: float(getattr(composed, method)) for method in METHODS}
+    recomputed = StatedCertificate(**{method: v if math.isfinite(v) else None for method, v in values.items()})
+    problems = []
+    for method in METHODS:
+        stated, found = getattr(manifest.certificate, method), getattr(recomputed, method)
+        if not _same(stated, found):
+            problems.append(f"certificate.{method}: stated {stated}, the mechanisms compose to {found}")
+    if not min(values.values()) <= guarantee.epsilon * (1 + RELATIVE_TOLERANCE):
+        problems.append(
+            f"guarantee.epsilon: stated {guarantee.epsilon}, the mechanisms compose to {min(values.values())}"
+        )
+    return recomputed, problems
+
+
+def _same(stated: float | None, found: float | None) -> bool:
+    if stated is None or found is None:
+        return stated is found
+    return math.isclose(stated, found, rel_tol=RELATIVE_TOLERANCE)
+
+
+def _check_charge(manifest: Manifest) -> list[str]:
+    if manifest.charge.meter != "basic":
+        return []  # other meters count in other amounts
+    problems = []
+    for name in ("epsilon", "delta"):
+        paid, due = getattr(manifest.charge, name), getattr(manifest.guarantee, name)
+        if not paid >= due * (1 - CHARGE_TOLERANCE):
+            problems.append(f"charge.{name}: {paid} was charged for a guarantee of {due}")
+    return problems
+
+
+def _check_files(manifest_path: Path, entries: tuple[FileEntry, ...]) -> list[str]:
+    folder = manifest_path.parent
+    problems = [problem for entry in entries for problem in _check_file(folder, entry)]
+    listed = {entry.path for entry in entries} | {manifest_path.name}
+    for root, _, names in sorted(os.walk(folder)):
+        for name in sorted(names):
+            relative = (Path(root) / name).relative_to(folder).as_posix()
+            if relative not in listed:
+                problems.append(f"file {relative!r}: is not listed in the manifest")
+    return problems
+
+
+def _check_file(folder: Path, entry: FileEntry) -> list[str]:
+    path = folder.joinpath(*entry.path.split("/"))
+    name = f"file {entry.path!r}"
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return [f"{name}: is not a regular file"]
+        if not path.resolve().is_relative_to(folder.resolve()):
+            return [f"{name}: leads out of the release's folder"]
+        digest = _sha256(path)
+    except FileNotFoundError:
+        return [f"{name}: is missing"]
+    except OSError as error:
+        return [f"{name}: can't be read ({error.strerror})"]
+    if digest != entry.sha256:
+        return [f"{name}: stated sha256 {entry.sha256}, found {digest}"]
+    rows = _rows(path)
+    if rows != entry.rows:
+        return [f"{name}: stated rows {_spell(entry.rows)}, found {_spell(rows)}"]
+    return []
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _rows(path: Path) -> int | None:
+    """The rows of a table, by the file's extension; None for what is no table or can't be read as one."""
+    try:
+        match path.suffix:
+            case ".parquet":
+                return int(pa.parquet.read_metadata(path).num_rows)
+            case ".csv":
+                options = pa.csv.ParseOptions(newlines_in_values=True)
+                return int(pa.csv.read_csv(path, parse_options=options).num_rows)
+    except (pa.ArrowException, OSError):
+        return None
+    return None
+
+
+def _spell(rows: int | None) -> str:
+    return "none" if rows is None else str(rows)

@@ -1,0 +1,184 @@
+"""A finished release's facts in, manifest.json out, and back: the public statement that an outsider can check."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from dpbeam.errors import UsageError
+from dpbeam.mechanisms.events import Mechanism, from_json, to_json
+from dpbeam.reporting.formats import parse, violations
+
+VERSION = 1
+MANIFEST_NAME = "manifest.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guarantee:
+    """(ε, δ)-differential privacy for adding or removing one `unit` (a column's name, or `row`)."""
+
+    epsilon: float
+    delta: float
+    unit: str
+    neighbours: Literal["add_or_remove_one"] = "add_or_remove_one"
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatedCertificate:
+    """ε at the guarantee's δ by each composition method; None where a method gives no finite bound."""
+
+    naive: float | None
+    rdp: float | None
+    pld: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Charge:
+    """The ledger entry that paid: `epsilon` and `delta` are what was taken from the dataset's budget."""
+
+    id: str
+    meter: str
+    epsilon: float
+    delta: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileEntry:
+    """A file of the release: its path from the manifest's folder, SHA-256 in hex, rows (None: not a table)."""
+
+    path: str
+    sha256: str
+    rows: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a release is, what it guarantees and what it cost. `docs/formats.md` describes every field.
+
+    Guarantee: `guarantee` holds for all files of `files` together, if `mechanisms` are what was run;
+    `dpbeam.reporting.certify` recomputes the first from the second.
+
+    Raises:
+        ValueError: a field breaks the format (dpbeam/reporting/schemas/manifest.schema.json).
+    """
+
+    release_id: str
+    release_name: str
+    dataset: str
+    created: str
+    dpbeam_version: str
+    policy_digest: str
+    input_fingerprint: str
+    guarantee: Guarantee
+    certificate: StatedCertificate
+    mechanisms: tuple[Mechanism, ...]
+    charge: Charge
+    files: tuple[FileEntry, ...]
+
+    def __post_init__(self) -> None:
+        broken = _broken_rules(self.to_json())
+        if broken:
+            raise ValueError("; ".join(broken))
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest as a JSON object, in reading order."""
+        plain: dict[str, Any] = {"version": VERSION}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            match field.name:
+                case "mechanisms":
+                    plain[field.name] = [to_json(mechanism) for mechanism in value]
+                case "files":
+                    plain[field.name] = [_plain(entry) for entry in value]
+                case "guarantee" | "certificate" | "charge":
+                    plain[field.name] = _plain(value)
+                case _:
+                    plain[field.name] = value
+        return plain
+
+    def to_bytes(self) -> bytes:
+        """The bytes of manifest.json: the same value gives the same bytes."""
+        return (json.dumps(self.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """Reads and checks a manifest.
+
+    Raises:
+        UsageError: the file can't be read, is not strict JSON, is of another version, or breaks the format; the
+            message lists every rule that it breaks.
+    """
+    try:
+        text = Path(path).read_bytes().decode("utf-8")
+    except OSError as error:
+        raise UsageError(f"manifest {path} can't be read ({error.strerror}); name a release's manifest.json") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"manifest {path} is not UTF-8 text; name a release's manifest.json") from None
+    try:
+        return parse_manifest(text)
+    except ValueError as error:
+        raise UsageError(f"manifest {path} {error}") from None
+
+
+def parse_manifest(text: str) -> Manifest:
+    """`read_manifest` for a text at hand.
+
+    Raises:
+        ValueError: as `read_manifest`, the message without the path.
+    """
+    document = parse(text)
+    if not isinstance(document, dict):
+        raise ValueError("must be a JSON object")
+    version = document.get("version")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise ValueError(f"must have a version, a whole number of at least 1, got {version!r}")
+    if version > VERSION:
+        raise ValueError(f"is of version {version}; this dpbeam reads up to version {VERSION}: use a newer dpbeam")
+    broken = _broken_rules(document)
+    if broken:
+        raise ValueError("breaks the format of version 1:\n" + "\n".join(f"  {rule}" for rule in broken))
+    values: dict[str, Any] = {key: value for key, value in document.items() if key != "version"}
+    return Manifest(
+        **values
+        | {
+            "guarantee": Guarantee(**values["guarantee"]),
+            "certificate": StatedCertificate(**values["certificate"]),
+            "mechanisms": tuple(from_json(mechanism) for mechanism in values["mechanisms"]),
+            "charge": Charge(**values["charge"]),
+            "files": tuple(FileEntry(**entry) for entry in values["files"]),
+        }
+    )
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in fields(value)}
+
+
+def _broken_rules(document: Mapping[str, Any]) -> list[str]:
+    """The schema's rules, then what a schema can't say: a real date, finite numbers, no path twice."""
+    try:
+        json.dumps(document, allow_nan=False)
+    except ValueError:
+        return ["the document: every number must be finite"]
+    broken = violations("manifest", document)
+    if broken:
+        return broken
+    try:
+        datetime.fromisoformat(document["created"].replace("Z", "+00:00"))
+    except ValueError:
+        broken.append(f"created: {document['created']!r} is not a date and time")
+    for i, mechanism in enumerate(document["mechanisms"]):
+        try:
+            from_json(mechanism)
+        except ValueError as error:
+            broken.append(f"mechanisms[{i}]: {error}")
+    seen: set[str] = set()
+    for i, entry in enumerate(document["files"]):
+        if entry["path"] in seen or entry["path"] == MANIFEST_NAME:
+            broken.append(f"files[{i}].path: {entry['path']!r} is listed twice or is the manifest itself")
+        seen.add(entry["path"])
+    return broken

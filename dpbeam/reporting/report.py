@@ -1,0 +1,222 @@
+"""A release's public facts and result tables in, one self-contained HTML page for people out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import pyarrow as pa
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from dpbeam.mechanisms.events import (
+    Gaussian,
+    GaussianThresholding,
+    Laplace,
+    LaplaceThresholding,
+    Mechanism,
+    TruncatedGeometric,
+)
+from dpbeam.reporting.charts import MAX_BARS, bar_chart
+from dpbeam.reporting.manifest import Charge, FileEntry, Guarantee, StatedCertificate
+from dpbeam.reporting.numbers import about, exact, humane, one_in, significant
+from dpbeam.reporting.rows import DisplayRow, top_rows, visible
+from dpbeam.reporting.tables import MetricColumn
+
+MAX_ROWS = 50
+MAX_TEXT = 300
+_Z95 = 1.959963984540054  # the 97.5 % point of the normal distribution
+_STRATEGIES = {
+    TruncatedGeometric.kind: "truncated geometric",
+    LaplaceThresholding.kind: "Laplace thresholding",
+    GaussianThresholding.kind: "Gaussian thresholding",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseFacts:
+    """The manifest's fields that name the release."""
+
+    release_id: str
+    release_name: str
+    dataset: str
+    created: str
+    dpbeam_version: str
+    policy_digest: str
+    input_fingerprint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectionFacts:
+    """How the partitions of a stage were chosen privately: the strategy (a mechanism's kind), its pre-threshold,
+    and the privacy-unit counts at which a partition is kept with probability 50 % and 99 %, from the plan."""
+
+    strategy: str
+    pre_threshold: int
+    keep_50: int
+    keep_99: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageReport:
+    """One stage: its result `table` (keys, then `m`, `m_low`, `m_high` for each metric), its bounds.
+
+    `selection` is None for public partitions. `clipped` names the columns whose values were cut to bounds, each
+    with (low, high).
+    """
+
+    name: str
+    table: pa.Table
+    keys: tuple[str, ...]
+    metrics: tuple[MetricColumn, ...]
+    l0: int
+    linf: int
+    selection: SelectionFacts | None
+    clipped: tuple[tuple[str, float, float], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Balance:
+    """The dataset's budget after this release's charge; `spent` includes it, `held` is set aside for other runs."""
+
+    cap_epsilon: float
+    cap_delta: float
+    spent_epsilon: float
+    spent_delta: float
+    held_epsilon: float
+    held_delta: float
+    left_epsilon: float
+    left_delta: float
+
+
+def render_report(
+    *,
+    release: ReleaseFacts,
+    guarantee: Guarantee,
+    certificate: StatedCertificate,
+    mechanisms: Sequence[Mechanism],
+    charge: Charge,
+    balance: Balance,
+    stages: Sequence[StageReport],
+    files: Sequence[FileEntry],
+) -> str:
+    """The page, as UTF-8 text: no script, no network, all text escaped; the same facts give the same page.
+
+    Guarantee: it shows released values and public facts of policy, plan and ledger only, so it costs nothing
+    beyond the release itself. `files` are those already written; the page and the manifest can't list themselves.
+    """
+    template = _environment().get_template("report.html.j2")
+    return template.render(
+        release=release,
+        guarantee=guarantee,
+        certificate=certificate,
+        charge=charge,
+        balance=balance,
+        stages=[_stage_view(stage, i) for i, stage in enumerate(stages)],
+        mechanisms=[_mechanism_view(mechanism) for mechanism in mechanisms],
+        any_private=any(stage.selection is not None for stage in stages),
+        any_public=any(stage.selection is None for stage in stages),
+        by_row=guarantee.unit == "row",
+        files=files,
+        factor=about(math.exp(min(guarantee.epsilon, 700.0))),
+        belief=about(100 / (1 + math.exp(-min(guarantee.epsilon, 700.0)))),
+        max_rows=MAX_ROWS,
+    )
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("dpbeam.reporting", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"text": _text, "significant": significant, "one_in": one_in, "exact": exact}
+    return environment
+
+
+def _text(value: str) -> str:
+    """Any text, made visible and cut to a length that a page can bear; the template escapes it."""
+    clean = visible(value[: MAX_TEXT + 1])
+    return clean[:MAX_TEXT] + "…" if len(clean) > MAX_TEXT else clean
+
+
+def _stage_view(stage: StageReport, index: int) -> dict[str, Any]:
+    names = [metric.name for metric in stage.metrics]
+    rows = top_rows(stage.table, keys=stage.keys, metrics=names, by=names[0], limit=MAX_ROWS)
+    return {
+        "facts": stage,
+        "total": f"{stage.table.num_rows:,}",
+        "cut": stage.table.num_rows > len(rows),
+        "strategy": _STRATEGIES.get(stage.selection.strategy, stage.selection.strategy) if stage.selection else None,
+        "charts": [_chart_view(stage, metric, f"s{index}m{i}-") for i, metric in enumerate(stage.metrics)],
+        "rows": [
+            {"keys": [_key(key) for key in row.keys], "cells": [_cell(row, metric) for metric in stage.metrics]}
+            for row in rows
+        ],
+    }
+
+
+def _key(key: str) -> str:
+    return key if key else "(empty)"
+
+
+def _chart_view(stage: StageReport, metric: MetricColumn, prefix: str) -> dict[str, Any]:
+    names = [other.name for other in stage.metrics]
+    rows = top_rows(stage.table, keys=stage.keys, metrics=names, by=metric.name, limit=MAX_BARS)
+    shown = [row for row in rows if row.is_finite(metric.name)]
+    title = f"{metric.name} of the {len(shown)} partitions where it is largest, stage {stage.name}"
+    # Safe as markup: drawn by matplotlib, parsed and written again as XML, text as text nodes (charts.py).
+    svg = Markup(bar_chart(shown, metric=metric.name, title=title, prefix=prefix))
+    return {"metric": metric.name, "svg": svg, "bars": len(shown)}
+
+
+def _cell(row: DisplayRow, metric: MetricColumn) -> dict[str, str]:
+    shown = row.values[metric.name]
+    spread = metric.std if metric.std is not None else (shown.high - shown.low) / (2 * _Z95)
+    return {
+        "value": humane(shown.value, spread),
+        "low": humane(shown.low, spread),
+        "high": humane(shown.high, spread),
+    }
+
+
+def _mechanism_view(mechanism: Mechanism) -> dict[str, Any]:
+    """Stage, metric, kind, what it does in words, and for additive noise its std and 95 % half-width."""
+    std: float | None = None
+    half: float | None = None
+    match mechanism:
+        case Laplace():
+            kind, std, half = "Laplace noise", math.sqrt(2) * mechanism.scale, mechanism.scale * math.log(20)
+            detail = f"scale {significant(mechanism.scale)}, L1 sensitivity {significant(mechanism.l1)}"
+        case Gaussian():
+            kind, std, half = "Gaussian noise", mechanism.sigma, _Z95 * mechanism.sigma
+            detail = f"σ {significant(mechanism.sigma)}, L2 sensitivity {significant(mechanism.l2)}"
+        case TruncatedGeometric():
+            kind = "Truncated geometric selection"
+            detail = f"ε {significant(mechanism.epsilon)}, δ {significant(mechanism.delta)}"
+        case LaplaceThresholding():
+            kind = "Laplace thresholding"
+            detail = _threshold(f"scale {significant(mechanism.scale)}", mechanism)
+        case GaussianThresholding():
+            kind = "Gaussian thresholding"
+            detail = _threshold(f"σ {significant(mechanism.sigma)}", mechanism)
+        case _:
+            raise ValueError(f"unknown mechanism {type(mechanism).__name__}")
+    return {
+        "stage": mechanism.stage,
+        "metric": mechanism.metric,
+        "kind": kind,
+        "detail": detail,
+        "std": "–" if std is None else significant(std),
+        "half_width": "–" if half is None else "± " + significant(half),
+    }
+
+
+def _threshold(noise: str, mechanism: LaplaceThresholding | GaussianThresholding) -> str:
+    return f"{noise}, threshold {significant(mechanism.threshold)}, δ {significant(mechanism.delta)}"

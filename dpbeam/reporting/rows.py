@@ -1,0 +1,83 @@
+"""A result table in, its top rows as text and numbers out, ready to be shown to people."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
+_NOT_XML = re.compile("[\ufffe\uffff\ud800-\udfff\x80-\x9f\u2028\u2029]")
+_BIDI_CONTROL = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A released value and its 95 % interval; NaN where there is none."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class DisplayRow:
+    """One partition: its keys as text, its metrics by name."""
+
+    keys: tuple[str, ...]
+    values: Mapping[str, Interval]
+
+    def is_finite(self, metric: str) -> bool:
+        return math.isfinite(self.values[metric].value)
+
+
+def top_rows(table: pa.Table, *, keys: Sequence[str], metrics: Sequence[str], by: str, limit: int) -> list[DisplayRow]:
+    """The `limit` rows with the largest values of metric `by`, largest first; ties in the table's order."""
+    order = pc.array_sort_indices(table[by].combine_chunks().cast(pa.float64()), order="descending")
+    top = table.take(order[:limit])
+    key_columns = [top[key].to_pylist() for key in keys]
+    numbers = {
+        name: top[name].to_pylist() for metric in metrics for name in (metric, f"{metric}_low", f"{metric}_high")
+    }
+    return [
+        DisplayRow(
+            keys=tuple(key_text(column[i]) for column in key_columns),
+            values={
+                metric: Interval(
+                    value=_number(numbers[metric][i]),
+                    low=_number(numbers[f"{metric}_low"][i]),
+                    high=_number(numbers[f"{metric}_high"][i]),
+                )
+                for metric in metrics
+            },
+        )
+        for i in range(top.num_rows)
+    ]
+
+
+def visible(text: str) -> str:
+    """`text` with what can't be seen or drawn made visible: control characters as ␀, ␊ …; others as �."""
+    pictures = _CONTROL.sub(lambda match: _picture(match.group()), text)
+    return _BIDI_CONTROL.sub("�", _NOT_XML.sub("�", pictures))
+
+
+def key_text(value: Any) -> str:
+    """A key's value as people read it; the raw text of a string."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else str(value)
+
+
+def _picture(character: str) -> str:
+    return "\u2421" if character == "\x7f" else chr(0x2400 + ord(character))
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
