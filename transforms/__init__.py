@@ -1,0 +1,1 @@
+"""Beam PTransforms, one module a step of the data flow; thin, over `dpbeam.mechanisms`."""

@@ -1,0 +1,79 @@
+"""Keeps raw values out of what a failing step says: any exception in, an error of ours with a fixed text out.
+
+Exceptions of libraries quote the value they choked on, and a runner prints them in its logs, its job page and the
+launcher's terminal. So every DoFn here is a
+`ContainedDoFn`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import apache_beam as beam
+
+from dpbeam.errors import DataError, DpbeamError, RunFailed
+
+T = TypeVar("T")
+
+_MARK = re.compile(r"<dpbeam:(\w+)>(.*?)</dpbeam>", re.DOTALL)
+_KINDS: dict[str, type[RunFailed]] = {"DataError": DataError, "RunFailed": RunFailed}
+
+
+class StepError(RuntimeError):
+    """What a worker raises: the text of one of our errors between marks, so that the launcher finds it again."""
+
+
+def contained(step: str, work: Callable[[], T]) -> T:
+    """The result of `work`; what it raises becomes a `StepError` of `step` and, for errors of ours, their own text.
+
+    Guarantee: no exception text of a library leaves, neither as message nor as cause or context: the new error is
+    raised after the old one is forgotten, so that no traceback, printed or pickled, can show it.
+    """
+    try:
+        return work()
+    except DpbeamError as error:
+        kind = type(error).__name__ if type(error).__name__ in _KINDS else "RunFailed"
+        message = f"<dpbeam:{kind}>{error}</dpbeam>"
+    except Exception as error:
+        # errno's text is a constant of the system; the error's own text may hold a value
+        reason = f" ({os.strerror(error.errno)})" if isinstance(error, OSError) and error.errno else ""
+        message = (
+            f"<dpbeam:RunFailed>step {step} failed with {type(error).__name__}{reason}; nothing was published</dpbeam>"
+        )
+    raise StepError(message)
+
+
+class ContainedDoFn(beam.DoFn):
+    """A DoFn whose `work` may raise anything: what leaves it is contained. Puts out what `work` yields."""
+
+    step: str
+
+    def work(self, element: Any) -> Iterator[Any]:
+        """What `process` would be."""
+        raise NotImplementedError
+
+    def process(self, element: Any) -> Iterator[Any]:
+        results = contained(self.step, lambda: iter(self.work(element)))
+        while True:
+            # Only the step's own work is contained here: what later steps raise on an output is theirs.
+            result = contained(self.step, lambda: next(results, _END))
+            if result is _END:
+                return
+            yield result
+
+
+_END = object()
+
+
+def from_runner(error: BaseException) -> RunFailed:
+    """The error of ours inside whatever a runner raised; without one, only the name of the runner's error."""
+    found = _MARK.search(str(error))
+    if found is None:
+        return RunFailed(
+            f"the runner failed with {type(error).__name__}; nothing was published. "
+            "Its own log (inside the trust zone) says more."
+        )
+    return _KINDS.get(found[1], RunFailed)(found[2])

@@ -1,0 +1,81 @@
+"""Reads the source: splits (a file, or a row group of one) go in, blocks of raw rows come out.
+
+A block is a record batch that knows its place: split, number within the split, and whether it is the split's last,
+in the schema's metadata. Each split gives at least one block, if need be an empty one, so that a lost split shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.io.filesystems import FileSystems
+
+from dpbeam.errors import RunFailed
+from dpbeam.mechanisms import sources
+from dpbeam.mechanisms.spec import InputSpec
+from transforms.containment import ContainedDoFn
+
+_PLACE = b"dpbeam.block"
+
+
+def label(batch: pa.RecordBatch, split: int, block: int, *, last: bool) -> pa.RecordBatch:
+    """The batch with its place in the input in its schema's metadata."""
+    return batch.replace_schema_metadata({_PLACE: f"{split}/{block}/{int(last)}".encode()})
+
+
+def place(batch: pa.RecordBatch) -> tuple[int, int, bool]:
+    """(split, block, is last) of a block made by `label`."""
+    metadata = batch.schema.metadata or {}
+    if _PLACE not in metadata:
+        raise RunFailed("a block lost its place in the input; nothing was published")
+    split, block, last = metadata[_PLACE].split(b"/")
+    return int(split), int(block), last == b"1"
+
+
+def is_local(path: str) -> bool:
+    """Whether a path is of this machine's file system, not of a store with a scheme."""
+    return "://" not in path
+
+
+def open_source(path: str) -> pa.NativeFile | object:
+    """A seekable binary file: Arrow's own reader for local files, Beam's for every other file system."""
+    return pa.OSFile(path) if is_local(path) else FileSystems.open(path)
+
+
+class _ReadSplit(ContainedDoFn):
+    step = "Read"
+
+    def __init__(self, spec: InputSpec) -> None:
+        self._spec = spec
+
+    def work(self, element: tuple[int, sources.Split]) -> Iterator[pa.RecordBatch]:
+        number, split = element
+        with open_source(split.path) as file:
+            held, block = None, 0
+            for batch in sources.read_split(file, split, self._spec):
+                if held is not None:
+                    yield label(held, number, block, last=False)
+                    block += 1
+                held = batch
+            if held is None:
+                held = pa.RecordBatch.from_pylist([], schema=pa.schema([]))
+            yield label(held, number, block, last=True)
+
+
+@dataclass(eq=False)
+class ReadBlocks(beam.PTransform):
+    """The splits of `spec`, numbered in order; blocks of its needed columns out, as the source holds them."""
+
+    spec: InputSpec
+    splits: tuple[sources.Split, ...]
+
+    def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection[pa.RecordBatch]:
+        return (
+            pbegin
+            | "Splits" >> beam.Create(list(enumerate(self.splits)), reshuffle=False)
+            | "Spread" >> beam.Reshuffle()
+            | "ReadSplit" >> beam.ParDo(_ReadSplit(self.spec)).with_output_types(pa.RecordBatch)
+        )

@@ -1,0 +1,46 @@
+"""Selects partitions: merged accumulators go in; those of the partitions that may be released come out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+import pyarrow as pa
+
+from dpbeam.mechanisms import accumulate
+from dpbeam.mechanisms.selection import Selector
+from dpbeam.mechanisms.spec import StageSpec
+from transforms.containment import ContainedDoFn
+
+
+class _Select(ContainedDoFn):
+    step = "Select"
+
+    def __init__(self, spec: StageSpec) -> None:
+        self._spec = spec
+        self._selector: Selector | None = None
+
+    def setup(self) -> None:
+        if self._spec.selection is not None:
+            self._selector = Selector(mechanism=self._spec.selection)
+
+    def work(self, element: tuple[int, pa.RecordBatch]) -> Iterator[tuple[int, pa.RecordBatch]]:
+        part, rows = element
+        if self._selector is not None:
+            kept = self._selector.keep(rows.column(accumulate.USERS).to_numpy())
+            rows = rows.filter(pa.array(kept, pa.bool_()))
+        yield part, rows
+
+
+@dataclass(eq=False)
+class SelectPartitions(beam.PTransform):
+    """Keeps each partition by the stage's private selection mechanism; with public partitions, keeps all.
+
+    Guarantee: which partitions come out is (ε, δ)-private as the mechanism in the plan states.
+    """
+
+    spec: StageSpec
+
+    def expand(self, merged: beam.PCollection[tuple[int, pa.RecordBatch]]) -> beam.PCollection:
+        return merged | "Select" >> beam.ParDo(_Select(self.spec)).with_output_types(tuple[int, pa.RecordBatch])
