@@ -1,0 +1,1 @@
+"""Beam jobs, the release lifecycle and the command line."""

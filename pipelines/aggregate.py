@@ -1,0 +1,94 @@
+"""The main job: a policy's stages go in as plain values; staged, noisy results of all stages come out.
+
+`build` is the data flow on one screen: read → validate → bound → accumulate → select → add noise → stage. Started as
+`python -m pipelines.aggregate --policy … --runner …` it is the same command as `dpbeam run`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from dpbeam.mechanisms import rows
+from dpbeam.mechanisms.sources import Split
+from dpbeam.mechanisms.spec import InputSpec, StageSpec
+from transforms import arrow_coder
+from transforms.accumulate import AccumulateByPartition
+from transforms.bound import BoundContributions
+from transforms.control import CheckControlTotals, Shuffle
+from transforms.noise import AddNoise
+from transforms.read import ReadBlocks
+from transforms.select import SelectPartitions
+from transforms.stage import StageResults
+from transforms.staging import Area
+from transforms.validate import Validate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """All that the Beam job needs. `salt` is a secret of this run: 16 random bytes, part of its randomness."""
+
+    input: InputSpec
+    splits: tuple[Split, ...]
+    stages: tuple[StageSpec, ...]
+    public: Mapping[str, pa.Table]
+    """The public partitions of each stage that has them, by stage name."""
+    user_shards: int
+    parts: int
+    """Result files a stage; from the policy, never from the data."""
+    salt: bytes
+    area: Area
+
+
+def build(pipeline: beam.Pipeline, job: Job) -> tuple[Shuffle, ...]:
+    """Adds the job to a pipeline. Returns the shuffles whose control totals must agree before publishing."""
+    arrow_coder.register()
+    blocks = pipeline | "Read" >> ReadBlocks(job.input, job.splits) | "Validate" >> Validate(job.input)
+    shuffles: list[Shuffle] = []
+    reports: list[beam.PCollection] = []
+    for spec in job.stages:
+        public = job.public.get(spec.name)
+        bound = BoundContributions(
+            spec=spec,
+            shards=job.user_shards,
+            salt=job.salt,
+            public=public,
+            splits=len(job.splits),
+            schema=rows.output_schema(job.input),
+        )
+        accumulate = AccumulateByPartition(spec=spec, parts=job.parts, public=public, senders=bound.senders)
+        accumulators, bound_reports = blocks | f"{spec.name}.Bound" >> bound
+        merged, merge_reports = accumulators | f"{spec.name}.Accumulate" >> accumulate
+        (
+            merged
+            | f"{spec.name}.Select" >> SelectPartitions(spec)
+            | f"{spec.name}.AddNoise" >> AddNoise(spec)
+            | f"{spec.name}.Stage" >> StageResults(spec.name, job.parts, job.area)
+        )
+        shuffles += [*bound.shuffles, accumulate.shuffle]
+        reports += [*bound_reports, *merge_reports]
+    (
+        tuple(reports)
+        | "Reports" >> beam.Flatten(pipeline=pipeline)
+        | "ControlTotals" >> CheckControlTotals(tuple(shuffles), job.area)
+    )
+    return tuple(shuffles)
+
+
+def run(job: Job, options: PipelineOptions) -> tuple[Shuffle, ...]:
+    """Runs the job to its end on the options' runner. Whatever the runner raises is raised; see `containment`."""
+    pipeline = beam.Pipeline(options=options)
+    shuffles = build(pipeline, job)
+    result = pipeline.run()
+    result.wait_until_finish()
+    return shuffles
+
+
+if __name__ == "__main__":
+    from pipelines.cli import aggregate_main
+
+    aggregate_main()

@@ -1,0 +1,330 @@
+"""The command line: words come in; each command does its work and ends with a documented exit code.
+
+Exit codes: 0 done · 2 the command, policy or input can't be used · 3 the budget, the ledger or a guard refuses ·
+4 the run failed, or a release doesn't verify.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import traceback
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from dpbeam import __version__
+from dpbeam.errors import DpbeamError, LedgerError, UsageError
+
+app = typer.Typer(
+    name="dpbeam",
+    help="Differentially private releases from Apache Beam, under a privacy budget that holds.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+budget_app = typer.Typer(help="What a dataset may spend, has spent, and has left.", no_args_is_help=True)
+app.add_typer(budget_app, name="budget")
+
+DEFAULT_LEDGER = "sqlite:///dpbeam-ledger.sqlite"
+
+PolicyPath = Annotated[Path, typer.Argument(metavar="POLICY", help="The policy file, YAML.")]
+LedgerUrl = Annotated[
+    str, typer.Option("--ledger", envvar="DPBEAM_LEDGER", help="The ledger: sqlite:///PATH.", show_default=True)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's name, as policies give it.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"dpbeam {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Differentially private releases from Apache Beam, under a privacy budget that holds."""
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def run(
+    context: typer.Context,
+    policy_path: PolicyPath,
+    release: Annotated[
+        str, typer.Option("--release", help="The release's name: the same name is the same release.")
+    ] = "default",
+    ledger: LedgerUrl = DEFAULT_LEDGER,
+    output: Annotated[
+        str | None, typer.Option("--output", help="Where releases go, in place of the policy's output.path.")
+    ] = None,
+    source: Annotated[
+        list[str] | None, typer.Option("--source", help="Input file or pattern, in place of the policy's.")
+    ] = None,
+    refresh: Annotated[
+        bool, typer.Option("--refresh", help="Make a new release, charged anew, though one exists.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a private release. Other flags, such as --runner=…, go to Beam; put them after POLICY."""
+    from dpbeam.ledger import open_ledger
+    from dpbeam.policy.load import load_policy
+    from pipelines import release as releases
+    from pipelines.options import beam_options
+
+    if str(policy_path).startswith("-"):
+        raise UsageError(f"POLICY must come before Beam's flags, got {policy_path} in its place")
+    if not 0 < len(release) <= 128 or not release.isprintable():
+        raise UsageError(f"--release must be 1 to 128 printable characters, got {release!r}")
+    policy = load_policy(policy_path, source=source, output=output)
+    if "://" in policy.output.path:
+        raise UsageError(f"output.path must be a folder of this machine for now, got {policy.output.path!r}")
+    request = releases.Run(
+        policy=policy,
+        release_name=release,
+        refresh=refresh,
+        ledger=open_ledger(ledger),
+        options=beam_options(context.args),
+        output=Path(policy.output.path),
+    )
+    console = Console(stderr=True)
+    with nullcontext() if as_json else console.status("Starting") as status:
+
+        def progress(step: str) -> None:
+            if status is not None:
+                status.update(f"{step} …")
+                console.print(f"[dim]· {step}[/dim]", highlight=False)
+
+        done = releases.make_release(request, progress)
+    if as_json:
+        _print_json(releases.run_json(done))
+    else:
+        _show(done)
+
+
+def _show(done: Any) -> None:
+    from rich.text import Text
+
+    from pipelines import screen
+    from pipelines.describe import published_tables
+
+    console = Console()
+    tables = published_tables(done.folder, done.policy)
+    for spec in done.stages:
+        console.print(screen.results(spec, tables[spec.name]))
+    balance = done.ledger.balance(done.policy.dataset)
+    cost = (
+        "This release was made before: the same files again, at no cost."
+        if done.cached
+        else f"This release cost {done.charge.amount} (one {done.policy.privacy_unit}, added or removed)."
+    )
+    console.print(Text(cost))
+    console.print(Text(f"Left of the budget of {done.policy.dataset}: {balance.left} of {balance.cap}."))
+    console.print(Text(f"Report: {done.folder / 'report.html'}"), soft_wrap=True)
+
+
+@app.command()
+def plan(
+    policy_path: PolicyPath,
+    ledger: LedgerUrl = DEFAULT_LEDGER,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a run would do and cost, without reading data."""
+    from dpbeam.accounting.plan import plan as make_plan
+    from dpbeam.ledger import open_ledger
+    from dpbeam.policy.load import load_policy
+    from pipelines import screen
+
+    policy = load_policy(policy_path)
+    made = make_plan(policy)
+    balance = None
+    try:
+        balance = open_ledger(ledger).balance(policy.dataset)
+    except LedgerError as error:
+        if not as_json:
+            Console(stderr=True).print(f"note: {error}", style="dim", markup=False, highlight=False)
+    if as_json:
+        ledger_left = None if balance is None else {"left": balance.left.to_json()}
+        _print_json(made.to_json() | {"ledger": ledger_left})
+    else:
+        Console().print(screen.plan(made, balance))
+
+
+@app.command()
+def init(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="A Parquet or CSV file.")],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write; default: the screen.")] = None,
+) -> None:
+    """Write a commented first policy from a file's column names and types. Reads no values."""
+    from pipelines.starting import starter
+
+    text = starter(data, folder=None if output is None else output.parent)
+    if output is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        with output.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UsageError(f"{output} exists already; name another file with --output") from None
+    except OSError as error:
+        raise UsageError(f"{output} can't be written ({error.strerror})") from None
+    typer.echo(f"Wrote {output}: read every line of it, then `dpbeam plan {output}`.")
+
+
+@app.command()
+def certify(
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="A release's manifest.json.")],
+    as_json: AsJson = False,
+) -> None:
+    """Recompute a release's certificate from its manifest alone, and check its files' digests."""
+    from dpbeam.reporting.certify import certify_manifest
+
+    result = certify_manifest(manifest)
+    if as_json:
+        _print_json({"version": 1, "certified": True, "epsilon": result.epsilon, "manifest": str(manifest)})
+    else:
+        typer.echo(f"{manifest}: certified; its mechanisms compose to ε {result.epsilon:.6g}, and its files are whole.")
+
+
+@app.command()
+def recover(
+    ledger: LedgerUrl = DEFAULT_LEDGER,
+    charge: Annotated[str | None, typer.Option("--charge", help="Settle only this charge.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Settle --charge though its process may live.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Finish or close the runs that a kill cut off. Safe to run at any time."""
+    from dpbeam.ledger import open_ledger
+    from pipelines.recover import recover as settle
+
+    settled = settle(open_ledger(ledger), charge_id=charge, force=force)
+    if as_json:
+        found = [{"charge": s.charge.id, "dataset": s.charge.dataset, "outcome": s.outcome} for s in settled]
+        _print_json({"version": 1, "settled": found})
+        return
+    for each in settled:
+        typer.echo(f"{each.charge.dataset} {each.charge.release_id} (charge {each.charge.id}): {each.outcome}")
+    typer.echo("Nothing to settle." if not settled else f"{len(settled)} charges looked at.")
+
+
+@budget_app.command("create")
+def budget_create(
+    what: Annotated[str, typer.Argument(metavar="POLICY|DATASET", help="A policy with a budget, or a dataset's name.")],
+    epsilon: Annotated[str | None, typer.Option(help="The cap on ε, with a dataset's name.")] = None,
+    delta: Annotated[str | None, typer.Option(help="The cap on δ, with a dataset's name.")] = None,
+    ledger: LedgerUrl = DEFAULT_LEDGER,
+) -> None:
+    """Give a dataset its budget, once. From then on the ledger's cap is the authority."""
+    from dpbeam.ledger import open_ledger
+    from dpbeam.ledger.amounts import Amount
+    from dpbeam.policy.load import load_policy
+
+    if epsilon is None and delta is None:
+        policy = load_policy(what)
+        if policy.budget is None:
+            raise UsageError(f"{what} states no budget; add one, or give --epsilon and --delta with the dataset's name")
+        dataset, cap = policy.dataset, Amount.cap(policy.budget.epsilon, policy.budget.delta)
+    elif epsilon is None or delta is None:
+        raise UsageError("--epsilon and --delta go together; give both, or name a policy that states a budget")
+    else:
+        dataset, cap = what, Amount.cap(epsilon, delta)
+    balance = open_ledger(ledger, create=True).create_budget(dataset, cap)
+    typer.echo(f"Budget of {dataset}: {balance.cap}, meter {balance.meter}. Nothing is spent yet.")
+
+
+@budget_app.command("show")
+def budget_show(dataset: Dataset, ledger: LedgerUrl = DEFAULT_LEDGER, as_json: AsJson = False) -> None:
+    """Show what a dataset may spend, has spent, holds and has left."""
+    from dpbeam.ledger import open_ledger
+    from dpbeam.ledger.model import balance_json
+    from pipelines import screen
+
+    balance = open_ledger(ledger).balance(dataset)
+    if as_json:
+        _print_json(balance_json(dataset, balance))
+    else:
+        Console().print(screen.budget(dataset, balance))
+
+
+@budget_app.command("history")
+def budget_history(dataset: Dataset, ledger: LedgerUrl = DEFAULT_LEDGER, as_json: AsJson = False) -> None:
+    """Show every entry of a dataset's journal."""
+    from dpbeam.ledger import open_ledger
+    from pipelines import screen
+
+    entries = open_ledger(ledger).history(dataset)
+    if as_json:
+        _print_json({"version": 1, "dataset": dataset, "entries": [entry.to_json() for entry in entries]})
+    else:
+        Console().print(screen.history(dataset, entries))
+
+
+@budget_app.command("verify")
+def budget_verify(
+    dataset: Annotated[str | None, typer.Argument(metavar="[DATASET]", help="One dataset; default: all.")] = None,
+    ledger: LedgerUrl = DEFAULT_LEDGER,
+) -> None:
+    """Replay the journal and compare it with every balance."""
+    from dpbeam.ledger import open_ledger
+
+    count = open_ledger(ledger).verify(dataset)
+    typer.echo(f"The ledger verifies: {count} entries, every balance is what they amount to.")
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    typer.echo(json.dumps(document, ensure_ascii=False, allow_nan=False))
+
+
+def invoke(arguments: Sequence[str]) -> int:
+    """Runs one command; returns its exit code. Errors are said on stderr, without any text of a library's."""
+    try:
+        result = typer.main.get_command(app)(args=list(arguments), prog_name="dpbeam", standalone_mode=False)
+        return int(result or 0)
+    except DpbeamError as error:
+        print(f"dpbeam: {error}", file=sys.stderr)  # noqa: T201
+        return error.exit_code
+    except typer.Exit as ending:
+        return ending.exit_code
+    except KeyboardInterrupt:
+        print("dpbeam: interrupted; `dpbeam recover` settles what was begun", file=sys.stderr)  # noqa: T201
+        return 4
+    except Exception as error:
+        if hasattr(error, "format_message"):  # a usage error of the command line itself
+            print(f"dpbeam: {error.format_message()}", file=sys.stderr)  # noqa: T201
+            return 2
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        print(  # noqa: T201
+            f"dpbeam: internal error {type(error).__name__} at {Path(at.filename).name}:{at.lineno}; please report it. "
+            "`dpbeam recover` settles what was begun",
+            file=sys.stderr,
+        )
+        return 4
+
+
+def main() -> NoReturn:
+    """The `dpbeam` command."""
+    # Beam notes optional parts that aren't installed, and its workers log; a command says what it has to say itself.
+    logging.basicConfig(level=logging.CRITICAL)
+    sys.exit(invoke(sys.argv[1:]))
+
+
+def aggregate_main() -> NoReturn:
+    """`python -m pipelines.aggregate --policy POLICY [flags]`: the same job started the Beam way."""
+    import argparse
+
+    parser = argparse.ArgumentParser(prog="python -m pipelines.aggregate", allow_abbrev=False)
+    parser.add_argument("--policy", required=True, help="the policy file, YAML")
+    known, rest = parser.parse_known_args()
+    logging.basicConfig(level=logging.CRITICAL)
+    sys.exit(invoke(["run", known.policy, *rest]))

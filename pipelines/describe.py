@@ -1,0 +1,82 @@
+"""A run's plan and tables come in; what the reporting room needs to know of them goes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dpbeam.accounting.utility import noise_figure, selection_figure
+from dpbeam.ledger.model import Balance
+from dpbeam.mechanisms.spec import StageSpec
+from dpbeam.policy.schema import Policy
+from dpbeam.reporting import report as reports
+from dpbeam.reporting.manifest import Manifest
+from dpbeam.reporting.tables import MetricColumn
+
+
+def metric_columns(spec: StageSpec) -> tuple[MetricColumn, ...]:
+    """The stage's released metrics with their noise; a mean's noise differs from partition to partition."""
+    found = []
+    for metric in spec.metrics:
+        name = {"mean": "count", "sum": metric.name}.get(metric.kind, metric.kind)
+        noise = spec.noise[name]
+        std = None if metric.kind == "mean" else noise_figure(noise).std
+        found.append(MetricColumn(name=metric.name, kind=metric.kind, noise=noise.kind, std=std))
+    return tuple(found)
+
+
+def stage_report(spec: StageSpec, table: pa.Table) -> reports.StageReport:
+    """One stage as the report shows it."""
+    selection = None
+    if spec.selection is not None:
+        figure = selection_figure(spec.selection)
+        selection = reports.SelectionFacts(
+            strategy=figure.kind,
+            pre_threshold=figure.pre_threshold,
+            keep_50=figure.units_50,
+            keep_99=figure.units_99,
+        )
+    clipped = {(q.column, q.low, q.high): None for q in spec.quantities if q.column is not None}
+    return reports.StageReport(
+        name=spec.name,
+        table=table,
+        keys=spec.keys,
+        metrics=metric_columns(spec),
+        l0=spec.l0,
+        linf=spec.linf,
+        selection=selection,
+        clipped=tuple(clipped),
+    )
+
+
+def render(manifest: Manifest, stages: Sequence[StageSpec], tables: dict[str, pa.Table], balance: Balance) -> str:
+    """report.html of a release, from its manifest (which lists the files written so far)."""
+    amounts = {name: getattr(balance, name).to_json() for name in ("cap", "spent", "held", "left")}
+    return reports.render_report(
+        release=reports.ReleaseFacts(
+            release_id=manifest.release_id,
+            release_name=manifest.release_name,
+            dataset=manifest.dataset,
+            created=manifest.created,
+            dpbeam_version=manifest.dpbeam_version,
+            policy_digest=manifest.policy_digest,
+            input_fingerprint=manifest.input_fingerprint,
+        ),
+        guarantee=manifest.guarantee,
+        certificate=manifest.certificate,
+        mechanisms=manifest.mechanisms,
+        charge=manifest.charge,
+        balance=reports.Balance(
+            **{f"{name}_{part}": amount[part] for name, amount in amounts.items() for part in ("epsilon", "delta")}
+        ),
+        stages=[stage_report(spec, tables[spec.name]) for spec in stages],
+        files=manifest.files,
+    )
+
+
+def published_tables(folder: Path, policy: Policy) -> dict[str, pa.Table]:
+    """The result tables of a published release, by stage."""
+    return {stage.name: pq.read_table(folder / f"{stage.name}.parquet") for stage in policy.stages}

@@ -1,0 +1,94 @@
+"""Publishes a release: its tables and facts go in; a folder of files with a manifest comes out, whole or not at all.
+
+A reader that sees no manifest.json sees no release. All other files are written and synced first; then the manifest
+under a name of no meaning; then the ledger decides; then one rename makes the release visible. A rename that a kill
+cut off is finished by whoever comes next (`complete`), since the ledger already holds the manifest's digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from dpbeam.errors import RunFailed
+from dpbeam.reporting.manifest import MANIFEST_NAME, FileEntry, Manifest
+from dpbeam.reporting.tables import MetricColumn, write_csv, write_parquet
+
+PENDING_NAME = "manifest.json.pending"
+
+
+def write_tables(folder: Path, tables: Mapping[str, pa.Table], metrics: Mapping[str, Sequence[MetricColumn]]) -> None:
+    """Writes `<stage>.parquet` and `<stage>.csv` of each stage; what `metrics` says goes into the Parquet file."""
+    for stage, table in tables.items():
+        write_parquet(table, folder / f"{stage}.parquet", metrics[stage])
+        write_csv(table, folder / f"{stage}.csv")
+
+
+def entries(folder: Path, rows: Mapping[str, int]) -> tuple[FileEntry, ...]:
+    """What the manifest says of each file in the folder, by name; `rows` holds the rows of those that are tables."""
+    return tuple(
+        FileEntry(path=path.name, sha256=digest(path.read_bytes()), rows=rows.get(path.name))
+        for path in sorted(folder.iterdir())
+    )
+
+
+def digest(data: bytes) -> str:
+    """SHA-256, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_pending(folder: Path, manifest: Manifest) -> str:
+    """Writes the manifest under its pending name, after syncing every other file. Returns the manifest's digest."""
+    data = manifest.to_bytes()
+    path = folder / PENDING_NAME
+    path.write_bytes(data)
+    for written in folder.iterdir():
+        _sync(written)
+    _sync(folder)
+    _sync(folder.parent)
+    return digest(data)
+
+
+def complete(folder: Path, manifest_sha256: str) -> bool:
+    """Makes a release visible that the ledger holds as published. Safe to call again.
+
+    Returns whether it was still pending.
+
+    Raises:
+        RunFailed: the folder holds no manifest with this digest: somebody removed or changed the release.
+    """
+    final, pending = folder / MANIFEST_NAME, folder / PENDING_NAME
+    if final.is_file() and digest(final.read_bytes()) == manifest_sha256:
+        return False
+    if pending.is_file() and digest(pending.read_bytes()) == manifest_sha256:
+        os.replace(pending, final)
+        _sync(folder)
+        return True
+    raise RunFailed(
+        f"release {folder} was published, but its manifest is gone or was changed; what it cost stays spent. "
+        "Restore the folder from a backup, or make a new release with --refresh"
+    )
+
+
+def discard(folder: Path) -> None:
+    """Removes an unpublished release's folder.
+
+    Raises:
+        RunFailed: it holds a manifest: it may have been seen.
+    """
+    if (folder / MANIFEST_NAME).exists():
+        raise RunFailed(f"{folder} holds a manifest, so it isn't removed")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,66 @@
+"""Settles what kills left behind: charges without a living run come in; each ends published whole or closed, spent.
+
+A reserved charge is given back (nothing was read). A started one is closed first, so that its run can't publish any
+more, then its files are removed. A published one whose last rename is missing gets it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from dpbeam.errors import DpbeamError, UsageError
+from dpbeam.ledger import Ledger
+from dpbeam.ledger.model import Charge
+from dpbeam.ledger.owner import alive
+from pipelines import publish
+from pipelines.release import clear
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """What became of a charge: `outcome` is released, closed, published, running or unknown (another host)."""
+
+    charge: Charge
+    outcome: str
+
+
+def recover(ledger: Ledger, *, charge_id: str | None = None, force: bool = False) -> list[Settled]:
+    """Settles the open charges whose process is gone, and finishes published releases. Safe to run at any time.
+
+    `force` settles `charge_id` though its process lives or can't be asked; a run that is alive after all then finds
+    its fence lost and publishes nothing.
+
+    Raises:
+        UsageError: `force` without a charge.
+    """
+    if force and charge_id is None:
+        raise UsageError("--force must name one charge with --charge; `dpbeam budget history` lists them")
+    settled = []
+    for charge in ledger.published_charges():
+        if charge_id in (None, charge.id) and _finish(charge):
+            settled.append(Settled(charge=charge, outcome="published"))
+    for charge in ledger.open_charges():
+        if charge_id in (None, charge.id):
+            settled.append(_settle(ledger, charge, force=force))
+    return settled
+
+
+def _finish(charge: Charge) -> bool:
+    try:
+        return publish.complete(Path(charge.path), charge.manifest_sha256)
+    except DpbeamError:
+        return False  # removed or changed by its owner after it was published: nothing to finish
+
+
+def _settle(ledger: Ledger, charge: Charge, *, force: bool) -> Settled:
+    living = alive(charge.owner) and not charge.failed if not force else False
+    if living is None:
+        return Settled(charge=charge, outcome="unknown")
+    if living:
+        return Settled(charge=charge, outcome="running")
+    if charge.state == "RESERVED":
+        return Settled(charge=ledger.release(charge), outcome="released")
+    closed = ledger.close(charge)
+    clear(closed)
+    return Settled(charge=closed, outcome="closed")

@@ -1,0 +1,344 @@
+"""The lifecycle of a release: a request goes in; a published release, new or cached, comes out.
+
+    plan → certify → guard → reserve → start → run the Beam job → verify staging → assemble → publish
+
+Each step is one function on one value. A kill between or inside any two of them leaves the ledger at or above what
+was really spent, and `dpbeam recover` finishes or closes the run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pyarrow as pa
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from dpbeam import __version__
+from dpbeam.accounting.plan import Plan
+from dpbeam.accounting.plan import plan as make_plan
+from dpbeam.errors import DataError, Refused, RunFailed, UsageError
+from dpbeam.ledger import Ledger
+from dpbeam.ledger.amounts import Amount
+from dpbeam.ledger.model import Charge, Reason
+from dpbeam.ledger.outcomes import FenceLost, KeyTaken
+from dpbeam.ledger.owner import Owner, alive
+from dpbeam.mechanisms.spec import StageSpec
+from dpbeam.policy import compile as compiled
+from dpbeam.policy.schema import Policy
+from dpbeam.reporting import manifest as manifests
+from pipelines import aggregate, inputs, publish
+from pipelines.describe import metric_columns, render
+from transforms.containment import from_runner
+from transforms.control import Shuffle
+from transforms.staging import Area
+
+MAX_ATTEMPTS = 3
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A request, and what its steps have found so far. Each step fills in fields and never changes one."""
+
+    policy: Policy
+    release_name: str
+    refresh: bool
+    ledger: Ledger
+    options: PipelineOptions
+    output: Path
+    plan: Plan | None = None
+    inputs: inputs.Inputs | None = None
+    stages: tuple[StageSpec, ...] = ()
+    charge: Charge | None = None
+    cached: bool = False
+    shuffles: tuple[Shuffle, ...] = ()
+    tables: dict[str, pa.Table] | None = None
+    manifest: manifests.Manifest | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        return self.inputs.fingerprint(self.ledger.secret())
+
+    @property
+    def folder(self) -> Path:
+        """Where the release lies, or will."""
+        return Path(self.charge.path)
+
+    @property
+    def area(self) -> Area:
+        return staging_area(self.charge)
+
+
+def staging_area(charge: Charge) -> Area:
+    """Where an attempt stages its results: beside the dataset's releases, under a name no other attempt has."""
+    parent = Path(charge.path).parent.parent / ".staging"
+    attempt = f"{charge.id}-{charge.attempt}"
+    return Area(path=str(parent / attempt), attempt=attempt)
+
+
+def make_release(run: Run, progress: Progress = lambda step: None) -> Run:
+    """Takes a request through its whole lifecycle.
+
+    Guarantee: a release that is published satisfies the (ε, δ) its manifest states; the ledger was charged for it
+    before the first row was read; what it shows is one draw of each value.
+
+    Raises:
+        UsageError: the policy's input or the output folder can't be used; nothing was charged.
+        Refused: the budget, or a run of the same release that isn't finished, says no; nothing was charged.
+        RunFailed: the run broke off after it was charged; nothing was published.
+    """
+    for name, step in STEPS:
+        progress(name)
+        run = step(run)
+        if run.cached:
+            break
+    return run
+
+
+def plan(run: Run) -> Run:
+    """Every mechanism of every stage, certified against the run's (ε, δ)."""
+    planned = make_plan(run.policy)
+    stages = tuple(compiled.stage_spec(run.policy, stage, planned.mechanisms) for stage in run.policy.stages)
+    return replace(run, plan=planned, stages=stages)
+
+
+def guard(run: Run) -> Run:
+    """The input is there and has the columns; the output can be written. Reads names, sizes, headers, footers."""
+    found = inputs.resolve(compiled.input_spec(run.policy))
+    folder = run.output / run.policy.dataset
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".probe-{secrets.token_hex(8)}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise UsageError(
+            f"output folder {folder} can't be written ({error.strerror}); name another with --output. "
+            "Nothing was charged"
+        ) from None
+    return replace(run, inputs=found)
+
+
+def reserve(run: Run) -> Run:
+    """Holds the run's cost in the ledger, or finds that the same release was paid for before."""
+    key = _key(run)
+    known = run.ledger.find(run.policy.dataset, key)
+    if known is not None and (not run.refresh or known.state in ("RESERVED", "STARTED")):
+        return _resume(run, known)
+    created = datetime.now(timezone.utc)
+    release_id = f"{created:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    budget = run.policy.budget
+    try:
+        charge = run.ledger.reserve(
+            run.policy.dataset,
+            key,
+            Amount.charge(run.policy.run.epsilon, run.policy.run.delta),
+            owner=Owner.current(),
+            policy_digest=run.policy.digest,
+            release_id=release_id,
+            path=str((run.output / run.policy.dataset / release_id).absolute()),
+            max_attempts=MAX_ATTEMPTS,
+            cap_stated=Amount.cap(budget.epsilon, budget.delta) if budget else None,
+            refresh=run.refresh,
+        )
+    except KeyTaken as taken:
+        return _resume(run, taken.charge)
+    return replace(run, charge=charge)
+
+
+def start(run: Run) -> Run:
+    """Marks the charge as spent for good, durably, before the first row is read."""
+    if run.charge.state == "RESERVED":
+        return replace(run, charge=run.ledger.start(run.charge))
+    return run  # a retry under its own charge is started already
+
+
+def run_job(run: Run) -> Run:
+    """The Beam job, from the source to the staged shard files."""
+    run.area.create()
+    job = aggregate.Job(
+        input=compiled.input_spec(run.policy),
+        splits=run.inputs.splits,
+        stages=run.stages,
+        public={
+            stage.name: table
+            for stage in run.policy.stages
+            if (table := compiled.public_partitions(run.policy, stage)) is not None
+        },
+        user_shards=run.inputs.user_shards,
+        parts=run.policy.output.shards,
+        salt=secrets.token_bytes(16),
+        area=run.area,
+    )
+    with _attempt(run, "pipeline"):
+        try:
+            return replace(run, shuffles=aggregate.run(job, run.options))
+        except Exception as error:
+            failure = from_runner(error)
+        raise failure
+
+
+def verify(run: Run) -> Run:
+    """Takes exactly one file a shard from staging, once; everything a release shows is made from these tables."""
+    with _attempt(run, "staging"):
+        missing = [shuffle.name for shuffle in run.shuffles if not run.area.has_marker(shuffle.name)]
+        if missing:
+            raise RunFailed(
+                f"the control totals of shuffle {missing[0]} were not confirmed: the runner lost data, so nothing was "
+                "published. Run again; if it fails again, use another runner or running mode."
+            )
+        tables = {}
+        for spec in run.stages:
+            table = run.area.read_stage(spec.name, run.policy.output.shards)
+            tables[spec.name] = table.sort_by([(key, "ascending") for key in spec.keys])
+        return replace(run, tables=tables)
+
+
+def assemble(run: Run) -> Run:
+    """Writes the release's files, all but the manifest, and the manifest under its pending name."""
+    with _attempt(run, "publish"):
+        folder = run.folder
+        folder.mkdir(parents=True)
+        publish.write_tables(folder, run.tables, {spec.name: metric_columns(spec) for spec in run.stages})
+        guarantee = manifests.Guarantee(epsilon=run.plan.epsilon, delta=run.plan.delta, unit=run.policy.privacy_unit)
+        amount = run.charge.amount.to_json()
+        manifest = manifests.Manifest(
+            release_id=run.charge.release_id,
+            release_name=run.release_name,
+            dataset=run.policy.dataset,
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            dpbeam_version=__version__,
+            policy_digest=run.policy.digest,
+            input_fingerprint=run.fingerprint,
+            guarantee=guarantee,
+            certificate=manifests.StatedCertificate(**run.plan.certificate.to_json()),
+            mechanisms=run.plan.mechanisms,
+            charge=manifests.Charge(id=run.charge.id, meter="basic", epsilon=amount["epsilon"], delta=amount["delta"]),
+            files=publish.entries(folder, _rows(run.tables)),
+        )
+        balance = run.ledger.balance(run.policy.dataset)
+        (folder / "report.html").write_text(render(manifest, run.stages, run.tables, balance), encoding="utf-8")
+        return replace(run, manifest=replace(manifest, files=publish.entries(folder, _rows(run.tables))))
+
+
+def commit(run: Run) -> Run:
+    """The atomic step: the ledger decides, by the run's fence, that this release is out; then one rename shows it."""
+    with _attempt(run, "publish"):
+        manifest_sha256 = publish.write_pending(run.folder, run.manifest)
+        run.area.remove()
+    try:
+        charge = run.ledger.publish(run.charge, manifest_sha256=manifest_sha256)
+    except FenceLost:
+        clear(run.charge)
+        raise
+    # Whatever else stops the ledger's answer (a signal, a full disk), the ledger's state decides what happened:
+    # nothing is cleared here, and `recover` finishes or closes the run.
+    publish.complete(run.folder, manifest_sha256)
+    return replace(run, charge=charge)
+
+
+def run_json(done: Run) -> dict[str, object]:
+    """What `dpbeam run --json` prints; see docs/formats.md."""
+    manifest = manifests.read_manifest(done.folder / manifests.MANIFEST_NAME).to_json()
+    return {
+        "version": 1,
+        "release_id": manifest["release_id"],
+        "path": str(done.folder),
+        "cached": done.cached,
+        "guarantee": manifest["guarantee"],
+        "charge": manifest["charge"],
+    }
+
+
+STEPS: Sequence[tuple[str, Callable[[Run], Run]]] = (
+    ("Planning and certifying", lambda run: plan(run)),
+    ("Checking the input and the output", lambda run: guard(run)),
+    ("Reserving the budget", lambda run: reserve(run)),
+    ("Charging the ledger", lambda run: start(run)),
+    ("Reading, bounding, aggregating and adding noise", lambda run: run_job(run)),
+    ("Verifying what the job staged", lambda run: verify(run)),
+    ("Writing results and report", lambda run: assemble(run)),
+    ("Publishing", lambda run: commit(run)),
+)
+"""The lifecycle, in order, with what a person is told while each step works."""
+
+
+def _key(run: Run) -> str:
+    """The idempotency key: the same policy on the same input under the same name is the same release."""
+    identity = json.dumps([run.policy.digest, run.fingerprint, run.release_name])
+    return hashlib.sha256(identity.encode()).hexdigest()
+
+
+def _resume(run: Run, charge: Charge) -> Run:
+    """Goes on with a charge of the same release: the published bytes, another attempt, or a refusal."""
+    match charge.state:
+        case "PUBLISHED":
+            publish.complete(Path(charge.path), charge.manifest_sha256)
+            return replace(run, charge=charge, cached=True)
+        case "SPENT_UNPUBLISHED":
+            raise Refused(
+                f"release {charge.release_id} of this policy, input and name was closed without being published; what "
+                "it cost stays spent. --refresh makes a new release and charges it anew"
+            )
+    living = alive(charge.owner) and not charge.failed
+    if living:
+        raise Refused(
+            f"the same release is being made by process {charge.owner.pid} (charge {charge.id}); wait for it and ask "
+            "again: the result then comes at no cost"
+        )
+    if living is None:
+        raise Refused(
+            f"the same release was begun on host {charge.owner.host} (charge {charge.id}), which can't be asked from "
+            f"here; if it is dead, settle it with `dpbeam recover --charge {charge.id} --force`"
+        )
+    if charge.state == "RESERVED":
+        run.ledger.release(charge)
+        return reserve(run)
+    if charge.attempt >= charge.max_attempts:
+        raise Refused(
+            f"release {charge.release_id} failed in all its {charge.max_attempts} attempts; what it cost stays spent. "
+            "`dpbeam recover` closes it; --refresh then makes a new release and charges it anew"
+        )
+    clear(charge)
+    return replace(run, charge=run.ledger.retry(charge, Owner.current(), staging_gone=True))
+
+
+def clear(charge: Charge) -> None:
+    """Removes what an unpublished charge's attempts left: staging, and the folder without a manifest."""
+    staging_area(charge).remove()
+    publish.discard(Path(charge.path))
+
+
+def _rows(tables: dict[str, pa.Table]) -> dict[str, int]:
+    return {f"{stage}.{suffix}": table.num_rows for stage, table in tables.items() for suffix in ("parquet", "csv")}
+
+
+class _attempt:
+    """Journals why an attempt failed, clears what it left, and lets its error go on."""
+
+    def __init__(self, run: Run, reason: Reason) -> None:
+        self._run, self._reason = run, reason
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if error is None:
+            return
+        clear(self._run.charge)
+        if isinstance(error, FenceLost):
+            return
+        reason: Reason = "data_rule" if isinstance(error, DataError) else self._reason
+        if isinstance(error, KeyboardInterrupt):
+            reason = "interrupted"
+        self._run.ledger.fail_attempt(self._run.charge, reason)
+        if isinstance(error, OSError):
+            text = os.strerror(error.errno) if error.errno else type(error).__name__
+            raise RunFailed(f"the release's files can't be written ({text}); nothing was published") from None

@@ -1,0 +1,114 @@
+"""What a person sees in the terminal: plans, releases and balances come in; rich renderables go out.
+
+Keys come from the data: they are shown as plain text with control characters made visible, never as markup.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from dpbeam.accounting.plan import Plan
+from dpbeam.ledger.amounts import Amount
+from dpbeam.ledger.model import Balance, JournalEntry
+from dpbeam.mechanisms.spec import StageSpec
+from dpbeam.reporting.numbers import humane, significant
+from dpbeam.reporting.rows import top_rows, visible
+from pipelines.describe import metric_columns
+
+TOP = 10
+_KEY_CHARS = 40
+
+
+def results(spec: StageSpec, table: pa.Table) -> RenderableType:
+    """The top rows of one stage's results, each value above its 95 % interval."""
+    columns = metric_columns(spec)
+    first = columns[0].name
+    title = f"{spec.name}: {table.num_rows:,} partitions released"
+    if table.num_rows > TOP:
+        title += f"; the {TOP} with the largest {first}"
+    shown = Table(
+        title=title,
+        title_justify="left",
+        min_width=60,
+        caption="Below each value: its 95 % interval",
+        caption_justify="left",
+    )
+    for key in spec.keys:
+        shown.add_column(Text(visible(key)))
+    for column in columns:
+        shown.add_column(Text(visible(column.name)), justify="right")
+    for row in top_rows(table, keys=spec.keys, metrics=[c.name for c in columns], by=first, limit=TOP):
+        cells: list[Text] = [Text(_short(key)) for key in row.keys]
+        for column in columns:
+            value = row.values[column.name]
+            spread = column.std if column.std is not None else (value.high - value.low) / 4
+            interval = f"{humane(value.low, spread)} … {humane(value.high, spread)}"
+            cells.append(Text.assemble(humane(value.value, spread), "\n", (interval, "dim")))
+        shown.add_row(*cells)
+    return shown
+
+
+def _short(key: str) -> str:
+    text = visible(key[: _KEY_CHARS + 1])
+    return text if len(text) <= _KEY_CHARS else text[: _KEY_CHARS - 1] + "…"
+
+
+def plan(made: Plan, balance: Balance | None) -> RenderableType:
+    """The plan: the noise of every metric, the counts that selections need, ε by each method, what would be left."""
+    noise = Table(title=f"Plan for {made.dataset}: ε {made.epsilon:g}, δ {made.delta:g} a run")
+    for heading, justify in (
+        ("stage", "left"),
+        ("metric", "left"),
+        ("noise std", "right"),
+        ("95 % half-width", "right"),
+    ):
+        noise.add_column(heading, justify=justify)
+    for figure in made.utility.metrics:
+        parts = [(figure.metric, figure.std, figure.half_width_95)]
+        if figure.numerator is not None and figure.count is not None:
+            parts = [
+                (f"{figure.metric}: {what}", part.std, part.half_width_95)
+                for what, part in (("centred sum", figure.numerator), ("count", figure.count))
+            ]
+        for name, std, half_width in parts:
+            noise.add_row(figure.stage, Text(visible(name)), significant(std), f"± {significant(half_width)}")
+    lines: list[RenderableType] = [noise]
+    for found in made.utility.selections:
+        lines.append(
+            Text(
+                f"{found.stage}: {found.kind.replace('_', ' ')} keeps a partition of {found.units_50:,} privacy units "
+                f"with probability 50 %, of {found.units_99:,} with 99 %, below {found.pre_threshold:,} never."
+            )
+        )
+    certificate = made.certificate.to_json()
+    methods = ", ".join(f"{name} {significant(certificate[name], 4)}" for name in ("pld", "rdp", "naive"))
+    lines.append(Text(f"ε of everything together at δ {made.delta:g}: {methods}; the least counts. No data was read."))
+    if balance is not None:
+        left = balance.left
+        asked = Amount.charge(made.epsilon, made.delta)
+        after = f"{left - asked} after this run" if asked.fits(left) else "not enough for this run"
+        lines.append(Text(f"Left in the ledger: {left} of {balance.cap}; {after}."))
+    return Group(*lines)
+
+
+def budget(dataset: str, balance: Balance) -> RenderableType:
+    """A dataset's balance."""
+    table = Table(title=f"Budget of {dataset} (meter {balance.meter})", title_justify="left", min_width=40)
+    table.add_column("")
+    table.add_column("ε, δ", justify="right")
+    for name in ("cap", "spent", "held", "left"):
+        table.add_row(name, str(getattr(balance, name)))
+    return table
+
+
+def history(dataset: str, entries: list[JournalEntry]) -> RenderableType:
+    """A dataset's journal."""
+    table = Table(title=f"History of {dataset}")
+    for heading in ("#", "time", "what", "amount", "charge"):
+        table.add_column(heading, no_wrap=True)
+    for entry in entries:
+        table.add_row(str(entry.seq), entry.time[:19], entry.kind, str(entry.amount), entry.charge_id[:8] or "–")
+    return table
