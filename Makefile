@@ -1,0 +1,39 @@
+# make demo: a private release of real data.  make test: all tests.  Both make their own .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_LEDGER := sqlite:///build/demo/ledger.sqlite
+
+.PHONY: demo test lint bench requirements clean
+.DEFAULT_GOAL := demo
+
+$(VENV)/.installed: requirements.txt setup.py dpbeam/_version.py
+	@echo "Making $(VENV) and installing what dpbeam needs (about a minute, once) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+demo: $(VENV)/.installed
+	@mkdir -p build/demo
+	@test -e build/demo/ledger.sqlite || \
+		$(BIN)/dpbeam budget create examples/ngrams/policy.yaml --ledger $(DEMO_LEDGER)
+	@$(BIN)/dpbeam run examples/ngrams/policy.yaml --ledger $(DEMO_LEDGER) --output build/demo/releases
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.run
+
+requirements: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.10 --extra dev setup.py -o requirements.txt
+
+clean:
+	rm -rf build $(VENV)
