@@ -7,6 +7,7 @@ launcher's terminal. So every DoFn here is a
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -66,6 +67,15 @@ class ContainedDoFn(beam.DoFn):
 
 
 _END = object()
+
+
+def _no_elements(record: logging.LogRecord) -> bool:
+    """Beam's workers print whole elements, raw rows among them, at level DEBUG."""
+    return record.levelno >= logging.INFO
+
+
+for _name in ("operations", "bundle_processor", "data_plane", "sdk_worker"):
+    logging.getLogger(f"apache_beam.runners.worker.{_name}").addFilter(_no_elements)
 
 
 def from_runner(error: BaseException) -> RunFailed:
