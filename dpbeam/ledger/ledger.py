@@ -218,7 +218,9 @@ class Ledger:
         """STARTED → PUBLISHED; only for the run that holds the charge's fence. `path` defaults to the reserved one."""
         path = charge.path if path is None else path
         details = {"manifest_sha256": manifest_sha256, "path": path}
-        return self._advance(charge, "STARTED", "PUBLISHED", "published", details, **details)
+        return self._advance(
+            charge, "STARTED", "PUBLISHED", "published", details, manifest_sha256=manifest_sha256, path=path
+        )
 
     def close(self, charge: Charge | str) -> Charge:
         """STARTED → SPENT_UNPUBLISHED: gives the run up; its amount stays spent.

@@ -172,7 +172,7 @@ def spent_and_held(state: State, amount: Amount) -> tuple[Amount, Amount]:
 
 
 def balance_json(dataset: str, balance: Balance) -> dict[str, Any]:
-    """What `dpbeam budget show DATASET --json` prints; its JSON Schema is dpbeam/reporting/schemas/budget.schema.json."""
+    """What `dpbeam budget show DATASET --json` prints; its JSON Schema is in dpbeam/reporting/schemas."""
     return {
         "version": 1,
         "dataset": dataset,

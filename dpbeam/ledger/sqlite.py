@@ -141,7 +141,7 @@ class SqliteTransaction:
             raise unverifiable(self._place, "SQLite's integrity check finds damaged pages or rows")
         if self._all("PRAGMA foreign_key_check"):
             raise unverifiable(self._place, "a charge belongs to no budget")
-        found = {name: sql for name, sql in self._all("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL")}
+        found = dict(self._all("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
         if found != expected_schema():
             raise unverifiable(self._place, "its tables or triggers are not those of this version")
 

@@ -227,7 +227,7 @@ def _crowded_rows(batch: pa.RecordBatch, spec: StageSpec, salt: bytes) -> I64 | 
     hashes = hashing.hash_column(batch.column(_unit(spec)), hashing.seed_for(salt, "crowds"))
     bucket = (hashes >> np.uint64(52)).view(np.int64)
     counts = np.bincount(bucket, minlength=_BUCKETS)
-    crowded = counts > 2 * spec.l0 * spec.linf + 4 * rows // _BUCKETS
+    crowded = counts > 4 * spec.l0 * spec.linf + 4 * rows // _BUCKETS + 32  # 32: chance alone doesn't reach it
     if counts[crowded].sum() * 64 < rows or not crowded.any():
         return None
     hot: I64 = np.flatnonzero(crowded[bucket])

@@ -68,11 +68,9 @@ class Grid:
         """As `encode`, but as whole numbers in float64 (exact: they are below 2**53)."""
         if values.dtype == np.int64:  # clipped before the cast: beyond 2**53 a cast rounds
             inside = np.iinfo(np.int64)
-            values = np.clip(
-                values,
-                np.int64(min(max(math.floor(self.low), inside.min), inside.max)),
-                np.int64(max(min(math.ceil(self.high), inside.max), inside.min)),
-            )
+            least = min(max(math.floor(self.low), inside.min), inside.max)
+            most = max(min(math.ceil(self.high), inside.max), inside.min)
+            values = np.maximum(np.minimum(values, np.int64(most)), np.int64(least))
         steps: F64 = np.clip(values.astype(np.float64), self.low, self.high)
         steps -= self.centre
         steps *= 1.0 / self.step

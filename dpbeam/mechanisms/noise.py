@@ -24,6 +24,9 @@ F64 = npt.NDArray[np.float64]
 EXACT_FLOATS = 2**53
 MAX_SCALE_STEPS = 2.0**56
 """The largest noise, in grid steps, that is drawn as int64: 64 of these scales still fit 2**62."""
+_WIDE = 2**33
+"""Added before the noise and taken off after it, exactly: python-dp 1.1.5rc4 has a 32-bit overload, which takes any
+small integer and cuts its noise to 32 bits. A multiple of every granularity, so PyDP rounds as it would without."""
 
 
 class Sampler(Protocol):
@@ -70,7 +73,10 @@ class AdditiveNoise:
         """
         check(self.mechanism, grid)
         add = self._sampler(grid.step).add_noise
-        return _collect((float(add(steps)) for steps in sums.tolist()), len(sums)) * grid.step
+        noisy = (
+            float(add(steps + _WIDE) - _WIDE if steps >= 0 else add(steps - _WIDE) + _WIDE) for steps in sums.tolist()
+        )
+        return _collect(noisy, len(sums)) * grid.step
 
     def _sampler(self, step: float) -> Sampler:
         if step not in self._samplers:

@@ -121,7 +121,8 @@ def _mean(metric: Metric, noisy: pa.RecordBatch, spec: StageSpec) -> tuple[F64, 
     high = np.where(clear, np.clip(high, lowest, highest), highest)
     # The interval is about S/C; where C is below 1 the value isn't, and the interval is stretched to hold it.
     low, high = np.minimum(low, value), np.maximum(high, value)
-    return tuple(np.clip(part + quantity.centre, quantity.low, quantity.high) for part in (value, low, high))  # type: ignore[return-value]
+    value, low, high = (np.clip(part + quantity.centre, quantity.low, quantity.high) for part in (value, low, high))
+    return value, low, high
 
 
 def _gaussian_ratio(total: F64, count: F64, of_sum: float, of_count: float) -> tuple[F64, F64]:

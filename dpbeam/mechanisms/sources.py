@@ -10,6 +10,7 @@ replaced by one that names the file and the rule, outside its `except` block, wi
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -56,10 +57,14 @@ def inspect_file(file: IO[bytes], spec: InputSpec, path: str) -> int:
     """
     if not spec.columns:
         raise UsageError("columns must name at least one column: none is declared, so there is nothing to read.")
-    if spec.format == "csv":
-        _csv_header(file, spec, path)
-        return 1
-    return int(_parquet(file, spec, path).num_row_groups)
+    try:
+        if spec.format == "csv":
+            _csv_header(file, spec, path)
+            return 1
+        return int(_parquet(file, spec, path).num_row_groups)
+    except OSError as error:
+        reason = type(error).__name__
+    raise UsageError(f"{path} can't be read ({reason}). Check the file and its storage.")
 
 
 def read_split(
@@ -114,11 +119,9 @@ def _csv_header(file: IO[bytes], spec: InputSpec, path: str) -> bool:
     names = _attempt(lambda: _header_names(line, spec.delimiter))
     if names is None:
         raise UsageError(
-            f"{path}: its first line is not a header in UTF-8. A CSV file starts with a line of column names, in "
-            "UTF-8, uncompressed; convert the file, or correct source.format."
+            f"{path}: its first line is not a header: it is not UTF-8 text, or a quote in it is left open. Convert the "
+            "file to plain UTF-8 (not compressed), or correct source.format."
         )
-    if any("\n" in name for name in names):
-        raise UsageError(f"{path}: a quote in its header is not closed. A column's name must be on one line.")
     for column in spec.columns:
         _check_named_once(column, names, path, is_metadata=any(c.name in names for c in spec.columns))
     return len(body) > len(line.rstrip(b"\r\n")) + 1 or bool(file.read(1))
@@ -139,13 +142,16 @@ def _read_csv(file: IO[bytes], spec: InputSpec, path: str) -> Iterator[pa.Record
         file.seek(0)
         reading = _CsvReading(file, spec, block_bytes, strict=strict is not None)
         skip_rows = done_rows
-        while (batch := reading.next_batch()) is not None:
-            # A second reading, with bigger blocks, starts over: what was already given is passed by.
-            fresh = batch.slice(skip_rows)
-            skip_rows = max(0, skip_rows - batch.num_rows)
-            done_rows += fresh.num_rows
-            if fresh.num_rows:
-                yield fresh
+        try:
+            while (batch := reading.next_batch()) is not None:
+                # A second reading, with bigger blocks, starts over: what was already given is passed by.
+                fresh = batch.slice(skip_rows)
+                skip_rows = max(0, skip_rows - batch.num_rows)
+                done_rows += fresh.num_rows
+                if fresh.num_rows:
+                    yield fresh
+        finally:
+            reading.take_back()
         if reading.failure is None:
             return
         if reading.wrong_width and strict is not None:
@@ -183,14 +189,13 @@ class _CsvReading:
                 quoted_strings_can_be_null=False,
             ),
         }
-        # Closing pyarrow's reader must not close the caller's file: it may be needed for a second reading.
-        self._file = pa.PythonFile(_Open(file), mode="r")
+        self._lent = _Lent(file)
         self._reader: Any = None
 
     def next_batch(self) -> pa.RecordBatch | None:
         try:
             if self._reader is None:
-                self._reader = pacsv.open_csv(self._file, **self._options)
+                self._reader = pacsv.open_csv(pa.PythonFile(self._lent, mode="r"), **self._options)
             return self._reader.read_next_batch()
         except StopIteration:
             return None
@@ -199,22 +204,36 @@ class _CsvReading:
             self.failure = "row too long" if "straddl" in str(error) else type(error).__name__
             return None
 
+    def take_back(self) -> None:
+        """Ends the reading, so that the file is its owner's again."""
+        self._lent.take_back()
+
     def _on_wrong_width(self, _row: object) -> str:
         self.wrong_width = True
         return "error" if self._strict else "skip"
 
 
-class _Open(io.RawIOBase):
-    """A file that pyarrow may close without closing the one beneath."""
+class _Lent(io.RawIOBase):
+    """A file lent to pyarrow, which may close this one and not the one beneath.
+
+    pyarrow reads ahead on a thread of its own, also after it has failed: `take_back` ends that before the file beneath
+    is read again.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._beneath = file
+        self._beneath: IO[bytes] | None = file
+        self._lock = threading.Lock()
 
     def read(self, size: int = -1, /) -> bytes:
-        return self._beneath.read(size)
+        with self._lock:
+            return self._beneath.read(size) if self._beneath else b""
 
     def readable(self) -> bool:
         return True
+
+    def take_back(self) -> None:
+        with self._lock:
+            self._beneath = None
 
 
 # --- Parquet -----------------------------------------------------------------------------------------------------

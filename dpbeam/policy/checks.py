@@ -14,13 +14,15 @@ from dpbeam.policy.violations import ABSENT, Finding, Key
 
 _NUMERIC = ("int64", "float64")
 _KEYS = ("string", "int64", "bool", "date", "timestamp")
-_SHARED = ("count", "privacy_id_count")
+_RESERVED = ("count", "privacy_id_count", "partitions")
+_LEAST_WIDTH = 1e-15
 _RULES = ("on_null", "on_nan", "on_inf", "on_invalid")
 
 
 def cross_findings(parts: Parts) -> list[Finding]:
     """Every violation that no key shows by itself. Parts that are wrong by themselves are passed over."""
     return [
+        *_source(parts),
         *_columns(parts),
         *_derived(parts),
         *_unit(parts),
@@ -29,6 +31,12 @@ def cross_findings(parts: Parts) -> list[Finding]:
         *(finding for index, stage in enumerate(parts.stages) for finding in _stage(parts, stage, index)),
         *_unique([stage.name for stage in parts.stages], "stages", "name", "Give every stage a name of its own."),
     ]
+
+
+def _source(parts: Parts) -> Iterator[Finding]:
+    if parts.source is not None and parts.source.format != "csv" and parts.source.delimiter != ",":
+        rule, remedy = "applies to the format csv only", "Leave the key out."
+        yield Finding(key=("source", "delimiter"), rule=rule, remedy=remedy, value=parts.source.delimiter)
 
 
 def _columns(parts: Parts) -> Iterator[Finding]:
@@ -106,13 +114,16 @@ def _where(parts: Parts) -> Iterator[Finding]:
         if many != isinstance(condition.value, tuple):
             rule = f"must be {'a list' if many else 'one value'} for the operator {condition.op}"
             yield Finding(key=(*key, "value"), rule=rule, remedy="Change the value or the operator.", value=ABSENT)
+        elif condition.value == ():
+            rule, remedy = "must have at least one entry", "List the values, or remove the condition."
+            yield Finding(key=(*key, "value"), rule=rule, remedy=remedy, value=[])
         elif kind is not None:
             if kind == "bool" and condition.op in ("<", "<=", ">", ">="):
                 rule = "must be ==, !=, in or not_in for a bool column"
                 yield Finding(key=(*key, "op"), rule=rule, remedy="Compare with true or false.", value=condition.op)
             values = condition.value if isinstance(condition.value, tuple) else (condition.value,)
             for value in values:
-                fits = suits(value, "float64") if kind == "int64" else suits(value, kind)
+                fits = suits(value, kind) or (kind == "int64" and isinstance(value, float))
                 if not fits:
                     rule = f"must be {DESCRIPTIONS[kind]}, for {condition.column} is {kind}"
                     remedy = "Compare with a value of the column's type."
@@ -173,9 +184,12 @@ def _metrics(parts: Parts, stage: StageParts, key: Key) -> Iterator[Finding]:
             if not args.low < args.high:
                 rule, remedy = f"must be below high, {args.high!r}", "Give the bounds in rising order."
                 yield Finding(key=(*at, "low"), rule=rule, remedy=remedy, value=args.low)
-        reserved = metric.result_name in _SHARED and args is not None
+            elif args.high - args.low < _LEAST_WIDTH:
+                rule, remedy = f"must lie at least {_LEAST_WIDTH} below high, {args.high!r}", "Use another unit."
+                yield Finding(key=(*at, "low"), rule=rule, remedy=remedy, value=args.low)
+        reserved = metric.result_name in _RESERVED and args is not None
         if metric.result_name.startswith("__") or reserved or metric.result_name.endswith(".sum"):
-            rule = "must not start with __, end with .sum, or take the name of a count"
+            rule = f"must not start with __ or end with .sum; a sum or mean must not be {' or '.join(_RESERVED)}"
             yield Finding(key=(*at, "name"), rule=rule, remedy="Give another name.", value=metric.result_name)
         for name in (metric.result_name, f"{metric.result_name}_low", f"{metric.result_name}_high"):
             if name in taken:

@@ -15,10 +15,15 @@ def policy_digest(policy: Policy, public_files: Mapping[str, str]) -> str:
     """`sha256:` and 64 hexadecimal digits of the policy's canonical form.
 
     Two policies have the same digest if they say the same, whatever the order of keys, the comments and the defaults
-    spelled out. Where the input lies and where the output goes is left out, since flags may override them; what the
-    files of public partitions hold is included (`public_files`: their SHA-256 by stage).
+    spelled out. Where the input lies, where the output goes and in how many files it is staged are left out: flags may
+    override the first two, and no result depends on them. Of a file of public partitions its SHA-256 is included
+    (`public_files`, by stage), not its name.
     """
-    plain = policy.model_dump(mode="json", exclude={"source": {"path"}, "output": {"path"}})
-    plain["public_files"] = dict(public_files)
-    canonical = json.dumps(plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    plain = policy.model_dump(mode="json", exclude={"source": {"path"}, "output": True})
+    for stage, shown in zip(policy.stages, plain["stages"], strict=True):
+        for metric, entry in zip(stage.metrics, shown["metrics"], strict=True):
+            entry[metric.kind]["name"] = metric.result_name
+        if stage.name in public_files:
+            shown["partitions"]["public"]["file"] = public_files[stage.name]
+    canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -40,6 +41,7 @@ _MODELS: Mapping[tuple[str, ...], tuple[type[BaseModel], ...]] = {
 
 # What to do about a bad or missing value, by the name of its key.
 _REMEDIES: Mapping[str, str] = {
+    "path": "Write one file, a pattern such as data/*.parquet, or a list of them.",
     "version": "Write version: 1; a higher one needs a newer dpbeam.",
     "dataset": "Name it with a-z, 0-9, _ and -, starting with a letter or digit, at most 64 characters.",
     "source": "Write source: {format: csv, path: data.csv}.",
@@ -47,15 +49,25 @@ _REMEDIES: Mapping[str, str] = {
     "delimiter": 'Write one ASCII character, such as "," or "\\t".',
     "privacy_unit": "Name the column that tells whose row it is, or write row where each row is a person of its own.",
     "columns": "List the columns to read: columns: {author_id: {type: string}}.",
+    "replace": "Give a value of the column's type; NaN and infinity can't stand in for anything.",
+    "derive": "Write derive: {age_band: {bin: age, edges: [18, 65]}}, or leave the key out.",
+    "bin": "Name an int64 or float64 column.",
+    "truncate": "Name a date or timestamp column.",
+    "lower": "Name a string column.",
+    "where": 'List conditions: [{column: age, op: ">=", value: 18}], or leave the key out.',
+    "value": "Give text, a number, true or false; for in and not_in a list of them.",
+    "budget": "Write budget: {epsilon: 10, delta: 1e-6}, or leave the key out.",
+    "guardrails": "Write guardrails: {max_epsilon_per_run: 2}, or leave the key out.",
+    "output": "Write output: {path: releases}, or leave the key out.",
     "type": "Write string, int64, float64, bool, date or timestamp.",
     "on_null": "Write drop, fail or {replace: VALUE}.",
     "on_nan": "Write drop, fail or {replace: VALUE}.",
     "on_inf": "Write drop, fail or {replace: VALUE}.",
     "on_invalid": "Write drop, fail or {replace: VALUE}.",
     "run": "Write run: {epsilon: 1, delta: 1e-8}: what one run may spend.",
-    "epsilon": "Give a finite number above 0, such as 1; the smaller, the more private.",
+    "epsilon": "Give a number from 1e-6 to 1e6, such as 1; the smaller, the more private.",
     "delta": "Give a small number above 0 and below 1, such as 1e-8: well below one over the number of people.",
-    "max_epsilon_per_run": "Give a finite number above 0, or leave the key out.",
+    "max_epsilon_per_run": "Give a number from 1e-6 to 1e6, or leave the key out.",
     "max_delta_per_run": "Give a number above 0 and below 1, or leave the key out.",
     "min_pre_threshold": "Give a whole number of at least 1, or leave the key out.",
     "meter": "Write basic.",
@@ -66,6 +78,10 @@ _REMEDIES: Mapping[str, str] = {
     "strategy": "Write truncated_geometric, laplace_thresholding or gaussian_thresholding.",
     "pre_threshold": "Give the least number of people a partition needs, 1 or more.",
     "public": "Write {values: [a, b]}, {product: {sex: [f, m], band: [a, b]}} or {file: partitions.csv}.",
+    "private": "Write {strategy: truncated_geometric, pre_threshold: 10}.",
+    "values": "List the values of the key: [a, b]; with several keys, one list a partition: [[a, 1], [b, 2]].",
+    "product": "List the values of each key: {sex: [f, m], band: [a, b]}.",
+    "file": "Name a CSV or Parquet file whose columns are those of group_by.",
     "bounds": "Write bounds: {l0: 20, linf: 1}: how many partitions one person may touch, and how often each.",
     "l0": "Say how many partitions one person may count in; with more of them the noise grows.",
     "linf": "Say how many rows one person may add to one partition; with more of them the noise grows.",
@@ -74,11 +90,19 @@ _REMEDIES: Mapping[str, str] = {
     "low": "Give the least value one row may count for, between -1e15 and 1e15; values below are raised to it.",
     "high": "Give the greatest value one row may count for, between -1e15 and 1e15; values above are lowered to it.",
     "noise": "Write laplace or gaussian.",
-    "weight": "Give a finite number above 0; twice the weight gets about half the noise.",
+    "weight": "Give a number from 1e-6 to 1e6; twice the weight gets about half the noise.",
     "edges": "List the limits of the intervals as finite numbers, in rising order: [18, 30, 45, 65].",
     "to": "Write year, month, week, day, hour or minute.",
     "op": "Write ==, !=, <, <=, >, >=, in or not_in.",
     "shards": f"Give a whole number from 1 to {schema.MAX_SHARDS}.",
+}
+
+_RULES = ("on_null", "on_nan", "on_inf", "on_invalid")
+
+_PATTERN_RULES: Mapping[str, str] = {
+    "dataset": "must match [a-z0-9][a-z0-9_-]* and have at most 64 characters",
+    "name": "must match [a-z][a-z0-9_]* and have at most 64 characters",
+    "delimiter": "must be one ASCII character other than a quote, a line end or NUL",
 }
 
 _PLAIN_RULES: Mapping[str, str] = {
@@ -103,49 +127,60 @@ def field_findings(data: Mapping[str, Any]) -> list[Finding]:
     try:
         schema.Policy.model_validate(data)
     except ValidationError as error:
-        return [_finding(data, details) for details in error.errors(include_url=False)]
+        found = [_finding(data, details) for details in error.errors(include_url=False)]
+        return [finding for finding in found if finding is not None]
     return []
 
 
 def closest(word: str, known: Iterable[str]) -> str:
     """ " Did you mean 'x'?" with its leading space, or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6) if len(word) > 2 else []
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-def _finding(data: Mapping[str, Any], details: ErrorDetails) -> Finding:
+def _finding(data: Mapping[str, Any], details: ErrorDetails) -> Finding | None:
     kind = details["type"]
     key, value = _place(data, details["loc"], kind)
     context = details.get("ctx", {})
     name = next((part for part in reversed(key) if isinstance(part, str)), "")
     remedy = _REMEDIES.get(name, "Correct the value.")
     if key[-2:-1] == ("metrics",):
-        name, remedy = "metric", _REMEDIES["metrics"]
+        remedy = _REMEDIES["metrics"]
     elif name == "name" and "metrics" in key:
         remedy = "Give the result's column a name of 1 to 255 characters, or leave the key out."
     elif key[-2:-1] == ("columns",):
         remedy = "Write {type: string}, or another of int64, float64, bool, date and timestamp."
     match kind:
+        case "too_short" if value:
+            return None  # the list has entries, but none of them is right: each has its own finding
+        case "metric" if isinstance(value, str):
+            rule = details["msg"]
+            if value in ("sum", "mean"):
+                remedy = f"Write {value}: {{column: …, low: …, high: …}}."
+            else:
+                remedy += closest(value, schema.METRIC_KINDS)
         case "extra_forbidden":
             known = _known_keys(key[:-1])
             remedy = f"Known keys here: {', '.join(known)}.{closest(str(key[-1]), known)}"
             return Finding(key=key, rule="is not a known key", remedy=remedy, value=ABSENT)
         case "greater_than":
-            rule = f"must be above {context['gt']:g}"
+            rule = f"must be above {_limit(context['gt'])}"
         case "greater_than_equal":
-            rule = f"must be at least {context['ge']:g}"
+            rule = f"must be at least {_limit(context['ge'])}"
         case "less_than":
-            rule = f"must be below {context['lt']:g}"
+            rule = f"must be below {_limit(context['lt'])}"
         case "less_than_equal":
-            rule = f"must be at most {context['le']:.10g}"
+            rule = f"must be at most {_limit(context['le'])}"
         case "literal_error":
             rule = f"must be {context['expected']}"
             if isinstance(value, str):
                 remedy += closest(value, context["expected"].replace(" or ", ", ").replace("'", "").split(", "))
         case "string_pattern_mismatch":
-            rule = "has characters that it must not have" if value else "must not be empty"
+            rule = _PATTERN_RULES.get(name, "must not have these characters")
         case _:
             rule = _PLAIN_RULES.get(kind, details["msg"])
+    if kind == "float_type" and isinstance(value, int) and not isinstance(value, bool):
+        rule = "must be a finite number"
     if kind in ("float_type", "int_type") and isinstance(value, str):
         remedy = f"Write the number without quotes. {remedy}" if _is_number(value) else remedy
     if kind == "string_type" and isinstance(value, int | float):
@@ -158,6 +193,10 @@ def _place(data: object, loc: tuple[int | str, ...], kind: str) -> tuple[Key, ob
     key: Key = ()
     here = data
     for index, part in enumerate(loc):
+        if key[-1:] and key[-1] in _RULES and part in ("word", "mapping") and loc[index - 1] == key[-1]:
+            continue
+        if len(key) == 2 and key[0] == "derive" and index == 2:
+            continue
         if isinstance(here, dict) and part in here:
             here = here[str(part)]
         elif isinstance(here, list) and isinstance(part, int) and part < len(here):
@@ -175,6 +214,10 @@ def _known_keys(key: Key) -> list[str]:
         if len(pattern) == len(key) and all(want in (_ANY, part) for want, part in zip(pattern, key, strict=True)):
             return [name for model in models for name in model.model_fields]
     return []
+
+
+def _limit(value: float) -> str:
+    return re.sub(r"e([+-])0*", lambda match: "e" + match[1].strip("+"), f"{value:.10g}")
 
 
 def _is_number(text: str) -> bool:

@@ -11,7 +11,7 @@ from dpbeam.policy import schema
 from dpbeam.policy.checks import cross_findings
 from dpbeam.policy.fields import field_findings
 from dpbeam.policy.parts import Parts, parts
-from dpbeam.policy.public import BadPartitions, file_digest, public_table
+from dpbeam.policy.public import BadPartitions, public_table
 from dpbeam.policy.violations import ABSENT as _ABSENT
 from dpbeam.policy.violations import Finding, PolicyError, Violation, dotted, shown
 from dpbeam.policy.yamlfile import Document, read_yaml
@@ -56,9 +56,9 @@ def _read_public(known: Parts, folder: Path, tables: dict[str, pa.Table], digest
             continue
         try:
             at = ("stages", index, "partitions", "public")
-            tables[stage.name] = public_table(public, keys, types, folder, at)
-            if public.file is not None:
-                digests[stage.name] = file_digest(folder / public.file)
+            tables[stage.name], digest = public_table(public, keys, types, folder, at)
+            if digest is not None:
+                digests[stage.name] = digest
         except BadPartitions as error:
             found.append(error.finding)
     return found
@@ -70,7 +70,7 @@ def _relative(folder: Path, path: str) -> str:
 
 def _placed(document: Document, found: Sequence[Finding]) -> list[Violation]:
     placed = {
-        (finding.key, finding.rule): Violation(
+        (finding.key, finding.rule, finding.line): Violation(
             file=document.file,
             line=finding.line or document.line(finding.key),
             key=dotted(finding.key),

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
@@ -20,6 +20,9 @@ from dpbeam.policy.values import ARROW_TYPES, DESCRIPTIONS, canonical, suits, to
 from dpbeam.policy.violations import ABSENT, Finding, Key
 
 MAX_PARTITIONS = 10_000_000
+MAX_FILE_BYTES = 2**30
+
+_FILE_REMEDY = "Name a CSV or Parquet file whose columns are those of group_by."
 
 
 class BadPartitions(Exception):
@@ -30,24 +33,25 @@ class BadPartitions(Exception):
         super().__init__(finding.rule)
 
 
-def public_table(public: Public, keys: Sequence[str], types: Sequence[ColumnType], folder: Path, at: Key) -> pa.Table:
-    """The distinct partitions, one column a key in the order of `keys`, of the keys' types. `at` places findings.
+def public_table(
+    public: Public, keys: Sequence[str], types: Sequence[ColumnType], folder: Path, at: Key
+) -> tuple[pa.Table, str | None]:
+    """The distinct partitions, one column a key in the order of `keys`, of the keys' types; a file's `sha256:…` too.
+
+    `folder` is where a relative file path starts, `at` the key path for findings. The first bad value is reported.
 
     Raises:
         BadPartitions: the list doesn't fit the keys, a value doesn't fit its type, or the file can't be used.
     """
+    digest = None
     if public.values is not None:
         table = _from_values(public.values, keys, types, (*at, "values"))
     elif public.product is not None:
         table = _from_product(public.product, keys, types, (*at, "product"))
     else:
-        table = _from_file(folder / str(public.file), keys, types, (*at, "file"))
-    return table.group_by(table.column_names, use_threads=False).aggregate([]) if table.num_rows else table
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a public partition file, as the policy's digest holds it."""
-    return "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest()
+        table, digest = _from_file(str(public.file), keys, types, folder, (*at, "file"))
+    # One thread, so that the first of equal partitions keeps its place.
+    return table.group_by(list(keys), use_threads=False).aggregate([]), digest
 
 
 def _from_values(values: Sequence[Any], keys: Sequence[str], types: Sequence[ColumnType], at: Key) -> pa.Table:
@@ -55,12 +59,14 @@ def _from_values(values: Sequence[Any], keys: Sequence[str], types: Sequence[Col
     for index, value in enumerate(values):
         row = value if isinstance(value, tuple) else (value,)
         if len(row) != len(keys):
-            rule = f"must have one value for each column of group_by, {len(keys)} in all"
-            raise BadPartitions(Finding(key=(*at, index), rule=rule, remedy="Write [a, b].", value=list(row)))
+            rule = f"must have one value for each column of group_by: {', '.join(keys)}"
+            remedy = f"Write a list of {len(keys)}." if len(keys) > 1 else "Write the value by itself."
+            raise BadPartitions(Finding(key=(*at, index), rule=rule, remedy=remedy, value=list(row)))
         for item, kind in zip(row, types, strict=True):
             _check(item, kind, (*at, index))
         rows.append(row)
-    return _table(list(zip(*rows, strict=True)), keys, types)
+    columns = [_array([row[place] for row in rows], kind) for place, kind in enumerate(types)]
+    return pa.table(dict(zip(keys, columns, strict=True)))
 
 
 def _from_product(
@@ -70,52 +76,75 @@ def _from_product(
         rule = f"must have exactly the columns of group_by: {', '.join(keys)}"
         raise BadPartitions(Finding(key=at, rule=rule, remedy="List the values of each.", value=list(product)))
     if product_rows(product) > MAX_PARTITIONS:
-        rule = f"must not list more than {MAX_PARTITIONS:,} partitions"
-        raise BadPartitions(Finding(key=at, rule=rule, remedy="List fewer values.", value=ABSENT))
+        rule, remedy = f"must not list more than {MAX_PARTITIONS:,} partitions", "List fewer values, or group by less."
+        raise BadPartitions(Finding(key=at, rule=rule, remedy=remedy, value=ABSENT))
     for key, kind in zip(keys, types, strict=True):
-        for item in product[key]:
-            _check(item, kind, (*at, key))
-    return _table(list(zip(*itertools.product(*(product[key] for key in keys)), strict=True)), keys, types)
+        for index, item in enumerate(product[key]):
+            _check(item, kind, (*at, key, index))
+    columns, before, after = {}, 1, product_rows(product)
+    for key, kind in zip(keys, types, strict=True):
+        values = _array(product[key], kind)
+        after //= len(values)
+        columns[key] = values.take(pa.array(np.tile(np.repeat(np.arange(len(values)), after), before)))
+        before *= len(values)
+    return pa.table(columns)
 
 
 def _check(item: Any, kind: ColumnType, at: Key) -> None:
     if not suits(item, kind):
-        rule = f"must be {DESCRIPTIONS[kind]}, as its column is {kind}"
-        raise BadPartitions(Finding(key=at, rule=rule, remedy="Write a value of the column's type.", value=item))
+        rule, remedy = f"must be {DESCRIPTIONS[kind]}, for its column is {kind}", "Give a value of the column's type."
+        raise BadPartitions(Finding(key=at, rule=rule, remedy=remedy, value=item))
 
 
-def _table(columns: Sequence[Sequence[Any]], keys: Sequence[str], types: Sequence[ColumnType]) -> pa.Table:
-    arrays = [
-        pa.array([to_python(canonical(item, kind), kind) for item in column], ARROW_TYPES[kind])
-        for column, kind in zip(columns, types, strict=True)
-    ]
-    return pa.table(dict(zip(keys, arrays, strict=True)))
+def _array(values: Sequence[Any], kind: ColumnType) -> pa.Array:
+    return pa.array([to_python(canonical(value, kind), kind) for value in values], ARROW_TYPES[kind])
 
 
-def _from_file(path: Path, keys: Sequence[str], types: Sequence[ColumnType], at: Key) -> pa.Table:
-    def bad(rule: str, remedy: str) -> BadPartitions:
-        return BadPartitions(Finding(key=at, rule=rule, remedy=remedy, value=str(path)))
+def _from_file(
+    name: str, keys: Sequence[str], types: Sequence[ColumnType], folder: Path, at: Key
+) -> tuple[pa.Table, str]:
+    def bad(rule: str, remedy: str = _FILE_REMEDY) -> BadPartitions:
+        return BadPartitions(Finding(key=at, rule=rule, remedy=remedy, value=name))
 
+    path = folder / name
     try:
-        if path.suffix == ".parquet":
-            raw = pq.read_table(path)
-        else:
-            with path.open("rb") as file:
-                names = pacsv.open_csv(file).schema.names
-            as_text = pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
-            raw = pacsv.read_csv(path, convert_options=as_text)
-    except OSError as error:
-        raise bad(f"can't be read: {error.strerror or type(error).__name__}", "Name a CSV or Parquet file.") from None
-    except pa.ArrowException:
-        raise bad("is not a CSV or Parquet file that can be read", "Name a CSV or Parquet file.") from None
+        if path.exists() and not path.is_file():
+            raise bad("must be a file")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise bad(f"must not be larger than {MAX_FILE_BYTES >> 20} MiB", "List fewer partitions.")
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise bad("does not exist", "Check the path; it starts at the policy's folder.") from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a usable path"
+        raise bad(f"can't be read: {reason}", "Name a readable file.") from None
+    try:
+        raw = _parquet(content) if path.suffix == ".parquet" else _csv(content)
+    except (pa.ArrowException, OSError, ValueError):
+        raise bad("is not a CSV or Parquet file that can be read") from None
+    if raw is None or not 0 < raw.num_rows <= MAX_PARTITIONS:
+        raise bad(f"must list between 1 and {MAX_PARTITIONS:,} partitions", "List the partitions to publish.")
     if sorted(raw.column_names) != sorted(keys):
         raise bad(f"must have exactly the columns {', '.join(keys)}", "Write them as its header.")
-    if not 0 < raw.num_rows <= MAX_PARTITIONS:
-        raise bad(f"must list between 1 and {MAX_PARTITIONS:,} partitions", "List the partitions to publish.")
     columns = {}
     for key, kind in zip(keys, types, strict=True):
-        typed = to_type(raw[key].combine_chunks(), kind)
-        if typed.null_count:
+        try:
+            columns[key] = to_type(pa.concat_arrays(raw[key].chunks), kind)
+        except (pa.ArrowException, ValueError, TypeError):
+            raise bad(f"has a column {key} that can't be read as {kind}", "Correct the file.") from None
+        if columns[key].null_count:
             raise bad(f"has a missing value, or one that isn't {DESCRIPTIONS[kind]}, in {key}", "Correct the file.")
-        columns[key] = typed
-    return pa.table(columns)
+    return pa.table(columns), "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+def _parquet(content: bytes) -> pa.Table | None:
+    """The file's rows; None if its footer already states too many."""
+    file = pq.ParquetFile(pa.BufferReader(content))
+    return file.read() if file.metadata.num_rows <= MAX_PARTITIONS else None
+
+
+def _csv(content: bytes) -> pa.Table:
+    """The file's rows, every value as text as it stands."""
+    names = pacsv.open_csv(pa.BufferReader(content)).schema.names
+    as_text = pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
+    return pacsv.read_csv(pa.BufferReader(content), convert_options=as_text)

@@ -6,10 +6,8 @@ columns exist, that names don't clash). A `Policy` that didn't come through it c
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import pyarrow as pa
@@ -26,6 +24,7 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
+from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from dpbeam.mechanisms.spec import ColumnType, Scalar
@@ -35,8 +34,11 @@ M = TypeVar("M", bound=BaseModel)
 MAX_BOUND = 2**31 - 1
 MAX_MAGNITUDE = 1e15
 MAX_SHARDS = 1024
+LEAST, MOST = 1e-6, 1e6
+"""The range of an epsilon or a weight: beyond it the plan's numbers would leave what floats can hold."""
 
 SCALAR_SCHEMA = {"type": ["string", "integer", "number", "boolean"]}
+ONE_KEY: JsonDict = {"minProperties": 1, "maxProperties": 1}
 METRIC_KINDS = ("count", "privacy_id_count", "sum", "mean")
 
 
@@ -88,11 +90,12 @@ def _rule_tag(value: object) -> str:
 
 
 Name = Annotated[str, Field(min_length=1, max_length=255)]
-StageName = Annotated[str, Field(pattern=r"\A[a-z][a-z0-9_]{0,63}\z")]
-DatasetName = Annotated[str, Field(pattern=r"\A[a-z0-9][a-z0-9_-]{0,63}\z")]
-Epsilon = Annotated[float, Field(gt=0)]
+# The pattern engine is Rust's, in which $ matches at the very end alone: a trailing newline is refused.
+StageName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+DatasetName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+Epsilon = Annotated[float, Field(ge=LEAST, le=MOST)]
 Delta = Annotated[float, Field(gt=0, lt=1)]
-Weight = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(ge=LEAST, le=MOST)]
 Bound = Annotated[int, Field(ge=1, le=MAX_BOUND)]
 Clip = Annotated[float, Field(ge=-MAX_MAGNITUDE, le=MAX_MAGNITUDE)]
 AnyScalar = Annotated[Scalar, PlainValidator(scalar), PlainSerializer(lambda v: v), WithJsonSchema(SCALAR_SCHEMA)]
@@ -121,7 +124,7 @@ class Source(Strict):
 
     format: Literal["csv", "parquet"]
     path: Paths
-    delimiter: Annotated[str, Field(pattern=r"\A[\x01-\x09\x0b\x0c\x0e-\x21\x23-\x7f]\z")] = ","
+    delimiter: Annotated[str, Field(pattern=r"^[\x01-\x09\x0b\x0c\x0e-\x21\x23-\x7f]$")] = ","
 
 
 class Replace(Strict):
@@ -219,6 +222,8 @@ class Private(Strict):
 class Public(Strict):
     """The partitions are known beforehand: listed, a product of lists, or a file's rows."""
 
+    model_config = ConfigDict(json_schema_extra=ONE_KEY)
+
     values: Annotated[tuple[ScalarOrList, ...], Field(strict=False, min_length=1)] | None = None
     product: (
         Annotated[dict[str, Annotated[tuple[AnyScalar, ...], Field(strict=False, min_length=1)]], Field(min_length=1)]
@@ -233,6 +238,8 @@ class Public(Strict):
 
 class Partitions(Strict):
     """Either private or public partitions."""
+
+    model_config = ConfigDict(json_schema_extra=ONE_KEY)
 
     private: Private | None = None
     public: Public | None = None
@@ -268,6 +275,8 @@ class ValueArgs(Strict):
 
 class MetricChoice(Strict):
     """One metric, under the key of its kind."""
+
+    model_config = ConfigDict(json_schema_extra=ONE_KEY)
 
     count: CountArgs | None = None
     privacy_id_count: CountArgs | None = None
@@ -363,19 +372,6 @@ def with_public_files(policy: Policy, tables: Mapping[str, pa.Table], digests: M
 def public_table_of(policy: Policy, stage: str) -> pa.Table | None:
     """The stage's public partitions as resolved when the policy was loaded; None if it has none."""
     return policy._tables.get(stage)
-
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a policy file, for editors; `load_policy` checks more than it can say."""
-    schema = Policy.model_json_schema(mode="validation")
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "dpbeam policy, version 1"} | {
-        key: value for key, value in schema.items() if key != "title"
-    }
-
-
-def write_json_schema(path: Path) -> None:
-    """Writes `json_schema` to a file, as it is committed."""
-    path.write_text(json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _exactly_one(model: M, names: tuple[str, ...]) -> M:

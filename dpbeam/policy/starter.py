@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 
 import pyarrow as pa
 
@@ -11,81 +12,103 @@ from dpbeam.mechanisms.casting import accepts
 from dpbeam.mechanisms.spec import ColumnType
 
 _UNIT_NAMES = re.compile(r"(?i)(user|person|patient|customer|author|member|client|account|device|visitor|unit)")
-_TYPES: tuple[ColumnType, ...] = ("bool", "date", "timestamp", "int64", "float64", "string")
+_ID_NAMES = re.compile(r"(?i)(^|[_\W])(id|uid|uuid)$")
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z_]*([-/.][A-Za-z0-9_]+)*")
+_WORDS = ("true", "false", "null", "yes", "no", "on", "off", "nan", "inf")
+
+_HEAD = """\
+# A first policy, made from the file's names and types alone. Read every line; those marked CHECK need you.
+version: 1
+dataset: {dataset}
+source: {{format: {format}, path: {path}}}
+
+# CHECK: the column that tells whose row it is; all rows of one value are protected together.
+# {guess}
+# Write `row` only if each person has exactly one row (and then l0: 1, linf: 1).
+privacy_unit: {unit}
+
+# Only these columns are read; remove what you don't need. A row with a missing or invalid value is dropped;
+# other rules: fail, or {{replace: VALUE}}.
+columns:
+"""
+
+_BUDGET = """\
+
+# What the data set may ever spend, over all runs: `dpbeam budget create` makes it so, once.
+budget: {epsilon: 10, delta: 1e-6, meter: basic}
+# What one run spends. Smaller is more private and noisier; delta well below one over the number of people.
+run: {epsilon: 1, delta: 1e-8}
+
+stages:
+  - name: first
+"""
+
+_PRIVATE = """\
+    # CHECK: private partitions come from the data; where the groups are known beforehand, list them instead:
+    # partitions: {public: {values: [a, b]}}
+    partitions: {private: {strategy: truncated_geometric, pre_threshold: 5}}
+"""
+
+_STAND_IN = """\
+    # CHECK: the file has no column to group by (string, int64, bool, date, timestamp) but the privacy unit; this one
+    # stands in for it. Name or derive one (`bin` makes groups of a number), and list its values.
+    partitions: {public: {values: [all]}}
+"""
 
 
 def starter_policy(schema: pa.Schema, *, path: str, format: str, dataset: str = "my-data") -> str:
     """A policy that `load_policy` accepts as it is, with a comment on each choice that its owner must make.
 
     It reads nothing but names and types, and gives no bounds for values: those must come from what the owner knows
-    of the domain, never from the data.
+    of the domain, never from the data. `dataset` must be a valid dataset name.
     """
-    columns = {
-        field.name: _type(field.type)
-        for field in schema
-        if field.name and field.name != "row" and not field.name.startswith("__") and len(field.name) <= 255
-    }
-    usable = {name: kind for name, kind in columns.items() if kind is not None}
-    keys = [name for name, kind in usable.items() if kind in ("string", "int64", "bool", "date", "timestamp")]
-    unit = _unit(usable)
-    group = next((name for name in keys if name != unit and usable[name] == "string"), None)
-    group = group or next((name for name in keys if name != unit), None)
-    lines = [
-        "# A first policy, made from the file's names and types alone. Read every line; lines with CHECK need you.",
-        "version: 1",
-        f"dataset: {dataset}",
-        f"source: {{format: {format}, path: {_quoted(path)}}}",
-        "",
-        "# CHECK: the column that tells whose row it is. All rows of one value are protected together.",
-        "# Write `row` only if each person has exactly one row.",
-        f"privacy_unit: {_quoted(unit) if unit else 'row'}",
-        "",
-        "# Only these columns are read; remove what you don't need. A row with a missing or invalid value is dropped;",
-        "# other rules: fail, or {replace: VALUE}.",
-        "columns:",
-    ]
-    for name, kind in columns.items():
-        if kind is None:
-            lines.append(f"  # {_comment(name)}: a type that dpbeam doesn't read ({schema.field(name).type})")
+    columns, left_out = _columns(schema)
+    unit = _unit(columns)
+    keys = [name for name, kind in columns.items() if kind != "float64" and name != unit]
+    group = next((name for name in keys if columns[name] == "string"), next(iter(keys), None))
+    guess = "Guessed by its name." if unit else "No column sounds like a person's id, so each row counts as a person."
+    text = _HEAD.format(
+        dataset=_quoted(dataset), format=format, path=_quoted(path), unit=_quoted(unit or "row"), guess=guess
+    )
+    text += "".join(f"  {_quoted(name)}: {{type: {kind}, on_null: drop}}\n" for name, kind in columns.items())
+    text += "".join(f"  # left out: {line}\n" for line in left_out)
+    if group is None:
+        group = next(
+            name for name in ("everyone", *(f"everyone{i}" for i in range(len(columns)))) if name not in columns
+        )
+        text += f"  {group}: {{type: string, on_null: {{replace: all}}, on_invalid: {{replace: all}}}}\n"
+    text += _BUDGET + f"    group_by: [{_quoted(group)}]\n" + (_PRIVATE if group in columns else _STAND_IN)
+    text += "    # CHECK: how many groups one person may count in (l0), and with how many rows in each (linf).\n"
+    text += f"    bounds: {{l0: {4 if unit else 1}, linf: 1}}\n"
+    text += "    metrics:\n      - privacy_id_count\n      # - count\n"
+    values = [name for name, kind in columns.items() if kind in ("int64", "float64") and name not in (unit, group)]
+    if values:
+        text += "      # Sums and means need bounds that you know from elsewhere, never from the data:\n"
+    for name in values:
+        text += f"      # - sum: {{column: {_quoted(name)}, low: LOW, high: HIGH}}\n"
+        text += f"      # - mean: {{column: {_quoted(name)}, low: LOW, high: HIGH}}\n"
+    return text + "    noise: gaussian   # or laplace: better where l0 is small\n"
+
+
+def _columns(schema: pa.Schema) -> tuple[dict[str, ColumnType], list[str]]:
+    """The columns a policy can read, by name, and a line on each that it can't."""
+    names = schema.names
+    columns: dict[str, ColumnType] = {}
+    left_out = []
+    for field in schema:
+        kind = _type(field.type)
+        reason = None
+        if names.count(field.name) > 1:
+            reason = "its name stands twice"
+        elif not field.name or field.name.startswith("__") or field.name == "row" or len(field.name) > 255:
+            reason = "a name that a policy can't have"
+        elif kind is None:
+            reason = f"a type that dpbeam doesn't read, {_escaped(str(field.type))}"
+        if kind is not None and reason is None:
+            columns[field.name] = kind
         else:
-            lines.append(f"  {_quoted(name)}: {{type: {kind}, on_null: drop}}")
-    private = [
-        "    # CHECK: private partitions come from the data; use public ones where the groups are known beforehand:",
-        "    # partitions: {public: {values: [a, b]}}",
-        "    partitions: {private: {strategy: truncated_geometric, pre_threshold: 5}}",
-    ]
-    public = [
-        "    # No column to group by was found: name one, and its values.",
-        "    partitions: {public: {values: [all]}}",
-    ]
-    lines += [
-        "",
-        "# What the data set may ever spend, over all runs: `dpbeam budget create` makes it so, once.",
-        "budget: {epsilon: 10, delta: 1e-6, meter: basic}",
-        "# What one run spends. Smaller is more private and noisier; delta well below one over the number of people.",
-        "run: {epsilon: 1, delta: 1e-8}",
-        "",
-        "stages:",
-        "  - name: first",
-        f"    group_by: [{_quoted(group) if group else 'everyone'}]",
-        *(private if group else public),
-        "    # CHECK: how many groups one person may count in (l0), and with how many rows in each (linf).",
-        f"    bounds: {{l0: {4 if unit else 1}, linf: 1}}",
-        "    metrics:",
-        "      - privacy_id_count",
-        "      # - count",
-    ]
-    for name, kind in usable.items():
-        if kind in ("int64", "float64") and name not in (unit, group):
-            lines.append(
-                f"      # - mean: {{column: {_quoted(name)}, low: LOW, high: HIGH}}   # bounds you know, not the data's"
-            )
-    lines.append("    noise: gaussian   # or laplace: better where l0 is small")
-    if not group:
-        lines[lines.index("columns:") + 1 : lines.index("columns:") + 1] = [
-            "  everyone: {type: string, on_null: {replace: all}, on_invalid: {replace: all}}"
-        ]
-    return "\n".join(lines) + "\n"
+            left_out.append(f"{_escaped(field.name)}, {reason}")
+    return columns, list(dict.fromkeys(left_out))
 
 
 def _type(found: pa.DataType) -> ColumnType | None:
@@ -100,24 +123,25 @@ def _type(found: pa.DataType) -> ColumnType | None:
     return wanted if accepts(found, wanted) else None
 
 
-def _unit(columns: dict[str, ColumnType]) -> str | None:
+def _unit(columns: Mapping[str, ColumnType]) -> str | None:
     """The column whose name sounds like a person's id, if any."""
     usable = [name for name, kind in columns.items() if kind in ("string", "int64")]
     named = [name for name in usable if _UNIT_NAMES.search(name)]
-    ids = [name for name in usable if re.search(r"(?i)(^|[_\W])(id|uid|uuid)$", name)]
-    both = [name for name in named if name in ids]
-    return next(iter([*both, *named, *ids]), None)
+    ids = [name for name in usable if _ID_NAMES.search(name)]
+    return next(iter([*(name for name in named if name in ids), *named, *ids]), None)
 
 
 def _quoted(text: str) -> str:
-    return (
-        text if re.fullmatch(r"[A-Za-z][A-Za-z_]*([-/.][A-Za-z0-9_]+)*", text) and not _word(text) else json.dumps(text)
-    )
+    """The text as a YAML scalar that is read back as the same text."""
+    return text if _PLAIN.fullmatch(text) and text.lower() not in _WORDS else _escaped(text)
 
 
-def _word(text: str) -> bool:
-    return text.lower() in ("true", "false", "null", "yes", "no", "on", "off", "nan", "inf")
+def _escaped(text: str) -> str:
+    """The text in double quotes, on one line. YAML's escapes aren't JSON's beyond U+FFFF: no surrogate pairs."""
+    return '"' + "".join(_escape(char) for char in text) + '"'
 
 
-def _comment(text: str) -> str:
-    return json.dumps(text)
+def _escape(char: str) -> str:
+    if char.isprintable() and char not in '"\\':
+        return char
+    return json.dumps(char)[1:-1] if ord(char) < 0x10000 else f"\\U{ord(char):08x}"

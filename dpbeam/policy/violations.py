@@ -29,7 +29,7 @@ class Violation:
 
     def __str__(self) -> str:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
-        subject = f"{self.key} {self.rule}" if self.key else self.rule
+        subject = f"{self.key or 'the policy'} {self.rule}"
         got = "" if self.value is None else f", got {self.value}"
         return f"{place}: {subject}{got}\n    Remedy: {self.remedy}"
 
@@ -80,7 +80,7 @@ def dotted(key: Key) -> str:
 
 
 def shown(value: object) -> str:
-    """The value as a message shows it: its `repr`, cut at 60 characters; mappings and lists only by their kind."""
+    """The value as a message shows it: its `repr`, cut at 60 characters; a mapping only by its kind."""
     if isinstance(value, dict):
         return "a mapping"
     if value is None:

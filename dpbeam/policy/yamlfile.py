@@ -105,7 +105,7 @@ def _text(path: Path, file: str) -> str:
 
 
 def _unusable(file: str, line: int | None, rule: str, remedy: str) -> PolicyError:
-    return PolicyError([Violation(file=file, line=line, key="", value=None, rule=f"the policy {rule}", remedy=remedy)])
+    return PolicyError([Violation(file=file, line=line, key="", value=None, rule=rule, remedy=remedy)])
 
 
 @dataclass
@@ -143,7 +143,8 @@ class _Walker:
             line = name_node.start_mark.line + 1
             name = self.value(name_node, key) if isinstance(name_node, yaml.ScalarNode) else None
             if not isinstance(name, str):
-                self._find((*key, f"line {line}"), "must be text", "Put the key in quotes.", name, line)
+                shown_name = name if isinstance(name_node, yaml.ScalarNode) else ABSENT
+                self._find(key, "must not have a key that isn't text", "Put the key in quotes.", shown_name, line)
             elif name in found:
                 first = self.document.lines[(*key, name)]
                 rule = f"must stand only once; it stands in line {first} too"
