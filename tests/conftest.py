@@ -1,0 +1,142 @@
+"""Fixtures for all rooms: a private folder with data, a policy and a ledger, and exact noise for tests alone."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+
+@dataclass
+class Workspace:
+    """A folder with a small table, a policy over it and a ledger; `policy` is a dict that a test may change."""
+
+    folder: Path
+    policy: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ledger(self) -> str:
+        return f"sqlite:///{self.folder / 'ledger.sqlite'}"
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "releases"
+
+    @property
+    def policy_path(self) -> Path:
+        path = self.folder / "policy.yaml"
+        path.write_text(yaml.safe_dump(self.policy, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        return path
+
+    def csv(self, *rows: str, header: str = "person,place,amount", name: str = "data.csv") -> Path:
+        path = self.folder / name
+        path.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+        return path
+
+    def run(self, *flags: str) -> int:
+        """`dpbeam run` in this process; returns its exit code."""
+        from pipelines.cli import invoke
+
+        return invoke(["run", str(self.policy_path), "--ledger", self.ledger, "--output", str(self.output), *flags])
+
+    def create_budget(self) -> None:
+        from pipelines.cli import invoke
+
+        assert invoke(["budget", "create", str(self.policy_path), "--ledger", self.ledger]) == 0
+
+    def open_ledger(self) -> Any:
+        from dpbeam.ledger import open_ledger
+
+        return open_ledger(self.ledger)
+
+    def manifests(self) -> list[Path]:
+        return sorted(self.output.glob("*/*/manifest.json"))
+
+    def release_folder(self) -> Path:
+        (manifest,) = self.manifests()
+        return manifest.parent
+
+    def left_behind(self) -> list[Path]:
+        """Every file under the output folder that isn't in a released folder."""
+        released = {manifest.parent for manifest in self.manifests()}
+        return [path for path in self.output.rglob("*") if path.is_file() and path.parent not in released]
+
+
+def base_policy() -> dict[str, Any]:
+    """People, places and amounts; one private stage with every metric."""
+    return {
+        "version": 1,
+        "dataset": "visits",
+        "source": {"format": "csv", "path": "data.csv"},
+        "privacy_unit": "person",
+        "columns": {
+            "person": {"type": "string"},
+            "place": {"type": "string"},
+            "amount": {"type": "float64"},
+        },
+        "budget": {"epsilon": 10.0, "delta": 1e-5},
+        "run": {"epsilon": 1.0, "delta": 1e-6},
+        "stages": [
+            {
+                "name": "by_place",
+                "group_by": ["place"],
+                "partitions": {"private": {"strategy": "truncated_geometric"}},
+                "bounds": {"l0": 4, "linf": 2},
+                "metrics": [
+                    "count",
+                    "privacy_id_count",
+                    {"sum": {"column": "amount", "low": 0.0, "high": 10.0}},
+                    {"mean": {"column": "amount", "low": 0.0, "high": 10.0}},
+                ],
+                "noise": "gaussian",
+            }
+        ],
+        "output": {"shards": 2},
+    }
+
+
+def visits(people: int = 400) -> list[str]:
+    """Rows in which every person visits three of five places, two of them often enough to be kept."""
+    return [
+        f"p{i},{place},{(i * 7 + j) % 11}" for i in range(people) for j, place in enumerate(("inn", "zoo", f"x{i % 3}"))
+    ]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    made = Workspace(folder=tmp_path, policy=base_policy())
+    made.csv(*visits())
+    return made
+
+
+class NoNoise:
+    """Stands in for PyDP's mechanisms in tests: adds nothing. The product has no switch for it."""
+
+    def add_noise(self, value: Any) -> Any:
+        return value
+
+
+class KeepAll:
+    """Stands in for a selection strategy in tests: keeps every partition with a unit."""
+
+    def should_keep(self, users: int) -> bool:
+        return users > 0
+
+
+@pytest.fixture
+def exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes released values exact, and keeps every partition."""
+    from dpbeam.mechanisms import noise, selection
+
+    monkeypatch.setattr(noise, "_laplace", lambda *_: NoNoise())
+    monkeypatch.setattr(noise, "_gaussian", lambda *_: NoNoise())
+    monkeypatch.setattr(selection, "_strategy", lambda _: KeepAll())
+
+
+@pytest.fixture(autouse=True)
+def _quiet_beam() -> None:
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)

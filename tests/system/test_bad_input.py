@@ -1,0 +1,231 @@
+"""Bad input ends in a clear error or in the declared handling; nothing leaks, and nothing is charged before reading."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dpbeam.ledger.amounts import ZERO
+from pipelines import release
+
+CANARY = "CANARY-7f3a"
+ROOT = Path(__file__).parents[2]
+
+
+def uncharged(workspace) -> bool:
+    balance = workspace.open_ledger().balance("visits")
+    return balance.spent == ZERO == balance.held
+
+
+def refused(workspace, capsys, *said: str, flags: tuple[str, ...] = ()) -> None:
+    """The run ends with code 2, says `said`, and charges nothing."""
+    workspace.create_budget()
+    assert workspace.run(*flags) == 2
+    error = capsys.readouterr().err
+    assert [text for text in said if text not in error] == []
+    assert uncharged(workspace)
+    assert workspace.manifests() == []
+
+
+def test_a_lacking_column(workspace, capsys) -> None:
+    workspace.csv("a,b", header="person,plaice")
+    refused(workspace, capsys, "data.csv", "place")
+
+
+def test_a_missing_file(workspace, capsys) -> None:
+    (workspace.folder / "data.csv").unlink()
+    refused(workspace, capsys, "data.csv: no file has this name")
+
+
+def test_an_empty_file(workspace, capsys) -> None:
+    (workspace.folder / "data.csv").write_bytes(b"")
+    refused(workspace, capsys, "has no header")
+
+
+def test_a_truncated_parquet_file(workspace, capsys) -> None:
+    path = workspace.folder / "data.parquet"
+    pq.write_table(pa.table({"person": ["a"], "place": ["b"], "amount": [1.0]}), path)
+    path.write_bytes(path.read_bytes()[:-20])
+    workspace.policy["source"] = {"format": "parquet", "path": "data.parquet"}
+    refused(workspace, capsys, "data.parquet")
+
+
+def test_a_column_of_another_type(workspace, capsys) -> None:
+    pq.write_table(pa.table({"person": ["a"], "place": ["b"], "amount": ["c"]}), workspace.folder / "data.parquet")
+    workspace.policy["columns"]["place"] = {"type": "date"}
+    workspace.policy["source"] = {"format": "parquet", "path": "data.parquet"}
+    refused(workspace, capsys, "data.parquet", "place")
+
+
+def test_an_output_folder_that_can_not_be_made(workspace, capsys) -> None:
+    workspace.output.write_text("a file stands in its place")
+    refused(workspace, capsys, "can't be written", "Nothing was charged")
+
+
+@contextlib.contextmanager
+def mounted(folder: Path, *options: str):
+    """A tmpfs on `folder`, for tests that need a small or a read-only disk; skips where mounting isn't allowed."""
+    folder.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", str(folder)], capture_output=True, check=False)
+    if made.returncode:
+        pytest.skip("this user may not mount a tmpfs")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_read_only_output_folder(workspace, capsys) -> None:
+    with mounted(workspace.output, "-o", "ro"):
+        refused(workspace, capsys, "can't be written (Read-only file system)")
+
+
+def test_a_full_disk_fails_the_run_and_leaves_nothing(workspace, capsys) -> None:
+    workspace.create_budget()
+    with mounted(workspace.output, "-o", "size=8k"):
+        assert workspace.run() == 4
+        assert "No space left on device" in capsys.readouterr().err
+        assert list(workspace.output.rglob("*.parquet")) == []
+    assert not uncharged(workspace)
+
+
+def test_a_header_alone_publishes_an_empty_release(workspace, capsys) -> None:
+    workspace.csv()
+    workspace.create_budget()
+    assert workspace.run() == 0
+    assert pq.read_table(workspace.release_folder() / "by_place.parquet").num_rows == 0
+
+
+def test_public_partitions_nobody_touched_are_published(workspace, capsys, exact) -> None:
+    workspace.csv("a,inn,1")
+    workspace.policy["stages"][0]["partitions"] = {"public": {"values": ["inn", "zoo"]}}
+    workspace.create_budget()
+    assert workspace.run() == 0
+    rows = pq.read_table(workspace.release_folder() / "by_place.parquet").to_pylist()
+    assert [(row["place"], row["count"]) for row in rows] == [("inn", 1.0), ("zoo", 0.0)]
+
+
+def test_bad_values_are_dropped_or_replaced_as_declared(workspace, capsys, exact) -> None:
+    lines = [
+        b"a,inn,1", b"b,inn,nan", b"c,inn,inf", b"d,inn,", b",inn,1", b"e,inn,oops", b"f,\xff,1", b"g,inn,1,9",
+        b"h,inn,-inf",
+    ]  # fmt: skip
+    (workspace.folder / "data.csv").write_bytes(b"\n".join([b"person,place,amount", *lines]) + b"\n")
+    workspace.policy["columns"]["amount"] = {"type": "float64", "on_nan": {"replace": 5.0}}
+    workspace.create_budget()
+    assert workspace.run() == 0
+    (row,) = pq.read_table(workspace.release_folder() / "by_place.parquet").to_pylist()
+    assert (row["place"], row["count"], row["amount_sum"]) == ("inn", 2.0, 6.0)
+
+
+def test_integers_beyond_64_bits_are_invalid(workspace, capsys, exact) -> None:
+    workspace.csv("a,inn,9223372036854775807", "b,inn,9223372036854775808", "c,inn,3")
+    workspace.policy["columns"]["amount"] = {"type": "int64"}
+    workspace.create_budget()
+    assert workspace.run() == 0
+    (row,) = pq.read_table(workspace.release_folder() / "by_place.parquet").to_pylist()
+    assert (row["count"], row["amount_sum"]) == (2.0, 13.0)
+
+
+def test_hostile_keys_are_shown_as_text_everywhere(workspace, capsys, exact) -> None:
+    hostile = ["<script>alert(1)</script>", "=1+1", "[bold]x[/bold]", "\x1b[31mred"]
+    workspace.csv(*(f'a{i},"{key}",1' for i in range(3) for key in hostile))
+    workspace.create_budget()
+    assert workspace.run() == 0
+    screen = capsys.readouterr().out
+    folder = workspace.release_folder()
+    assert "<script>alert" not in (folder / "report.html").read_text(encoding="utf-8")
+    assert "'=1+1" in (folder / "by_place.csv").read_text(encoding="utf-8")
+    assert "[bold]x[/bold]" in screen
+    assert "\x1b[31mred" not in screen
+
+
+FAILS = {
+    "on_null": "{canary},inn,",
+    "on_nan": "{canary},inn,nan",
+    "on_inf": "{canary},inn,inf",
+    "on_invalid": "p,inn,{canary}",
+    "a wrong width": "p,inn,1,{canary}",
+}
+
+
+@pytest.mark.parametrize("rule", FAILS)
+def test_a_rule_that_fails_the_run_names_column_and_rule_and_no_value(workspace, rule) -> None:
+    row = FAILS[rule].format(canary=CANARY)
+    workspace.csv(*(f"{CANARY}{i},{CANARY},1" for i in range(50)), row)
+    name = "on_invalid" if rule == "a wrong width" else rule
+    workspace.policy["columns"]["amount"] = {"type": "float64", name: "fail"}
+    workspace.create_budget()
+    said = everything_said(workspace, "--direct_runner_bundle_repeat=1")
+    assert CANARY not in said
+    assert "amount" in said
+    assert workspace.manifests() == []
+    assert not uncharged(workspace)
+
+
+def everything_said(workspace, *flags: str) -> str:
+    """All that a run in a process of its own prints, with every logger let through."""
+    program = "import logging; logging.basicConfig(level=logging.DEBUG); import pipelines.cli as c; c.main()"
+    command = [sys.executable, "-c", program, "run", str(workspace.policy_path), "--ledger", workspace.ledger]
+    environment = os.environ | {"PYTHONDEVMODE": "1"}
+    done = subprocess.run(
+        [*command, "--output", str(workspace.output), *flags],
+        cwd=ROOT, capture_output=True, text=True, env=environment, check=False,
+    )  # fmt: skip
+    assert done.returncode == 4, done.stderr[-2000:]
+    written = [p for p in workspace.folder.rglob("*") if p.is_file() and p.name not in ("data.csv", "data.parquet")]
+    return done.stdout + done.stderr + "".join(p.read_bytes().decode("latin-1") for p in written)
+
+
+@pytest.mark.parametrize("runner", ["FnApiRunner", "BundleBasedDirectRunner"])
+@pytest.mark.parametrize("step", ["read", "validate", "bound", "accumulate", "noise"])
+def test_an_error_of_a_library_in_any_step_leaks_nothing(workspace, step, runner) -> None:
+    workspace.csv(*(f"{CANARY}{i},{CANARY},1" for i in range(50)))
+    workspace.create_budget()
+    target = {
+        "read": "dpbeam.mechanisms.sources.read_split",
+        "validate": "dpbeam.mechanisms.rows.prepare",
+        "bound": "dpbeam.mechanisms.bounding.bound",
+        "accumulate": "dpbeam.mechanisms.accumulate.merge",
+        "noise": "dpbeam.mechanisms.results.noisy_quantities",
+    }[step]
+    module, name = target.rsplit(".", 1)
+    program = (
+        "import logging; logging.basicConfig(level=logging.DEBUG)\n"
+        f"import {module} as m, pyarrow as pa, pipelines.cli as c\n"
+        f"def broken(*a, **k): raise pa.ArrowInvalid('In CSV column #0: conversion error of {CANARY}')\n"
+        f"m.{name} = broken\nc.main()"
+    )
+    command = [sys.executable, "-c", program, "run", str(workspace.policy_path), "--ledger", workspace.ledger]
+    done = subprocess.run(
+        [*command, "--output", str(workspace.output), f"--runner={runner}"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 4
+    assert "failed with ArrowInvalid" in done.stderr
+    assert CANARY not in done.stdout + done.stderr
+
+
+def test_the_ledger_is_damaged(workspace, capsys) -> None:
+    workspace.create_budget()
+    path = workspace.folder / "ledger.sqlite"
+    path.write_bytes(b"not a database" * 100)
+    assert workspace.run() == 3
+    assert str(path) in capsys.readouterr().err
+
+
+def test_a_second_staging_of_one_attempt_is_refused(workspace, capsys, monkeypatch) -> None:
+    workspace.create_budget()
+    area = release.Area(path=str(workspace.folder / "s" / "a"), attempt="a")
+    area.create()
+    with pytest.raises(Exception, match="exists already"):
+        area.create()
+    area.remove()
+    assert not (workspace.folder / "s").exists()

@@ -1,0 +1,197 @@
+"""SIGKILL at every step and at random times: the ledger never shows less than what was published, and `recover`
+leaves each run published whole or spent with nothing visible.
+
+A parent process imports everything and forks a child a trial, so a kill lands in the run, not in the imports.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import time
+
+import pytest
+
+from dpbeam.errors import DpbeamError
+from dpbeam.ledger.amounts import Amount
+from dpbeam.reporting.certify import certify_manifest
+from pipelines import publish, release
+from pipelines.cli import invoke
+from pipelines.recover import recover
+
+COST = Amount.charge(1.0, 1e-6)
+
+
+def forked(work) -> int:
+    """Runs `work` in a child process; returns the child's wait status."""
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException), open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+            os.dup2(nowhere.fileno(), 2)
+            work()
+        os._exit(0)
+    return child
+
+
+def die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def check_sound(workspace) -> None:
+    """The ledger verifies and covers every manifest; every manifest stands beside whole, right files."""
+    ledger = workspace.open_ledger()
+    ledger.verify()
+    found = workspace.manifests()
+    assert Amount(epsilon=COST.epsilon * len(found), delta=COST.delta * len(found)).fits(ledger.balance("visits").spent)
+    for manifest in found:
+        certify_manifest(manifest)
+
+
+def settle(workspace) -> None:
+    """Recovers, and asserts that nothing is left open, staged or half visible."""
+    check_sound(workspace)
+    recover(workspace.open_ledger())
+    check_sound(workspace)
+    ledger = workspace.open_ledger()
+    assert ledger.open_charges() == []
+    assert {charge.release_id for charge in ledger.published_charges()} == {
+        m.parent.name for m in workspace.manifests()
+    }
+    assert workspace.left_behind() == []
+
+
+STEPS = [name for name, _ in release.STEPS]
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("index", range(len(STEPS)), ids=STEPS)
+def test_a_kill_around_a_step_is_settled(workspace, capsys, index, after) -> None:
+    workspace.create_budget()
+    name, step = release.STEPS[index]
+
+    def killed(run):
+        if after:
+            step(run)
+        die()
+
+    def work() -> None:
+        release.STEPS = [*release.STEPS[:index], (name, killed), *release.STEPS[index + 1 :]]
+        workspace.run()
+
+    _, status = os.waitpid(forked(work), 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL  # the kill really happened
+    settle(workspace)
+
+
+INSIDE = {
+    "while files are written": (publish, "write_csv"),
+    "with the files written": (publish, "entries"),
+    "with the manifest pending": (release.Area, "remove"),
+    "after the ledger's decision": (publish, "complete"),
+}
+
+
+@pytest.mark.parametrize("place", INSIDE)
+def test_a_kill_inside_publishing_is_settled(workspace, capsys, place) -> None:
+    workspace.create_budget()
+    owner, name = INSIDE[place]
+
+    def work() -> None:
+        setattr(owner, name, die)
+        workspace.run()
+
+    _, status = os.waitpid(forked(work), 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    settle(workspace)
+    published = place == "after the ledger's decision"
+    assert len(workspace.manifests()) == published
+
+
+def test_a_run_killed_after_the_decision_is_finished_by_asking_again(workspace, capsys) -> None:
+    workspace.create_budget()
+
+    def work() -> None:
+        publish.complete = die
+        workspace.run()
+
+    os.waitpid(forked(work), 0)
+    assert workspace.manifests() == []
+    assert workspace.run() == 0
+    assert "at no cost" in capsys.readouterr().out
+    assert workspace.open_ledger().balance("visits").spent == COST
+
+
+def test_a_killed_run_is_retried_under_its_own_charge(workspace, capsys) -> None:
+    workspace.create_budget()
+
+    def work() -> None:
+        release.Area.read_stage = die
+        workspace.run()
+
+    os.waitpid(forked(work), 0)
+    assert workspace.run() == 0
+    assert workspace.open_ledger().balance("visits").spent == COST
+    settle(workspace)
+
+
+def test_a_run_that_was_given_up_can_not_publish(workspace, capsys, monkeypatch) -> None:
+    workspace.create_budget()
+    write_pending = publish.write_pending
+
+    def given_up_meanwhile(folder, manifest):
+        recover(workspace.open_ledger(), charge_id=manifest.charge.id, force=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        return write_pending(folder, manifest)
+
+    monkeypatch.setattr(publish, "write_pending", given_up_meanwhile)
+    assert workspace.run() == 3
+    assert "publish nothing" in capsys.readouterr().err
+    assert workspace.manifests() == []
+    settle(workspace)
+
+
+def test_fifty_kills_at_random_times_are_settled(workspace, capsys) -> None:
+    workspace.policy["budget"] = {"epsilon": 100.0, "delta": 1e-4}
+    workspace.create_budget()
+    seed = random.randrange(2**32)
+    rng = random.Random(seed)
+    started = time.monotonic()
+    assert workspace.run("--release", "first") == 0
+    length = time.monotonic() - started
+    for trial in range(50):
+        child = forked(lambda trial=trial: workspace.run("--release", f"r{trial}"))
+        time.sleep(rng.uniform(0, 1.3 * length))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        try:
+            check_sound(workspace)
+        except (AssertionError, DpbeamError) as error:
+            raise AssertionError(f"trial {trial} of seed {seed}") from error
+    settle(workspace)
+
+
+def test_sixteen_runs_at_once_on_a_budget_for_five_publish_five(workspace, capsys) -> None:
+    workspace.policy["budget"] = {"epsilon": 5.0, "delta": 5e-6}
+    workspace.create_budget()
+
+    run = ["run", str(workspace.policy_path), "--ledger", workspace.ledger, "--output", str(workspace.output)]
+    children = [forked(lambda n=n: os._exit(invoke([*run, "--release", f"r{n}"]))) for n in range(16)]
+    codes = sorted(os.WEXITSTATUS(os.waitpid(child, 0)[1]) for child in children)
+    assert codes == [0] * 5 + [3] * 11
+    assert len(workspace.manifests()) == 5
+    assert workspace.open_ledger().balance("visits").left == Amount(epsilon=0, delta=0)
+    settle(workspace)
+
+
+def test_the_same_release_asked_for_sixteen_times_at_once_is_charged_once(workspace, capsys) -> None:
+    workspace.create_budget()
+    run = ["run", str(workspace.policy_path), "--ledger", workspace.ledger, "--output", str(workspace.output)]
+    children = [forked(lambda: os._exit(invoke(run))) for _ in range(16)]
+    codes = {os.WEXITSTATUS(os.waitpid(child, 0)[1]) for child in children}
+    assert codes <= {0, 3}
+    assert len(workspace.manifests()) == 1
+    assert workspace.open_ledger().balance("visits").spent == COST

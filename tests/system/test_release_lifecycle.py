@@ -1,0 +1,183 @@
+"""One policy taken through its whole life on a real runner: what a user sees, and what is left behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from dpbeam.ledger.amounts import Amount
+from dpbeam.reporting.formats import violations
+from pipelines.cli import invoke
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_a_run_publishes_files_that_certify(workspace, capsys) -> None:
+    workspace.create_budget()
+    assert workspace.run() == 0
+    folder = workspace.release_folder()
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "by_place.csv",
+        "by_place.parquet",
+        "manifest.json",
+        "report.html",
+    ]
+    assert invoke(["certify", str(folder / "manifest.json")]) == 0
+    assert workspace.left_behind() == []
+
+
+def test_asked_again_a_run_gives_the_same_release_at_no_cost(workspace, capsys) -> None:
+    workspace.create_budget()
+    assert workspace.run("--json") == 0
+    first = json.loads(capsys.readouterr().out.splitlines()[-1])
+    before = {path.name: path.read_bytes() for path in workspace.release_folder().iterdir()}
+    assert workspace.run("--json") == 0
+    second = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (first["cached"], second["cached"]) == (False, True)
+    assert first["release_id"] == second["release_id"]
+    assert {path.name: path.read_bytes() for path in workspace.release_folder().iterdir()} == before
+    assert workspace.open_ledger().balance("visits").spent == Amount.charge(1.0, 1e-6)
+
+
+def test_every_json_output_keeps_its_schema(workspace, capsys) -> None:
+    workspace.create_budget()
+    for format_name, command in {
+        "plan": ["plan", str(workspace.policy_path), "--ledger", workspace.ledger, "--json"],
+        "run": [
+            "run",
+            str(workspace.policy_path),
+            "--ledger",
+            workspace.ledger,
+            "--output",
+            str(workspace.output),
+            "--json",
+        ],
+        "budget": ["budget", "show", "visits", "--ledger", workspace.ledger, "--json"],
+    }.items():
+        capsys.readouterr()
+        assert invoke(command) == 0
+        assert violations(format_name, json.loads(capsys.readouterr().out.splitlines()[-1])) == []
+
+
+def test_refresh_makes_another_release_and_charges_it(workspace, capsys) -> None:
+    workspace.create_budget()
+    assert workspace.run() == 0
+    assert workspace.run("--refresh") == 0
+    assert len(workspace.manifests()) == 2
+    assert workspace.open_ledger().balance("visits").spent == Amount.charge(2.0, 2e-6)
+
+
+def test_another_name_is_another_release(workspace, capsys) -> None:
+    workspace.create_budget()
+    assert workspace.run("--release", "a") == 0
+    assert workspace.run("--release", "b") == 0
+    assert len(workspace.manifests()) == 2
+
+
+def test_changed_input_is_another_release(workspace, capsys) -> None:
+    workspace.create_budget()
+    assert workspace.run() == 0
+    os.utime(workspace.folder / "data.csv", ns=(1, 1))
+    assert workspace.run() == 0
+    assert len(workspace.manifests()) == 2
+
+
+def test_an_empty_budget_refuses_with_exit_code_3_and_says_what_can_be_done(workspace, capsys) -> None:
+    workspace.policy["budget"] = {"epsilon": 1.5, "delta": 1e-5}
+    workspace.create_budget()
+    assert workspace.run() == 0
+    capsys.readouterr()
+    assert workspace.run("--refresh") == 3
+    said = capsys.readouterr().err
+    assert "the run asks for ε 1, δ 0.000001, but only ε 0.5, δ 0.000009 is left" in said
+    assert "What you can do:" in said
+    assert len(workspace.manifests()) == 1
+
+
+def test_without_a_budget_nothing_runs(workspace, capsys) -> None:
+    assert workspace.run() == 3
+    assert "create a budget first" in capsys.readouterr().err
+    assert workspace.manifests() == []
+
+
+def test_a_policy_that_states_another_cap_is_refused(workspace, capsys) -> None:
+    workspace.create_budget()
+    workspace.policy["budget"]["epsilon"] = 11.0
+    assert workspace.run() == 3
+    assert "the ledger's cap is the authority" in capsys.readouterr().err.lower()
+
+
+def test_csv_parquet_and_report_show_the_same_values(workspace, capsys) -> None:
+    workspace.create_budget()
+    assert workspace.run() == 0
+    folder = workspace.release_folder()
+    parquet = pq.read_table(folder / "by_place.parquet").to_pylist()
+    with (folder / "by_place.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows
+    assert [row["place"] for row in rows] == [row["place"] for row in parquet]
+    for text, value in zip(rows, parquet, strict=True):
+        assert all(float(text[name]) == value[name] for name in value if name != "place")
+
+
+def test_rows_are_sorted_by_key(workspace, capsys, exact) -> None:
+    workspace.create_budget()
+    assert workspace.run() == 0
+    places = pq.read_table(workspace.release_folder() / "by_place.parquet")["place"].to_pylist()
+    assert places == ["inn", "x0", "x1", "x2", "zoo"]
+
+
+@pytest.mark.parametrize("example", ["ngrams", "adult"])
+def test_the_examples_run(example, tmp_path, capsys) -> None:
+    policy, ledger = ROOT / "examples" / example / "policy.yaml", f"sqlite:///{tmp_path / 'l.sqlite'}"
+    assert invoke(["budget", "create", str(policy), "--ledger", ledger]) == 0
+    assert invoke(["run", str(policy), "--ledger", ledger, "--output", str(tmp_path / "out")]) == 0
+    (manifest,) = tmp_path.glob("out/*/*/manifest.json")
+    assert invoke(["certify", str(manifest)]) == 0
+
+
+def test_the_job_starts_the_beam_way(workspace) -> None:
+    workspace.create_budget()
+    command = [sys.executable, "-m", "pipelines.aggregate", "--policy", str(workspace.policy_path)]
+    flags = ["--ledger", workspace.ledger, "--output", str(workspace.output), "--runner", "FnApiRunner", "--json"]
+    done = subprocess.run([*command, *flags], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["cached"] is False
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--no_such_flag=1", "neither dpbeam nor Beam knows --no_such_flag=1"),
+        ("--direct_running_mode=multi_threading", "--direct_running_mode=multi_threading is refused"),
+    ],
+)
+def test_a_bad_runner_flag_is_named_before_anything_is_charged(workspace, capsys, flag, said) -> None:
+    workspace.create_budget()
+    assert workspace.run(flag) == 2
+    assert said in capsys.readouterr().err
+    assert workspace.open_ledger().open_charges() == []
+
+
+def test_several_files_and_a_pattern_are_one_input(workspace, capsys, exact) -> None:
+    workspace.csv("a,inn,1", name="one.csv")
+    workspace.csv("b,inn,2", "a,zoo,3", name="two.csv")
+    workspace.create_budget()
+    assert workspace.run("--source", str(workspace.folder / "[ot]*.csv")) == 0
+    rows = pq.read_table(workspace.release_folder() / "by_place.parquet").to_pylist()
+    assert [(row["place"], row["count"], row["amount_sum"]) for row in rows] == [("inn", 2.0, 3.0), ("zoo", 1.0, 3.0)]
+
+
+def test_init_writes_a_policy_that_plans(workspace, capsys, tmp_path) -> None:
+    target = tmp_path / "first.yaml"
+    assert invoke(["init", str(workspace.folder / "data.csv"), "--output", str(target)]) == 0
+    assert invoke(["plan", str(target), "--ledger", workspace.ledger]) == 0
+    assert "p1" not in target.read_text()

@@ -1,0 +1,129 @@
+"""Whole runs on Beam with exact noise give what a reference gives that is written straight from the definitions."""
+
+from __future__ import annotations
+
+import shutil
+from collections import defaultdict
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipelines import inputs
+from transforms import arrow_coder
+
+LOW, HIGH = -5.0, 10.0
+
+people = st.one_of(st.none(), st.text(max_size=3), st.sampled_from(["ann", "bob", "cyd"]))
+places = st.one_of(st.none(), st.text(max_size=4), st.sampled_from(["inn", "zoo"]))
+amounts = st.one_of(st.none(), st.floats(allow_nan=True, allow_infinity=True), st.integers(-20, 20).map(float))
+tables = st.lists(st.tuples(people, places, amounts), max_size=40)
+
+
+def reference(rows: list[tuple[str | None, str | None, float | None]]) -> dict[str, tuple[float, ...]]:
+    """Count, privacy-unit count, sum and mean of clipped values by place, where no bound bites. A row with a missing,
+    NaN or infinite value is dropped."""
+    kept = [
+        (person, place, min(max(amount, LOW), HIGH))
+        for person, place, amount in rows
+        if person is not None and place is not None and amount is not None and abs(amount) < float("inf")
+    ]
+    by_place = defaultdict(list)
+    for person, place, amount in kept:
+        by_place[place].append((person, amount))
+    return {
+        place: (
+            float(len(found)),
+            float(len({person for person, _ in found})),
+            sum(amount for _, amount in found),
+            sum(amount for _, amount in found) / len(found),
+        )
+        for place, found in by_place.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("files", "format", "shards", "parts", "message_bytes"),
+    [(1, "parquet", 1, 1, 1 << 22), (3, "parquet", 5, 2, 300), (2, "csv", 8, 3, 1 << 22)],
+)
+def test_any_table_gives_the_reference_result(
+    workspace, capsys, exact, monkeypatch, files, format, shards, parts, message_bytes
+) -> None:
+    monkeypatch.setattr(inputs, "MIN_SHARDS", shards)
+    monkeypatch.setattr(inputs, "MAX_SHARDS", shards)
+    monkeypatch.setattr(arrow_coder.sized, "__defaults__", (message_bytes,))
+    workspace.policy["budget"] = {"epsilon": 100000.0, "delta": 0.5}
+    workspace.policy["output"]["shards"] = parts
+    (stage,) = workspace.policy["stages"]
+    stage["bounds"] = {"l0": 1000, "linf": 1000}
+    for metric in stage["metrics"][2:]:
+        (args,) = metric.values()
+        args |= {"low": LOW, "high": HIGH}
+    workspace.policy["source"] = {"format": format, "path": f"part*.{format}"}
+    workspace.create_budget()
+
+    @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), derandomize=False)
+    @given(tables)
+    def check(rows) -> None:
+        for old in workspace.folder.glob("part*"):
+            old.unlink()
+        shutil.rmtree(workspace.output, ignore_errors=True)
+        for index in range(files):
+            write(workspace.folder / f"part{index}.{format}", rows[index::files])
+        assert workspace.run("--refresh", "--release", "oracle") == 0, capsys.readouterr().err
+        found = pq.read_table(workspace.release_folder() / "by_place.parquet").to_pylist()
+        wanted = reference(rows)
+        assert {row["place"] for row in found} == set(wanted)
+        for row in found:
+            count, units, total, mean = wanted[row["place"]]
+            assert (row["count"], row["privacy_id_count"]) == (count, units)
+            assert row["amount_sum"] == pytest.approx(total, abs=count * 2**-25)
+            assert row["amount_mean"] == pytest.approx(mean, abs=2**-24)
+            assert row["count_low"] <= row["count"] <= row["count_high"]
+
+    check()
+
+
+def write(path: Path, rows: list[tuple[str | None, str | None, float | None]]) -> None:
+    """A file of the rows; in CSV text is always quoted, so that an empty text isn't taken for a missing one."""
+    if path.suffix == ".parquet":
+        columns = list(zip(*rows, strict=True)) or [[], [], []]
+        types = (pa.string(), pa.string(), pa.float64())
+        arrays = [pa.array(list(column), kind) for column, kind in zip(columns, types, strict=True)]
+        pq.write_table(pa.table(dict(zip(("person", "place", "amount"), arrays, strict=True))), path, row_group_size=7)
+        return
+
+    def cell(value: str | float | None) -> str:
+        if value is None:
+            return ""
+        return repr(value) if isinstance(value, float) else '"' + value.replace('"', '""') + '"'
+
+    lines = ["person,place,amount", *(",".join(map(cell, row)) for row in rows)]
+    path.write_bytes(("\n".join(lines) + "\n").encode())
+
+
+def test_a_sum_is_the_same_to_the_last_bit_for_any_sharding(workspace, capsys, exact, monkeypatch) -> None:
+    rows = [f"p{i},inn,{(-1) ** i * (i % 97) / 7!r}" for i in range(3000)]
+    workspace.csv(*rows)
+    workspace.policy["budget"] = {"epsilon": 100.0, "delta": 0.5}
+    workspace.create_budget()
+    seen = set()
+    for index, shards in enumerate((1, 3, 16)):
+        monkeypatch.setattr(inputs, "MIN_SHARDS", shards)
+        monkeypatch.setattr(inputs, "MAX_SHARDS", shards)
+        workspace.csv(*(rows if index % 2 else rows[::-1]))
+        assert workspace.run("--release", f"r{index}") == 0
+        newest = max(workspace.manifests(), key=lambda manifest: manifest.stat().st_mtime_ns)
+        (row,) = pq.read_table(newest.parent / "by_place.parquet").to_pylist()
+        seen.add((row["amount_sum"].hex(), row["amount_mean"].hex()))
+    assert len(seen) == 1
+
+
+def test_no_flag_or_policy_key_turns_noise_off(workspace, capsys) -> None:
+    workspace.create_budget()
+    assert workspace.run("--no_noise") == 2
+    workspace.policy["stages"][0]["noise"] = "none"
+    assert workspace.run() == 2

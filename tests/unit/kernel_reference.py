@@ -1,0 +1,155 @@
+"""What the kernels should give: rows in, each partition's metrics out, in plain Python from the definitions."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from dpbeam.mechanisms import accumulate, bounding, noise, results
+from dpbeam.mechanisms.events import Gaussian, Laplace
+from dpbeam.mechanisms.spec import Metric, StageSpec, quantities
+
+SALT = b"0123456789abcdef"
+COUNTS = (Metric(kind="count", name="count"), Metric(kind="privacy_id_count", name="privacy_id_count"))
+ALL_METRICS = (
+    *COUNTS,
+    Metric(kind="sum", name="v_sum", column="v", low=-20.0, high=20.0),
+    Metric(kind="mean", name="v_mean", column="v", low=-3.0, high=4.0),
+)
+
+
+def stage(
+    *,
+    unit: str | None = "u",
+    keys: Sequence[str] = ("p",),
+    key_types: Sequence[Any] = ("int64",),
+    l0: int = 10**6,
+    linf: int = 10**6,
+    metrics: tuple[Metric, ...] = ALL_METRICS,
+    kind: str = "gaussian",
+    scale: float = 1.0,
+) -> StageSpec:
+    """A stage whose noise has `scale` times each quantity's sensitivity in one partition for one row."""
+    mechanisms: dict[str, Gaussian | Laplace] = {}
+    for quantity in quantities(metrics):
+        size = scale * quantity.linf_sensitivity(1)
+        if kind == "gaussian":
+            mechanisms[quantity.name] = Gaussian(stage="s", metric=quantity.name, sigma=size, l2=1.0)
+        else:
+            mechanisms[quantity.name] = Laplace(
+                stage="s", metric=quantity.name, scale=size, l1=quantity.linf_sensitivity(1)
+            )
+    return StageSpec(
+        name="s", unit=unit, keys=tuple(keys), key_types=tuple(key_types), l0=l0, linf=linf, metrics=metrics,
+        noise=mechanisms, selection=None,
+    )  # fmt: skip
+
+
+def batches_of(table: pa.Table, cuts: Iterable[int]) -> list[pa.RecordBatch]:
+    """The table cut at the given rows, some batches perhaps empty."""
+    edges = sorted({0, table.num_rows, *(cut % (table.num_rows + 1) for cut in cuts)})
+    found = [table.slice(a, b - a).combine_chunks() for a, b in itertools.pairwise(edges)]
+    return [
+        pa.RecordBatch.from_arrays(
+            [c.chunk(0) if c.num_chunks else pa.array([], c.type) for c in t.columns], schema=t.schema
+        )
+        for t in [*found, table.slice(0, 0)]
+    ]
+
+
+def accumulators(
+    batches: Sequence[pa.RecordBatch],
+    spec: StageSpec,
+    *,
+    shards: int = 1,
+    parts: int = 1,
+    public: pa.Table | None = None,
+    salt: bytes = SALT,
+) -> list[pa.RecordBatch]:
+    """The engine's data flow without Beam: one merged batch for each part that has any partition."""
+    if public is not None:
+        batches = [accumulate.filter_public(batch, spec, public) for batch in batches]
+    if spec.unit is None:
+        partial = [accumulate.accumulate_rows(batch, spec) for batch in batches]
+    else:
+        inbox: dict[int, list[pa.RecordBatch]] = {}
+        for i, batch in enumerate(batches):
+            cut = bounding.prebound(batch, spec, salt, (0, i))
+            for shard, rows in bounding.split_by_unit(cut, spec, shards, salt):
+                inbox.setdefault(shard, []).append(rows)
+        partial = [
+            accumulate.accumulate(bounding.bound(rows, spec, salt, (shard,)), spec) for shard, rows in inbox.items()
+        ]
+    if public is not None:
+        partial.append(accumulate.zeros(public, spec))
+    outbox: dict[int, list[pa.RecordBatch]] = {}
+    for batch in partial:
+        for part, rows in accumulate.split_by_partition(batch, spec, parts):
+            outbox.setdefault(part, []).append(rows)
+    return [accumulate.merge(rows, spec) for rows in outbox.values()]
+
+
+def released(merged: Sequence[pa.RecordBatch], spec: StageSpec) -> dict[tuple[Any, ...], dict[str, float]]:
+    """Metrics by key; exact only where the test has replaced the noise."""
+    found: dict[tuple[Any, ...], dict[str, float]] = {}
+    for batch in merged:
+        for row in results.metrics(results.noisy_quantities(batch, spec, noise.noises(spec)), spec).to_pylist():
+            key = tuple(row.pop(name) for name in spec.keys)
+            assert key not in found, "a partition came out twice"
+            found[key] = row
+    return found
+
+
+def expected(
+    rows: Iterable[dict[str, Any]], spec: StageSpec, public: Iterable[tuple[Any, ...]] | None = None
+) -> dict[tuple[Any, ...], dict[str, float]]:
+    """The metrics of each partition by brute force, where no bound bites and there is no noise."""
+    table: dict[tuple[Any, ...], list[tuple[Any, dict[str, Any]]]] = {key: [] for key in public or ()}
+    for i, row in enumerate(rows):
+        key = tuple(row[name] for name in spec.keys)
+        if public is None or key in table:
+            table.setdefault(key, []).append((i if spec.unit is None else row[spec.unit], row))
+
+    def clipped(metric: Metric, members: list[tuple[Any, dict[str, Any]]]) -> Fraction:
+        column, low, high = metric.value_bounds()
+        return sum((Fraction(min(max(row[column], low), high)) for _, row in members), Fraction(0))
+
+    answers = {}
+    for key, members in table.items():
+        answer: dict[str, float] = {}
+        for metric in spec.metrics:
+            match metric.kind:
+                case "count":
+                    answer[metric.name] = float(len(members))
+                case "privacy_id_count":
+                    answer[metric.name] = float(len({unit for unit, _ in members}))
+                case "sum":
+                    answer[metric.name] = float(clipped(metric, members))
+                case "mean":
+                    _, low, high = metric.value_bounds()
+                    middle = (Fraction(low) + Fraction(high)) / 2
+                    answer[metric.name] = float(clipped(metric, members) / len(members) if members else middle)
+        answers[key] = answer
+    return answers
+
+
+def kept_ids(bounded: bounding.Bounded, column: str = "id") -> set[int]:
+    """The row ids that bounding kept, where a column numbers the rows."""
+    ids = bounded.values[column].tolist()
+    assert len(set(ids)) == len(ids), "a row was kept twice"
+    return set(ids)
+
+
+ID_METRIC = (Metric(kind="sum", name="id_sum", column="id", low=0.0, high=1e6),)
+
+
+def numbered(units: Sequence[Any], partitions: Sequence[Any]) -> pa.Table:
+    """A table of units and partitions whose rows are numbered in `id`."""
+    return pa.table(
+        {"u": pa.array(units), "p": pa.array(partitions), "id": pa.array(np.arange(len(units), dtype=np.int64))}
+    )

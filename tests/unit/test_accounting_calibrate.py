@@ -1,0 +1,179 @@
+"""Calibration against known exact results, and each of the mixes that PipelineDP's own PLD accountant gets wrong."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from scipy import stats
+
+from dpbeam.accounting.calibrate import SELECTION_DELTA_SHARE, calibrate
+from dpbeam.accounting.certify import certify
+from dpbeam.accounting.check import check_plan
+from dpbeam.accounting.requests import Request
+from dpbeam.errors import Refused, UsageError
+from dpbeam.mechanisms.events import GaussianThresholding, Laplace, LaplaceThresholding, TruncatedGeometric
+
+
+def request(kind, *, weight=1.0, l0=1, linf=1.0, metric="m", stage="s"):
+    return Request(stage=stage, metric=metric, kind=kind, weight=weight, l0=l0, linf_sensitivity=linf)
+
+
+def solved(kinds, epsilon=1.0, delta=1e-6, **more):
+    requests = [request(kind, **more) for kind in kinds]
+    mechanisms = calibrate(requests, epsilon=epsilon, delta=delta)
+    certificate = check_plan(requests, mechanisms, epsilon=epsilon, delta=delta)
+    assert certificate.epsilon >= 0.95 * epsilon
+    return mechanisms
+
+
+def balle_wang_delta(sigma, epsilon):
+    norm = stats.norm
+    return norm.cdf(0.5 / sigma - epsilon * sigma) - math.exp(epsilon) * norm.cdf(-0.5 / sigma - epsilon * sigma)
+
+
+@pytest.mark.parametrize(("epsilon", "delta"), [(0.05, 1e-5), (1.0, 1e-6), (10.0, 1e-10)])
+def test_one_gaussian_has_at_most_half_a_percent_more_noise_than_the_analytic_gaussian_mechanism(epsilon, delta):
+    (gaussian,) = solved(["gaussian"], epsilon, delta)
+    assert balle_wang_delta(gaussian.sigma, epsilon) <= delta
+    assert balle_wang_delta(gaussian.sigma * 0.995, epsilon) > delta
+
+
+@pytest.mark.parametrize("epsilon", [0.05, 1.0, 10.0])
+def test_one_laplace_mechanism_has_the_textbook_scale(epsilon):
+    (laplace,) = solved(["laplace"], epsilon, 1e-9, l0=3, linf=2.0)
+    assert laplace.l1 == 6.0
+    assert laplace.scale == pytest.approx(6 / epsilon, rel=5e-3)
+
+
+@pytest.mark.parametrize("epsilon", [0.05, 1.0, 10.0])
+def test_a_truncated_geometric_selection_alone_gets_the_whole_epsilon(epsilon):
+    (selection,) = solved(["truncated_geometric"], epsilon, 1e-10, l0=20)
+    assert isinstance(selection, TruncatedGeometric)
+    assert selection.epsilon == pytest.approx(epsilon, rel=5e-3)
+    assert selection.delta == SELECTION_DELTA_SHARE * 1e-10
+
+
+def test_ten_gaussians_get_the_noise_that_their_exact_composition_needs():
+    mechanisms = solved(["gaussian"] * 10)
+    assert mechanisms[0].sigma == pytest.approx(13.36, rel=5e-3)
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        ["truncated_geometric", "gaussian", "gaussian"],
+        ["gaussian", "truncated_geometric", "gaussian"],
+        ["truncated_geometric", "laplace"],
+        ["truncated_geometric"],
+        ["laplace_thresholding", "laplace"],
+        ["gaussian_thresholding", "gaussian"],
+        ["gaussian_thresholding", "laplace_thresholding", "truncated_geometric"],
+    ],
+)
+def test_every_mix_and_order_meets_its_target(kinds):
+    solved(kinds)
+
+
+def test_a_truncated_geometric_selection_keeps_its_epsilon_whatever_stands_before_it():
+    first, last = (
+        {type(m): m for m in calibrate([request(k) for k in kinds], epsilon=1.0, delta=1e-6)}
+        for kinds in (["truncated_geometric", "laplace"], ["laplace", "truncated_geometric"])
+    )
+    assert first[TruncatedGeometric].epsilon == pytest.approx(last[TruncatedGeometric].epsilon, rel=1e-9)
+    assert first[TruncatedGeometric].epsilon == pytest.approx(1 / first[Laplace].scale, rel=1e-9)
+
+
+def test_a_small_weight_on_a_metric_doesnt_lift_its_selection_above_the_target():
+    requests = [request("truncated_geometric"), request("gaussian", weight=0.1)]
+    selection, gaussian = calibrate(requests, epsilon=1.0, delta=1e-6)
+    assert selection.epsilon < 1
+    assert gaussian.sigma == pytest.approx(10 * math.sqrt(2) / selection.epsilon)
+
+
+@pytest.mark.parametrize("kind", ["laplace_thresholding", "gaussian_thresholding"])
+@pytest.mark.parametrize("delta", [1e-14, 1e-10, 1e-5])
+@pytest.mark.parametrize("l0", [1, 20, 100_000])
+def test_a_threshold_shows_a_lone_unit_with_the_stated_delta_and_hardly_less(kind, delta, l0):
+    (selection,) = calibrate([request(kind, l0=l0)], epsilon=1.0, delta=delta)
+    assert isinstance(selection, LaplaceThresholding | GaussianThresholding)
+    noise = stats.laplace if kind.startswith("laplace") else stats.norm
+    width = selection.scale if isinstance(selection, LaplaceThresholding) else selection.sigma
+    shown = -math.expm1(l0 * math.log1p(-noise.sf((selection.threshold - 1) / width)))
+    assert shown <= selection.delta
+    assert shown == pytest.approx(selection.delta, rel=1e-6)
+
+
+def test_the_delta_of_the_selections_follows_their_weights():
+    requests = [request("truncated_geometric", weight=1.0), request("gaussian_thresholding", weight=3.0)]
+    first, second = calibrate(requests, epsilon=1.0, delta=1e-6)
+    assert second.delta == pytest.approx(3 * first.delta)
+    assert first.delta + second.delta == pytest.approx(SELECTION_DELTA_SHARE * 1e-6)
+
+
+def test_noise_is_inverse_to_weight_across_kinds():
+    requests = [request("laplace", weight=2.0), request("gaussian", weight=0.5, l0=4)]
+    laplace, gaussian = calibrate(requests, epsilon=1.0, delta=1e-6)
+    assert math.sqrt(2) * laplace.scale / laplace.l1 * 2.0 == pytest.approx(gaussian.sigma / gaussian.l2 * 0.5)
+
+
+def test_more_epsilon_means_less_noise():
+    sigmas = [solved(["gaussian", "laplace"], epsilon)[0].sigma for epsilon in (0.05, 0.5, 5.0, 50.0)]
+    assert sigmas == sorted(sigmas, reverse=True)
+
+
+def test_a_delta_too_small_for_ffts_is_met_by_renyi_divergences():
+    requests = [request("gaussian"), request("laplace")]
+    mechanisms = calibrate(requests, epsilon=1.0, delta=1e-15)
+    assert 0.9 < certify(mechanisms, epsilon=1.0, delta=1e-15).epsilon <= 1.0
+
+
+def test_a_thousand_mechanisms_of_many_weights_meet_their_target():
+    kinds = ("laplace", "gaussian", "truncated_geometric", "laplace_thresholding")
+    requests = [request(kinds[i % 4], weight=0.1 * (1 + i % 70)) for i in range(1000)]
+    mechanisms = calibrate(requests, epsilon=3.0, delta=1e-6)
+    assert check_plan(requests, mechanisms, epsilon=3.0, delta=1e-6).epsilon >= 0.95 * 3
+
+
+def test_mechanisms_hold_plain_floats():
+    for mechanism in solved(["laplace", "gaussian", "truncated_geometric", "gaussian_thresholding"]):
+        values = [v for v in vars(mechanism).values() if not isinstance(v, str)]
+        assert {type(v) for v in values} <= {int, float}
+
+
+def test_no_request_is_refused():
+    with pytest.raises(Refused) as refused:
+        calibrate([], epsilon=1.0, delta=1e-6)
+    assert str(refused.value) == "a plan needs at least one mechanism: ask for a metric or a private selection"
+
+
+@pytest.mark.parametrize("epsilon", [0.0, -1.0, math.nan, math.inf, "1", True])
+def test_an_epsilon_that_is_no_positive_finite_number_is_refused(epsilon):
+    with pytest.raises(UsageError) as refused:
+        calibrate([request("laplace")], epsilon=epsilon, delta=1e-6)
+    assert str(refused.value) == f"epsilon must be a positive finite number, got {epsilon!r}"
+
+
+@pytest.mark.parametrize("delta", [0.0, 1.0, -1e-6, math.nan, math.inf, "1e-6"])
+def test_a_delta_outside_of_0_and_1_is_refused(delta):
+    with pytest.raises(UsageError) as refused:
+        calibrate([request("laplace")], epsilon=1.0, delta=delta)
+    assert str(refused.value) == f"delta must be above 0 and below 1, got {delta!r}; a common choice is 1e-8"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("weight", math.nan, "weight must be a positive finite number, got nan"),
+        ("weight", 0, "weight must be a positive finite number, got 0"),
+        ("linf_sensitivity", math.inf, "linf_sensitivity must be a positive finite number, got inf"),
+        ("l0", 0, "l0 must be a whole number of at least 1, got 0"),
+        ("l0", True, "l0 must be a whole number of at least 1, got True"),
+        ("pre_threshold", 5, "only a selection has a pre_threshold, got 5"),
+    ],
+)
+def test_a_request_that_no_guarantee_can_rest_on_is_refused(field, value, message):
+    fields = {"stage": "s", "metric": "m", "kind": "laplace", "weight": 1.0, "l0": 1} | {field: value}
+    with pytest.raises(UsageError) as refused:
+        Request(**fields)
+    assert str(refused.value) == f"stage s, m: {message}"

@@ -1,0 +1,74 @@
+"""Imports point one way only, and importing the core stays light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+OURS = ("dpbeam", "transforms", "pipelines")
+
+ALLOWED = {
+    "dpbeam.errors": (),
+    "dpbeam._version": (),
+    "dpbeam.mechanisms": ("dpbeam.mechanisms", "dpbeam.errors"),
+    "dpbeam.policy": ("dpbeam.policy", "dpbeam.mechanisms", "dpbeam.errors"),
+    "dpbeam.accounting": (
+        "dpbeam.accounting", "dpbeam.policy", "dpbeam.mechanisms.spec", "dpbeam.mechanisms.events", "dpbeam.errors",
+    ),
+    "dpbeam.ledger": ("dpbeam.ledger", "dpbeam.errors"),
+    "dpbeam.reporting": (
+        "dpbeam.reporting", "dpbeam.accounting", "dpbeam.mechanisms.events", "dpbeam.errors", "dpbeam._version",
+    ),
+    "dpbeam": ("dpbeam._version",),
+    "transforms": ("transforms", "dpbeam.mechanisms", "dpbeam.errors"),
+    "pipelines": ("pipelines", "transforms", "dpbeam"),
+}  # fmt: skip
+
+
+def modules() -> list[Path]:
+    return sorted(path for room in OURS for path in (ROOT / room).rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def room_of(module: str) -> str:
+    return max((room for room in ALLOWED if module == room or module.startswith(room + ".")), key=len)
+
+
+def imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_a_module_imports_only_from_the_rooms_its_own_may_see(path: Path) -> None:
+    allowed = ALLOWED[room_of(name_of(path))]
+    ours = {name for name in imported(path) if name.split(".")[0] in OURS}
+    assert {name for name in ours if not any(name == room or name.startswith(room + ".") for room in allowed)} == set()
+
+
+@pytest.mark.parametrize("path", [p for p in modules() if p.is_relative_to(ROOT / "dpbeam")], ids=name_of)
+def test_the_core_does_not_import_beam(path: Path) -> None:
+    assert not {name for name in imported(path) if name.split(".")[0] == "apache_beam"}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["import dpbeam", "import dpbeam.policy.load, dpbeam.ledger, dpbeam.accounting.plan, dpbeam.reporting.manifest"],
+)
+def test_importing_the_core_does_not_load_beam(statement: str) -> None:
+    check = f"{statement}; import sys; sys.exit('apache_beam' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=False).returncode == 0

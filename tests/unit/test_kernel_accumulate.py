@@ -1,0 +1,116 @@
+"""Accumulators merge exactly, keep to public partitions, and route by key."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dpbeam.errors import RunFailed
+from dpbeam.mechanisms import accumulate
+
+reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
+SPEC = reference.stage(keys=["p", "q"], key_types=["string", "bool"], metrics=reference.ALL_METRICS[:3])
+ROWS = st.lists(
+    st.tuples(st.sampled_from(["a", "b", "é"]), st.booleans(), *[st.integers(-(2**40), 2**40)] * 3), max_size=12
+)
+
+
+def batch_of(rows):
+    schema = accumulate.accumulators_schema(SPEC)
+    return pa.RecordBatch.from_pylist([dict(zip(schema.names, row, strict=True)) for row in rows], schema=schema)
+
+
+def public_of(*keys):
+    return pa.table({"p": pa.array([p for p, _ in keys], pa.string()), "q": pa.array([q for _, q in keys], pa.bool_())})
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(ROWS, min_size=3, max_size=3))
+def test_merging_is_associative_and_commutative_and_sorts_by_key(parts):
+    a, b, c = map(batch_of, parts)
+    once = accumulate.merge([a, b, c], SPEC)
+    assert once.equals(accumulate.merge([c, accumulate.merge([b, a], SPEC)], SPEC))
+    keys = list(zip(once.column("p").to_pylist(), once.column("q").to_pylist(), strict=True))
+    assert keys == sorted(set(keys))
+
+
+@settings(max_examples=30, deadline=None)
+@given(ROWS)
+def test_merging_with_nothing_changes_nothing(rows):
+    merged = accumulate.merge([batch_of(rows)], SPEC)
+    assert accumulate.merge([merged, accumulate.empty(SPEC)], SPEC).equals(merged)
+
+
+def test_merging_an_overflow_fails_the_run():
+    with pytest.raises(RunFailed, match=r"^a sum must stay within 64-bit integers"):
+        accumulate.merge([batch_of([("a", True, 1, 1, 2**62)])] * 2, SPEC)
+
+
+def test_the_columns_are_keys_then_counts_then_the_sums_by_quantity():
+    spec = reference.stage()
+    assert accumulate.accumulators_schema(spec).names == ["p", "__count", "__users", "__sum_2", "__sum_3"]
+    assert accumulate.empty(spec).num_rows == 0
+
+
+def test_public_partitions_start_as_zeros():
+    rows = accumulate.zeros(public_of(("b", True), ("a", False)), SPEC).to_pylist()
+    assert rows == [{"p": p, "q": q, "__count": 0, "__users": 0, "__sum_2": 0} for p, q in [("a", False), ("b", True)]]
+
+
+def test_rows_outside_the_public_partitions_are_dropped_as_whole_keys():
+    rows = pa.record_batch(
+        {"u": [1, 2, 3, 4], "p": ["a", "a", "b", "c"], "q": [True, False, False, True], "v": [1.0] * 4}
+    )
+    kept = accumulate.filter_public(rows, SPEC, public_of(("a", True), ("b", False), ("z", True)))
+    assert kept.column("u").to_pylist() == [1, 3]
+
+
+def test_no_public_partitions_leave_no_rows():
+    rows = pa.record_batch({"u": [1], "p": ["a"], "q": [True], "v": [1.0]})
+    assert accumulate.filter_public(rows, SPEC, public_of()).num_rows == 0
+
+
+def test_an_empty_batch_has_no_public_rows():
+    rows = pa.record_batch(
+        {"u": pa.array([], pa.int64()), "p": pa.array([], pa.string()), "q": pa.array([], pa.bool_())}
+    )
+    assert accumulate.filter_public(rows, SPEC, public_of(("a", True))).num_rows == 0
+
+
+def test_a_public_filter_takes_dictionary_and_large_strings():
+    for kind in (pa.large_string(), pa.dictionary(pa.int32(), pa.string())):
+        rows = pa.record_batch({"u": [1, 2], "p": pa.array(["a", "b"]).cast(kind), "q": [True, True], "v": [1.0, 2.0]})
+        assert accumulate.filter_public(rows, SPEC, public_of(("b", True))).column("u").to_pylist() == [2]
+
+
+def test_each_partition_goes_to_one_part_and_always_the_same():
+    rows = batch_of([(f"k{i}", i % 2 == 0, 1, 1, 1) for i in range(200)])
+    home = {}
+    for batch in (rows, rows.take(pa.array(np.arange(199, -1, -1))), rows.slice(20, 30)):
+        for part, some in accumulate.split_by_partition(batch, SPEC, 8):
+            for row in some.to_pylist():
+                assert home.setdefault((row["p"], row["q"]), part) == part
+    assert len(home) == 200
+    assert set(home.values()) == set(range(8))
+
+
+def test_long_inputs_are_summed_in_exact_pieces(monkeypatch):
+    spec = reference.stage(unit=None, l0=1, linf=1)
+    rows = pa.record_batch({"p": [1, 2, 1, 1, 2] * 20, "v": np.linspace(-30, 30, 100)})
+    whole = accumulate.accumulate_rows(rows, spec)
+    monkeypatch.setattr(accumulate, "_EXACT_ROWS", 7)
+    assert accumulate.accumulate_rows(rows, spec).equals(whole)
+
+
+def test_rows_with_a_unit_are_not_accumulated_unbounded():
+    with pytest.raises(
+        ValueError, match=r"^stage s: only rows that are units of their own, with l0 and linf 1, go unbounded$"
+    ):
+        accumulate.accumulate_rows(pa.record_batch({"u": [1], "p": [1], "v": [1.0]}), reference.stage(l0=1, linf=1))

@@ -1,0 +1,65 @@
+"""Selection keeps nothing below its pre-threshold, and decides at the planned scale and threshold."""
+
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+
+from dpbeam.mechanisms import noise, selection
+from dpbeam.mechanisms.events import GaussianThresholding, LaplaceThresholding, TruncatedGeometric
+
+LOOSE = {"stage": "s", "delta": 0.5, "l0": 1}
+
+
+def mechanisms(pre_threshold):
+    return [
+        TruncatedGeometric(epsilon=50.0, pre_threshold=pre_threshold, **LOOSE),
+        LaplaceThresholding(scale=0.01, l1=1.0, threshold=1.0, pre_threshold=pre_threshold, **LOOSE),
+        GaussianThresholding(sigma=0.01, l2=1.0, threshold=1.0, pre_threshold=pre_threshold, **LOOSE),
+    ]
+
+
+@pytest.mark.parametrize("mechanism", mechanisms(5))
+def test_nothing_below_the_pre_threshold_is_kept_and_much_above_it_all_is(mechanism):
+    kept = selection.Selector(mechanism=mechanism).keep(np.array([0, 1, 4] * 500 + [7] * 500))
+    assert not kept[:1500].any()
+    assert kept[1500:].all()
+
+
+@pytest.mark.parametrize("mechanism", mechanisms(1))
+def test_a_partition_of_no_unit_is_never_kept(mechanism):
+    assert not selection.Selector(mechanism=mechanism).keep(np.zeros(1000, dtype=np.int64)).any()
+
+
+@pytest.mark.parametrize("mechanism", mechanisms(2))
+def test_no_partitions_need_no_decision(mechanism):
+    assert selection.Selector(mechanism=mechanism).keep(np.array([], dtype=np.int64)).tolist() == []
+
+
+@pytest.mark.parametrize("mechanism", mechanisms(2))
+def test_a_used_selector_travels_without_its_strategy(mechanism):
+    selector = selection.Selector(mechanism=mechanism)
+    selector.keep(np.array([9]))
+    sent = pickle.loads(pickle.dumps(selector))  # noqa: S301
+    assert sent == selector
+    assert not sent._built
+    assert sent.keep(np.array([9])).tolist() == [True]
+
+
+def test_a_threshold_is_met_by_the_count_less_what_the_pre_threshold_takes(monkeypatch):
+    class Silent:
+        def add_noise(self, value):
+            assert isinstance(value, float)  # an int would get rounded noise
+            return value
+
+    monkeypatch.setattr(noise, "_laplace", lambda *_: Silent())
+    monkeypatch.setattr(noise, "_gaussian", lambda *_: Silent())
+    for event, more in (
+        (LaplaceThresholding, {"scale": 1.0, "l1": 1.0}),
+        (GaussianThresholding, {"sigma": 1.0, "l2": 1.0}),
+    ):
+        mechanism = event(threshold=7.5, pre_threshold=4, **more, **LOOSE)
+        kept = selection.Selector(mechanism=mechanism).keep(np.array([3, 4, 10, 11, 12]))
+        assert kept.tolist() == [False, False, False, True, True]

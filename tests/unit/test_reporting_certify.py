@@ -1,0 +1,152 @@
+"""An outsider's check of a release: a whole one stands, and each thing that is wrong is named."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from dpbeam.accounting.certify import certify
+from dpbeam.mechanisms.events import Gaussian, TruncatedGeometric
+from dpbeam.reporting.certify import Uncertified, certify_manifest
+from dpbeam.reporting.manifest import Charge, FileEntry, Guarantee, Manifest, StatedCertificate
+from dpbeam.reporting.tables import write_csv, write_parquet
+
+MECHANISMS = (
+    TruncatedGeometric(stage="a", epsilon=0.3, delta=1e-9, l0=1),
+    Gaussian(stage="a", metric="count", sigma=12.0, l2=1.0),
+)
+GUARANTEE = Guarantee(epsilon=1.0, delta=1e-8, unit="id")
+
+
+@pytest.fixture(scope="module")
+def stated() -> StatedCertificate:
+    found = certify(MECHANISMS, epsilon=1.0, delta=1e-8)
+    return StatedCertificate(naive=found.naive, rdp=found.rdp, pld=found.pld)
+
+
+@pytest.fixture
+def release(tmp_path: Path, stated: StatedCertificate) -> Path:
+    table = pa.table({"key": ["a", 'b"\n,'], "count": [1.5, 2.5], "count_low": [0.5, 1.5], "count_high": [2.5, 3.5]})
+    write_parquet(table, tmp_path / "a.parquet")
+    write_csv(table, tmp_path / "a.csv")
+    (tmp_path / "report.html").write_text("<p>", encoding="utf-8")
+    write(tmp_path, stated)
+    return tmp_path
+
+
+def entry(folder: Path, name: str, rows: int | None) -> FileEntry:
+    return FileEntry(path=name, sha256=hashlib.sha256((folder / name).read_bytes()).hexdigest(), rows=rows)
+
+
+def write(folder: Path, stated: StatedCertificate, **changes: Any) -> None:
+    files = (entry(folder, "a.parquet", 2), entry(folder, "a.csv", 2), entry(folder, "report.html", None))
+    whole = Manifest(
+        release_id="r1",
+        release_name="default",
+        dataset="d",
+        created="2026-11-24T00:30:00Z",
+        dpbeam_version="0.1.0",
+        policy_digest="sha256:" + "a" * 64,
+        input_fingerprint="f",
+        guarantee=GUARANTEE,
+        certificate=stated,
+        mechanisms=MECHANISMS,
+        charge=Charge(id="c", meter="basic", epsilon=1.0, delta=1e-8),
+        files=files,
+    )
+    (folder / "manifest.json").write_bytes(replace(whole, **changes).to_bytes())
+
+
+def problems(folder: Path) -> tuple[str, ...]:
+    with pytest.raises(Uncertified) as caught:
+        certify_manifest(folder / "manifest.json")
+    return caught.value.problems
+
+
+def test_a_whole_release_is_certified_with_the_recomputed_certificate(release: Path, stated: StatedCertificate) -> None:
+    result = certify_manifest(release / "manifest.json")
+    assert result.certificate == stated
+    assert result.epsilon <= 1.0
+
+
+@pytest.mark.parametrize("method", ["naive", "rdp", "pld"])
+@pytest.mark.parametrize("factor", [1 - 1e-5, 1 + 1e-5])
+def test_a_certificate_other_than_the_mechanisms_give_is_named(
+    release: Path, stated: StatedCertificate, method: str, factor: float
+) -> None:
+    found = getattr(stated, method)
+    write(release, replace(stated, **{method: found * factor}))
+    assert problems(release) == (f"certificate.{method}: stated {found * factor}, the mechanisms compose to {found}",)
+
+
+def test_mechanisms_above_the_guarantee_are_refused(release: Path, stated: StatedCertificate) -> None:
+    write(release, stated, mechanisms=(*MECHANISMS, Gaussian(stage="a", metric="x", sigma=1.0, l2=1.0)))
+    [problem] = problems(release)
+    assert problem.startswith("mechanisms: they don't meet the guarantee (the mechanisms cost epsilon ")
+
+
+@pytest.mark.parametrize(("name", "paid"), [("epsilon", 0.5), ("delta", 1e-9)])
+def test_a_charge_below_the_guarantee_is_named(
+    release: Path, stated: StatedCertificate, name: str, paid: float
+) -> None:
+    charge = replace(Charge(id="c", meter="basic", epsilon=1.0, delta=1e-8), **{name: paid})
+    write(release, stated, charge=charge)
+    due = getattr(GUARANTEE, name)
+    assert problems(release) == (f"charge.{name}: {paid} was charged for a guarantee of {due}",)
+
+
+def test_a_changed_file_is_named_with_both_digests(release: Path) -> None:
+    before = hashlib.sha256((release / "report.html").read_bytes()).hexdigest()
+    (release / "report.html").write_text("<b>", encoding="utf-8")
+    after = hashlib.sha256(b"<b>").hexdigest()
+    assert problems(release) == (f"file 'report.html': stated sha256 {before}, found {after}",)
+
+
+def test_a_missing_file_is_named(release: Path) -> None:
+    (release / "a.csv").unlink()
+    assert problems(release) == ("file 'a.csv': is missing",)
+
+
+@pytest.mark.parametrize("name", ["extra.txt", ".hidden", "sub/extra.csv"])
+def test_a_file_that_is_not_listed_is_named(release: Path, name: str) -> None:
+    (release / name).parent.mkdir(exist_ok=True)
+    (release / name).write_text("x", encoding="utf-8")
+    assert problems(release) == (f"file {name!r}: is not listed in the manifest",)
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.csv"])
+def test_a_wrong_row_count_is_named(release: Path, stated: StatedCertificate, name: str) -> None:
+    others = tuple(
+        entry(release, other, rows) for other, rows in (("a.parquet", 2), ("a.csv", 2), ("report.html", None))
+    )
+    write(release, stated, files=tuple(replace(f, rows=3) if f.path == name else f for f in others))
+    assert problems(release) == (f"file {name!r}: stated rows 3, found 2",)
+
+
+def test_a_link_instead_of_a_file_is_refused_even_with_the_right_bytes(release: Path) -> None:
+    target = release.parent / f"{release.name}-elsewhere.html"
+    (release / "report.html").rename(target)
+    (release / "report.html").symlink_to(target)
+    assert problems(release) == ("file 'report.html': is not a regular file",)
+
+
+def test_all_mismatches_are_listed_in_one_message(release: Path, stated: StatedCertificate) -> None:
+    write(release, replace(stated, pld=0.1), charge=Charge(id="c", meter="basic", epsilon=0.1, delta=1e-8))
+    (release / "a.csv").unlink()
+    (release / "extra").write_text("x", encoding="utf-8")
+    with pytest.raises(Uncertified) as caught:
+        certify_manifest(release / "manifest.json")
+    assert str(caught.value) == (
+        f"manifest {release / 'manifest.json'} can't be certified:\n"
+        f"  certificate.pld: stated 0.1, the mechanisms compose to {stated.pld}\n"
+        "  charge.epsilon: 0.1 was charged for a guarantee of 1.0\n"
+        "  file 'a.csv': is missing\n"
+        "  file 'extra': is not listed in the manifest\n"
+        "Don't rely on this release; ask its publisher."
+    )
+    assert caught.value.exit_code == 4

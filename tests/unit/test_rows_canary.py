@@ -1,0 +1,137 @@
+"""Rows that hold a canary go wrong in every way there is: no error, log record or output shows it."""
+
+from __future__ import annotations
+
+import io
+import logging
+import traceback
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dpbeam.errors import DataError, DpbeamError, RunFailed, UsageError
+from dpbeam.mechanisms import sources
+from dpbeam.mechanisms.rows import prepare
+from dpbeam.mechanisms.sources import Split, inspect_file, read_split, splits
+from dpbeam.mechanisms.spec import Column, ColumnType, InputSpec, Rule
+
+CANARY = b"CANARY-7f3a"
+KINDS: tuple[ColumnType, ...] = ("string", "int64", "float64", "bool", "date", "timestamp")
+
+
+def spec(format: str, kind: ColumnType, action: str) -> InputSpec:
+    value = {"string": "", "int64": 0, "float64": 0.0, "bool": False, "date": "2000-01-01", "timestamp": "2000-01-01"}[
+        kind
+    ]
+    rule = Rule(action=action, value=value if action == "replace" else None)  # type: ignore[arg-type]
+    columns = tuple(
+        Column(name=name, type=kind, on_null=rule, on_nan=rule, on_inf=rule, on_invalid=rule) for name in ("a", "b")
+    )
+    return InputSpec(format=format, paths=(), columns=columns)  # type: ignore[arg-type]
+
+
+def parquet(values: pa.Array, spoil: bool = False) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(pa.table({"a": values, "b": values}), sink, write_page_checksum=True, compression="none")
+    raw = bytearray(sink.getvalue())
+    if spoil:
+        raw[raw.index(CANARY) - 1] ^= 0xFF
+    return bytes(raw)
+
+
+FILES = {
+    "not of the type": b"a,b\n" + CANARY + b",1\n",
+    "invalid UTF-8": b"a,b\n" + CANARY + b"\xff," + CANARY + b"\n",
+    "too wide": b"a,b\n1,2\n" + CANARY + b",1," + CANARY + b"\n",
+    "too narrow": b"a,b\n" + CANARY + b"\n",
+    "an open quote": b'a,b\n"' + CANARY + b",1\n2,3\n",
+    "an endless row": b'a,b\n1,2\n"' + (CANARY + b"\n") * 40_000,
+    "text after a quote": b'a,b\n"1"' + CANARY + b",2\n",
+    "no header": CANARY + b"," + CANARY + b"\n1,2\n",
+    "a header that is not UTF-8": CANARY + b"\xff,b\n1,2\n",
+    "an open quote in the header": b'a,"b' + CANARY + b"\n1,2\n",
+    "too many digits": b"a,b\n" + b"9" * 400 + CANARY + b",1\n",
+    "a parquet file": b"PAR1" + CANARY,
+    "parquet text": parquet(pa.array([CANARY, CANARY + b"\xff", None], pa.binary())),
+    "a damaged parquet page": parquet(pa.array([CANARY] * 50, pa.binary()), spoil=True),
+    "a cut parquet file": parquet(pa.array([CANARY] * 50, pa.binary()))[:-5],
+}
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "BLOCK_BYTES", 1 << 12)
+    monkeypatch.setattr(sources, "MAX_BLOCK_BYTES", 1 << 15)
+
+
+def failure(raw: bytes, wanted: InputSpec) -> DpbeamError | None:
+    """How reading and preparing the file ends: with this error, or well."""
+    try:
+        file = io.BytesIO(raw)
+        for split in splits(wanted, "t", inspect_file(file, wanted, "t")):
+            for batch in read_split(file, split, wanted):
+                prepare(batch, wanted)
+    except DpbeamError as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("action", ["drop", "replace", "fail"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("case", FILES)
+def test_no_canary_sings(
+    case: str,
+    kind: ColumnType,
+    action: str,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    for format in ("csv", "parquet"):
+        error = failure(FILES[case], spec(format, kind, action))
+        if error is not None:
+            assert (error.__cause__, error.__context__) == (None, None)
+            assert "CANARY" not in repr(error) + "".join(traceback.format_exception(error))
+    printed = capfd.readouterr()
+    assert "CANARY" not in caplog.text + printed.out + printed.err
+
+
+@pytest.mark.parametrize(
+    ("case", "format", "kind", "expected"),
+    [
+        ("not of the type", "csv", "int64", DataError),
+        ("invalid UTF-8", "csv", "string", DataError),
+        ("too wide", "csv", "string", DataError),
+        ("too narrow", "csv", "string", DataError),
+        ("an endless row", "csv", "string", RunFailed),
+        ("no header", "csv", "string", UsageError),
+        ("a header that is not UTF-8", "csv", "string", UsageError),
+        ("an open quote in the header", "csv", "string", UsageError),
+        ("too many digits", "csv", "float64", DataError),
+        ("parquet text", "parquet", "string", DataError),
+        ("parquet text", "parquet", "int64", UsageError),
+        ("a damaged parquet page", "parquet", "string", RunFailed),
+        ("a cut parquet file", "parquet", "string", UsageError),
+    ],
+)
+def test_the_canary_s_rows_do_go_wrong(case: str, format: str, kind: ColumnType, expected: type[DpbeamError]) -> None:
+    assert type(failure(FILES[case], spec(format, kind, "fail"))) is expected
+
+
+def test_a_canary_in_a_plain_message_would_be_heard() -> None:
+    with pytest.raises(pa.ArrowInvalid) as caught:
+        pa.array([CANARY.decode()]).cast(pa.int64())
+    assert "CANARY" in str(caught.value)
+
+
+def test_what_the_storage_says_is_not_repeated() -> None:
+    class Broken(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell() >= 1 << 16:
+                raise OSError("can't read CANARY-7f3a")
+            return super().read(min(size or -1, 1 << 16))
+
+    with pytest.raises(RunFailed) as caught:
+        list(read_split(Broken(b"a,b\n" + b"1,2\n" * (1 << 16)), Split("t", None), spec("csv", "string", "drop")))
+    assert "CANARY" not in "".join(traceback.format_exception(caught.value))
