@@ -68,8 +68,8 @@ def page(results: list[dict[str, object]]) -> str:
     lines = [
         "# Benchmarks",
         "",
-        f"Made by `make bench`; don't edit. Medians of {REPEATS} runs in turn, both orders, each in a process of its own,",
-        "on Beam's in-process runner. dpbeam's time is a whole `dpbeam run` (plan, ledger, job, publishing); PipelineDP's",
+        f"Made by `make bench`; don't edit. Medians of {REPEATS} runs in turn, both orders, each in its own process,",
+        "on Beam's in-process runner. dpbeam's is a whole `dpbeam run` (plan, ledger, job, publishing); PipelineDP's",
         "is the aggregation alone, from rows in memory. Imports are not counted.",
         "Data: rows/20 users, Pareto-distributed partitions, l0 10, linf 3, private selection.",
         "",

@@ -29,6 +29,7 @@ from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.model import Charge, Reason
 from dpbeam.ledger.outcomes import FenceLost, KeyTaken
 from dpbeam.ledger.owner import Owner, alive
+from dpbeam.mechanisms import accumulate, noise
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.schema import Policy
@@ -110,7 +111,14 @@ def plan(run: Run) -> Run:
 
 
 def guard(run: Run) -> Run:
-    """The input is there and has the columns; the output can be written. Reads names, sizes, headers, footers."""
+    """The input is there and has the columns, the noise fits the sums' grid, the output can be written.
+
+    Reads names, sizes, headers and footers, and no values.
+    """
+    for spec in run.stages:
+        for quantity in spec.quantities:
+            if quantity.kind == "sum":
+                noise.check(spec.noise[quantity.name], accumulate.grid_of(quantity))
     found = inputs.resolve(compiled.input_spec(run.policy))
     folder = run.output / run.policy.dataset
     try:
