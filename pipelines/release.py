@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import secrets
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -123,9 +124,8 @@ def guard(run: Run) -> Run:
     folder = run.output / run.policy.dataset
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".probe-{secrets.token_hex(8)}"
-        probe.write_bytes(b"")
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder):  # has no name, so a kill leaves none behind
+            pass
     except OSError as error:
         raise UsageError(
             f"output folder {folder} can't be written ({error.strerror}); name another with --output. "
