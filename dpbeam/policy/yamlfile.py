@@ -16,7 +16,7 @@ import yaml
 from dpbeam.policy.violations import ABSENT, Finding, Key, PolicyError, Violation
 
 MAX_BYTES = 1_000_000
-MAX_NODES = 500_000
+MAX_NODES = 200_000
 MAX_DEPTH = 50
 
 _TAGS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map"))
@@ -60,7 +60,7 @@ def read_yaml(path: Path) -> Document:
         line = None if mark is None else mark.line + 1
         raise _unusable(file, line, f"is not valid YAML: {error.problem or error.context}", _YAML_REMEDY) from None
     except RecursionError:
-        raise _unusable(file, None, f"must not nest deeper than {MAX_DEPTH} levels", "Flatten the file.") from None
+        raise _unusable(file, None, _DEPTH_RULE, _DEPTH_REMEDY) from None
     except (yaml.YAMLError, ValueError, ArithmeticError, LookupError, TypeError, AttributeError):
         # PyYAML lets some plain Python errors escape on malformed input, such as chr() of an escape out of range.
         raise _unusable(
@@ -70,16 +70,12 @@ def read_yaml(path: Path) -> Document:
         kind = "is empty" if root is None else "is not a mapping"
         raise _unusable(file, 1, f"must hold a mapping of keys such as version, dataset and stages; it {kind}", _START)
     document = Document(file=file, data={}, lines={(): root.start_mark.line + 1})
-    walker = _Walker(document)
-    document.data.update(walker.mapping(root, ()))
-    if walker.nodes > MAX_NODES:
-        raise _unusable(
-            file, None, f"must not hold more than {MAX_NODES:,} values, aliases counted each time", _ALIASES
-        )
+    document.data.update(_Walker(document).mapping(root, ()))
     return document
 
 
 _YAML_REMEDY = "Correct the syntax there; text with any of : # { } [ ] , & * ? | > ' \" % @ ` needs quotes."
+_DEPTH_RULE, _DEPTH_REMEDY = f"must not nest deeper than {MAX_DEPTH} levels", "Flatten the file; remove alias loops."
 _START = "Start from the file that `dpbeam init DATA` writes."
 _ALIASES = "Put a long list of partitions into a file and name it in partitions.public.file."
 
@@ -110,7 +106,7 @@ def _unusable(file: str, line: int | None, rule: str, remedy: str) -> PolicyErro
 
 @dataclass
 class _Walker:
-    """Turns nodes into values, noting lines and findings; stops short of alias bombs and loops."""
+    """Turns nodes into values, noting lines and findings; refuses alias bombs and loops."""
 
     document: Document
     nodes: int = 0
@@ -118,11 +114,10 @@ class _Walker:
     def value(self, node: Any, key: Key) -> Any:
         self.nodes += 1
         if self.nodes > MAX_NODES:
-            return None
+            rule = f"must not hold more than {MAX_NODES:,} values, aliases counted each time"
+            raise _unusable(self.document.file, None, rule, _ALIASES)
         if len(key) > MAX_DEPTH:
-            if len(key) == MAX_DEPTH + 1:
-                self._find(key[:1], f"must not nest deeper than {MAX_DEPTH} levels", "Flatten the file.")
-            return None
+            raise _unusable(self.document.file, None, _DEPTH_RULE, _DEPTH_REMEDY)
         if node.tag not in _TAGS:
             self._find(key, "must not carry a YAML tag", "Remove the tag.", node.tag)
             return None
@@ -138,8 +133,6 @@ class _Walker:
     def mapping(self, node: Any, key: Key) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for name_node, child in node.value:
-            if self.nodes > MAX_NODES:
-                break
             line = name_node.start_mark.line + 1
             name = self.value(name_node, key) if isinstance(name_node, yaml.ScalarNode) else None
             if not isinstance(name, str):
@@ -155,8 +148,7 @@ class _Walker:
         return found
 
     def _item(self, node: Any, key: Key) -> Any:
-        if self.nodes <= MAX_NODES:
-            self.document.lines[key] = node.start_mark.line + 1
+        self.document.lines[key] = node.start_mark.line + 1
         return self.value(node, key)
 
     def _find(self, key: Key, rule: str, remedy: str, value: object = ABSENT, line: int | None = None) -> None:

@@ -42,10 +42,7 @@ L0 = "Say how many partitions one person may count in; with more of them the noi
 LINF = "Say how many rows one person may add to one partition; with more of them the noise grows."
 LOW = "Give the least value one row may count for, between -1e15 and 1e15; values below are raised to it."
 STAGE = "Name it with a-z, 0-9 and _, starting with a letter, at most 64 characters."
-COLUMNS = "Declared: person, place, hours, seen, at"
-RULE = "Write drop, fail or {replace: VALUE}."
 WEIGHT = "Give a number from 1e-6 to 1e6; twice the weight gets about half the noise."
-NAMELESS = "Give the metric another name: {column: …, name: …}."
 
 
 def problems(tmp_path, text):
@@ -208,7 +205,6 @@ CASES = {
         "2: dataset must match [a-z0-9][a-z0-9_-]* and have at most 64 characters, got '..'",
         "Name it with a-z, 0-9, _ and -, starting with a letter or digit, at most 64 characters.",
     ),
-    "no stage": ("stages:\n", "stages: []\nx_stages:\n", None, None),
     "no metric": (
         "metrics: [count, sum: {column: hours, low: 0, high: 8}]",
         "metrics: []",
@@ -238,185 +234,6 @@ CASES = {
         "noise: gaussian\n    weight: 0",
         "23: stages[0].weight must be at least 1e-6, got 0",
         WEIGHT,
-    ),
-    "a privacy unit that isn't declared": (
-        "privacy_unit: person",
-        "privacy_unit: persn",
-        "4: privacy_unit must name a column that stands under columns, got 'persn'",
-        COLUMNS + ". Did you mean 'person'?",
-    ),
-    "a privacy unit of another type": (
-        "privacy_unit: person",
-        "privacy_unit: seen",
-        "4: privacy_unit must name a column of type string or int64, and seen is date, got 'seen'",
-        "Name another column, or declare another type for it.",
-    ),
-    "a stand-in for a privacy unit": (
-        "person: {type: string}",
-        "person: {type: string, on_null: {replace: x}}",
-        "6: columns.person.on_null must be drop or fail for the privacy unit: a stand-in would make one unit of many"
-        " people",
-        "Write drop or fail.",
-    ),
-    "a column called row": (
-        "seen: {type: date}",
-        "seen: {type: date}\n  row: {type: int64}",
-        "10: columns.row must not be called row, for privacy_unit: row means that every row is a unit of its own",
-        "Rename the column in the source.",
-    ),
-    "a column of dpbeam's own": (
-        "seen: {type: date}",
-        "seen: {type: date}\n  __count: {type: int64}",
-        "10: columns.__count must have a name that is not empty and doesn't start with __",
-        "Rename the column in the source.",
-    ),
-    "bounds above 1 where rows are units": (
-        "privacy_unit: person",
-        "privacy_unit: row",
-        "20: stages[0].bounds.l0 must be 1 with privacy_unit: row, for each row is a unit of its own, got 4",
-        "Write 1.",
-    ),
-    "an unknown type": (
-        "seen: {type: date}",
-        "seen: {type: dat}",
-        "9: columns.seen.type must be 'string', 'int64', 'float64', 'bool', 'date' or 'timestamp', got 'dat'",
-        "Write string, int64, float64, bool, date or timestamp. Did you mean 'date'?",
-    ),
-    "on_nan for text": (
-        "place: {type: string}",
-        "place: {type: string, on_nan: fail}",
-        "7: columns.place.on_nan applies to float64 columns only, and place is string",
-        "Leave the key out.",
-    ),
-    "an unknown rule": (
-        "place: {type: string}",
-        "place: {type: string, on_null: keep}",
-        "7: columns.place.on_null must be 'drop' or 'fail', got 'keep'",
-        RULE,
-    ),
-    "a stand-in of another type": (
-        "seen: {type: date}",
-        "seen: {type: date, on_null: {replace: 2020-02-30}}",
-        "9: columns.seen.on_null.replace must be a date as YYYY-MM-DD, for seen is date, got '2020-02-30'",
-        "Give a value of the column's type.",
-    ),
-    "a stand-in that is NaN": (
-        "hours: {type: float64}",
-        "hours: {type: float64, on_nan: {replace: .nan}}",
-        "8: columns.hours.on_nan.replace must be text, a finite number, true or false, got nan",
-        "Give a value of the column's type; NaN and infinity can't stand in for anything.",
-    ),
-    "group_by of a float": (
-        "group_by: [place]",
-        "group_by: [hours]",
-        "18: stages[0].group_by[0] must name a column of type string or int64 or bool or date or timestamp,"
-        " and hours is float64, got 'hours'",
-        "Name another column, or declare another type for it.",
-    ),
-    "group_by of a column that isn't declared": (
-        "group_by: [place]",
-        "group_by: [plce]",
-        "18: stages[0].group_by[0] must name a column that stands under columns or derive, got 'plce'",
-        COLUMNS + ", band. Did you mean 'place'?",
-    ),
-    "group_by twice": (
-        "group_by: [place]",
-        "group_by: [place, place]",
-        "18: stages[0].group_by[1] must not stand twice, got 'place'",
-        "Name each column once.",
-    ),
-    "group_by of the privacy unit": (
-        "group_by: [place]",
-        "group_by: [person]",
-        "18: stages[0].group_by[0] must not be the privacy unit: each partition would be one person, got 'person'",
-        "Group by other columns.",
-    ),
-    "bin of text": (
-        "bin: hours",
-        "bin: place",
-        "11: derive.band.bin must name a column of type int64 or float64, and place is string, got 'place'",
-        "Name another column, or declare another type for it.",
-    ),
-    "edges that fall": (
-        "edges: [1, 2]",
-        "edges: [2, 1]",
-        "11: derive.band.edges must rise strictly, got [2.0, 1.0]",
-        "Sort the edges and remove repeated ones.",
-    ),
-    "an edge that is NaN": (
-        "edges: [1, 2]",
-        "edges: [1, .nan]",
-        "11: derive.band.edges[1] must be a finite number, got nan",
-        "List the limits of the intervals as finite numbers, in rising order: [18, 30, 45, 65].",
-    ),
-    "a date cut to the hour": (
-        "{bin: hours, edges: [1, 2]}",
-        "{truncate: seen, to: hour}",
-        "11: derive.band.truncate must name a column of type timestamp, and seen is date, got 'seen'",
-        "Name another column, or declare another type for it.",
-    ),
-    "lower of a number": (
-        "{bin: hours, edges: [1, 2]}",
-        "{lower: hours}",
-        "11: derive.band.lower must name a column of type string, and hours is float64, got 'hours'",
-        "Name another column, or declare another type for it.",
-    ),
-    "an unknown derivation": (
-        "{bin: hours, edges: [1, 2]}",
-        "{upper: place}",
-        "11: derive.band must be {bin: …, edges: …}, {truncate: …, to: …} or {lower: …}, got a mapping",
-        "Correct the value.",
-    ),
-    "a derived column named as a read one": (
-        "band: {bin",
-        "place: {bin",
-        "11: derive.place has the name of a column that is read",
-        "Give the derived column a name of its own.",
-    ),
-    "a condition of another type": (
-        "value: 0}",
-        'value: "0"}',
-        "12: where[0].value must be a finite number, for hours is float64, got '0'",
-        "Compare with a value of the column's type.",
-    ),
-    "a list for an operator of one value": (
-        "value: 0}",
-        "value: [0]}",
-        "12: where[0].value must be one value for the operator >=",
-        "Change the value or the operator.",
-    ),
-    "an empty list": (
-        'op: ">=", value: 0}',
-        "op: in, value: []}",
-        "12: where[0].value must have at least one entry, got []",
-        "List the values, or remove the condition.",
-    ),
-    "a sum of text": (
-        "sum: {column: hours",
-        "sum: {column: place",
-        "21: stages[0].metrics[1].sum.column must name a column of type int64 or float64, and place is string,"
-        " got 'place'",
-        "Name another column, or declare another type for it.",
-    ),
-    "a metric named as a key": (
-        "high: 8}",
-        "high: 8, name: place}",
-        "21: stages[0].metrics[1].sum would make a result column 'place', which is already a column of group_by",
-        NAMELESS,
-    ),
-    "a metric named as another's interval": (
-        "high: 8}",
-        "high: 8, name: count_low}",
-        "21: stages[0].metrics[1].sum would make a result column 'count_low', which is already a result column of"
-        " metrics[0]",
-        NAMELESS,
-    ),
-    "a sum named as the selection": (
-        "high: 8}",
-        "high: 8, name: partitions}",
-        "21: stages[0].metrics[1].sum.name must not start with __ or end with .sum; a sum or mean must not be count or"
-        " privacy_id_count or partitions, got 'partitions'",
-        "Give another name.",
     ),
     "both kinds of partitions": (
         "pre_threshold: 10}}",
@@ -460,7 +277,7 @@ CASES["no stage"] = (
 @pytest.mark.parametrize("case", CASES)
 def test_each_violation_has_its_line_key_rule_value_and_remedy(case, tmp_path):
     old, new, said, remedy = CASES[case]
-    text = BASE.replace("l0: 4, linf: 2", "l0: 4, linf: 1") if case.startswith("bounds above 1") else BASE
+    text = BASE
     assert text.count(old) == 1
     found = problems(tmp_path, text.replace(old, new))
     assert (said, remedy) in found
