@@ -1,0 +1,124 @@
+"""What the plan and the engine get from a policy: input, metrics, keys, stage specs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dpbeam.mechanisms.events import Gaussian, Laplace, TruncatedGeometric
+from dpbeam.mechanisms.spec import Bin, Column, Condition, InputSpec, Lower, Metric, Rule, Truncate
+from dpbeam.policy.compile import input_spec, key_types, metrics, stage_spec
+from dpbeam.policy.load import load_policy
+
+TEXT = """\
+version: 1
+dataset: visits
+source: {format: csv, path: [a.csv, "gs://b/c.csv"], delimiter: ";"}
+privacy_unit: person
+columns:
+  person: {type: int64, on_null: fail}
+  place: {type: string, on_invalid: {replace: "?"}}
+  hours: {type: float64, on_nan: {replace: 0}, on_inf: fail}
+  at: {type: timestamp, on_null: {replace: "2024-05-01 12:00+02:00"}}
+derive:
+  band: {bin: hours, edges: [1, 2]}
+  day: {truncate: at, to: day}
+  spot: {lower: place}
+where:
+  - {column: hours, op: ">=", value: 1}
+  - {column: person, op: in, value: [1, 2]}
+  - {column: at, op: "<", value: "2024-05-01 12:00Z"}
+run: {epsilon: 1, delta: 1e-8}
+stages:
+  - name: one
+    group_by: [person2, band, day]
+    partitions: {private: {strategy: truncated_geometric}}
+    bounds: {l0: 4, linf: 2}
+    metrics:
+      - count
+      - privacy_id_count: {weight: 3}
+      - sum: {column: hours, low: 0, high: 8}
+      - mean: {column: hours, low: -1, high: 1, name: m}
+    noise: gaussian
+"""
+
+
+@pytest.fixture
+def policy(tmp_path):
+    text = TEXT.replace("  place:", "  person2: {type: int64}\n  place:", 1)
+    (tmp_path / "policy.yaml").write_text(text)
+    return load_policy(tmp_path / "policy.yaml")
+
+
+NOISE = [
+    Gaussian(stage="one", metric=name, sigma=1.0, l2=1.0)
+    for name in ("count", "privacy_id_count", "hours_sum", "m.sum")
+]
+SELECTION = TruncatedGeometric(stage="one", epsilon=0.5, delta=1e-9, l0=4)
+
+
+def test_the_input_spec_holds_every_row_local_step(policy, tmp_path):
+    assert input_spec(policy) == InputSpec(
+        format="csv",
+        paths=(str(Path(tmp_path) / "a.csv"), "gs://b/c.csv"),
+        delimiter=";",
+        columns=(
+            Column(name="person", type="int64", on_null=Rule(action="fail")),
+            Column(name="person2", type="int64"),
+            Column(name="place", type="string", on_invalid=Rule(action="replace", value="?")),
+            Column(name="hours", type="float64", on_nan=Rule(action="replace", value=0.0), on_inf=Rule(action="fail")),
+            Column(name="at", type="timestamp", on_null=Rule(action="replace", value="2024-05-01T10:00:00")),
+        ),
+        derived=(
+            Bin(name="band", column="hours", edges=(1.0, 2.0)),
+            Truncate(name="day", column="at", unit="day"),
+            Lower(name="spot", column="place"),
+        ),
+        where=(
+            Condition(column="hours", op=">=", value=1.0),
+            Condition(column="person", op="in", value=(1, 2)),
+            Condition(column="at", op="<", value="2024-05-01T12:00:00"),
+        ),
+    )
+
+
+def test_metrics_keep_their_order_names_bounds_and_weights(policy):
+    assert metrics(policy.stages[0]) == (
+        Metric(kind="count", name="count"),
+        Metric(kind="privacy_id_count", name="privacy_id_count", weight=3.0),
+        Metric(kind="sum", name="hours_sum", column="hours", low=0.0, high=8.0),
+        Metric(kind="mean", name="m", column="hours", low=-1.0, high=1.0),
+    )
+
+
+def test_derived_keys_are_text(policy):
+    assert key_types(policy, policy.stages[0]) == ("int64", "string", "string")
+
+
+def test_a_stage_spec_takes_the_mechanisms_of_its_stage(policy):
+    other = Laplace(stage="two", metric="count", scale=1.0, l1=1.0)
+    made = stage_spec(policy, policy.stages[0], [other, SELECTION, *NOISE])
+    assert (made.unit, made.keys, made.l0, made.linf) == ("person", ("person2", "band", "day"), 4, 2)
+    assert dict(made.noise) == {mechanism.metric: mechanism for mechanism in NOISE}
+    assert made.selection == SELECTION
+
+
+def test_a_stage_spec_without_a_mechanism_it_needs_is_refused(policy):
+    with pytest.raises(ValueError, match="stage one: the plan's noise doesn't match the stage's quantities"):
+        stage_spec(policy, policy.stages[0], [SELECTION, *NOISE[1:]])
+
+
+def test_a_private_stage_without_a_selection_is_refused(policy):
+    with pytest.raises(ValueError, match="stage one: the plan's selection doesn't match the stage's partitions"):
+        stage_spec(policy, policy.stages[0], NOISE)
+
+
+def test_where_rows_are_units_the_stage_has_no_unit_column():
+    adult = load_policy(Path(__file__).parents[2] / "examples" / "adult" / "policy.yaml")
+    stage = adult.stages[1]
+    noise = [
+        Gaussian(stage=stage.name, metric=name, sigma=1.0, l2=1.0)
+        for name in ("privacy_id_count", "hours_mean.sum", "count")
+    ]
+    assert stage_spec(adult, stage, noise).unit is None

@@ -1,0 +1,181 @@
+"""Public partitions: inline, as a product, in a file; cast, distinct, in the order of group_by; or refused."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dpbeam.policy.compile import public_partitions
+from dpbeam.policy.load import load_policy
+from dpbeam.policy.violations import PolicyError
+
+TEXT = """\
+version: 1
+dataset: d
+source: {format: csv, path: d.csv}
+privacy_unit: person
+columns:
+  person: {type: string}
+  place: {type: string}
+  year: {type: int64}
+  day: {type: date}
+  ok: {type: bool}
+run: {epsilon: 1, delta: 1e-8}
+stages:
+  - name: one
+    group_by: GROUP
+    partitions: {public: PUBLIC}
+    bounds: {l0: 1, linf: 1}
+    metrics: [count]
+    noise: laplace
+"""
+AT = "stages[0].partitions.public"
+FILE = "Name a CSV or Parquet file whose columns are those of group_by."
+
+
+@pytest.fixture
+def table(tmp_path):
+    def of(group, public):
+        path = tmp_path / "policy.yaml"
+        path.write_text(TEXT.replace("GROUP", group).replace("PUBLIC", public), encoding="utf-8")
+        policy = load_policy(path)
+        return public_partitions(policy, policy.stages[0])
+
+    return of
+
+
+@pytest.fixture
+def refused(table, tmp_path):
+    def of(group, public):
+        with pytest.raises(PolicyError) as caught:
+            table(group, public)
+        return str(caught.value).removeprefix(f"{tmp_path / 'policy.yaml'}:")
+
+    return of
+
+
+def test_values_of_one_key_are_distinct_and_keep_their_order(table):
+    assert table("[place]", "{values: [b, a, b]}").to_pydict() == {"place": ["b", "a"]}
+
+
+def test_values_of_several_keys_have_the_keys_types(table):
+    found = table("[day, ok, year]", "{values: [[2024-05-01, true, 1], [2024-05-02, false, 2]]}")
+    assert found.schema == pa.schema([("day", pa.date32()), ("ok", pa.bool_()), ("year", pa.int64())])
+    assert found.to_pylist()[0] == {"day": date(2024, 5, 1), "ok": True, "year": 1}
+
+
+def test_a_product_lists_every_combination_in_the_order_of_group_by(table):
+    found = table("[place, year]", "{product: {year: [1, 2, 1], place: [a, b]}}")
+    assert list(zip(*found.to_pydict().values(), strict=True)) == [("a", 1), ("a", 2), ("b", 1), ("b", 2)]
+
+
+def test_private_partitions_have_no_table(tmp_path):
+    text = TEXT.replace("GROUP", "[place]").replace("{public: PUBLIC}", "{private: {strategy: truncated_geometric}}")
+    (tmp_path / "policy.yaml").write_text(text)
+    policy = load_policy(tmp_path / "policy.yaml")
+    assert public_partitions(policy, policy.stages[0]) is None
+
+
+@pytest.mark.parametrize("name", ["p.csv", "p.parquet"])
+def test_a_file_is_read_and_cast(table, tmp_path, name):
+    if name == "p.csv":
+        (tmp_path / name).write_text("year,place\n1,a\n2,\n1,a\n")
+    else:
+        pq.write_table(pa.table({"year": pa.array([1, 2, 1], pa.int8()), "place": ["a", "", "a"]}), tmp_path / name)
+    found = table("[place, year]", f"{{file: {name}}}")
+    assert found.schema == pa.schema([("place", pa.string()), ("year", pa.int64())])
+    assert found.to_pydict() == {"place": ["a", ""], "year": [1, 2]}
+
+
+REFUSED = {
+    "[place]|{values: [a, 1]}": (
+        f"15: {AT}.values[1] must be text, for its column is string, got 1",
+        "Give a value of the column's type.",
+    ),
+    "[ok]|{values: [1]}": (
+        f"15: {AT}.values[0] must be true or false, for its column is bool, got 1",
+        "Give a value of the column's type.",
+    ),
+    "[place, year]|{values: [[a, 1], [b]]}": (
+        f"15: {AT}.values[1] must have one value for each column of group_by: place, year, got ['b']",
+        "Write a list of 2.",
+    ),
+    "[place]|{values: [null]}": (
+        f"15: {AT}.values[0] must be text, a finite number, true or false, got null",
+        "List the values of the key: [a, b]; with several keys, one list a partition: [[a, 1], [b, 2]].",
+    ),
+    "[place]|{values: []}": (
+        f"15: {AT}.values must have at least one entry, got []",
+        "List the values of the key: [a, b]; with several keys, one list a partition: [[a, 1], [b, 2]].",
+    ),
+    "[place, year]|{product: {place: [a]}}": (
+        f"15: {AT}.product must have exactly the columns of group_by: place, year, got ['place']",
+        "List the values of each.",
+    ),
+    "[place, year]|{product: {place: [a], year: [x]}}": (
+        f"15: {AT}.product.year[0] must be a whole number within int64, for its column is int64, got 'x'",
+        "Give a value of the column's type.",
+    ),
+    "[place]|{file: none.csv}": (
+        f"15: {AT}.file does not exist, got 'none.csv'",
+        "Check the path; it starts at the policy's folder.",
+    ),
+    "[place]|{file: .}": (f"15: {AT}.file must be a file, got '.'", FILE),
+    '[place]|{file: "a\\0b"}': (
+        f"15: {AT}.file can't be read: not a usable path, got 'a\\x00b'",
+        "Name a readable file.",
+    ),
+    "[place]|{file: empty.csv}": (
+        f"15: {AT}.file is not a CSV or Parquet file that can be read, got 'empty.csv'",
+        FILE,
+    ),
+    "[place]|{file: latin.csv}": (
+        f"15: {AT}.file is not a CSV or Parquet file that can be read, got 'latin.csv'",
+        FILE,
+    ),
+    "[place]|{file: cut.parquet}": (
+        f"15: {AT}.file is not a CSV or Parquet file that can be read, got 'cut.parquet'",
+        FILE,
+    ),
+    "[place]|{file: header.csv}": (
+        f"15: {AT}.file must list between 1 and 10,000,000 partitions, got 'header.csv'",
+        "List the partitions to publish.",
+    ),
+    "[year]|{file: two.csv}": (
+        f"15: {AT}.file must have exactly the columns year, got 'two.csv'",
+        "Write them as its header.",
+    ),
+    "[place, year]|{file: two.csv}": (
+        f"15: {AT}.file has a missing value, or one that isn't a whole number within int64, in year, got 'two.csv'",
+        "Correct the file.",
+    ),
+    "[place, year]|{values: [[a, 1]], file: two.csv}": (
+        f"15: {AT} must have exactly one of the keys values, product, file, got a mapping",
+        "Write {values: [a, b]}, {product: {sex: [f, m], band: [a, b]}} or {file: partitions.csv}.",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_list_that_does_not_fit_is_refused(case, refused, tmp_path):
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "header.csv").write_text("place\n")
+    (tmp_path / "latin.csv").write_bytes(b"place\ncaf\xe9\n")
+    (tmp_path / "two.csv").write_text("place,year\na,x\n")
+    (tmp_path / "cut.parquet").write_bytes(b"PAR1")
+    said, remedy = REFUSED[case]
+    assert refused(*case.split("|")) == f"{said}\n    Remedy: {remedy}"
+
+
+def test_a_product_above_ten_million_is_refused_without_being_made(refused):
+    days = ", ".join(f"2024-01-{day:02}" for day in range(1, 32))
+    years = ", ".join(map(str, range(600)))
+    places = ", ".join(f"p{i}" for i in range(600))
+    public = f"{{product: {{day: [{days}], year: [{years}], place: [{places}]}}}}"
+    assert refused("[day, year, place]", public) == (
+        f"15: {AT}.product must not list more than 10,000,000 partitions\n"
+        "    Remedy: List fewer values, or group by less."
+    )
