@@ -20,7 +20,11 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["dpbeam*", "transforms*", "pipelines*"]),
-    package_data={"dpbeam": ["py.typed"], "dpbeam.reporting": ["schemas/*.json", "templates/*"]},
+    package_data={
+        "dpbeam": ["py.typed"],
+        "dpbeam.policy": ["*.json"],
+        "dpbeam.reporting": ["schemas/*.json", "templates/*"],
+    },
     install_requires=[
         "apache-beam>=2.70,<3",
         "dp-accounting>=0.4.4,<0.7",
