@@ -79,7 +79,7 @@ def tampered(path: Path, statement: str) -> None:
 def test_a_changed_field_is_found(path, table, column) -> None:
     new = f"CASE typeof({column}) WHEN 'integer' THEN 1 - min({column}, 1) + {column} * 2 ELSE {column} || 'x' END"
     tampered(path, f"UPDATE {table} SET {column} = {new} WHERE rowid = (SELECT max(rowid) FROM {table})")
-    with pytest.raises(LedgerError, match="doesn't verify|is damaged"):
+    with pytest.raises(LedgerError, match=r"doesn't verify|is damaged"):
         open_ledger(str(path)).verify()
 
 
@@ -87,7 +87,7 @@ def test_a_changed_field_is_found(path, table, column) -> None:
 @pytest.mark.parametrize("table", ["journal", "charges"])
 def test_a_removed_row_is_found(path, table, which) -> None:
     tampered(path, f"DELETE FROM {table} WHERE rowid = (SELECT {which}(rowid) FROM {table})")
-    with pytest.raises(LedgerError, match="doesn't verify|is damaged"):
+    with pytest.raises(LedgerError, match=r"doesn't verify|is damaged"):
         open_ledger(str(path)).verify()
 
 
