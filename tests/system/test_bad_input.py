@@ -170,8 +170,18 @@ def test_a_rule_that_fails_the_run_names_column_and_rule_and_no_value(workspace,
     assert not uncharged(workspace)
 
 
-def everything_said(workspace, *flags: str) -> str:
-    """All that a run in a process of its own prints, with every logger let through."""
+def test_a_run_that_succeeds_says_nothing_of_a_unit_or_of_a_partition_that_is_not_kept(workspace) -> None:
+    alone = [f"{CANARY}alone{i},{CANARY}-{i},1" for i in range(5)]
+    workspace.csv(*(f"{CANARY}{i},inn,1" for i in range(300)), *alone)
+    workspace.policy["run"]["delta"] = 1e-12
+    workspace.create_budget()
+    said = everything_said(workspace, "--direct_runner_bundle_repeat=1", code=0)
+    assert CANARY not in said
+    assert len(workspace.manifests()) == 1
+
+
+def everything_said(workspace, *flags: str, code: int = 4) -> str:
+    """All that a run in a process of its own prints and writes, with every logger let through."""
     program = "import logging; logging.basicConfig(level=logging.DEBUG); import pipelines.cli as c; c.main()"
     command = [sys.executable, "-c", program, "run", str(workspace.policy_path), "--ledger", workspace.ledger]
     environment = os.environ | {"PYTHONDEVMODE": "1"}
@@ -179,7 +189,7 @@ def everything_said(workspace, *flags: str) -> str:
         [*command, "--output", str(workspace.output), *flags],
         cwd=ROOT, capture_output=True, text=True, env=environment, check=False,
     )  # fmt: skip
-    assert done.returncode == 4, done.stderr[-2000:]
+    assert done.returncode == code, done.stderr[-2000:]
     written = [p for p in workspace.folder.rglob("*") if p.is_file() and p.name not in ("data.csv", "data.parquet")]
     return done.stdout + done.stderr + "".join(p.read_bytes().decode("latin-1") for p in written)
 
