@@ -8,8 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dpbeam.accounting.utility import noise_figure, selection_figure
+from dpbeam.accounting.utility import NOTES, noise_figure, selection_figure
 from dpbeam.ledger.model import Balance
+from dpbeam.mechanisms.quantities import named
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.policy.schema import Policy
 from dpbeam.reporting import report as reports
@@ -18,13 +19,12 @@ from dpbeam.reporting.tables import MetricColumn
 
 
 def metric_columns(spec: StageSpec) -> tuple[MetricColumn, ...]:
-    """The stage's released metrics with their noise; a mean's noise differs from partition to partition."""
-    found = []
+    """The stage's released columns with their noise, which for some metrics differs from partition to partition."""
+    found: list[MetricColumn] = []
     for metric in spec.metrics:
-        name = {"mean": "count", "sum": metric.name}.get(metric.kind, metric.kind)
-        noise = spec.noise[name]
-        std = None if metric.kind == "mean" else noise_figure(noise).std
-        found.append(MetricColumn(name=metric.name, kind=metric.kind, noise=noise.kind, std=std))
+        noise = spec.noise[named(metric, spec.quantities)[0].name]
+        std = None if metric.kind in NOTES else noise_figure(noise).std
+        found.extend(MetricColumn(name=name, kind=metric.kind, noise=noise.kind, std=std) for name in metric.released)
     return tuple(found)
 
 
@@ -39,14 +39,14 @@ def stage_report(spec: StageSpec, table: pa.Table) -> reports.StageReport:
             keep_50=figure.units_50,
             keep_99=figure.units_99,
         )
-    clipped = {(q.column, q.low, q.high): None for q in spec.quantities if q.column is not None}
+    clipped = {(q.columns[0], q.low, q.high): None for q in spec.quantities if q.low < q.high}
     return reports.StageReport(
         name=spec.name,
         table=table,
         keys=spec.keys,
         metrics=metric_columns(spec),
-        l0=spec.l0,
-        linf=spec.linf,
+        l0=spec.bounds.l0,
+        linf=spec.bounds.linf,
         selection=selection,
         clipped=tuple(clipped),
     )

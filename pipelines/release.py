@@ -30,7 +30,7 @@ from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.model import Charge, Reason
 from dpbeam.ledger.outcomes import FenceLost, KeyTaken
 from dpbeam.ledger.owner import Owner, alive
-from dpbeam.mechanisms import accumulate, noise
+from dpbeam.mechanisms import columns, noise
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.schema import Policy
@@ -118,8 +118,8 @@ def guard(run: Run) -> Run:
     """
     for spec in run.stages:
         for quantity in spec.quantities:
-            if quantity.kind == "sum":
-                noise.check(spec.noise[quantity.name], accumulate.grid_of(quantity))
+            if quantity.kind in ("sum", "squares", "vector"):
+                noise.check(spec.noise[quantity.name], columns.grid_of(quantity))
     found = inputs.resolve(compiled.input_spec(run.policy))
     folder = run.output / run.policy.dataset
     try:

@@ -67,13 +67,10 @@ def plan(made: Plan, balance: Balance | None) -> RenderableType:
     ):
         noise.add_column(heading, justify=justify)
     for figure in made.utility.metrics:
-        parts = [(figure.metric, figure.std, figure.half_width_95)]
-        if figure.numerator is not None and figure.count is not None:
-            parts = [
-                (f"{figure.metric}: {what}", part.std, part.half_width_95)
-                for what, part in (("centred sum", figure.numerator), ("count", figure.count))
-            ]
-        for name, std, half_width in parts:
+        rows = [(figure.metric, figure.std, figure.half_width_95)]
+        if figure.parts:
+            rows = [(f"{figure.metric}: {_part(part.metric)}", part.std, part.half_width_95) for part in figure.parts]
+        for name, std, half_width in rows:
             noise.add_row(figure.stage, Text(visible(name)), significant(std), f"± {significant(half_width)}")
     lines: list[RenderableType] = [noise]
     for found in made.utility.selections:
@@ -81,6 +78,14 @@ def plan(made: Plan, balance: Balance | None) -> RenderableType:
             Text(
                 f"{found.stage}: {found.kind.replace('_', ' ')} keeps a partition of {found.units_50:,} privacy units "
                 f"with probability 50 %, of {found.units_99:,} with 99 %, below {found.pre_threshold:,} never."
+            )
+        )
+    for shared in made.utility.sharing:
+        names = " and ".join((", ".join(shared.metrics[:-1]), shared.metrics[-1]))
+        lines.append(
+            Text(
+                f"{shared.stage}: {visible(names)} share one noisy {_part(shared.quantity)}, of std "
+                f"{significant(shared.std)}; each by itself, the best would have {significant(shared.std_unshared)}."
             )
         )
     certificate = made.certificate.to_json()
@@ -92,6 +97,12 @@ def plan(made: Plan, balance: Balance | None) -> RenderableType:
         after = f"{left - asked} after this run" if asked.fits(left) else "not enough for this run"
         lines.append(Text(f"Left in the ledger: {left} of {balance.cap}; {after}."))
     return Group(*lines)
+
+
+def _part(quantity: str) -> str:
+    """What a part of a metric is, in words: its name ends in what it is."""
+    words = {"sum": "centred sum", "squares": "centred squares", "tree": "each count of its tree"}
+    return words.get(quantity.rpartition(".")[2], quantity)
 
 
 def budget(dataset: str, balance: Balance) -> RenderableType:

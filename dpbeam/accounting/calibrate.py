@@ -60,7 +60,7 @@ def calibrate(requests: Sequence[Request], *, epsilon: float, delta: float) -> t
     """One mechanism for each request, in order, which together are (ε, δ)-DP with the least common noise scale.
 
     Guarantee: adding or removing one privacy unit, over all mechanisms together, if the engine keeps each request's
-    l0 and linf sensitivity. The δs of the selections are outright failures and sum to `SELECTION_DELTA_SHARE`·δ; the
+    l0 and sensitivity. The δs of the selections are outright failures and sum to `SELECTION_DELTA_SHARE`·δ; the
     pure parts and the noise compose to ε at the rest.
 
     Raises:
@@ -81,8 +81,7 @@ def calibrate(requests: Sequence[Request], *, epsilon: float, delta: float) -> t
 def _mechanism(request: Request, scale: float, delta: float) -> Mechanism:
     """The mechanism of this request at the common scale; `delta` is what a selection may fail with."""
     std = scale / request.weight
-    l1 = float(request.l0 * request.linf_sensitivity)
-    l2 = float(math.sqrt(request.l0) * request.linf_sensitivity)
+    l1, l2 = request.sensitivity
     stage, metric, l0, pre_threshold = request.stage, request.metric, request.l0, request.pre_threshold
     match request.kind:
         case "laplace":

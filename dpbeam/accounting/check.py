@@ -21,6 +21,7 @@ from dpbeam.mechanisms.events import (
     Mechanism,
     TruncatedGeometric,
 )
+from dpbeam.policy.metrics import HistogramArgs, MetricChoice, ValueArgs, VectorSumArgs
 from dpbeam.policy.schema import Policy, Stage
 
 _CLOSE = 1e-9
@@ -34,8 +35,9 @@ class _Expected:
     stage: str
     metric: str
     kind: str
+    l1: float
+    l2: float
     l0: int
-    linf: float
     pre_threshold: int
     weight: float
 
@@ -69,9 +71,9 @@ def _check_one(want: _Expected, mechanism: Mechanism) -> None:
         raise Refused(f"{where}: the mechanism must be {want.kind}, got {mechanism.kind}")
     found: list[tuple[str, float, float]] = []
     if isinstance(mechanism, Laplace | LaplaceThresholding):
-        found.append(("l1", want.linf * want.l0, mechanism.l1))
+        found.append(("l1", want.l1, mechanism.l1))
     if isinstance(mechanism, Gaussian | GaussianThresholding):
-        found.append(("l2", want.linf * want.l0**0.5, mechanism.l2))
+        found.append(("l2", want.l2, mechanism.l2))
     if not isinstance(mechanism, Laplace | Gaussian):
         found.append(("l0", want.l0, mechanism.l0))
         found.append(("pre_threshold", want.pre_threshold, mechanism.pre_threshold))
@@ -109,8 +111,9 @@ def _from_requests(requests: Sequence[Request]) -> Iterator[_Expected]:
             stage=request.stage,
             metric=request.metric,
             kind=request.kind,
+            l1=request.sensitivity[0],
+            l2=request.sensitivity[1],
             l0=request.l0,
-            linf=float(request.linf_sensitivity),
             pre_threshold=request.pre_threshold,
             weight=request.weight,
         )
@@ -118,42 +121,68 @@ def _from_requests(requests: Sequence[Request]) -> Iterator[_Expected]:
 
 def _from_policy(policy: Policy) -> Iterator[_Expected]:
     for stage in policy.stages:
-        rows: list[tuple[str, str, float, float, int]] = []
+        l0 = stage.bounds.l0
+        rows: list[tuple[str, str, float, float, float, int]] = []
         private = stage.partitions.private
         if private is not None:
-            rows.append(("partitions", private.strategy, 1.0, private.weight, private.pre_threshold))
-        for name, (sensitivity, weight) in _noisy(stage).items():
-            rows.append((name, stage.noise, sensitivity, weight, 1))
-        total = math.fsum(weight for _, _, _, weight, _ in rows)
-        for name, kind, sensitivity, weight, pre_threshold in rows:
+            rows.append(("partitions", private.strategy, l0, l0**0.5, private.weight, private.pre_threshold))
+        for name, (l1, l2, weight) in _noisy(stage).items():
+            rows.append((name, stage.noise, l1, l2, weight, 1))
+        total = math.fsum(weight for *_, weight, _ in rows)
+        for name, kind, l1, l2, weight, pre_threshold in rows:
             yield _Expected(
                 stage=stage.name,
                 metric=name,
                 kind=kind,
-                l0=stage.bounds.l0,
-                linf=sensitivity,
+                l1=l1,
+                l2=l2,
+                l0=l0,
                 pre_threshold=pre_threshold,
                 weight=stage.weight * weight / total,
             )
 
 
-def _noisy(stage: Stage) -> dict[str, tuple[float, float]]:
-    """What gets noise in a stage, in order of first use: its change by one unit in one partition, its weight."""
-    found: dict[str, tuple[float, float]] = {}
-    linf = stage.bounds.linf
+def _noisy(stage: Stage) -> dict[str, tuple[float, float, float]]:
+    """What gets noise in a stage, in order of first use: its change by one unit in l1 and in l2, and its weight."""
+    found: dict[str, tuple[float, float, float]] = {}
+    known: dict[tuple[object, ...], str] = {}
+    l0, linf = stage.bounds.l0, stage.bounds.linf
     for choice in stage.metrics:
-        parts: list[tuple[str, float, float]] = []
-        if choice.count is not None:
-            parts.append(("count", float(linf), choice.count.weight))
-        elif choice.privacy_id_count is not None:
-            parts.append(("privacy_id_count", 1.0, choice.privacy_id_count.weight))
-        elif choice.sum is not None:
-            largest = max(abs(choice.sum.low), abs(choice.sum.high))
-            parts.append((choice.result_name, linf * largest, choice.sum.weight))
-        elif choice.mean is not None:
-            half = (choice.mean.high - choice.mean.low) / 2
-            parts.append((f"{choice.result_name}.sum", linf * half, choice.mean.weight / 2))
-            parts.append(("count", float(linf), choice.mean.weight / 2))
-        for name, sensitivity, weight in parts:
-            found[name] = (sensitivity, weight + found.get(name, (0.0, 0.0))[1])
+        for what, own_name, l1, l2, weight in _parts(choice):
+            name = known.setdefault(what, own_name)
+            rows = 1 if what == ("privacy_id_count",) else linf
+            before = found.get(name, (0.0, 0.0, 0.0))[2]
+            found[name] = (l0 * rows * l1, l0**0.5 * rows * l2, weight + before)
     return found
+
+
+def _parts(choice: MetricChoice) -> Iterator[tuple[tuple[object, ...], str, float, float, float]]:
+    """(what it is, its name, its change by one row in l1 and in l2, its weight) of all that a metric needs."""
+    args, name = choice.args, choice.result_name
+    weight = args.weight
+    match choice.kind, args:
+        case (("count" | "privacy_id_count"), _):
+            yield (choice.kind,), choice.kind, 1.0, 1.0, weight
+        case "sum", ValueArgs():
+            largest = max(abs(args.low), abs(args.high))
+            yield ("sum", args.column, args.low, args.high, 0.0), name, largest, largest, weight
+        case (("mean" | "variance" | "stddev"), ValueArgs()):
+            half = (args.high - args.low) / 2
+            share = weight / (2 if choice.kind == "mean" else 3)
+            bounds = (args.column, args.low, args.high)
+            yield ("sum", *bounds, args.low + half), f"{name}.sum", half, half, share
+            if choice.kind != "mean":
+                yield ("squares", *bounds), f"{name}.squares", half**2 / 2, half**2 / 2, share
+            yield ("count",), "count", 1.0, 1.0, share
+        case (("quantiles" | "median" | "min" | "max"), ValueArgs()):
+            # A row is counted once in each of the tree's four levels.
+            yield ("tree", args.column, args.low, args.high), f"{name}.tree", 4.0, 2.0, weight
+        case "histogram", HistogramArgs():
+            yield ("bins", args.column, *args.edges), name, 1.0, 1.0, weight
+        case "vector_sum", VectorSumArgs():
+            most, root = args.max_norm, len(args.columns) ** 0.5
+            l1 = most * {"l1": 1.0, "l2": root, "linf": root**2}[args.norm]
+            l2 = most * {"l1": 1.0, "l2": 1.0, "linf": root}[args.norm]
+            yield ("vector", *args.columns, args.norm, most), name, l1, l2, weight
+        case kind, _:
+            raise Refused(f"stage metric {name}: no mechanism is known for {kind}")

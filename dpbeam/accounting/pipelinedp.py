@@ -18,7 +18,7 @@ from pipeline_dp.budget_accounting import MechanismSpec, MechanismSpecInternal
 from dpbeam.accounting.certify import Certificate, certify
 from dpbeam.accounting.composition import gaussian_delta, gaussian_epsilon
 from dpbeam.accounting.plan import solve
-from dpbeam.accounting.requests import Kind, Request, check_target
+from dpbeam.accounting.requests import SELECTIONS, Kind, Request, check_target
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace, LaplaceThresholding, Mechanism
 
@@ -192,13 +192,10 @@ class SharedBudgetAccountant(pipeline_dp.NaiveBudgetAccountant):  # type: ignore
 
 def _request(number: int, internal: Any) -> Request:
     spec = internal.mechanism_spec
-    return Request(
-        stage=_STAGE,
-        metric=f"{number}_{getattr(spec, 'name', '') or spec.mechanism_type.name.lower()}",
-        kind=_KINDS[spec.mechanism_type.name],
-        weight=internal.weight,
-        l0=1,
-    )
+    kind = _KINDS[spec.mechanism_type.name]
+    metric = f"{number}_{getattr(spec, 'name', '') or spec.mechanism_type.name.lower()}"
+    one = None if kind in SELECTIONS else 1.0
+    return Request(stage=_STAGE, metric=metric, kind=kind, weight=internal.weight, l1=one, l2=one)
 
 
 def _epsilon_delta(mechanism: Mechanism) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dpbeam.accounting import utility
@@ -18,8 +18,8 @@ from dpbeam.accounting.requests import Request
 from dpbeam.errors import Refused
 from dpbeam.mechanisms import events
 from dpbeam.mechanisms.events import Mechanism
-from dpbeam.mechanisms.spec import quantities
-from dpbeam.policy.compile import metrics
+from dpbeam.mechanisms.quantities import Metric, Quantity, named, parts, quantities
+from dpbeam.policy.compile import bounds, metrics
 from dpbeam.policy.schema import Policy
 
 # The certifier's grid is not the calibration's, so the two may differ in the fourth digit: ask again for a little less.
@@ -66,7 +66,7 @@ def plan(policy: Policy) -> Plan:
     mechanisms, certificate = solve(
         requests_for(policy), lambda found: check_plan(policy, found, epsilon=epsilon, delta=delta), epsilon, delta
     )
-    rows = utility.utility(mechanisms, {stage.name: metrics(stage) for stage in policy.stages})
+    figures = utility.utility(mechanisms, {stage.name: metrics(stage) for stage in policy.stages})
     return Plan(
         dataset=policy.dataset,
         policy_digest=policy.digest,
@@ -74,7 +74,7 @@ def plan(policy: Policy) -> Plan:
         delta=delta,
         mechanisms=mechanisms,
         certificate=certificate,
-        utility=rows,
+        utility=replace(figures, sharing=_sharing(policy, figures)),
     )
 
 
@@ -95,15 +95,17 @@ def solve(
     raise refusal
 
 
-def requests_for(policy: Policy) -> tuple[Request, ...]:
+def requests_for(policy: Policy, *, share: bool = True) -> tuple[Request, ...]:
     """One request for each private selection and each noisy quantity, in the order of the policy.
 
+    With `share` off, every metric has all its quantities to itself: what a plan would be that doesn't share them.
     The weights in a stage are scaled to sum to the stage's weight: adding a metric to a stage makes that stage's
     results noisier, and (but for the common scale, which then has one more to carry) leaves the other stages alone.
     """
     found: list[Request] = []
     for stage in policy.stages:
-        needed = quantities(metrics(stage))
+        limits = bounds(stage)
+        needed = quantities(metrics(stage)) if share else [part for _, part in _unshared(metrics(stage))]
         private = stage.partitions.private
         weights = [quantity.weight for quantity in needed] + ([private.weight] if private else [])
         unit = stage.weight / math.fsum(weights)
@@ -114,19 +116,52 @@ def requests_for(policy: Policy) -> tuple[Request, ...]:
                     metric="partitions",
                     kind=private.strategy,
                     weight=private.weight * unit,
-                    l0=stage.bounds.l0,
+                    l0=limits.l0,
                     pre_threshold=private.pre_threshold,
                 )
             )
-        found.extend(
-            Request(
-                stage=stage.name,
-                metric=quantity.name,
-                kind=stage.noise,
-                weight=quantity.weight * unit,
-                l0=stage.bounds.l0,
-                linf_sensitivity=quantity.linf_sensitivity(stage.bounds.linf),
-            )
-            for quantity in needed
-        )
+        for quantity in needed:
+            l1, l2 = quantity.sensitivity(limits)
+            weight = quantity.weight * unit
+            found.append(Request(stage=stage.name, metric=quantity.name, kind=stage.noise, weight=weight, l1=l1, l2=l2))
     return tuple(found)
+
+
+def _unshared(stage_metrics: Sequence[Metric]) -> list[tuple[Metric, Quantity]]:
+    """Each metric with each of its quantities, under a name of its own."""
+    return [
+        (metric, replace(part, name=f"{metric.name}/{part.name}")) for metric in stage_metrics for part in parts(metric)
+    ]
+
+
+def _sharing(policy: Policy, figures: utility.Utility) -> tuple[utility.SharingFigure, ...]:
+    """What each quantity that serves several metrics gains by it, on the plan that a policy would have without."""
+    serves = {
+        (stage.name, quantity.name): [m for m in found if quantity in named(m, quantities(found))]
+        for stage in policy.stages
+        for found in [metrics(stage)]
+        for quantity in quantities(found)
+    }
+    if all(len(served) < 2 for served in serves.values()):
+        return ()
+    alone = calibrate(requests_for(policy, share=False), epsilon=policy.run.epsilon, delta=policy.run.delta)
+    noise = utility.utility(alone, {}).noise
+    unshared = {(figure.stage, figure.metric): figure.std for figure in noise}
+    definitions = {
+        (stage.name, part.definition, metric.name): unshared[stage.name, part.name]
+        for stage in policy.stages
+        for metric, part in _unshared(metrics(stage))
+    }
+    stds = {(figure.stage, figure.metric): figure.std for figure in figures.noise}
+    return tuple(
+        utility.SharingFigure(
+            stage=stage.name,
+            quantity=quantity.name,
+            metrics=tuple(metric.name for metric in served),
+            std=stds[stage.name, quantity.name],
+            std_unshared=min(definitions[stage.name, quantity.definition, metric.name] for metric in served),
+        )
+        for stage in policy.stages
+        for quantity in quantities(metrics(stage))
+        if len(served := serves[stage.name, quantity.name]) > 1
+    )

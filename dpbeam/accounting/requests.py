@@ -14,38 +14,50 @@ SELECTIONS = frozenset({"truncated_geometric", "laplace_thresholding", "gaussian
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """Asks for one mechanism: one unit reaches at most `l0` partitions, each moved by at most `linf_sensitivity`.
+    """Asks for one mechanism: one unit moves the values that get noise, over all partitions, by `l1` and by `l2`.
 
     `weight` is relative to all requests that are calibrated together; it need not sum to anything. A selection
-    counts privacy units, so its `linf_sensitivity` is 1; `pre_threshold` is 1 for noise and for no pre-threshold.
+    counts privacy units, and one unit is in at most `l0` partitions, so it has no `l1` and `l2` of its own;
+    `pre_threshold` is 1 for no pre-threshold. Noise has neither `l0` nor `pre_threshold`.
     """
 
     stage: str
     metric: str
     kind: Kind
     weight: float
-    l0: int
-    linf_sensitivity: float = 1.0
+    l1: float | None = None
+    l2: float | None = None
+    l0: int = 1
     pre_threshold: int = 1
 
     def __post_init__(self) -> None:
         where = f"stage {self.stage}, {self.metric}"
         if self.kind not in get_args(Kind):
             raise UsageError(f"{where}: kind must be one of {', '.join(get_args(Kind))}, got {self.kind!r}")
-        for name, value in (("weight", self.weight), ("linf_sensitivity", self.linf_sensitivity)):
+        needed: list[tuple[str, float | None]] = [("weight", self.weight)]
+        if not self.is_selection:
+            needed += [("l1", self.l1), ("l2", self.l2)]
+        for name, value in needed:
             if isinstance(value, bool) or not isinstance(value, float | int) or not 0 < value < math.inf:
                 raise UsageError(f"{where}: {name} must be a positive finite number, got {value!r}")
         for name, count in (("l0", self.l0), ("pre_threshold", self.pre_threshold)):
             if isinstance(count, bool) or not isinstance(count, int) or count < 1:
                 raise UsageError(f"{where}: {name} must be a whole number of at least 1, got {count!r}")
-        if self.is_selection and self.linf_sensitivity != 1:
-            raise UsageError(f"{where}: a selection counts units, so linf_sensitivity must be 1")
-        if not self.is_selection and self.pre_threshold != 1:
-            raise UsageError(f"{where}: only a selection has a pre_threshold, got {self.pre_threshold!r}")
+        if self.is_selection and (self.l1, self.l2) != (None, None):
+            raise UsageError(f"{where}: a selection counts units, so it has l0, not l1 and l2")
+        if not self.is_selection and (self.l0, self.pre_threshold) != (1, 1):
+            raise UsageError(f"{where}: only a selection has l0 and pre_threshold")
 
     @property
     def is_selection(self) -> bool:
         return self.kind in SELECTIONS
+
+    @property
+    def sensitivity(self) -> tuple[float, float]:
+        """(l1, l2) of the values that get noise."""
+        if self.l1 is None or self.l2 is None:
+            return float(self.l0), math.sqrt(self.l0)
+        return float(self.l1), float(self.l2)
 
 
 def check_target(epsilon: float, delta: float) -> None:

@@ -20,12 +20,23 @@ from dpbeam.mechanisms.events import (
     Selection,
     TruncatedGeometric,
 )
-from dpbeam.mechanisms.spec import Metric, mean_numerator
+from dpbeam.mechanisms.quantities import Metric, named, parts, quantities
 
-MEAN_NOTE = (
-    "a mean is a noisy centred sum over a noisy count, plus the middle of the bounds: its error depends on the "
-    "partition's count; roughly the sum's half-width over the count"
+_MOMENTS = (
+    "is made from noisy centred sums and the noisy count: its error depends on the partition's count, and is roughly "
+    "the half-width of its parts over the count"
 )
+_RANKS = (
+    "comes from a tree of noisy counts: its rank is off by some four times a count's half-width over the partition's "
+    "count, its value by what the data have in between"
+)
+NOTES: Mapping[str, str] = {
+    "mean": f"a mean {_MOMENTS}",
+    "variance": f"a variance {_MOMENTS}",
+    "stddev": f"a standard deviation {_MOMENTS}",
+    **dict.fromkeys(("quantiles", "median", "min", "max"), f"a quantile {_RANKS}"),
+}
+"""Why a metric's own noise isn't one number, by its kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,16 +63,30 @@ class SelectionFigure:
 
 @dataclass(frozen=True, kw_only=True)
 class MetricFigure:
-    """The noise of one released metric; for a mean, of its two parts, since its own depends on the count."""
+    """The noise of one released metric, or of the parts it is made from where its own depends on the data.
+
+    `shared` are the quantities among them that other metrics of the stage are made from too.
+    """
 
     stage: str
     metric: str
     kind: str
     std: float | None
     half_width_95: float | None
-    numerator: NoiseFigure | None = None
-    count: NoiseFigure | None = None
+    parts: tuple[NoiseFigure, ...] = ()
+    shared: tuple[str, ...] = ()
     note: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharingFigure:
+    """A quantity that serves several metrics: its noise, and the least it would have if each metric had its own."""
+
+    stage: str
+    quantity: str
+    metrics: tuple[str, ...]
+    std: float
+    std_unshared: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +96,14 @@ class Utility:
     noise: tuple[NoiseFigure, ...]
     selections: tuple[SelectionFigure, ...]
     metrics: tuple[MetricFigure, ...]
+    sharing: tuple[SharingFigure, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
             "noise": [asdict(figure) for figure in self.noise],
             "selections": [asdict(figure) for figure in self.selections],
             "metrics": [asdict(figure) for figure in self.metrics],
+            "sharing": [asdict(figure) for figure in self.sharing],
         }
 
 
@@ -90,7 +117,7 @@ def utility(mechanisms: Sequence[Mechanism], metrics: Mapping[str, Sequence[Metr
     return Utility(
         noise=tuple(noise.values()),
         selections=tuple(selection_figure(m) for m in mechanisms if not isinstance(m, Laplace | Gaussian)),
-        metrics=tuple(_metric_figure(stage, metric, noise) for stage, row in metrics.items() for metric in row),
+        metrics=tuple(_metric_figure(stage, metric, row, noise) for stage, row in metrics.items() for metric in row),
     )
 
 
@@ -159,19 +186,20 @@ def _least_units(selection: Selection, probability: float) -> int:
     return high
 
 
-def _metric_figure(stage: str, metric: Metric, noise: Mapping[tuple[str, str], NoiseFigure]) -> MetricFigure:
-    if metric.kind == "mean":
-        return MetricFigure(
-            stage=stage,
-            metric=metric.name,
-            kind=metric.kind,
-            std=None,
-            half_width_95=None,
-            numerator=noise[stage, mean_numerator(metric)],
-            count=noise[stage, "count"],
-            note=MEAN_NOTE,
-        )
-    figure = noise[stage, metric.name if metric.kind == "sum" else metric.kind]
+def _metric_figure(
+    stage: str, metric: Metric, metrics: Sequence[Metric], noise: Mapping[tuple[str, str], NoiseFigure]
+) -> MetricFigure:
+    own = named(metric, quantities(metrics))
+    figures = tuple(noise[stage, quantity.name] for quantity in own)
+    others = {q.definition for other in metrics if other is not metric for q in parts(other)}
+    derived = metric.kind in NOTES
     return MetricFigure(
-        stage=stage, metric=metric.name, kind=metric.kind, std=figure.std, half_width_95=figure.half_width_95
+        stage=stage,
+        metric=metric.name,
+        kind=metric.kind,
+        std=None if derived else figures[0].std,
+        half_width_95=None if derived else figures[0].half_width_95,
+        parts=figures if derived else (),
+        shared=tuple(quantity.name for quantity in own if quantity.definition in others),
+        note=NOTES.get(metric.kind),
     )

@@ -1,7 +1,7 @@
 """Bounded rows in, one row a partition out: counts and fixed-point sums that merge exactly, in any order.
 
-An accumulator batch has the key columns, then `__count` (rows kept), `__users` (units) and `__sum_<i>` for each
-quantity i of the stage that is a sum, in grid steps; all int64. It is sorted by key.
+An accumulator batch has the key columns, then `__count` (rows kept), `__users` (units), and `__q_<i>` for each other
+quantity i of the stage, as `dpbeam.mechanisms.columns` lays it out: all of it int64. It is sorted by key.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dpbeam.mechanisms import hashing
+from dpbeam.mechanisms import columns, hashing
 from dpbeam.mechanisms.bounding import Bounded, split
-from dpbeam.mechanisms.fixedpoint import Grid, checked_sum
+from dpbeam.mechanisms.fixedpoint import checked_sum
 from dpbeam.mechanisms.grouping import group, members
-from dpbeam.mechanisms.spec import ColumnType, Quantity, StageSpec
+from dpbeam.mechanisms.quantities import Bounds, Quantity
+from dpbeam.mechanisms.spec import ColumnType, StageSpec
 
 I64 = npt.NDArray[np.int64]
+Numbers = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 
 COUNT = "__count"
 USERS = "__users"
@@ -32,17 +34,18 @@ _ARROW: Mapping[ColumnType, pa.DataType] = {
     "date": pa.date32(),
     "timestamp": pa.timestamp("us"),
 }
-_EXACT_ROWS = 2 ** (53 - 30)
 
 
-def grid_of(quantity: Quantity) -> Grid:
-    """The fixed-point grid of a sum; fixed by the policy, so every worker has the same."""
-    return Grid.for_bounds(quantity.low, quantity.high, quantity.centre)
+def quantity_column(spec: StageSpec, quantity: Quantity) -> str:
+    """The accumulator column of one of the stage's quantities."""
+    return {"count": COUNT, "privacy_id_count": USERS}.get(
+        quantity.kind, f"__q_{[q.name for q in spec.quantities].index(quantity.name)}"
+    )
 
 
-def sum_columns(spec: StageSpec) -> tuple[tuple[str, Quantity], ...]:
-    """(accumulator column, quantity) of each sum, in the order of `spec.quantities`."""
-    return tuple((f"__sum_{i}", q) for i, q in enumerate(spec.quantities) if q.kind == "sum")
+def own_columns(spec: StageSpec) -> dict[str, Quantity]:
+    """The accumulator columns beyond the counts, in the order of `spec.quantities`."""
+    return {f"__q_{i}": q for i, q in enumerate(spec.quantities) if q.kind not in ("count", "privacy_id_count")}
 
 
 def key_fields(spec: StageSpec) -> list[pa.Field]:
@@ -51,15 +54,16 @@ def key_fields(spec: StageSpec) -> list[pa.Field]:
 
 def accumulators_schema(spec: StageSpec) -> pa.Schema:
     """The schema of every batch that this module returns."""
-    names = [COUNT, USERS, *(name for name, _ in sum_columns(spec))]
-    return pa.schema([*key_fields(spec), *(pa.field(name, pa.int64(), nullable=False) for name in names)])
+    counts = [pa.field(name, pa.int64(), nullable=False) for name in (COUNT, USERS)]
+    own = [pa.field(name, columns.arrow_type(q), nullable=False) for name, q in own_columns(spec).items()]
+    return pa.schema([*key_fields(spec), *counts, *own])
 
 
 def accumulate(bounded: Bounded, spec: StageSpec) -> pa.RecordBatch:
     """One row for each partition that kept a row.
 
     Guarantee: adding or removing one unit changes `__users` by at most 1 and each other column by at most the
-    quantity's `linf_sensitivity(linf)`, in at most `l0` partitions; exactly so, since no step rounds a sum.
+    quantity's `sensitivity` for one partition, in at most `l0` partitions; exactly so, since no step rounds a sum.
     """
     users = np.bincount(bounded.pairs, minlength=bounded.partitions)
     return _accumulate(bounded.keys, bounded.rows, users, bounded.values, spec)
@@ -71,7 +75,7 @@ def accumulate_rows(batch: pa.RecordBatch, spec: StageSpec) -> pa.RecordBatch:
     Raises:
         ValueError: the stage has a unit column or other bounds.
     """
-    if spec.unit is not None or spec.l0 != 1 or spec.linf != 1:
+    if spec.unit is not None or spec.bounds != Bounds(l0=1, linf=1):
         raise ValueError(f"stage {spec.name}: only rows that are units of their own, with l0 and linf 1, go unbounded")
     found = group([batch.column(name) for name in spec.keys], batch.num_rows)
     values = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in spec.value_columns}
@@ -88,8 +92,8 @@ def empty(spec: StageSpec) -> pa.RecordBatch:
 def zeros(keys: pa.Table, spec: StageSpec) -> pa.RecordBatch:
     """Accumulators of empty partitions, one for each row of `keys`: merged in, they make public partitions whole."""
     nothing = pa.array(np.zeros(keys.num_rows, dtype=np.int64))
-    columns = [_flat(keys.column(name)) for name in spec.keys]
-    return _batch(columns, [nothing] * (2 + len(sum_columns(spec))), spec)
+    own = [columns.zeros(quantity, keys.num_rows) for quantity in own_columns(spec).values()]
+    return _batch([_flat(keys.column(name)) for name in spec.keys], [nothing, nothing, *own], spec)
 
 
 def merge(batches: Iterable[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
@@ -104,11 +108,12 @@ def merge(batches: Iterable[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
     found = group([table.column(name) for name in spec.keys], table.num_rows)
     order = np.argsort(found.codes, kind="stable")
     starts = np.searchsorted(found.codes[order], np.arange(found.size))
-    totals = [
-        pa.array(checked_sum(table.column(name).to_numpy()[order], starts))
-        for name in table.schema.names[len(spec.keys) :]
+    counts = [pa.array(checked_sum(table.column(name).to_numpy()[order], starts)) for name in (COUNT, USERS)]
+    own = [
+        columns.merge(quantity, table.column(name).combine_chunks(), found.codes, order, starts)
+        for name, quantity in own_columns(spec).items()
     ]
-    return _batch(found.keys, totals, spec)
+    return _batch(found.keys, [*counts, *own], spec)
 
 
 def filter_public(batch: pa.RecordBatch, spec: StageSpec, public: pa.Table) -> pa.RecordBatch:
@@ -126,37 +131,22 @@ def split_by_partition(batch: pa.RecordBatch, spec: StageSpec, shards: int) -> I
 
 
 def _accumulate(
-    keys: Sequence[pa.Array],
-    rows: I64,
-    users: I64,
-    values: Mapping[str, npt.NDArray[np.int64] | npt.NDArray[np.float64]],
-    spec: StageSpec,
+    keys: Sequence[pa.Array], rows: I64, users: I64, values: Mapping[str, Numbers], spec: StageSpec
 ) -> pa.RecordBatch:
-    if not len(users):
+    partitions = len(users)
+    if not partitions:
         return empty(spec)
-    columns = [np.bincount(rows, minlength=len(users)), users]
-    for _, quantity in sum_columns(spec):
-        columns.append(_sums(rows, grid_of(quantity).encode_whole(values[str(quantity.column)]), len(users)))
+    counts = [np.bincount(rows, minlength=partitions), users]
+    own = [columns.accumulate(quantity, values, rows, partitions) for quantity in own_columns(spec).values()]
+    batch = _batch(keys, [*(pa.array(count.astype(np.int64, copy=False)) for count in counts), *own], spec)
     # A partition whose rows were all cut says no more than one that never was.
-    seen = np.flatnonzero(users)
-    if len(seen) < len(users):
-        keys, columns = [key.take(pa.array(seen)) for key in keys], [column[seen] for column in columns]
-    return _batch(keys, [pa.array(column.astype(np.int64, copy=False)) for column in columns], spec)
+    return batch if users.all() else batch.filter(pa.array(batch.column(USERS).to_numpy() > 0))
 
 
-def _sums(rows: I64, steps: npt.NDArray[np.float64], partitions: int) -> I64:
-    """Exact sums by partition: bincount adds floats, and whole numbers below 2**53 add up exactly in any order."""
-    total = np.zeros(partitions, dtype=np.int64)
-    for at in range(0, len(rows), _EXACT_ROWS):
-        chunk = slice(at, at + _EXACT_ROWS)
-        total += np.bincount(rows[chunk], weights=steps[chunk], minlength=partitions).astype(np.int64)
-    return total
-
-
-def _batch(keys: Sequence[pa.Array], columns: Sequence[pa.Array], spec: StageSpec) -> pa.RecordBatch:
+def _batch(keys: Sequence[pa.Array], totals: Sequence[pa.Array], spec: StageSpec) -> pa.RecordBatch:
     schema = accumulators_schema(spec)
     cast = [key.cast(field.type) for key, field in zip(keys, schema, strict=False)]
-    batch = pa.RecordBatch.from_arrays([*cast, *columns], schema=schema)
+    batch = pa.RecordBatch.from_arrays([*cast, *totals], schema=schema)
     if not spec.keys or batch.num_rows < 2:
         return batch
     return batch.take(pc.sort_indices(batch, sort_keys=[(name, "ascending") for name in spec.keys]))

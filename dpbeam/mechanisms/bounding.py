@@ -139,11 +139,11 @@ def _choose(
     pair_kept = np.ones(len(starts), dtype=np.bool_)
     unit_starts = runs(pair_unit)
     touched = np.diff(unit_starts, append=len(starts))
-    over = np.flatnonzero(np.repeat(touched > spec.l0, touched))
+    over = np.flatnonzero(np.repeat(touched > spec.bounds.l0, touched))
     if len(over):
         ranks = _pair_priorities(units, partitions, pair_unit[over], pair_partition[over], salt)
-        pair_kept[over] = _lowest(pair_unit[over], ranks, spec.l0)
-    crowded = pair_kept & (lengths > spec.linf)
+        pair_kept[over] = _lowest(pair_unit[over], ranks, spec.bounds.l0)
+    crowded = pair_kept & (lengths > spec.bounds.linf)
     cut_rows = bool(crowded.any())
     if not len(over) and not cut_rows:
         return None, pair_partition, False
@@ -153,7 +153,7 @@ def _choose(
         contested = np.repeat(crowded, lengths)
         rows = order[contested]
         pair = np.repeat(np.flatnonzero(crowded), lengths[crowded])
-        keep[rows] = _lowest(pair, priorities()[rows], spec.linf)
+        keep[rows] = _lowest(pair, priorities()[rows], spec.bounds.linf)
     return keep, pair_partition[pair_kept], cut_rows
 
 
@@ -222,12 +222,14 @@ def _priorities(batches: Sequence[pa.RecordBatch], salt: bytes, purpose: str, se
 def _crowded_rows(batch: pa.RecordBatch, spec: StageSpec, salt: bytes) -> I64 | None:
     """The rows of units that share a crowded hash bucket; None if they are too few to be worth bounding here."""
     rows = batch.num_rows
-    if rows <= spec.l0 * spec.linf:
+    if rows <= spec.bounds.l0 * spec.bounds.linf:
         return None
     hashes = hashing.hash_column(batch.column(_unit(spec)), hashing.seed_for(salt, "crowds"))
     bucket = (hashes >> np.uint64(52)).view(np.int64)
     counts = np.bincount(bucket, minlength=_BUCKETS)
-    crowded = counts > 4 * spec.l0 * spec.linf + 4 * rows // _BUCKETS + 32  # 32: chance alone doesn't reach it
+    crowded = (
+        counts > 4 * spec.bounds.l0 * spec.bounds.linf + 4 * rows // _BUCKETS + 32
+    )  # 32: chance alone doesn't reach it
     if counts[crowded].sum() * 64 < rows or not crowded.any():
         return None
     hot: I64 = np.flatnonzero(crowded[bucket])

@@ -1,16 +1,17 @@
 """What the engine is told to do, as plain values: the policy's stages with all privacy parameters filled in.
 
-Nothing here reads data. `dpbeam.policy` makes the input and the quantities, the plan adds the noise.
+Nothing here reads data. `dpbeam.policy` makes the input and the metrics, the plan adds the noise;
+`dpbeam.mechanisms.quantities` says which noisy quantities the metrics are made from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from math import inf
+from dataclasses import dataclass
 from typing import Literal
 
 from dpbeam.mechanisms.events import Additive, Selection
+from dpbeam.mechanisms.quantities import Bounds, Metric, Quantity, quantities
 
 ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
 Scalar = str | int | float | bool
@@ -91,102 +92,6 @@ class InputSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Metric:
-    """One released metric. `name` is its column in the results; `column`, `low`, `high` only for sum and mean."""
-
-    kind: Literal["count", "privacy_id_count", "sum", "mean"]
-    name: str
-    column: str | None = None
-    low: float | None = None
-    high: float | None = None
-    weight: float = 1.0
-
-    def value_bounds(self) -> tuple[str, float, float]:
-        """The summed column and its clipping bounds.
-
-        Raises:
-            ValueError: the metric has none, or they aren't finite with low < high.
-        """
-        if self.column is None or self.low is None or self.high is None or not -inf < self.low < self.high < inf:
-            raise ValueError(f"metric {self.name}: a {self.kind} needs a column and finite bounds with low < high")
-        return self.column, self.low, self.high
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quantity:
-    """One noisy quantity; a metric is post-processing of one or two of them.
-
-    `name` is the `metric` field of its mechanism. `sum` adds up clip(value, low, high) − centre, where `centre` is
-    0 for a released sum and the middle of the bounds for the numerator of a mean.
-    """
-
-    name: str
-    kind: Literal["count", "privacy_id_count", "sum"]
-    weight: float
-    column: str | None = None
-    low: float = 0.0
-    high: float = 0.0
-    centre: float = 0.0
-
-    def linf_sensitivity(self, linf: int) -> float:
-        """How far one unit with at most `linf` rows in a partition moves this quantity there."""
-        match self.kind:
-            case "count":
-                return float(linf)
-            case "privacy_id_count":
-                return 1.0
-            case "sum":
-                return linf * max(abs(self.low - self.centre), abs(self.high - self.centre))
-        raise ValueError(f"unknown quantity {self.kind!r}")
-
-
-def quantities(metrics: tuple[Metric, ...]) -> tuple[Quantity, ...]:
-    """The noisy quantities that serve these metrics, each once, in order of first use.
-
-    A mean needs a centred sum and the count; a released count and every mean share one noisy count, which then
-    has the sum of their weights, so that no metric loses by sharing.
-
-    Raises:
-        ValueError: two different quantities would have one name.
-    """
-    found: dict[str, Quantity] = {}
-
-    def need(quantity: Quantity) -> None:
-        old = found.get(quantity.name)
-        if old is not None and replace(old, weight=quantity.weight) != quantity:
-            raise ValueError(f"two different quantities are called {quantity.name}; rename a metric")
-        found[quantity.name] = replace(quantity, weight=quantity.weight + (old.weight if old else 0.0))
-
-    for metric in metrics:
-        match metric.kind:
-            case "count" | "privacy_id_count":
-                need(Quantity(name=metric.kind, kind=metric.kind, weight=metric.weight))
-            case "sum":
-                column, low, high = metric.value_bounds()
-                need(Quantity(name=metric.name, kind="sum", weight=metric.weight, column=column, low=low, high=high))
-            case "mean":
-                column, low, high = metric.value_bounds()
-                need(
-                    Quantity(
-                        name=mean_numerator(metric),
-                        kind="sum",
-                        weight=metric.weight / 2,
-                        column=column,
-                        low=low,
-                        high=high,
-                        centre=low + (high - low) / 2,
-                    )
-                )
-                need(Quantity(name="count", kind="count", weight=metric.weight / 2))
-    return tuple(found.values())
-
-
-def mean_numerator(metric: Metric) -> str:
-    """The name of the centred sum that a mean is made from."""
-    return f"{metric.name}.sum"
-
-
-@dataclass(frozen=True, kw_only=True)
 class StageSpec:
     """One stage, ready to run: its grouping, its bounds, its mechanisms.
 
@@ -198,8 +103,7 @@ class StageSpec:
     unit: str | None
     keys: tuple[str, ...]
     key_types: tuple[ColumnType, ...]
-    l0: int
-    linf: int
+    bounds: Bounds
     metrics: tuple[Metric, ...]
     noise: Mapping[str, Additive]
     selection: Selection | None
@@ -210,5 +114,5 @@ class StageSpec:
 
     @property
     def value_columns(self) -> tuple[str, ...]:
-        """The columns summed, each once, in order of first use."""
-        return tuple(dict.fromkeys(q.column for q in self.quantities if q.column is not None))
+        """The columns that quantities are made from, each once, in order of first use."""
+        return tuple(dict.fromkeys(column for q in self.quantities for column in q.columns))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator
 
 from dpbeam.mechanisms.spec import ColumnType
-from dpbeam.policy import schema
+from dpbeam.policy import metrics, schema
+from dpbeam.policy.compile import metric as compile_metric
 from dpbeam.policy.fields import closest
 from dpbeam.policy.parts import Parts, StageParts
 from dpbeam.policy.values import DESCRIPTIONS, suits
@@ -15,6 +17,7 @@ from dpbeam.policy.violations import ABSENT, Finding, Key
 _NUMERIC = ("int64", "float64")
 _KEYS = ("string", "int64", "bool", "date", "timestamp")
 _RESERVED = ("count", "privacy_id_count", "partitions")
+_PART_NAMES = (".sum", ".squares", ".tree")
 _LEAST_WIDTH = 1e-15
 _RULES = ("on_null", "on_nan", "on_inf", "on_invalid")
 
@@ -73,9 +76,7 @@ def _derived(parts: Parts) -> Iterator[Finding]:
         match derive:
             case schema.DeriveBin():
                 yield from _column(parts, (*key, "bin"), derive.bin, _NUMERIC, derived=False)
-                if any(not low < high for low, high in zip(derive.edges, derive.edges[1:], strict=False)):
-                    rule, remedy = "must rise strictly", "Sort the edges and remove repeated ones."
-                    yield Finding(key=(*key, "edges"), rule=rule, remedy=remedy, value=list(derive.edges))
+                yield from _rising(derive.edges, (*key, "edges"))
             case schema.DeriveTruncate():
                 types = ("timestamp",) if derive.to in ("hour", "minute") else ("date", "timestamp")
                 yield from _column(parts, (*key, "truncate"), derive.truncate, types, derived=False)
@@ -178,20 +179,17 @@ def _metrics(parts: Parts, stage: StageParts, key: Key) -> Iterator[Finding]:
         if metric is None:
             continue
         at: Key = (*key, "metrics", place, metric.kind)
-        args = metric.sum or metric.mean
-        if args is not None:
-            yield from _column(parts, (*at, "column"), args.column, _NUMERIC, derived=False)
-            if not args.low < args.high:
-                rule, remedy = f"must be below high, {args.high!r}", "Give the bounds in rising order."
-                yield Finding(key=(*at, "low"), rule=rule, remedy=remedy, value=args.low)
-            elif args.high - args.low < _LEAST_WIDTH:
-                rule, remedy = f"must lie at least {_LEAST_WIDTH} below high, {args.high!r}", "Use another unit."
-                yield Finding(key=(*at, "low"), rule=rule, remedy=remedy, value=args.low)
-        reserved = metric.result_name in _RESERVED and args is not None
-        if metric.result_name.startswith("__") or reserved or metric.result_name.endswith(".sum"):
-            rule = f"must not start with __ or end with .sum; a sum or mean must not be {' or '.join(_RESERVED)}"
+        yield from _arguments(parts, metric.args, at)
+        reserved = metric.result_name in _RESERVED and type(metric.args) is not metrics.CountArgs
+        if metric.result_name.startswith("__") or reserved or metric.result_name.endswith(_PART_NAMES):
+            rule = (
+                f"must not start with __ or end with {' or '.join(_PART_NAMES)}; "
+                f"only a count may be called {' or '.join(_RESERVED)}"
+            )
             yield Finding(key=(*at, "name"), rule=rule, remedy="Give another name.", value=metric.result_name)
-        for name in (metric.result_name, f"{metric.result_name}_low", f"{metric.result_name}_high"):
+        released = compile_metric(metric).released
+        names = [name for column in released for name in (column, f"{column}_low", f"{column}_high")]
+        for name in names:
             if name in taken:
                 yield Finding(
                     key=at,
@@ -200,8 +198,35 @@ def _metrics(parts: Parts, stage: StageParts, key: Key) -> Iterator[Finding]:
                     value=ABSENT,
                 )
                 break
-        for name in (metric.result_name, f"{metric.result_name}_low", f"{metric.result_name}_high"):
+        for name in names:
             taken.setdefault(name, f"a result column of metrics[{place}]")
+
+
+def _arguments(parts: Parts, args: metrics.MetricArgs, at: Key) -> Iterator[Finding]:
+    """What is wrong with one metric's columns, bounds and lists."""
+    if isinstance(args, metrics.ValueArgs | metrics.HistogramArgs):
+        yield from _column(parts, (*at, "column"), args.column, _NUMERIC, derived=False)
+    if isinstance(args, metrics.ValueArgs):
+        if not args.low < args.high:
+            rule, remedy = f"must be below high, {args.high!r}", "Give the bounds in rising order."
+            yield Finding(key=(*at, "low"), rule=rule, remedy=remedy, value=args.low)
+        elif args.high - args.low < _LEAST_WIDTH:
+            rule, remedy = f"must lie at least {_LEAST_WIDTH} below high, {args.high!r}", "Use another unit."
+            yield Finding(key=(*at, "low"), rule=rule, remedy=remedy, value=args.low)
+    if isinstance(args, metrics.QuantilesArgs):
+        yield from _rising(args.ranks, (*at, "ranks"))
+    if isinstance(args, metrics.HistogramArgs):
+        yield from _rising(args.edges, (*at, "edges"))
+    if isinstance(args, metrics.VectorSumArgs):
+        for place, name in enumerate(args.columns):
+            yield from _column(parts, (*at, "columns", place), name, _NUMERIC, derived=False)
+        yield from _unique(list(args.columns), (*at, "columns"), None, "Name each column once.")
+
+
+def _rising(numbers: tuple[float, ...], key: Key) -> Iterator[Finding]:
+    if any(not low < high for low, high in itertools.pairwise(numbers)):
+        rule, remedy = "must rise strictly", "Sort the list and remove repeated numbers."
+        yield Finding(key=key, rule=rule, remedy=remedy, value=list(numbers))
 
 
 def _column(parts: Parts, key: Key, name: str, types: Iterable[str], *, derived: bool = True) -> Iterator[Finding]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 
 from dpbeam.mechanisms import spec
 from dpbeam.mechanisms.events import Additive, Gaussian, Laplace, Mechanism, Selection
+from dpbeam.mechanisms.quantile_tree import LEAST_RANK, MOST_RANK
+from dpbeam.mechanisms.quantities import Bounds, Metric
+from dpbeam.policy import metrics as stated
 from dpbeam.policy import schema
 from dpbeam.policy.values import canonical
+
+_RANKS = {"median": (0.5,), "min": (LEAST_RANK,), "max": (MOST_RANK,)}
 
 
 def input_spec(policy: schema.Policy) -> spec.InputSpec:
@@ -26,26 +32,31 @@ def input_spec(policy: schema.Policy) -> spec.InputSpec:
     )
 
 
-def metrics(stage: schema.Stage) -> tuple[spec.Metric, ...]:
+def metrics(stage: schema.Stage) -> tuple[Metric, ...]:
     """The stage's metrics, in order."""
-    found = []
-    for choice in stage.metrics:
-        args = choice.count or choice.privacy_id_count or choice.sum or choice.mean
-        weight = 1.0 if args is None else args.weight
-        if isinstance(args, schema.ValueArgs):
-            found.append(
-                spec.Metric(
-                    kind=choice.kind,
-                    name=choice.result_name,
-                    column=args.column,
-                    low=float(args.low),
-                    high=float(args.high),
-                    weight=weight,
-                )
-            )
-        else:
-            found.append(spec.Metric(kind=choice.kind, name=choice.result_name, weight=weight))
-    return tuple(found)
+    return tuple(metric(choice) for choice in stage.metrics)
+
+
+def metric(choice: stated.MetricChoice) -> Metric:
+    """One metric, with the ranks of those that are quantiles by another name."""
+    args = choice.args
+    made = Metric(kind=choice.kind, name=choice.result_name, weight=args.weight)
+    match args:
+        case stated.VectorSumArgs():
+            return replace(made, columns=args.columns, norm=args.norm, max_norm=float(args.max_norm))
+        case stated.HistogramArgs():
+            return replace(made, column=args.column, edges=tuple(map(float, args.edges)))
+        case stated.ValueArgs():
+            made = replace(made, column=args.column, low=float(args.low), high=float(args.high))
+            if isinstance(args, stated.QuantilesArgs):
+                return replace(made, ranks=tuple(map(float, args.ranks)))
+            return replace(made, ranks=_RANKS.get(choice.kind, ()))
+    return made
+
+
+def bounds(stage: schema.Stage) -> Bounds:
+    """What one privacy unit may contribute to the stage."""
+    return Bounds(l0=stage.bounds.l0, linf=stage.bounds.linf)
 
 
 def key_types(policy: schema.Policy, stage: schema.Stage) -> tuple[spec.ColumnType, ...]:
@@ -78,8 +89,7 @@ def stage_spec(policy: schema.Policy, stage: schema.Stage, mechanisms: Sequence[
         unit=None if policy.privacy_unit == "row" else policy.privacy_unit,
         keys=stage.group_by,
         key_types=key_types(policy, stage),
-        l0=stage.bounds.l0,
-        linf=stage.bounds.linf,
+        bounds=bounds(stage),
         metrics=metrics(stage),
         noise=noise,
         selection=selection,

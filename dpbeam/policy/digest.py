@@ -19,7 +19,8 @@ def policy_digest(policy: Policy, public_files: Mapping[str, str]) -> str:
     override the first two, and no result depends on them. Of a file of public partitions its SHA-256 is included
     (`public_files`, by stage), not its name.
     """
-    plain = policy.model_dump(mode="json", exclude={"source": {"path"}, "output": True})
+    # Without defaults: a key that a later version adds leaves the digests of all policies without it as they were.
+    plain = policy.model_dump(mode="json", exclude={"source": {"path"}, "output": True}, exclude_defaults=True)
     for stage, shown in zip(policy.stages, plain["stages"], strict=True):
         for metric, entry in zip(stage.metrics, shown["metrics"], strict=True):
             entry[metric.kind]["name"] = metric.result_name

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from dpbeam.policy import schema
+from dpbeam.policy import metrics, schema
 from dpbeam.policy.violations import ABSENT, Finding, Key
 
 _ANY = "*"
@@ -31,11 +31,8 @@ _MODELS: Mapping[tuple[str, ...], tuple[type[BaseModel], ...]] = {
     ("stages", _ANY, "partitions", "private"): (schema.Private,),
     ("stages", _ANY, "partitions", "public"): (schema.Public,),
     ("stages", _ANY, "bounds"): (schema.Bounds,),
-    ("stages", _ANY, "metrics", _ANY): (schema.MetricChoice,),
-    ("stages", _ANY, "metrics", _ANY, "count"): (schema.CountArgs,),
-    ("stages", _ANY, "metrics", _ANY, "privacy_id_count"): (schema.CountArgs,),
-    ("stages", _ANY, "metrics", _ANY, "sum"): (schema.ValueArgs,),
-    ("stages", _ANY, "metrics", _ANY, "mean"): (schema.ValueArgs,),
+    ("stages", _ANY, "metrics", _ANY): (metrics.MetricChoice,),
+    **{("stages", _ANY, "metrics", _ANY, kind): (model,) for kind, model in metrics.ARGUMENTS.items()},
     ("output",): (schema.Output,),
 }
 
@@ -91,6 +88,9 @@ _REMEDIES: Mapping[str, str] = {
     "high": "Give the greatest value one row may count for, between -1e15 and 1e15; values above are lowered to it.",
     "noise": "Write laplace or gaussian.",
     "weight": "Give a number from 1e-6 to 1e6; twice the weight gets about half the noise.",
+    "ranks": "List parts of the rows between 0 and 1, in rising order: [0.25, 0.5, 0.75].",
+    "norm": "Write l1, l2 or linf: what of a row's vector is bounded.",
+    "max_norm": "Give the greatest norm that one row's vector may count for; longer ones are scaled down.",
     "edges": "List the limits of the intervals as finite numbers, in rising order: [18, 30, 45, 65].",
     "to": "Write year, month, week, day, hour or minute.",
     "op": "Write ==, !=, <, <=, >, >=, in or not_in.",
@@ -155,10 +155,11 @@ def _finding(data: Mapping[str, Any], details: ErrorDetails) -> Finding | None:
             return None  # the list has entries, but none of them is right: each has its own finding
         case "metric" if isinstance(value, str):
             rule = details["msg"]
-            if value in ("sum", "mean"):
-                remedy = f"Write {value}: {{column: …, low: …, high: …}}."
+            if value in metrics.METRIC_KINDS:
+                needed = [key for key, field in metrics.ARGUMENTS[value].model_fields.items() if field.is_required()]
+                remedy = f"Write {value}: {{{', '.join(f'{key}: …' for key in needed)}}}."
             else:
-                remedy += closest(value, schema.METRIC_KINDS)
+                remedy += closest(value, metrics.METRIC_KINDS)
         case "extra_forbidden":
             known = _known_keys(key[:-1])
             remedy = f"Known keys here: {', '.join(known)}.{closest(str(key[-1]), known)}"

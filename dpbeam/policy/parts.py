@@ -9,13 +9,14 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from dpbeam.mechanisms.spec import ColumnType
-from dpbeam.policy import schema
+from dpbeam.policy import metrics, schema
+from dpbeam.policy.base import Name
 
 T = TypeVar("T")
 
-_TEXT: TypeAdapter[str] = TypeAdapter(schema.Name)
+_TEXT: TypeAdapter[str] = TypeAdapter(Name)
 _DERIVE: TypeAdapter[Any] = TypeAdapter(schema.Derive, config={"strict": True})
-_METRIC: TypeAdapter[schema.MetricChoice] = TypeAdapter(schema.MetricEntry)
+_METRIC: TypeAdapter[metrics.MetricChoice] = TypeAdapter(metrics.MetricEntry)
 _SOURCE: TypeAdapter[schema.Source] = TypeAdapter(schema.Source)
 _COLUMN: TypeAdapter[schema.ColumnRules] = TypeAdapter(schema.ColumnRules)
 _WHERE: TypeAdapter[schema.Where] = TypeAdapter(schema.Where)
@@ -34,7 +35,7 @@ class StageParts:
     group_by: list[str | None]
     partitions: schema.Partitions | None
     bounds: schema.Bounds | None
-    metrics: list[schema.MetricChoice | None]
+    metrics: list[metrics.MetricChoice | None]
 
 
 @dataclass(frozen=True, kw_only=True)

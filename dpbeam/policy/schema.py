@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 import pyarrow as pa
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Discriminator,
@@ -24,28 +23,15 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
 from dpbeam.mechanisms.spec import ColumnType, Scalar
+from dpbeam.policy.base import ONE_KEY, Bound, Delta, Epsilon, Name, Strict, Weight, exactly_one
+from dpbeam.policy.metrics import MetricEntry
 
-M = TypeVar("M", bound=BaseModel)
-
-MAX_BOUND = 2**31 - 1
-MAX_MAGNITUDE = 1e15
 MAX_SHARDS = 1024
-LEAST, MOST = 1e-6, 1e6
-"""The range of an epsilon or a weight: beyond it the plan's numbers would leave what floats can hold."""
 
 SCALAR_SCHEMA = {"type": ["string", "integer", "number", "boolean"]}
-ONE_KEY: JsonDict = {"minProperties": 1, "maxProperties": 1}
-METRIC_KINDS = ("count", "privacy_id_count", "sum", "mean")
-
-
-class Strict(BaseModel):
-    """Frozen; no unknown key, no coercion of text or booleans to numbers, no NaN, no infinity."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
 def scalar(value: object) -> Scalar:
@@ -69,14 +55,6 @@ def _paths(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
-def _metric_word(value: object) -> object:
-    if isinstance(value, str):
-        if value not in ("count", "privacy_id_count"):
-            raise PydanticCustomError("metric", "must be count, privacy_id_count, {sum: …} or {mean: …}")
-        return {value: {}}
-    return value
-
-
 def _derive_tag(value: object) -> str | None:
     kinds = {"bin": DeriveBin, "truncate": DeriveTruncate, "lower": DeriveLower}
     for kind, model in kinds.items():
@@ -89,15 +67,9 @@ def _rule_tag(value: object) -> str:
     return "mapping" if isinstance(value, dict | Replace) else "word"
 
 
-Name = Annotated[str, Field(min_length=1, max_length=255)]
 # The pattern engine is Rust's, in which $ matches at the very end alone: a trailing newline is refused.
 StageName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 DatasetName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
-Epsilon = Annotated[float, Field(ge=LEAST, le=MOST)]
-Delta = Annotated[float, Field(gt=0, lt=1)]
-Weight = Annotated[float, Field(ge=LEAST, le=MOST)]
-Bound = Annotated[int, Field(ge=1, le=MAX_BOUND)]
-Clip = Annotated[float, Field(ge=-MAX_MAGNITUDE, le=MAX_MAGNITUDE)]
 AnyScalar = Annotated[Scalar, PlainValidator(scalar), PlainSerializer(lambda v: v), WithJsonSchema(SCALAR_SCHEMA)]
 ScalarOrList = Annotated[
     Scalar | tuple[Scalar, ...],
@@ -233,7 +205,7 @@ class Public(Strict):
 
     @model_validator(mode="after")
     def _one(self) -> Public:
-        return _exactly_one(self, ("values", "product", "file"))
+        return exactly_one(self, ("values", "product", "file"))
 
 
 class Partitions(Strict):
@@ -246,7 +218,7 @@ class Partitions(Strict):
 
     @model_validator(mode="after")
     def _one(self) -> Partitions:
-        return _exactly_one(self, ("private", "public"))
+        return exactly_one(self, ("private", "public"))
 
 
 class Bounds(Strict):
@@ -254,64 +226,6 @@ class Bounds(Strict):
 
     l0: Bound
     linf: Bound
-
-
-class CountArgs(Strict):
-    """What a count may say."""
-
-    weight: Weight = 1.0
-    name: Name | None = None
-
-
-class ValueArgs(Strict):
-    """What a sum or mean says: its column, clipped to [low, high]."""
-
-    column: Name
-    low: Clip
-    high: Clip
-    weight: Weight = 1.0
-    name: Name | None = None
-
-
-class MetricChoice(Strict):
-    """One metric, under the key of its kind."""
-
-    model_config = ConfigDict(json_schema_extra=ONE_KEY)
-
-    count: CountArgs | None = None
-    privacy_id_count: CountArgs | None = None
-    sum: ValueArgs | None = None
-    mean: ValueArgs | None = None
-
-    @model_validator(mode="after")
-    def _one(self) -> MetricChoice:
-        return _exactly_one(self, METRIC_KINDS)
-
-    @property
-    def kind(self) -> Literal["count", "privacy_id_count", "sum", "mean"]:
-        """The key under which the metric stands."""
-        if self.count is not None:
-            return "count"
-        if self.privacy_id_count is not None:
-            return "privacy_id_count"
-        return "sum" if self.sum is not None else "mean"
-
-    @property
-    def result_name(self) -> str:
-        """The metric's column in the results."""
-        args = self.count or self.privacy_id_count or self.sum or self.mean
-        if args is not None and args.name is not None:
-            return args.name
-        return f"{args.column}_{self.kind}" if isinstance(args, ValueArgs) else self.kind
-
-
-MetricEntry = Annotated[
-    MetricChoice,
-    BeforeValidator(
-        _metric_word,
-        json_schema_input_type=Literal["count", "privacy_id_count"] | MetricChoice,
-    ),
-]
 
 
 class Stage(Strict):
@@ -341,7 +255,7 @@ class Policy(Strict):
     source: Source
     privacy_unit: Name
     columns: Annotated[dict[str, ColumnRules], Field(min_length=1)]
-    derive: dict[str, Derive] = {}
+    derive: dict[str, Derive] = Field(default_factory=dict)
     where: Annotated[tuple[Where, ...], Field(strict=False)] = ()
     budget: Budget | None = None
     run: Run
@@ -372,9 +286,3 @@ def with_public_files(policy: Policy, tables: Mapping[str, pa.Table], digests: M
 def public_table_of(policy: Policy, stage: str) -> pa.Table | None:
     """The stage's public partitions as resolved when the policy was loaded; None if it has none."""
     return policy._tables.get(stage)
-
-
-def _exactly_one(model: M, names: tuple[str, ...]) -> M:
-    if sum(getattr(model, name) is not None for name in names) != 1:
-        raise PydanticCustomError("one_of", "must have exactly one of the keys {names}", {"names": ", ".join(names)})
-    return model

@@ -25,12 +25,12 @@ class MetricColumn:
     """A released metric: its column `name`, its kind, and its noise.
 
     `std` is the standard deviation of the noise, in the metric's unit; None where it differs from partition to
-    partition (a mean). `noise` is `laplace` or `gaussian`. The interval columns `<name>_low` and `<name>_high` hold
-    the true (bounded) value with probability `level`.
+    partition (as of a mean or a quantile). `noise` is `laplace` or `gaussian`. The interval columns `<name>_low` and
+    `<name>_high` hold the true (bounded) value with probability `level`.
     """
 
     name: str
-    kind: Literal["count", "privacy_id_count", "sum", "mean"]
+    kind: str
     noise: Literal["laplace", "gaussian"]
     std: float | None
     level: float = LEVEL

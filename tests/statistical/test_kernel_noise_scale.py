@@ -17,7 +17,8 @@ import pytest
 from scipy import stats
 
 from dpbeam.mechanisms import noise, results
-from dpbeam.mechanisms.accumulate import accumulators_schema, grid_of
+from dpbeam.mechanisms.accumulate import accumulators_schema
+from dpbeam.mechanisms.columns import grid_of
 from dpbeam.mechanisms.events import Gaussian, Laplace
 from dpbeam.mechanisms.fixedpoint import Grid
 
@@ -70,7 +71,7 @@ def released(kind, count, mean, *, planned=1.0, drawn=1.0):
     columns = {"p": np.arange(DRAWS), "__count": count, "__users": count}
     for i, quantity in enumerate(spec.quantities):
         if quantity.kind == "sum":
-            columns[f"__sum_{i}"] = round(count * (mean - quantity.centre) / grid_of(quantity).step)
+            columns[f"__q_{i}"] = round(count * (mean - quantity.centre) / grid_of(quantity).step)
     arrays = [pa.array(np.broadcast_to(value, DRAWS)) for value in columns.values()]
     rows = pa.RecordBatch.from_arrays(arrays, schema=accumulators_schema(spec))
     return results.metrics(results.noisy_quantities(rows, spec, noise.noises(replace(actual))), spec)

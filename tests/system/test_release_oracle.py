@@ -127,3 +127,41 @@ def test_no_flag_or_policy_key_turns_noise_off(workspace, capsys) -> None:
     assert workspace.run("--no_noise") == 2
     workspace.policy["stages"][0]["noise"] = "none"
     assert workspace.run() == 2
+
+
+def test_every_metric_is_released_with_its_interval(workspace, capsys, exact) -> None:
+    """All metrics in one run, private and public, both noises: exact values, in Parquet, CSV and the report."""
+    values = {"column": "amount", "low": 0.0, "high": 10.0}
+    metrics = [
+        "count",
+        {"variance": values},
+        {"stddev": values},
+        {"quantiles": values | {"ranks": [0.25, 0.5]}},
+        {"median": values},
+        {"min": values},
+        {"max": values},
+        {"histogram": {"column": "amount", "edges": [0, 5, 10]}},
+        {"vector_sum": {"columns": ["amount"], "norm": "l1", "max_norm": 2.0}},
+    ]
+    amounts = [float(i % 11) for i in range(2200)]
+    workspace.csv(*(f"p{i},inn,{amount}" for i, amount in enumerate(amounts)))
+    (stage,) = workspace.policy["stages"]
+    stage["metrics"] = metrics
+    public = stage | {"name": "by_inn", "noise": "laplace", "partitions": {"public": {"values": ["inn", "zoo"]}}}
+    workspace.policy["stages"].append(public)
+    workspace.create_budget()
+    assert workspace.run() == 0, capsys.readouterr().err
+    folder = workspace.release_folder()
+    for name, partitions in (("by_place", 1), ("by_inn", 2)):
+        row, *empty = pq.read_table(folder / f"{name}.parquet").to_pylist()
+        assert len(empty) == partitions - 1
+        assert (row["count"], row["amount_variance"]) == (2200.0, pytest.approx(10.0, abs=1e-5))
+        assert row["amount_stddev"] == pytest.approx(10.0**0.5, abs=1e-5)
+        assert [row[f"amount_{rank}"] for rank in ("p25", "p50", "median")] == pytest.approx([2, 5, 5], abs=1e-3)
+        assert (row["amount_min"], row["amount_max"]) == pytest.approx((0, 10), abs=1e-3)
+        assert (row["amount_histogram_0"], row["amount_histogram_1"]) == (1000.0, 1200.0)
+        assert row["vector_sum_0"] == pytest.approx(200 + 9 * 400, abs=1e-3)
+        for column in set(row) - {"place"}:
+            if not column.endswith(("_low", "_high")):
+                assert row[f"{column}_low"] <= row[column] <= row[f"{column}_high"]
+    assert "amount_histogram_1" in (folder / "report.html").read_text(encoding="utf-8")

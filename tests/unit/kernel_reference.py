@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Any
@@ -12,7 +13,8 @@ import pyarrow as pa
 
 from dpbeam.mechanisms import accumulate, bounding, noise, results
 from dpbeam.mechanisms.events import Gaussian, Laplace
-from dpbeam.mechanisms.spec import Metric, StageSpec, quantities
+from dpbeam.mechanisms.quantities import Bounds, Metric, quantities
+from dpbeam.mechanisms.spec import StageSpec
 
 SALT = b"0123456789abcdef"
 COUNTS = (Metric(kind="count", name="count"), Metric(kind="privacy_id_count", name="privacy_id_count"))
@@ -21,6 +23,18 @@ ALL_METRICS = (
     Metric(kind="sum", name="v_sum", column="v", low=-20.0, high=20.0),
     Metric(kind="mean", name="v_mean", column="v", low=-3.0, high=4.0),
 )
+VALUE_METRICS = (
+    *ALL_METRICS,
+    *(Metric(kind=kind, name=f"v_{kind}", column="v", low=-3.0, high=4.0) for kind in ("variance", "stddev")),
+    Metric(kind="quantiles", name="v", column="v", low=-20.0, high=20.0, ranks=(0.1, 0.5, 0.9)),
+    Metric(kind="median", name="v_median", column="v", low=-20.0, high=20.0, ranks=(0.5,)),
+    Metric(kind="histogram", name="bins", column="v", edges=(-8.0, 0.0, 0.5, 16.0)),
+    *(
+        Metric(kind="vector_sum", name=norm, columns=("v", "w"), norm=norm, max_norm=2.0)
+        for norm in ("l1", "l2", "linf")
+    ),
+)
+"""Every metric, where rows have the columns v and w."""
 
 
 def stage(
@@ -37,16 +51,15 @@ def stage(
     """A stage whose noise has `scale` times each quantity's sensitivity in one partition for one row."""
     mechanisms: dict[str, Gaussian | Laplace] = {}
     for quantity in quantities(metrics):
-        size = scale * quantity.linf_sensitivity(1)
+        size, _ = quantity.sensitivity(Bounds(l0=1, linf=1))
+        size *= scale
         if kind == "gaussian":
             mechanisms[quantity.name] = Gaussian(stage="s", metric=quantity.name, sigma=size, l2=1.0)
         else:
-            mechanisms[quantity.name] = Laplace(
-                stage="s", metric=quantity.name, scale=size, l1=quantity.linf_sensitivity(1)
-            )
+            mechanisms[quantity.name] = Laplace(stage="s", metric=quantity.name, scale=size, l1=size / scale)
     return StageSpec(
-        name="s", unit=unit, keys=tuple(keys), key_types=tuple(key_types), l0=l0, linf=linf, metrics=metrics,
-        noise=mechanisms, selection=None,
+        name="s", unit=unit, keys=tuple(keys), key_types=tuple(key_types), bounds=Bounds(l0=l0, linf=linf),
+        metrics=metrics, noise=mechanisms, selection=None,
     )  # fmt: skip
 
 
@@ -134,8 +147,47 @@ def expected(
                     _, low, high = metric.value_bounds()
                     middle = (Fraction(low) + Fraction(high)) / 2
                     answer[metric.name] = float(clipped(metric, members) / len(members) if members else middle)
+                case "variance" | "stddev":
+                    column, low, high = metric.value_bounds()
+                    values = [Fraction(min(max(row[column], low), high)) for _, row in members]
+                    middle = sum(values, Fraction(0)) / max(1, len(values))
+                    spread = float(sum(((value - middle) ** 2 for value in values), Fraction(0)) / max(1, len(values)))
+                    spread = spread if members else (high - low) ** 2 / 8
+                    answer[metric.name] = spread if metric.kind == "variance" else spread**0.5
+                case "quantiles" | "median":
+                    column, low, high = metric.value_bounds()
+                    ranked = sorted(min(max(row[column], low), high) for _, row in members)
+                    for name, rank in zip(metric.released, metric.ranks, strict=True):
+                        at = max(0, math.ceil(rank * len(ranked) - 1e-6) - 1)
+                        answer[name] = float(ranked[at]) if ranked else low + rank * (high - low)
+                case "histogram":
+                    edges = metric.edges
+                    for i, name in enumerate(metric.released):
+                        last = i == len(edges) - 2
+                        answer[name] = float(
+                            sum(
+                                edges[i] <= row[metric.column]
+                                and (row[metric.column] < edges[i + 1] or (last and row[metric.column] == edges[i + 1]))
+                                for _, row in members
+                            )
+                        )
+                case "vector_sum":
+                    vectors = [[float(row[column]) for column in metric.columns] for _, row in members]
+                    short = [shortened(vector, metric.norm, metric.max_norm) for vector in vectors]
+                    for i, name in enumerate(metric.released):
+                        answer[name] = math.fsum(vector[i] for vector in short)
         answers[key] = answer
     return answers
+
+
+def shortened(vector: Sequence[float], norm: str, most: float) -> list[float]:
+    """The vector, scaled down to a norm of at most `most`."""
+    if norm == "linf":
+        return [min(max(number, -most), most) for number in vector]
+    largest = max(map(abs, vector)) or 1.0
+    unit = [number / largest for number in vector]
+    length = math.fsum(map(abs, unit)) if norm == "l1" else math.hypot(*unit)
+    return list(vector) if length * largest <= most else [number * most / length for number in unit]
 
 
 def kept_ids(bounded: bounding.Bounded, column: str = "id") -> set[int]:

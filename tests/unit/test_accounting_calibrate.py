@@ -10,13 +10,15 @@ from scipy import stats
 from dpbeam.accounting.calibrate import SELECTION_DELTA_SHARE, calibrate
 from dpbeam.accounting.certify import certify
 from dpbeam.accounting.check import check_plan
-from dpbeam.accounting.requests import Request
+from dpbeam.accounting.requests import SELECTIONS, Request
 from dpbeam.errors import Refused, UsageError
 from dpbeam.mechanisms.events import GaussianThresholding, Laplace, LaplaceThresholding, TruncatedGeometric
 
 
 def request(kind, *, weight=1.0, l0=1, linf=1.0, metric="m", stage="s"):
-    return Request(stage=stage, metric=metric, kind=kind, weight=weight, l0=l0, linf_sensitivity=linf)
+    if kind in SELECTIONS:
+        return Request(stage=stage, metric=metric, kind=kind, weight=weight, l0=l0)
+    return Request(stage=stage, metric=metric, kind=kind, weight=weight, l1=l0 * linf, l2=math.sqrt(l0) * linf)
 
 
 def solved(kinds, epsilon=1.0, delta=1e-6, **more):
@@ -166,14 +168,15 @@ def test_a_delta_outside_of_0_and_1_is_refused(delta):
     [
         ("weight", math.nan, "weight must be a positive finite number, got nan"),
         ("weight", 0, "weight must be a positive finite number, got 0"),
-        ("linf_sensitivity", math.inf, "linf_sensitivity must be a positive finite number, got inf"),
+        ("l1", math.inf, "l1 must be a positive finite number, got inf"),
+        ("l2", math.nan, "l2 must be a positive finite number, got nan"),
         ("l0", 0, "l0 must be a whole number of at least 1, got 0"),
         ("l0", True, "l0 must be a whole number of at least 1, got True"),
-        ("pre_threshold", 5, "only a selection has a pre_threshold, got 5"),
+        ("pre_threshold", 5, "only a selection has l0 and pre_threshold"),
     ],
 )
 def test_a_request_that_no_guarantee_can_rest_on_is_refused(field, value, message):
-    fields = {"stage": "s", "metric": "m", "kind": "laplace", "weight": 1.0, "l0": 1} | {field: value}
+    fields = {"stage": "s", "metric": "m", "kind": "laplace", "weight": 1.0, "l1": 1.0, "l2": 1.0} | {field: value}
     with pytest.raises(UsageError) as refused:
         Request(**fields)
     assert str(refused.value) == f"stage s, m: {message}"

@@ -41,7 +41,9 @@ def test_one_gaussian_costs_its_analytic_epsilon():
 
 
 def test_fifty_small_gaussians_cost_what_their_exact_composition_does():
-    (one,) = calibrate([Request(stage="s", metric="m", kind="gaussian", weight=1.0, l0=1)], epsilon=0.1, delta=1e-8)
+    (one,) = calibrate(
+        [Request(stage="s", metric="m", kind="gaussian", weight=1.0, l1=1.0, l2=1.0)], epsilon=0.1, delta=1e-8
+    )
     certificate = certify([one] * 50, epsilon=ANY, delta=1e-6)
     assert certificate.pld == pytest.approx(0.63, rel=0.01)
     assert certificate.naive == pytest.approx(4.88, rel=0.01)

@@ -171,7 +171,36 @@ def count_delta_not_at_all(monkeypatch):
 
 def wrong_l0(monkeypatch):
     real = plans.requests_for
-    monkeypatch.setattr(plans, "requests_for", lambda p: tuple(replace(r, l0=1) for r in real(p)))
+    monkeypatch.setattr(
+        plans, "requests_for", lambda p: tuple(replace(r, l0=1) if r.is_selection else r for r in real(p))
+    )
+
+
+def wrong_sensitivity(monkeypatch):
+    real = plans.requests_for
+
+    def smaller(p):
+        return tuple(r if r.is_selection else replace(r, l1=r.l1 / 2, l2=r.l2 / 2) for r in real(p))
+
+    monkeypatch.setattr(plans, "requests_for", smaller)
+
+
+def a_tree_of_one_level(monkeypatch):
+    from dpbeam.mechanisms import quantities
+
+    monkeypatch.setattr(quantities, "TREE_HEIGHT", 1)
+
+
+def a_vector_as_one_number(monkeypatch):
+    from dpbeam.mechanisms import quantities
+
+    monkeypatch.setattr(quantities, "vector_norms", lambda norm, most, length: (most, most))
+
+
+def squares_of_half_their_size(monkeypatch):
+    from dpbeam.mechanisms.quantities import Quantity
+
+    monkeypatch.setattr(Quantity, "reach", property(lambda q: (q.high - q.low) / 3))
 
 
 def weight_on_some(monkeypatch):
@@ -198,6 +227,7 @@ def weights_left_out_of_the_composition(monkeypatch):
         count_delta_twice,
         count_delta_not_at_all,
         wrong_l0,
+        wrong_sensitivity,
         weight_on_some,
         weights_left_out_of_the_composition,
     ],
@@ -206,6 +236,30 @@ def test_a_mutant_of_the_calibration_is_refused(mutate: Callable[[pytest.MonkeyP
     mutate(monkeypatch)
     with pytest.raises(Refused):
         plans.plan(policy())
+
+
+VALUES = {"column": "hours", "low": 0.0, "high": 8.0}
+OTHERS = {
+    "name": "a",
+    "group_by": ["k"],
+    "partitions": {"public": {"values": ["x"]}},
+    "bounds": {"l0": 4, "linf": 2},
+    "metrics": [
+        {"variance": VALUES},
+        {"quantiles": VALUES | {"ranks": [0.1]}},
+        {"vector_sum": {"columns": ["x", "y", "z"], "norm": "linf", "max_norm": 1.0}},
+        {"histogram": {"column": "hours", "edges": [0, 1, 2]}},
+    ],
+    "noise": "gaussian",
+}
+
+
+@pytest.mark.parametrize("mutate", [a_tree_of_one_level, a_vector_as_one_number, squares_of_half_their_size])
+def test_a_sensitivity_that_is_too_small_is_refused(mutate: Callable[[pytest.MonkeyPatch], None], monkeypatch):
+    assert plans.plan(policy(stages=[OTHERS]))
+    mutate(monkeypatch)
+    with pytest.raises(Refused, match="by the policy's bounds, got"):
+        plans.plan(policy(stages=[OTHERS]))
 
 
 KINDS = ("laplace", "gaussian", "truncated_geometric", "laplace_thresholding", "gaussian_thresholding")
@@ -218,17 +272,13 @@ def random_plan(seed):
     for number in range(size):
         kind = draw.choice(KINDS)
         is_noise = kind in ("laplace", "gaussian")
-        requests.append(
-            Request(
-                stage=f"s{number}",
-                metric="m",
-                kind=kind,
-                weight=draw.choice((1.0, 10 ** draw.uniform(-1, 1))),
-                l0=draw.choice((1, 3, 20, 1000)),
-                linf_sensitivity=draw.choice((1.0, 2.0, 99.5)) if is_noise else 1.0,
-                pre_threshold=1 if is_noise else draw.choice((1, 10)),
-            )
-        )
+        weight, l0 = draw.choice((1.0, 10 ** draw.uniform(-1, 1))), draw.choice((1, 3, 20, 1000))
+        if is_noise:
+            linf = draw.choice((1.0, 2.0, 99.5))
+            own = {"l1": l0 * linf, "l2": l0**0.5 * linf}
+        else:
+            own = {"l0": l0, "pre_threshold": draw.choice((1, 10))}
+        requests.append(Request(stage=f"s{number}", metric="m", kind=kind, weight=weight, **own))
     return requests, 10 ** draw.uniform(-1.30102, 1), 10 ** draw.uniform(-10, -5)
 
 

@@ -19,7 +19,7 @@ from dpbeam.errors import UsageError
 
 OURS = [
     Request(stage="ours", metric="partitions", kind="gaussian_thresholding", weight=1.0, l0=4),
-    Request(stage="ours", metric="count", kind="laplace", weight=1.0, l0=4, linf_sensitivity=2.0),
+    Request(stage="ours", metric="count", kind="laplace", weight=1.0, l1=8.0, l2=4.0),
 ]
 EXTRACTORS = pipeline_dp.DataExtractors(
     privacy_id_extractor=lambda row: row[0],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 
@@ -55,11 +56,12 @@ def test_sensitivities_follow_the_bounds_of_the_stage():
     mean = {"mean": {"column": "hours", "low": 0.0, "high": 10.0}}
     total = {"sum": {"column": "hours", "low": -7.0, "high": 3.0}}
     asked = requests_for(policy(stage(metrics=["privacy_id_count", total, mean], private=None)))
-    assert {r.metric: (r.l0, r.linf_sensitivity) for r in asked} == {
-        "privacy_id_count": (3, 1.0),
-        "hours_sum": (3, 14.0),
-        "hours_mean.sum": (3, 10.0),
-        "count": (3, 2.0),
+    root = math.sqrt(3)
+    assert {r.metric: (r.l1, r.l2) for r in asked} == {
+        "privacy_id_count": (3.0, root),
+        "hours_sum": (3 * 14.0, root * 14.0),
+        "hours_mean.sum": (3 * 10.0, root * 10.0),
+        "count": (3 * 2.0, root * 2.0),
     }
 
 
@@ -112,3 +114,72 @@ def test_the_json_of_a_plan_gives_back_its_mechanisms():
 def test_an_unusual_epsilon_is_still_planned(epsilon):
     certificate = plan(policy(stage(), stage("b", noise="gaussian"), epsilon=epsilon)).certificate
     assert 0.95 * epsilon <= certificate.epsilon <= epsilon
+
+
+VALUES = {"column": "hours", "low": 0.0, "high": 10.0}
+EVERY = [
+    "count",
+    {"mean": VALUES},
+    {"variance": VALUES},
+    {"stddev": VALUES},
+    {"median": VALUES},
+    {"quantiles": VALUES | {"ranks": [0.25, 0.75]}},
+    {"min": {"column": "hours", "low": 0.0, "high": 5.0}},
+    {"histogram": {"column": "hours", "edges": [0, 5, 10]}},
+    {"vector_sum": {"columns": ["hours", "days", "years"], "norm": "l2", "max_norm": 3.0}},
+]
+
+
+def test_metrics_share_the_quantities_that_they_have_in_common():
+    asked = requests_for(policy(stage(metrics=EVERY, private=None)))
+    assert [r.metric for r in asked] == [
+        "count",
+        "hours_mean.sum",
+        "hours_variance.squares",
+        "hours_median.tree",
+        "hours_min.tree",
+        "hours_histogram",
+        "vector_sum",
+    ]
+    assert sum(r.weight for r in asked) == pytest.approx(1.0)
+
+
+def test_a_sum_over_bounds_about_zero_is_the_numerator_of_the_mean():
+    about_zero = {"column": "hours", "low": -4.0, "high": 4.0}
+    asked = requests_for(policy(stage(metrics=[{"sum": about_zero}, {"mean": about_zero}], private=None)))
+    assert [r.metric for r in asked] == ["hours_sum", "count"]
+
+
+def test_the_plan_shows_what_sharing_saves():
+    shown = plan(policy(stage(metrics=EVERY, private=None))).utility.sharing
+    assert [(figure.quantity, figure.metrics) for figure in shown] == [
+        ("count", ("count", "hours_mean", "hours_variance", "hours_stddev")),
+        ("hours_mean.sum", ("hours_mean", "hours_variance", "hours_stddev")),
+        ("hours_variance.squares", ("hours_variance", "hours_stddev")),
+        ("hours_median.tree", ("hours_median", "hours")),
+    ]
+    assert all(figure.std < 0.75 * figure.std_unshared for figure in shown)
+
+
+def test_a_plan_in_which_nothing_is_shared_says_nothing_of_it():
+    assert plan(policy(stage(metrics=["count", "privacy_id_count"]))).utility.sharing == ()
+
+
+def test_the_sensitivities_of_all_metrics_follow_their_definitions():
+    asked = {r.metric: (r.l1, r.l2) for r in requests_for(policy(stage(metrics=EVERY, private=None, l0=4, linf=3)))}
+    assert asked == {
+        "count": (12.0, 6.0),
+        "hours_mean.sum": (60.0, 30.0),
+        "hours_variance.squares": (12 * 12.5, 6 * 12.5),
+        "hours_median.tree": (12 * 4.0, 6 * 2.0),
+        "hours_min.tree": (12 * 4.0, 6 * 2.0),
+        "hours_histogram": (12.0, 6.0),
+        "vector_sum": (pytest.approx(12 * 3.0 * math.sqrt(3)), 6 * 3.0),
+    }
+
+
+@pytest.mark.parametrize(("norm", "l1", "l2"), [("l1", 3, 3), ("l2", 6, 3), ("linf", 12, 6)])
+def test_a_vector_of_four_has_the_sensitivity_of_its_norm(norm, l1, l2):
+    vector = {"vector_sum": {"columns": ["a", "b", "c", "d"], "norm": norm, "max_norm": 3.0}}
+    (request,) = requests_for(policy(stage(metrics=[vector], private=None, l0=1, linf=1)))
+    assert (request.l1, request.l2) == (l1, l2)

@@ -12,7 +12,7 @@ from scipy import stats
 
 from dpbeam.accounting.utility import keep_probability, noise_figure, selection_figure, utility
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace, LaplaceThresholding, TruncatedGeometric
-from dpbeam.mechanisms.spec import Metric
+from dpbeam.mechanisms.quantities import Metric
 
 COUNTS = (0, 1, 2, 3, 5, 10, 20, 45, 60, 90, 200)
 
@@ -107,7 +107,7 @@ def test_a_mean_shows_the_figures_of_its_sum_and_count():
     mechanisms = [Laplace(stage="s", metric=name, scale=1.0, l1=1.0) for name in ("h_mean.sum", "count")]
     (figure,) = utility(mechanisms, metrics).metrics
     assert figure.std is None
-    assert (figure.numerator.metric, figure.count.metric) == ("h_mean.sum", "count")
+    assert [part.metric for part in figure.parts] == ["h_mean.sum", "count"]
 
 
 def test_a_renamed_count_has_the_figure_of_the_count():

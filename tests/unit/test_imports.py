@@ -18,7 +18,8 @@ ALLOWED = {
     "dpbeam.mechanisms": ("dpbeam.mechanisms", "dpbeam.errors"),
     "dpbeam.policy": ("dpbeam.policy", "dpbeam.mechanisms", "dpbeam.errors"),
     "dpbeam.accounting": (
-        "dpbeam.accounting", "dpbeam.policy", "dpbeam.mechanisms.spec", "dpbeam.mechanisms.events", "dpbeam.errors",
+        "dpbeam.accounting", "dpbeam.policy", "dpbeam.mechanisms.spec", "dpbeam.mechanisms.quantities",
+        "dpbeam.mechanisms.events", "dpbeam.errors",
     ),
     "dpbeam.ledger": ("dpbeam.ledger", "dpbeam.errors"),
     "dpbeam.reporting": (

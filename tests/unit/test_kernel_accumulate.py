@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpbeam.errors import RunFailed
-from dpbeam.mechanisms import accumulate
+from dpbeam.mechanisms import accumulate, columns
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 SPEC = reference.stage(keys=["p", "q"], key_types=["string", "bool"], metrics=reference.ALL_METRICS[:3])
@@ -55,13 +55,13 @@ def test_merging_an_overflow_fails_the_run():
 
 def test_the_columns_are_keys_then_counts_then_the_sums_by_quantity():
     spec = reference.stage()
-    assert accumulate.accumulators_schema(spec).names == ["p", "__count", "__users", "__sum_2", "__sum_3"]
+    assert accumulate.accumulators_schema(spec).names == ["p", "__count", "__users", "__q_2", "__q_3"]
     assert accumulate.empty(spec).num_rows == 0
 
 
 def test_public_partitions_start_as_zeros():
     rows = accumulate.zeros(public_of(("b", True), ("a", False)), SPEC).to_pylist()
-    assert rows == [{"p": p, "q": q, "__count": 0, "__users": 0, "__sum_2": 0} for p, q in [("a", False), ("b", True)]]
+    assert rows == [{"p": p, "q": q, "__count": 0, "__users": 0, "__q_2": 0} for p, q in [("a", False), ("b", True)]]
 
 
 def test_rows_outside_the_public_partitions_are_dropped_as_whole_keys():
@@ -105,7 +105,7 @@ def test_long_inputs_are_summed_in_exact_pieces(monkeypatch):
     spec = reference.stage(unit=None, l0=1, linf=1)
     rows = pa.record_batch({"p": [1, 2, 1, 1, 2] * 20, "v": np.linspace(-30, 30, 100)})
     whole = accumulate.accumulate_rows(rows, spec)
-    monkeypatch.setattr(accumulate, "_EXACT_ROWS", 7)
+    monkeypatch.setattr(columns, "_EXACT_ROWS", 7)
     assert accumulate.accumulate_rows(rows, spec).equals(whole)
 
 

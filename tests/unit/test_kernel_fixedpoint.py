@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dpbeam.errors import RunFailed
 from dpbeam.mechanisms.fixedpoint import Grid, checked_add, checked_sum
-from dpbeam.mechanisms.spec import Quantity
+from dpbeam.mechanisms.quantities import Quantity
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e300, max_value=1e300)
 
@@ -29,7 +29,7 @@ def bounds(draw):
 def test_no_value_exceeds_the_sensitivity_that_the_plan_states(made, values):
     low, high, centre = made
     grid = Grid.for_bounds(low, high, centre)
-    reach = Quantity(name="q", kind="sum", weight=1.0, low=low, high=high, centre=centre).linf_sensitivity(1)
+    reach = Quantity(name="q", kind="sum", weight=1.0, low=low, high=high, centre=centre).reach
     steps = grid.encode(np.array([*values, low, high]))
     assert all(abs(int(step)) * Fraction(grid.step) <= Fraction(reach) for step in steps)
     assert all(abs(int(step)) <= 2**30 for step in steps)

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from dpbeam.mechanisms.events import Gaussian, Laplace, TruncatedGeometric
-from dpbeam.mechanisms.spec import Bin, Column, Condition, InputSpec, Lower, Metric, Rule, Truncate
-from dpbeam.policy.compile import input_spec, key_types, metrics, stage_spec
+from dpbeam.mechanisms.quantities import Bounds, Metric
+from dpbeam.mechanisms.spec import Bin, Column, Condition, InputSpec, Lower, Rule, Truncate
+from dpbeam.policy.compile import input_spec, key_types, metric, metrics, stage_spec
 from dpbeam.policy.load import load_policy
+from dpbeam.policy.metrics import MetricChoice
 
 TEXT = """\
 version: 1
@@ -92,6 +94,30 @@ def test_metrics_keep_their_order_names_bounds_and_weights(policy):
     )
 
 
+def test_a_median_is_a_quantile_and_a_minimum_one_that_noise_lets_see():
+    values = {"column": "hours", "low": 0, "high": 8}
+    made = [metric(MetricChoice.model_validate({kind: values})) for kind in ("median", "min", "max")]
+    assert [(each.kind, each.name, each.ranks) for each in made] == [
+        ("median", "hours_median", (0.5,)),
+        ("min", "hours_min", (0.005,)),
+        ("max", "hours_max", (0.995,)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "args", "released"),
+    [
+        ("stddev", {"column": "h", "low": 0, "high": 8}, ("h_stddev",)),
+        ("quantiles", {"column": "h", "low": 0, "high": 8, "ranks": [0, 0.25, 0.999]}, ("h_p0", "h_p25", "h_p99_9")),
+        ("histogram", {"column": "h", "edges": [0, 4, 8]}, ("h_histogram_0", "h_histogram_1")),
+        ("vector_sum", {"columns": ["h", "i"], "norm": "l1", "max_norm": 2}, ("vector_sum_0", "vector_sum_1")),
+        ("vector_sum", {"columns": ["h"], "norm": "l2", "max_norm": 2, "name": "e"}, ("e_0",)),
+    ],
+)
+def test_released_columns_are_named_after_what_they_hold(kind, args, released):
+    assert metric(MetricChoice.model_validate({kind: args})).released == released
+
+
 def test_derived_keys_are_text(policy):
     assert key_types(policy, policy.stages[0]) == ("int64", "string", "string")
 
@@ -99,7 +125,7 @@ def test_derived_keys_are_text(policy):
 def test_a_stage_spec_takes_the_mechanisms_of_its_stage(policy):
     other = Laplace(stage="two", metric="count", scale=1.0, l1=1.0)
     made = stage_spec(policy, policy.stages[0], [other, SELECTION, *NOISE])
-    assert (made.unit, made.keys, made.l0, made.linf) == ("person", ("person2", "band", "day"), 4, 2)
+    assert (made.unit, made.keys, made.bounds) == ("person", ("person2", "band", "day"), Bounds(l0=4, linf=2))
     assert dict(made.noise) == {mechanism.metric: mechanism for mechanism in NOISE}
     assert made.selection == SELECTION
 

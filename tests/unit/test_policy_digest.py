@@ -59,7 +59,7 @@ def test_the_digest_is_a_sha256(digest):
 
 
 def test_the_digest_is_the_same_in_every_version_of_dpbeam(digest):
-    assert digest() == "sha256:528588da44f14632c6d5226dfa0cda8179f76004f7fe07e3eafaec95217a6025"
+    assert digest() == "sha256:204a8c25a68ee93af3ad0af873d2deaa48c6d541dc6f49b41b2866ff831f8c03"
 
 
 SAME = {

@@ -156,7 +156,7 @@ CASES = {
         "edges: [1, 2]",
         "edges: [2, 1]",
         "11: derive.band.edges must rise strictly, got [2.0, 1.0]",
-        "Sort the edges and remove repeated ones.",
+        "Sort the list and remove repeated numbers.",
     ),
     "an edge that is NaN": (
         "edges: [1, 2]",
@@ -226,11 +226,37 @@ CASES = {
         " metrics[0]",
         NAMELESS,
     ),
+    "ranks that fall": (
+        "high: 8}",
+        "high: 8}, quantiles: {column: hours, low: 0, high: 8, ranks: [0.5, 0.25]}",
+        "21: stages[0].metrics[2].quantiles.ranks must rise strictly, got [0.5, 0.25]",
+        "Sort the list and remove repeated numbers.",
+    ),
+    "a histogram of text": (
+        "high: 8}",
+        "high: 8}, histogram: {column: place, edges: [0, 1]}",
+        "21: stages[0].metrics[2].histogram.column must name a column of type int64 or float64, and place is string,"
+        " got 'place'",
+        "Name another column, or declare another type for it.",
+    ),
+    "a vector with a column twice": (
+        "high: 8}",
+        "high: 8}, vector_sum: {columns: [hours, hours], norm: l2, max_norm: 1}",
+        "21: stages[0].metrics[2].vector_sum.columns[1] must not stand twice, got 'hours'",
+        "Name each column once.",
+    ),
+    "quantiles that meet another column": (
+        "high: 8}",
+        "high: 8, name: hours_p50}, quantiles: {column: hours, low: 0, high: 8, ranks: [0.5]}",
+        "21: stages[0].metrics[2].quantiles would make a result column 'hours_p50', which is already a result column of"
+        " metrics[1]",
+        "Give the metric another name: {column: …, name: …}.",
+    ),
     "a sum named as the selection": (
         "high: 8}",
         "high: 8, name: partitions}",
-        "21: stages[0].metrics[1].sum.name must not start with __ or end with .sum; a sum or mean must not be count or"
-        " privacy_id_count or partitions, got 'partitions'",
+        "21: stages[0].metrics[1].sum.name must not start with __ or end with .sum or .squares or .tree; only a count"
+        " may be called count or privacy_id_count or partitions, got 'partitions'",
         "Give another name.",
     ),
 }

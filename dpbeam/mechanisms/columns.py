@@ -1,0 +1,176 @@
+"""Kept rows in, one quantity's accumulator column out; and such columns merged: int64 throughout, so always exact.
+
+A number a partition is int64; a vector (histogram, vector sum) a fixed-size list of int64; a quantile tree a list of
+int64, one for each leaf with rows, which holds the leaf in its low 16 bits and the rows above them, sorted by leaf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dpbeam.mechanisms.fixedpoint import Grid, checked_sum
+from dpbeam.mechanisms.grouping import runs
+from dpbeam.mechanisms.quantities import TREE_BRANCHING, TREE_HEIGHT, Norm, Quantity
+
+I64 = npt.NDArray[np.int64]
+F64 = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.int64] | npt.NDArray[np.float64]
+
+LEAVES = TREE_BRANCHING**TREE_HEIGHT
+_LEAF_BITS = 16
+_EXACT_ROWS = 2 ** (53 - 30)
+_SHRINK = 1 - 2.0**-40
+"""Vectors are scaled to this part of their norm bound: more than the rounding of the scaling can add to it."""
+
+
+def grid_of(quantity: Quantity) -> Grid:
+    """The fixed-point grid of a sum; fixed by the policy, so every worker has the same."""
+    match quantity.kind:
+        case "sum":
+            return Grid.for_bounds(quantity.low, quantity.high, quantity.centre)
+        case "squares":
+            half = quantity.reach**2 / 2
+            return Grid.for_bounds(-half, half)
+        case "vector":
+            return Grid.for_bounds(-quantity.max_norm, quantity.max_norm)
+    raise ValueError(f"a {quantity.kind} is counted, not summed")
+
+
+def arrow_type(quantity: Quantity) -> pa.DataType:
+    """The type of a quantity's accumulator column."""
+    match quantity.kind:
+        case "tree":
+            return pa.list_(pa.int64())
+        case "bins" | "vector":
+            return pa.list_(pa.int64(), quantity.size)
+    return pa.int64()
+
+
+def zeros(quantity: Quantity, partitions: int) -> pa.Array:
+    """The column of `partitions` that nobody contributed to."""
+    if quantity.kind == "tree":
+        return pa.ListArray.from_arrays(np.zeros(partitions + 1, dtype=np.int32), pa.array([], pa.int64()))
+    return _column(quantity, np.zeros((partitions, quantity.size), dtype=np.int64))
+
+
+def accumulate(quantity: Quantity, values: Mapping[str, Numbers], rows: I64, partitions: int) -> pa.Array:
+    """The column of rows whose partition is `rows[i]` and whose value of each column is `values[column][i]`.
+
+    Guarantee: one row moves the column, in the partition it is in, by no more than `quantity.sensitivity` says of one
+    row: by whole counts, or by grid steps that were clipped after they were rounded.
+    """
+    match quantity.kind:
+        case "sum":
+            return pa.array(_sums(rows, grid_of(quantity).encode_whole(values[quantity.columns[0]]), partitions))
+        case "squares":
+            centred = _clipped(values[quantity.columns[0]], quantity) - quantity.centre
+            return pa.array(_sums(rows, grid_of(quantity).encode_whole(centred**2 - quantity.reach**2 / 2), partitions))
+        case "bins":
+            return _column(quantity, _bins(quantity, values[quantity.columns[0]], rows, partitions))
+        case "vector":
+            vectors = np.column_stack([values[name].astype(np.float64) for name in quantity.columns])
+            steps = shorten(vectors, quantity.norm, quantity.max_norm) / grid_of(quantity).step
+            np.trunc(steps, out=steps)  # towards 0, which makes no norm larger
+            totals = [_sums(rows, steps[:, i], partitions) for i in range(quantity.size)]
+            return _column(quantity, np.column_stack(totals))
+        case "tree":
+            return _counted(rows * LEAVES + _leaves(quantity, values[quantity.columns[0]]), None, partitions)
+    raise ValueError(f"a {quantity.kind} has no column of its own")
+
+
+def merge(quantity: Quantity, column: pa.Array, codes: I64, order: I64, starts: I64) -> pa.Array:
+    """The column of merged partitions, from one whose row i belongs to partition `codes[i]`.
+
+    `order` sorts `codes`, and `starts` says where each partition begins in that order.
+
+    Raises:
+        RunFailed: a sum beyond int64.
+    """
+    if quantity.kind == "tree":
+        packed = column.flatten().to_numpy()
+        partition = np.repeat(codes, np.diff(column.offsets.to_numpy()))
+        return _counted(partition * LEAVES + (packed & (LEAVES - 1)), packed >> _LEAF_BITS, len(starts))
+    numbers = vectors(quantity, column)[order]
+    totals = [checked_sum(numbers[:, i], starts) for i in range(numbers.shape[1])]
+    return _column(quantity, np.column_stack(totals))
+
+
+def vectors(quantity: Quantity, column: pa.Array) -> I64:
+    """A column of numbers or vectors as an array of (partitions, `quantity.size`)."""
+    flat = column if pa.types.is_int64(column.type) else column.flatten()
+    numbers: I64 = flat.to_numpy().reshape(-1, quantity.size)
+    return numbers
+
+
+def tree_leaves(column: pa.Array) -> tuple[I64, I64, I64]:
+    """A tree column as (partition, leaf, rows) of each leaf with rows, sorted by partition and leaf."""
+    packed = column.flatten().to_numpy()
+    partition = np.repeat(np.arange(len(column)), np.diff(column.offsets.to_numpy()))
+    return partition, packed & (LEAVES - 1), packed >> _LEAF_BITS
+
+
+def shorten(vectors: F64, norm: Norm | None, most: float) -> F64:
+    """Each row scaled down to a `norm` of at most `most`, if it is longer; linf clips each number by itself.
+
+    Guarantee: no row of the result is longer than `most`, also as floats are rounded.
+    """
+    if norm == "linf":
+        return np.clip(vectors, -most, most)
+    # Divided by the largest number first, for squares of large numbers overflow.
+    largest = np.max(np.abs(vectors), axis=1, initial=0.0)
+    unit = vectors / np.where(largest > 0, largest, 1.0)[:, np.newaxis]
+    lengths = np.sum(np.abs(unit), axis=1) if norm == "l1" else np.sqrt(np.sum(unit**2, axis=1))
+    with np.errstate(over="ignore"):
+        longer = largest * lengths > most * _SHRINK
+    scaled = unit * (most * _SHRINK / np.where(lengths > 0, lengths, 1.0))[:, np.newaxis]
+    return np.where(longer[:, np.newaxis], scaled, vectors)
+
+
+def _column(quantity: Quantity, numbers: I64) -> pa.Array:
+    flat = pa.array(np.ascontiguousarray(numbers).reshape(-1))
+    return flat if quantity.kind in ("sum", "squares") else pa.FixedSizeListArray.from_arrays(flat, quantity.size)
+
+
+def _sums(rows: I64, steps: F64, partitions: int) -> I64:
+    """Exact sums by partition: bincount adds floats, and whole numbers below 2**53 add up exactly in any order."""
+    total = np.zeros(partitions, dtype=np.int64)
+    for at in range(0, len(rows), _EXACT_ROWS):
+        chunk = slice(at, at + _EXACT_ROWS)
+        total += np.bincount(rows[chunk], weights=steps[chunk], minlength=partitions).astype(np.int64)
+    return total
+
+
+def _clipped(values: Numbers, quantity: Quantity) -> F64:
+    return np.clip(values.astype(np.float64), quantity.low, quantity.high)
+
+
+def _bins(quantity: Quantity, values: Numbers, rows: I64, partitions: int) -> I64:
+    """Rows by partition and bin [edge i, edge i + 1), the last with both edges; rows beyond are in none."""
+    edges = np.array(quantity.edges)
+    found = np.searchsorted(edges, values.astype(np.float64), side="right") - 1
+    found[values == edges[-1]] = quantity.size - 1
+    inside = (found >= 0) & (found < quantity.size)
+    counts = np.bincount(rows[inside] * quantity.size + found[inside], minlength=partitions * quantity.size)
+    return counts.astype(np.int64, copy=False).reshape(partitions, quantity.size)
+
+
+def _leaves(quantity: Quantity, values: Numbers) -> I64:
+    fraction = (_clipped(values, quantity) - quantity.low) / (quantity.high - quantity.low)
+    leaves: I64 = np.minimum((fraction * (LEAVES - 1)).astype(np.int64), LEAVES - 1)
+    return leaves
+
+
+def _counted(leaf: I64, counts: I64 | None, partitions: int) -> pa.Array:
+    """The tree column of leaves numbered partition · LEAVES + leaf; each counts once, or as `counts` says."""
+    order = np.argsort(leaf, kind="stable")
+    ranked = leaf[order]
+    starts = runs(ranked)
+    totals = np.diff(starts, append=len(ranked)) if counts is None else checked_sum(counts[order], starts)
+    heads = ranked[starts]
+    packed = (totals << _LEAF_BITS) | (heads & (LEAVES - 1))
+    offsets = np.searchsorted(heads, np.arange(partitions + 1) * LEAVES)
+    return pa.ListArray.from_arrays(offsets.astype(np.int32), pa.array(packed))

@@ -1,0 +1,277 @@
+"""Metrics in, the noisy quantities they are made from out: each once, with what one privacy unit can move it by.
+
+A metric is post-processing of one to three noisy quantities. Quantities are shared: they are told apart by what they
+are, not by the metric that asked for them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+MetricKind = Literal[
+    "count",
+    "privacy_id_count",
+    "sum",
+    "mean",
+    "variance",
+    "stddev",
+    "quantiles",
+    "median",
+    "min",
+    "max",
+    "vector_sum",
+    "histogram",
+]
+QuantityKind = Literal["count", "privacy_id_count", "sum", "squares", "bins", "vector", "tree"]
+Norm = Literal["l1", "l2", "linf"]
+
+TREE_HEIGHT = 4
+TREE_BRANCHING = 16
+"""A quantile tree's shape: 16**4 leaves, as in Google's library and PipelineDP."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """What one privacy unit may contribute to a stage: at most `l0` partitions, at most `linf` rows in each."""
+
+    l0: int
+    linf: int
+
+    def of_rows(self, l1: float, l2: float) -> tuple[float, float]:
+        """(l1, l2) sensitivity, over all partitions, of a quantity that one row moves by `l1` and by `l2`."""
+        return self.l0 * self.linf * l1, math.sqrt(self.l0) * self.linf * l2
+
+    def of_partitions(self) -> tuple[float, float]:
+        """(l1, l2) sensitivity of a quantity that one unit moves by at most 1 in each partition."""
+        return float(self.l0), math.sqrt(self.l0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One released metric. `name` is its column in the results, or what their names begin with.
+
+    `column`, `low` and `high` (clipping bounds) serve sum, mean, variance, stddev, quantiles, median, min and max;
+    `ranks` the last four; `edges` (rising, one more than bins) a histogram; `columns`, `norm` and `max_norm` a
+    vector_sum.
+    """
+
+    kind: MetricKind
+    name: str
+    column: str | None = None
+    low: float | None = None
+    high: float | None = None
+    weight: float = 1.0
+    ranks: tuple[float, ...] = ()
+    edges: tuple[float, ...] = ()
+    columns: tuple[str, ...] = ()
+    norm: Norm | None = None
+    max_norm: float | None = None
+
+    def value_bounds(self) -> tuple[str, float, float]:
+        """The column and its clipping bounds.
+
+        Raises:
+            ValueError: the metric has none, or they aren't finite with low < high.
+        """
+        low, high = self.low, self.high
+        if self.column is None or low is None or high is None or not -math.inf < low < high < math.inf:
+            raise ValueError(f"metric {self.name}: a {self.kind} needs a column and finite bounds with low < high")
+        return self.column, low, high
+
+    @property
+    def released(self) -> tuple[str, ...]:
+        """The released columns of this metric; each has `<column>_low` and `<column>_high` beside it."""
+        match self.kind:
+            case "quantiles":
+                return tuple(f"{self.name}_{rank_label(rank)}" for rank in self.ranks)
+            case "histogram":
+                return tuple(f"{self.name}_{i}" for i in range(len(self.edges) - 1))
+            case "vector_sum":
+                return tuple(f"{self.name}_{i}" for i in range(len(self.columns)))
+        return (self.name,)
+
+
+def rank_label(rank: float) -> str:
+    """0.5 → p50, 0.999 → p99_9."""
+    return "p" + f"{rank * 100:.10g}".replace(".", "_")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """One noisy quantity of every partition. `name` is the `metric` field of its mechanism.
+
+    `sum` adds up clip(value, low, high) − centre, where `centre` is 0 for a released sum and the middle of the bounds
+    for the numerator of a mean; `squares` adds up (clip(value) − centre)² − reach²/2; `bins` counts rows by interval
+    of `edges`; `vector` adds up the vectors of `columns`, scaled down to a `norm` of at most `max_norm`; `tree` counts
+    rows by node of a quantile tree over [low, high], asked for the quantiles at `ranks`.
+    """
+
+    name: str
+    kind: QuantityKind
+    weight: float
+    columns: tuple[str, ...] = ()
+    low: float = 0.0
+    high: float = 0.0
+    centre: float = 0.0
+    edges: tuple[float, ...] = ()
+    norm: Norm | None = None
+    max_norm: float = 0.0
+    ranks: tuple[float, ...] = ()
+
+    @property
+    def definition(self) -> Quantity:
+        """What it is, whoever asked for it: two quantities of one definition are one."""
+        return replace(self, name="", weight=1.0, ranks=())
+
+    @property
+    def reach(self) -> float:
+        """The largest distance of a clipped value from the centre."""
+        return max(abs(self.low - self.centre), abs(self.high - self.centre))
+
+    @property
+    def size(self) -> int:
+        """Numbers a partition in the accumulators: 1, or the length of a vector."""
+        return {"bins": len(self.edges) - 1, "vector": len(self.columns)}.get(self.kind, 1)
+
+    def sensitivity(self, bounds: Bounds) -> tuple[float, float]:
+        """How far, in l1 and in l2 over all partitions, one privacy unit within `bounds` moves this quantity."""
+        match self.kind:
+            case "count" | "bins":
+                return bounds.of_rows(1.0, 1.0)
+            case "privacy_id_count":
+                return bounds.of_partitions()
+            case "sum":
+                return bounds.of_rows(self.reach, self.reach)
+            case "squares":
+                return bounds.of_rows(self.reach**2 / 2, self.reach**2 / 2)
+            case "tree":  # a row counts in one node of each level; all rows may be in the same ones
+                return bounds.of_rows(TREE_HEIGHT, math.sqrt(TREE_HEIGHT))
+            case "vector":
+                l1, l2 = vector_norms(self.norm, self.max_norm, len(self.columns))
+                return bounds.of_rows(l1, l2)
+        raise ValueError(f"unknown quantity {self.kind!r}")
+
+
+def vector_norms(norm: Norm | None, most: float, length: int) -> tuple[float, float]:
+    """The largest l1 and l2 norm of a vector of `length` numbers whose `norm` is at most `most`."""
+    match norm:
+        case "l1":
+            return most, most
+        case "l2":
+            return most * math.sqrt(length), most
+        case "linf":
+            return most * length, most * math.sqrt(length)
+    raise ValueError(f"a vector's norm must be l1, l2 or linf, got {norm!r}")
+
+
+def quantities(metrics: Sequence[Metric]) -> tuple[Quantity, ...]:
+    """The noisy quantities that serve these metrics, each once, in order of first use.
+
+    A quantity that several metrics need is one mechanism with the sum of their weights, so that no metric loses by
+    sharing.
+
+    Raises:
+        ValueError: two different quantities would have one name, or a metric lacks what its kind needs.
+    """
+    found: dict[Quantity, Quantity] = {}
+    names: set[str] = set()
+    for metric in metrics:
+        for needed in parts(metric):
+            old = found.get(needed.definition)
+            if old is None and needed.name in names:
+                raise ValueError(f"two different quantities are called {needed.name}; rename a metric")
+            names.add(needed.name)
+            found[needed.definition] = needed if old is None else _joined(old, needed)
+    return tuple(found.values())
+
+
+def named(metric: Metric, among: Sequence[Quantity]) -> tuple[Quantity, ...]:
+    """The quantities of `among` that make this metric, in the order of `parts`.
+
+    Raises:
+        KeyError: one is missing.
+    """
+    known = {quantity.definition: quantity for quantity in among}
+    return tuple(known[part.definition] for part in parts(metric))
+
+
+def parts(metric: Metric) -> tuple[Quantity, ...]:
+    """The quantities that one metric needs, as if it were alone; its weight is shared evenly among them."""
+    match metric.kind:
+        case "count" | "privacy_id_count":
+            return (Quantity(name=metric.kind, kind=metric.kind, weight=metric.weight),)
+        case "sum":
+            column, low, high = metric.value_bounds()
+            total = Quantity(name=metric.name, kind="sum", weight=metric.weight, columns=(column,), low=low, high=high)
+            return (total,)
+        case "mean":
+            return _moments(metric, ("sum",))
+        case "variance" | "stddev":
+            return _moments(metric, ("sum", "squares"))
+        case "quantiles" | "median" | "min" | "max":
+            column, low, high = metric.value_bounds()
+            tree = Quantity(
+                name=f"{metric.name}.tree",
+                kind="tree",
+                weight=metric.weight,
+                columns=(column,),
+                low=low,
+                high=high,
+                ranks=metric.ranks,
+            )
+            return (tree,)
+        case "histogram":
+            bins = Quantity(
+                name=metric.name,
+                kind="bins",
+                weight=metric.weight,
+                columns=(_column(metric),),
+                edges=metric.edges,
+            )
+            return (bins,)
+        case "vector_sum":
+            if metric.norm is None or metric.max_norm is None or not 0 < metric.max_norm < math.inf:
+                raise ValueError(f"metric {metric.name}: a vector_sum needs a norm and a positive finite max_norm")
+            vector = Quantity(
+                name=metric.name,
+                kind="vector",
+                weight=metric.weight,
+                columns=metric.columns,
+                norm=metric.norm,
+                max_norm=metric.max_norm,
+            )
+            return (vector,)
+    raise ValueError(f"unknown metric {metric.kind!r}")
+
+
+def _moments(metric: Metric, powers: tuple[Literal["sum", "squares"], ...]) -> tuple[Quantity, ...]:
+    """The centred sums of powers, and the count, that a mean or a variance is made from."""
+    column, low, high = metric.value_bounds()
+    weight = metric.weight / (len(powers) + 1)
+    sums = [
+        Quantity(
+            name=f"{metric.name}.{power}",
+            kind=power,
+            weight=weight,
+            columns=(column,),
+            low=low,
+            high=high,
+            centre=low + (high - low) / 2,
+        )
+        for power in powers
+    ]
+    return (*sums, Quantity(name="count", kind="count", weight=weight))
+
+
+def _joined(one: Quantity, other: Quantity) -> Quantity:
+    ranks = tuple(sorted({*one.ranks, *other.ranks}))
+    return replace(one, weight=one.weight + other.weight, ranks=ranks)
+
+
+def _column(metric: Metric) -> str:
+    if metric.column is None:
+        raise ValueError(f"metric {metric.name}: a {metric.kind} needs a column")
+    return metric.column

@@ -1,0 +1,43 @@
+"""What the policy's models are made of: strict values, names, numbers in their ranges."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
+from pydantic_core import PydanticCustomError
+
+M = TypeVar("M", bound=BaseModel)
+
+MAX_BOUND = 2**31 - 1
+MAX_MAGNITUDE = 1e15
+LEAST, MOST = 1e-6, 1e6
+"""The range of an epsilon or a weight: beyond it the plan's numbers would leave what floats can hold."""
+
+ONE_KEY: JsonDict = {"minProperties": 1, "maxProperties": 1}
+
+
+class Strict(BaseModel):
+    """Frozen; no unknown key, no coercion of text or booleans to numbers, no NaN, no infinity."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+Name = Annotated[str, Field(min_length=1, max_length=255)]
+Epsilon = Annotated[float, Field(ge=LEAST, le=MOST)]
+Delta = Annotated[float, Field(gt=0, lt=1)]
+Weight = Annotated[float, Field(ge=LEAST, le=MOST)]
+Bound = Annotated[int, Field(ge=1, le=MAX_BOUND)]
+Clip = Annotated[float, Field(ge=-MAX_MAGNITUDE, le=MAX_MAGNITUDE)]
+
+
+def exactly_one(model: M, names: tuple[str, ...]) -> M:
+    """The model, if it has exactly one of these keys.
+
+    Raises:
+        PydanticCustomError: it has none, or several.
+    """
+    if sum(getattr(model, name) is not None for name in names) != 1:
+        raise PydanticCustomError("one_of", "must have exactly one of the keys {names}", {"names": ", ".join(names)})
+    return model

@@ -1,0 +1,133 @@
+"""The metrics of a stage as the policy states them: each kind with what it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, cast, get_args
+
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from dpbeam.mechanisms.quantities import MetricKind, Norm
+from dpbeam.policy.base import MAX_MAGNITUDE, ONE_KEY, Clip, Name, Strict, Weight, exactly_one
+
+METRIC_KINDS: tuple[MetricKind, ...] = get_args(MetricKind)
+MAX_EDGES = 10_001
+MAX_LENGTH = 4096
+"""The most bin edges of a histogram, and the longest vector that is summed from columns."""
+
+_EXPECTED = f"must be count, privacy_id_count, or a mapping from one of {', '.join(METRIC_KINDS[2:])}"
+
+Rank = Annotated[float, Field(ge=0, le=1)]
+
+
+class CountArgs(Strict):
+    """What every metric may say: its share of the budget, and its column in the results."""
+
+    weight: Weight = 1.0
+    name: Name | None = None
+
+
+class ValueArgs(CountArgs):
+    """A metric of a column's values, clipped to [low, high]: a sum, mean, variance, median and the like."""
+
+    column: Name
+    low: Clip
+    high: Clip
+
+
+class QuantilesArgs(ValueArgs):
+    """The values below which the parts `ranks` of the rows lie."""
+
+    ranks: Annotated[tuple[Rank, ...], Field(strict=False, min_length=1, max_length=100)]
+
+
+class HistogramArgs(CountArgs):
+    """Rows by interval of `edges`."""
+
+    column: Name
+    edges: Annotated[tuple[Clip, ...], Field(strict=False, min_length=2, max_length=MAX_EDGES)]
+
+
+class VectorSumArgs(CountArgs):
+    """The sum of vectors, whose numbers lie in `columns`, each scaled down to a `norm` of at most `max_norm`."""
+
+    columns: Annotated[tuple[Name, ...], Field(strict=False, min_length=1, max_length=MAX_LENGTH)]
+    norm: Norm
+    max_norm: Annotated[float, Field(ge=1e-15, le=MAX_MAGNITUDE)]
+
+
+MetricArgs = CountArgs | ValueArgs | QuantilesArgs | HistogramArgs | VectorSumArgs
+
+
+ARGUMENTS: Mapping[MetricKind, type[MetricArgs]] = {
+    "count": CountArgs,
+    "privacy_id_count": CountArgs,
+    "sum": ValueArgs,
+    "mean": ValueArgs,
+    "variance": ValueArgs,
+    "stddev": ValueArgs,
+    "quantiles": QuantilesArgs,
+    "median": ValueArgs,
+    "min": ValueArgs,
+    "max": ValueArgs,
+    "vector_sum": VectorSumArgs,
+    "histogram": HistogramArgs,
+}
+
+
+class MetricChoice(Strict):
+    """One metric, under the key of its kind."""
+
+    model_config = ConfigDict(json_schema_extra=ONE_KEY)
+
+    count: CountArgs | None = None
+    privacy_id_count: CountArgs | None = None
+    sum: ValueArgs | None = None
+    mean: ValueArgs | None = None
+    variance: ValueArgs | None = None
+    stddev: ValueArgs | None = None
+    quantiles: QuantilesArgs | None = None
+    median: ValueArgs | None = None
+    min: ValueArgs | None = None
+    max: ValueArgs | None = None
+    vector_sum: VectorSumArgs | None = None
+    histogram: HistogramArgs | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> MetricChoice:
+        return exactly_one(self, METRIC_KINDS)
+
+    @property
+    def kind(self) -> MetricKind:
+        """The key under which the metric stands."""
+        return next(kind for kind in METRIC_KINDS if getattr(self, kind) is not None)
+
+    @property
+    def args(self) -> MetricArgs:
+        """What stands under that key."""
+        return cast(MetricArgs, getattr(self, self.kind))
+
+    @property
+    def result_name(self) -> str:
+        """The metric's column in the results, or what its columns' names begin with."""
+        args = self.args
+        if args.name is not None:
+            return args.name
+        if isinstance(args, QuantilesArgs):
+            return args.column
+        return f"{args.column}_{self.kind}" if isinstance(args, ValueArgs | HistogramArgs) else self.kind
+
+
+def _metric_word(value: object) -> object:
+    if isinstance(value, str):
+        if value not in ("count", "privacy_id_count"):
+            raise PydanticCustomError("metric", _EXPECTED)
+        return {value: {}}
+    return value
+
+
+MetricEntry = Annotated[
+    MetricChoice,
+    BeforeValidator(_metric_word, json_schema_input_type=Literal["count", "privacy_id_count"] | MetricChoice),
+]

@@ -1,0 +1,88 @@
+"""Our quantile trees against those of Google's library, through PyDP: the same tree, the same search."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydp.algorithms.quantile_tree import QuantileTree
+
+from dpbeam.mechanisms import columns
+from dpbeam.mechanisms.quantile_tree import noisy_quantiles
+from dpbeam.mechanisms.quantities import Quantity, rank_label
+
+RANKS = (0.0, 0.003, 0.1, 0.25, 0.5, 0.75, 0.9, 0.999, 1.0)
+VALUES = st.floats(-50, 50) | st.sampled_from([-1e300, 1e300, 0.0, -20.0, 20.0]) | st.integers(-3, 3).map(float)
+
+
+def tree(low=-20.0, high=20.0):
+    return Quantity(name="t", kind="tree", weight=1.0, columns=("v",), low=low, high=high)
+
+
+def trees(partitions, low=-20.0, high=20.0):
+    """One tree for each list of values."""
+    values = np.array([value for own in partitions for value in own], dtype=np.float64)
+    rows = np.repeat(np.arange(len(partitions)), [len(own) for own in partitions])
+    return columns.accumulate(tree(low, high), {"v": values}, rows, len(partitions))
+
+
+def exact(counts):
+    return counts.astype(np.float64)
+
+
+def googles(values, low=-20.0, high=20.0):
+    """With an ε at which the noise rounds to nothing."""
+    made = QuantileTree(low, high, 4, 16)
+    for value in values:
+        made.add_entry(value)
+    return made.compute_quantiles(1e6, 0.0, 1, 1, list(RANKS))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.lists(VALUES, max_size=60), min_size=1, max_size=4))
+def test_without_noise_a_quantile_is_googles(partitions):
+    found = noisy_quantiles(trees(partitions), RANKS, -20.0, 20.0, exact, 0.0)
+    for own, values in zip(found[:, :, 0], partitions, strict=True):
+        assert own == pytest.approx(googles(values), abs=1e-9)
+
+
+def test_a_large_skewed_partition_has_googles_quantiles():
+    values = np.random.default_rng(7).exponential(3.0, 20_000)
+    found = noisy_quantiles(trees([values]), RANKS, -20.0, 20.0, exact, 0.0)[0, :, 0]
+    assert found == pytest.approx(googles(values.tolist()), abs=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(VALUES, max_size=60), st.floats(0.0, 100.0), st.integers(0, 2**32))
+def test_intervals_hold_their_quantile_and_stay_in_the_bounds(values, std, seed):
+    rng = np.random.default_rng(seed)
+    found = noisy_quantiles(trees([values]), RANKS, -20.0, 20.0, lambda c: c + rng.normal(0, std, len(c)), std)[0]
+    assert (found[:, 1] <= found[:, 0]).all()
+    assert (found[:, 0] <= found[:, 2]).all()
+    assert found.min() >= -20.0
+    assert found.max() <= 20.0
+
+
+def test_each_count_of_a_node_gets_one_draw():
+    """Two ranks that meet in one node must see one noisy count of it: equal ranks give equal results."""
+    rng = np.random.default_rng()
+    found = noisy_quantiles(
+        trees([list(range(-20, 20))] * 50), (0.5, 0.5), -20.0, 20.0, lambda c: c + rng.normal(0, 30, len(c)), 30.0
+    )
+    assert (found[:, 0] == found[:, 1]).all()
+
+
+def test_merged_trees_count_what_the_whole_counts():
+    values = np.random.default_rng(3).normal(0, 9, 500)
+    rows = np.arange(500) % 3
+    parts = [columns.accumulate(tree(), {"v": values[i::2]}, rows[i::2], 3) for i in (0, 1)]
+    codes = np.array([0, 1, 2, 0, 1, 2])
+    order = np.argsort(codes, kind="stable")
+    merged = columns.merge(tree(), pa.concat_arrays(parts), codes, order, np.array([0, 2, 4]))
+    assert merged.equals(columns.accumulate(tree(), {"v": values}, rows, 3))
+
+
+def test_ranks_have_names_that_a_column_may_have():
+    assert [rank_label(rank) for rank in (0.0, 0.05, 0.5, 0.999, 1.0)] == ["p0", "p5", "p50", "p99_9", "p100"]

@@ -1,0 +1,106 @@
+"""One unit more moves each quantity by no more than the sensitivity it states: measured exactly, on hostile values."""
+
+from __future__ import annotations
+
+import runpy
+from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dpbeam.mechanisms import accumulate, bounding, columns
+from dpbeam.mechanisms.quantities import Bounds, Metric
+
+reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
+
+BOUNDS = {"column": "v", "low": -1.0, "high": 0.7}
+METRICS = (
+    *reference.COUNTS,
+    Metric(kind="sum", name="sum", **BOUNDS),
+    Metric(kind="variance", name="variance", **BOUNDS),
+    Metric(kind="median", name="median", ranks=(0.5,), **BOUNDS),
+    Metric(kind="histogram", name="bins", column="v", edges=(-0.5, 0.0, 0.1)),
+    *(
+        Metric(kind="vector_sum", name=f"{norm}", columns=("v", "w", "x"), norm=norm, max_norm=0.3)
+        for norm in ("l1", "l2", "linf")
+    ),
+)
+# Values on which float sums lose their sensitivity: halves of a step, one step and a huge value, subnormals.
+HOSTILE = st.sampled_from(
+    [0.0, -0.0, 0.7, -1.0, 1e308, -1e308, 5e-324, 2.0**-31, 1.5 * 2.0**-30, 0.7 - 2.0**-54, -(2.0**-53), 1 / 3]
+)
+VALUES = HOSTILE | st.floats(allow_nan=False, allow_infinity=False) | st.floats(-1, 1)
+PARTITIONS = 3
+
+
+def numbers(batch, quantity, spec):
+    """The quantity of all partitions as exact numbers: for a tree, those of every node."""
+    column = batch.column(accumulate.quantity_column(spec, quantity))
+    keys = batch.column("p").to_pylist()
+    found = {}
+    if quantity.kind == "tree":
+        for partition, leaf, rows in zip(*(part.tolist() for part in columns.tree_leaves(column)), strict=True):
+            for level in range(1, 5):
+                node = (keys[partition], level, leaf >> (4 * (4 - level)))
+                found[node] = found.get(node, 0) + rows
+        return found
+    whole = quantity.kind in ("count", "privacy_id_count", "bins")
+    step = Fraction(1) if whole else Fraction(columns.grid_of(quantity).step)
+    for key, row in zip(keys, columns.vectors(quantity, column).tolist(), strict=True):
+        found.update({(key, i): number * step for i, number in enumerate(row)})
+    return found
+
+
+def rows_of(unit):
+    return st.lists(st.tuples(st.just(unit), st.integers(0, PARTITIONS - 1), VALUES, VALUES, VALUES), max_size=12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(rows_of(1), rows_of(2), st.integers(1, 3), st.integers(1, 3))
+def test_a_unit_moves_every_quantity_by_its_sensitivity_at_most(others, own, l0, linf):
+    spec = reference.stage(metrics=METRICS, l0=l0, linf=linf)
+
+    def quantities(rows):
+        table = [dict(zip("upvwx", row, strict=True)) for row in rows]
+        schema = pa.schema([("u", pa.int64()), ("p", pa.int64()), *((name, pa.float64()) for name in "vwx")])
+        batch = pa.RecordBatch.from_pylist(table, schema=schema)
+        # The unit's rows stand last, so that the others' rows draw the same priorities without them.
+        return accumulate.accumulate(bounding.bound([batch], spec, reference.SALT, (0,)), spec)
+
+    without, with_unit = quantities(others), quantities([*others, *own])
+    for quantity in spec.quantities:
+        before, after = (numbers(batch, quantity, spec) for batch in (without, with_unit))
+        moved = [after.get(key, 0) - before.get(key, 0) for key in {*before, *after}]
+        l1, l2 = quantity.sensitivity(Bounds(l0=l0, linf=linf))
+        assert sum(map(abs, moved)) <= Fraction(l1) * (1 + Fraction(1, 10**12)), quantity.name
+        assert sum(change**2 for change in moved) <= Fraction(l2) ** 2 * (1 + Fraction(1, 10**12)), quantity.name
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
+@settings(max_examples=200, deadline=None)
+@given(st.lists(VALUES, min_size=1, max_size=40), st.floats(1e-12, 1e12))
+def test_a_shortened_vector_is_never_too_long_and_keeps_its_direction(norm, vector, most):
+    (short,) = columns.shorten(np.array([vector]), norm, most).tolist()
+    exact = [abs(Fraction(number)) for number in short]
+    length = {"l1": sum(exact), "l2": sum(x**2 for x in exact), "linf": max(exact)}[norm]
+    assert length <= (Fraction(most) ** 2 if norm == "l2" else Fraction(most))
+    wanted = reference.shortened(vector, norm, most)
+    assert short == pytest.approx(wanted, rel=1e-9, abs=most * 1e-9)
+
+
+def test_values_whose_float_sum_is_off_by_more_than_one_row_add_up_exactly():
+    """Casacuberta et al., section 5: 2**53 + 1 + 1 is 2**53 in floats, so one more row moves a float sum by 0 or 2."""
+    spec = reference.stage(
+        unit=None, l0=1, linf=1, metrics=(Metric(kind="sum", name="s", column="v", low=0.0, high=2.0),)
+    )
+    (quantity,) = spec.quantities
+    values = [2.0, *[2.0**-29] * 3000]
+    for order in (values, values[::-1]):
+        batch = pa.record_batch({"p": [0] * len(order), "v": order})
+        (steps,) = accumulate.accumulate_rows(batch, spec).column("__q_0").to_pylist()
+        assert steps * Fraction(columns.grid_of(quantity).step) == 2 + 3000 * Fraction(1, 2**29)
