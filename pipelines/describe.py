@@ -17,6 +17,9 @@ from dpbeam.reporting import report as reports
 from dpbeam.reporting.manifest import Manifest
 from dpbeam.reporting.tables import MetricColumn
 
+_CLIPPED = ("sum", "squares", "tree")
+"""The quantities whose values are clipped, each by itself."""
+
 
 def metric_columns(spec: StageSpec) -> tuple[MetricColumn, ...]:
     """The stage's released columns with their noise, which for some metrics differs from partition to partition."""
@@ -39,7 +42,8 @@ def stage_report(spec: StageSpec, table: pa.Table) -> reports.StageReport:
             keep_50=figure.units_50,
             keep_99=figure.units_99,
         )
-    clipped = {(q.columns[0], q.low, q.high): None for q in spec.quantities if q.low < q.high}
+    clipped = dict.fromkeys((q.columns[0], q.low, q.high) for q in spec.quantities if q.kind in _CLIPPED)
+    totals = dict.fromkeys((q.columns[0], q.low, q.high) for q in spec.quantities if q.kind == "total")
     return reports.StageReport(
         name=spec.name,
         table=table,
@@ -47,8 +51,10 @@ def stage_report(spec: StageSpec, table: pa.Table) -> reports.StageReport:
         metrics=metric_columns(spec),
         l0=spec.bounds.l0,
         linf=spec.bounds.linf,
+        l1=spec.bounds.l1,
         selection=selection,
         clipped=tuple(clipped),
+        totals=tuple(totals),
     )
 
 

@@ -21,8 +21,8 @@ from dpbeam.mechanisms.events import (
     Mechanism,
     TruncatedGeometric,
 )
-from dpbeam.policy.metrics import HistogramArgs, MetricChoice, ValueArgs, VectorSumArgs
-from dpbeam.policy.schema import Policy, Stage
+from dpbeam.policy.metrics import HistogramArgs, MetricChoice, SumArgs, ValueArgs, VectorSumArgs
+from dpbeam.policy.schema import Bounds, Policy, Stage
 
 _CLOSE = 1e-9
 _ONE_SCALE = 1e-6
@@ -121,7 +121,7 @@ def _from_requests(requests: Sequence[Request]) -> Iterator[_Expected]:
 
 def _from_policy(policy: Policy) -> Iterator[_Expected]:
     for stage in policy.stages:
-        l0 = stage.bounds.l0
+        l0 = stage.bounds.l0 or stage.bounds.l1 or 0
         rows: list[tuple[str, str, float, float, float, int]] = []
         private = stage.partitions.private
         if private is not None:
@@ -146,14 +146,23 @@ def _noisy(stage: Stage) -> dict[str, tuple[float, float, float]]:
     """What gets noise in a stage, in order of first use: its change by one unit in l1 and in l2, and its weight."""
     found: dict[str, tuple[float, float, float]] = {}
     known: dict[tuple[object, ...], str] = {}
-    l0, linf = stage.bounds.l0, stage.bounds.linf
     for choice in stage.metrics:
         for what, own_name, l1, l2, weight in _parts(choice):
             name = known.setdefault(what, own_name)
-            rows = 1 if what == ("privacy_id_count",) else linf
+            in_l1, in_l2 = _times(stage.bounds, by_partition=what[0] in ("privacy_id_count", "total"))
             before = found.get(name, (0.0, 0.0, 0.0))[2]
-            found[name] = (l0 * rows * l1, l0**0.5 * rows * l2, weight + before)
+            found[name] = (in_l1 * l1, in_l2 * l2, weight + before)
     return found
+
+
+def _times(bounds: Bounds, *, by_partition: bool) -> tuple[float, float]:
+    """What one row's, or one partition's, change is multiplied by, in l1 and in l2, for all that a unit may do."""
+    if bounds.l1 is not None:
+        return bounds.l1, bounds.l1**0.5 if by_partition else bounds.l1
+    l0, linf = bounds.l0, 1 if by_partition else bounds.linf
+    if l0 is None or linf is None:
+        raise Refused("the rows of a unit aren't bounded: bounds.linf is missing")
+    return l0 * linf, l0**0.5 * linf
 
 
 def _parts(choice: MetricChoice) -> Iterator[tuple[tuple[object, ...], str, float, float, float]]:
@@ -163,9 +172,14 @@ def _parts(choice: MetricChoice) -> Iterator[tuple[tuple[object, ...], str, floa
     match choice.kind, args:
         case (("count" | "privacy_id_count"), _):
             yield (choice.kind,), choice.kind, 1.0, 1.0, weight
-        case "sum", ValueArgs():
-            largest = max(abs(args.low), abs(args.high))
-            yield ("sum", args.column, args.low, args.high, 0.0), name, largest, largest, weight
+        case "sum", SumArgs():
+            total = args.low is None
+            low, high = (args.low_total, args.high_total) if total else (args.low, args.high)
+            if low is None or high is None:
+                raise Refused(f"stage metric {name}: a sum must be bounded")
+            largest = max(abs(low), abs(high))
+            what = ("total", args.column, low, high) if total else ("sum", args.column, low, high, 0.0)
+            yield what, name, largest, largest, weight
         case (("mean" | "variance" | "stddev"), ValueArgs()):
             half = (args.high - args.low) / 2
             share = weight / (2 if choice.kind == "mean" else 3)

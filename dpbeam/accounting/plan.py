@@ -116,7 +116,7 @@ def requests_for(policy: Policy, *, share: bool = True) -> tuple[Request, ...]:
                     metric="partitions",
                     kind=private.strategy,
                     weight=private.weight * unit,
-                    l0=limits.l0,
+                    l0=limits.partitions,
                     pre_threshold=private.pre_threshold,
                 )
             )

@@ -65,8 +65,23 @@ def accumulate(bounded: Bounded, spec: StageSpec) -> pa.RecordBatch:
     Guarantee: adding or removing one unit changes `__users` by at most 1 and each other column by at most the
     quantity's `sensitivity` for one partition, in at most `l0` partitions; exactly so, since no step rounds a sum.
     """
-    users = np.bincount(bounded.pairs, minlength=bounded.partitions)
-    return _accumulate(bounded.keys, bounded.rows, users, bounded.values, spec)
+    if not bounded.partitions:
+        return empty(spec)
+    rows, partitions = bounded.rows, bounded.partitions
+    users = np.bincount(bounded.pairs, minlength=partitions)
+    own = []
+    for quantity in own_columns(spec).values():
+        if quantity.kind == "total":
+            made = columns.accumulate_totals(quantity, bounded.values, bounded.row_pairs, bounded.pairs, partitions)
+        else:
+            made = columns.accumulate(quantity, bounded.values, rows, partitions)
+        own.append(made)
+    counts = [
+        pa.array(count.astype(np.int64, copy=False)) for count in (np.bincount(rows, minlength=partitions), users)
+    ]
+    batch = _batch(bounded.keys, [*counts, *own], spec)
+    # A partition whose rows were all cut says no more than one that never was.
+    return batch if users.all() else batch.filter(pa.array(batch.column(USERS).to_numpy() > 0))
 
 
 def accumulate_rows(batch: pa.RecordBatch, spec: StageSpec) -> pa.RecordBatch:
@@ -79,8 +94,11 @@ def accumulate_rows(batch: pa.RecordBatch, spec: StageSpec) -> pa.RecordBatch:
         raise ValueError(f"stage {spec.name}: only rows that are units of their own, with l0 and linf 1, go unbounded")
     found = group([batch.column(name) for name in spec.keys], batch.num_rows)
     values = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in spec.value_columns}
-    users = np.bincount(found.codes, minlength=found.size)
-    return _accumulate(found.keys, found.codes, users, values, spec)
+    rows = np.arange(batch.num_rows)
+    alone = Bounded(
+        keys=found.keys, partitions=found.size, rows=found.codes, pairs=found.codes, row_pairs=rows, values=values
+    )
+    return accumulate(alone, spec)
 
 
 def empty(spec: StageSpec) -> pa.RecordBatch:
@@ -128,19 +146,6 @@ def filter_public(batch: pa.RecordBatch, spec: StageSpec, public: pa.Table) -> p
 def split_by_partition(batch: pa.RecordBatch, spec: StageSpec, shards: int) -> Iterator[tuple[int, pa.RecordBatch]]:
     """(shard, its partitions) for each shard with any: by a fixed public hash of the key, the same in every run."""
     yield from split(batch, hashing.hash_rows(batch, spec.keys, hashing.ROUTE_SEED), shards)
-
-
-def _accumulate(
-    keys: Sequence[pa.Array], rows: I64, users: I64, values: Mapping[str, Numbers], spec: StageSpec
-) -> pa.RecordBatch:
-    partitions = len(users)
-    if not partitions:
-        return empty(spec)
-    counts = [np.bincount(rows, minlength=partitions), users]
-    own = [columns.accumulate(quantity, values, rows, partitions) for quantity in own_columns(spec).values()]
-    batch = _batch(keys, [*(pa.array(count.astype(np.int64, copy=False)) for count in counts), *own], spec)
-    # A partition whose rows were all cut says no more than one that never was.
-    return batch if users.all() else batch.filter(pa.array(batch.column(USERS).to_numpy() > 0))
 
 
 def _batch(keys: Sequence[pa.Array], totals: Sequence[pa.Array], spec: StageSpec) -> pa.RecordBatch:

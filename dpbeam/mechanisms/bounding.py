@@ -1,4 +1,5 @@
-"""Validated rows in, at most `linf` rows a (unit, partition) and `l0` partitions a unit out, chosen uniformly.
+"""Validated rows in; out come at most `linf` rows a (unit, partition) and `l0` partitions a unit, or at most `l1` rows
+a unit, chosen uniformly.
 
 Rows of one unit meet in one shard, by a hash of the unit. There the choice is bottom-k by random priority, which
 is exact, mergeable and commutative: rows carry (or are given) independent uniform 64-bit priorities, partitions of
@@ -33,13 +34,15 @@ class Bounded:
     """The kept rows of one shard.
 
     `keys[c][g]` is key column c of partition g (of all partitions seen, kept or not). `rows[i]` is the partition of
-    kept row i and `values[name][i]` its value; `pairs[j]` is the partition of kept (unit, partition) pair j.
+    kept row i, `values[name][i]` its value, and `row_pairs[i]` its (unit, partition) pair, if a quantity needs to know;
+    `pairs[j]` is the partition of kept pair j.
     """
 
     keys: tuple[pa.Array, ...]
     partitions: int
     rows: I64
     pairs: I64
+    row_pairs: I64 | None
     values: Mapping[str, npt.NDArray[np.int64] | npt.NDArray[np.float64]]
 
 
@@ -98,13 +101,13 @@ def prebound(batch: pa.RecordBatch, spec: StageSpec, salt: bytes, seeds: Sequenc
 
     units = group([some.column(_unit(spec))], len(hot))
     partitions = group([some.column(name) for name in spec.keys], len(hot))
-    keep, _, cut_rows = _choose(units, partitions, spec, salt, priorities)
-    if keep is None:
+    choice = _choose(units, partitions, spec, salt, priorities)
+    if choice.keep is None:
         return batch
     stays = np.ones(batch.num_rows, dtype=np.bool_)
-    stays[hot[~keep]] = False
+    stays[hot[~choice.keep]] = False
     kept = batch.filter(pa.array(stays))
-    if not cut_rows or PRIORITY in batch.schema.names:
+    if not choice.cut_rows or PRIORITY in batch.schema.names:
         return kept
     return pa.RecordBatch.from_arrays([*kept.columns, pa.array(drawn[stays])], names=[*kept.schema.names, PRIORITY])
 
@@ -113,7 +116,8 @@ def bound(batches: Iterable[pa.RecordBatch], spec: StageSpec, salt: bytes, seeds
     """Bounds one shard: all rows, from all batches, of the units that are routed to it. `seeds` name the shard.
 
     Guarantee: at most `linf` rows a (unit, partition), a uniform subset of exactly min(linf, n) of them; at most
-    `l0` partitions a unit, a uniform subset of exactly min(l0, n). What is kept of one unit is a function of that
+    `l0` partitions a unit, a uniform subset of exactly min(l0, n); or at most `l1` rows a unit, a uniform subset of
+    exactly min(l1, n). What is kept of one unit is a function of that
     unit's rows and of secret randomness only. Units and partitions are compared by value. The law does not depend
     on how rows were split into batches, or on their order. Assumes that all rows of a unit are here, and that all
     workers share one `salt` that is secret, random and independent of the data.
@@ -122,39 +126,95 @@ def bound(batches: Iterable[pa.RecordBatch], spec: StageSpec, salt: bytes, seeds
     rows = sum(batch.num_rows for batch in found)
     units = group([_chunked(found, _unit(spec))], rows)
     partitions = group([_chunked(found, name) for name in spec.keys], rows)
-    keep, pairs, _ = _choose(units, partitions, spec, salt, lambda: _priorities(found, salt, "bound", seeds))
+    choice = _choose(units, partitions, spec, salt, lambda: _priorities(found, salt, "bound", seeds))
     values = {name: _numbers(found, name) for name in spec.value_columns}
-    codes = partitions.codes
-    if keep is not None:
-        codes, values = codes[keep], {name: column[keep] for name, column in values.items()}
-    return Bounded(keys=partitions.keys, partitions=partitions.size, rows=codes, pairs=pairs, values=values)
+    codes, row_pairs = partitions.codes, choice.row_pairs
+    if choice.keep is not None:
+        codes, row_pairs = codes[choice.keep], None if row_pairs is None else row_pairs[choice.keep]
+        values = {name: column[choice.keep] for name, column in values.items()}
+    return Bounded(
+        keys=partitions.keys,
+        partitions=partitions.size,
+        rows=codes,
+        pairs=choice.pairs,
+        row_pairs=row_pairs,
+        values=values,
+    )
 
 
-def _choose(
-    units: Groups, partitions: Groups, spec: StageSpec, salt: bytes, priorities: Callable[[], U64]
-) -> tuple[Mask | None, I64, bool]:
-    """Which rows stay (None: all), the partition of each kept pair, and whether any pair lost rows to `linf`."""
+@dataclass(frozen=True, kw_only=True)
+class _Choice:
+    """What stays of some rows.
+
+    `keep` marks the rows (None: all), `pairs[j]` is the partition of kept pair j and `row_pairs[i]` the kept pair of
+    row i (of a row that doesn't stay: any); `cut_rows` says that rows went while others of their pair may have stayed.
+    """
+
+    keep: Mask | None
+    pairs: I64
+    row_pairs: I64 | None
+    cut_rows: bool
+
+
+def _choose(units: Groups, partitions: Groups, spec: StageSpec, salt: bytes, priorities: Callable[[], U64]) -> _Choice:
     order, starts, pair_unit, pair_partition = _pairs(units, partitions)
     lengths = np.diff(starts, append=len(order))
-    pair_kept = np.ones(len(starts), dtype=np.bool_)
-    unit_starts = runs(pair_unit)
-    touched = np.diff(unit_starts, append=len(starts))
-    over = np.flatnonzero(np.repeat(touched > spec.bounds.l0, touched))
+    if spec.bounds.l1 is not None:
+        keep = _within_l1(spec.bounds.l1, order, starts, pair_unit, priorities)
+        pair_kept = np.ones(len(starts), dtype=np.bool_)
+        if keep is not None and len(starts):
+            pair_kept = np.logical_or.reduceat(keep[order], starts)
+        cut_rows = keep is not None
+    else:
+        pair_kept = _within_l0(spec.bounds.partitions, units, partitions, pair_unit, pair_partition, salt)
+        keep, cut_rows = _within_linf(spec.bounds.linf, order, lengths, pair_kept, priorities)
+    row_pairs = None
+    if any(quantity.kind == "total" for quantity in spec.quantities):
+        row_pairs = np.empty(len(order), dtype=np.int64)
+        row_pairs[order] = np.repeat(np.cumsum(pair_kept) - 1, lengths)
+    return _Choice(keep=keep, pairs=pair_partition[pair_kept], row_pairs=row_pairs, cut_rows=cut_rows)
+
+
+def _within_l0(l0: int, units: Groups, partitions: Groups, pair_unit: I64, pair_partition: I64, salt: bytes) -> Mask:
+    """The pairs that stay: at most `l0` of each unit."""
+    kept = np.ones(len(pair_unit), dtype=np.bool_)
+    touched = np.diff(runs(pair_unit), append=len(pair_unit))
+    over = np.flatnonzero(np.repeat(touched > l0, touched))
     if len(over):
         ranks = _pair_priorities(units, partitions, pair_unit[over], pair_partition[over], salt)
-        pair_kept[over] = _lowest(pair_unit[over], ranks, spec.bounds.l0)
-    crowded = pair_kept & (lengths > spec.bounds.linf)
+        kept[over] = _lowest(pair_unit[over], ranks, l0)
+    return kept
+
+
+def _within_linf(
+    linf: int | None, order: I64, lengths: I64, pair_kept: Mask, priorities: Callable[[], U64]
+) -> tuple[Mask | None, bool]:
+    """The rows of kept pairs that stay, at most `linf` of each; and whether a kept pair lost any."""
+    crowded = pair_kept & (lengths > linf) if linf is not None else np.zeros(len(lengths), dtype=np.bool_)
     cut_rows = bool(crowded.any())
-    if not len(over) and not cut_rows:
-        return None, pair_partition, False
+    if pair_kept.all() and not cut_rows:
+        return None, False
     keep = np.ones(len(order), dtype=np.bool_)
     keep[order[np.repeat(~pair_kept, lengths)]] = False
-    if cut_rows:
-        contested = np.repeat(crowded, lengths)
-        rows = order[contested]
+    if linf is not None and cut_rows:
+        rows = order[np.repeat(crowded, lengths)]
         pair = np.repeat(np.flatnonzero(crowded), lengths[crowded])
-        keep[rows] = _lowest(pair, priorities()[rows], spec.bounds.linf)
-    return keep, pair_partition[pair_kept], cut_rows
+        keep[rows] = _lowest(pair, priorities()[rows], linf)
+    return keep, cut_rows
+
+
+def _within_l1(l1: int, order: I64, starts: I64, pair_unit: I64, priorities: Callable[[], U64]) -> Mask | None:
+    """The rows that stay, at most `l1` of each unit; None for all."""
+    unit_starts = starts[runs(pair_unit)]
+    rows_of_unit = np.diff(unit_starts, append=len(order))
+    crowded = rows_of_unit > l1
+    if not crowded.any():
+        return None
+    keep = np.ones(len(order), dtype=np.bool_)
+    rows = order[np.repeat(crowded, rows_of_unit)]
+    unit = np.repeat(np.flatnonzero(crowded), rows_of_unit[crowded])
+    keep[rows] = _lowest(unit, priorities()[rows], l1)
+    return keep
 
 
 def _pairs(units: Groups, partitions: Groups) -> tuple[I64, I64, I64, I64]:
@@ -222,14 +282,13 @@ def _priorities(batches: Sequence[pa.RecordBatch], salt: bytes, purpose: str, se
 def _crowded_rows(batch: pa.RecordBatch, spec: StageSpec, salt: bytes) -> I64 | None:
     """The rows of units that share a crowded hash bucket; None if they are too few to be worth bounding here."""
     rows = batch.num_rows
-    if rows <= spec.bounds.l0 * spec.bounds.linf:
+    limit = spec.bounds.rows or 64 * spec.bounds.partitions
+    if rows <= limit:
         return None
     hashes = hashing.hash_column(batch.column(_unit(spec)), hashing.seed_for(salt, "crowds"))
     bucket = (hashes >> np.uint64(52)).view(np.int64)
     counts = np.bincount(bucket, minlength=_BUCKETS)
-    crowded = (
-        counts > 4 * spec.bounds.l0 * spec.bounds.linf + 4 * rows // _BUCKETS + 32
-    )  # 32: chance alone doesn't reach it
+    crowded = counts > 4 * limit + 4 * rows // _BUCKETS + 32  # chance alone doesn't reach 32
     if counts[crowded].sum() * 64 < rows or not crowded.any():
         return None
     hot: I64 = np.flatnonzero(crowded[bucket])

@@ -23,6 +23,8 @@ Numbers = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 LEAVES = TREE_BRANCHING**TREE_HEIGHT
 _LEAF_BITS = 16
 _EXACT_ROWS = 2 ** (53 - 30)
+_HALF = 2**20
+_TOTAL_REACH = 2**10
 _SHRINK = 1 - 2.0**-40
 """Vectors are scaled to this part of their norm bound: more than the rounding of the scaling can add to it."""
 
@@ -30,7 +32,7 @@ _SHRINK = 1 - 2.0**-40
 def grid_of(quantity: Quantity) -> Grid:
     """The fixed-point grid of a sum; fixed by the policy, so every worker has the same."""
     match quantity.kind:
-        case "sum":
+        case "sum" | "total":
             return Grid.for_bounds(quantity.low, quantity.high, quantity.centre)
         case "squares":
             half = quantity.reach**2 / 2
@@ -80,6 +82,27 @@ def accumulate(quantity: Quantity, values: Mapping[str, Numbers], rows: I64, par
         case "tree":
             return _counted(rows * LEAVES + _leaves(quantity, values[quantity.columns[0]]), None, partitions)
     raise ValueError(f"a {quantity.kind} has no column of its own")
+
+
+def accumulate_totals(
+    quantity: Quantity, values: Mapping[str, Numbers], row_pairs: I64 | None, pairs: I64, partitions: int
+) -> pa.Array:
+    """The column of a `total`: row i belongs to the (unit, partition) pair `row_pairs[i]`, pair j to partition
+    `pairs[j]`.
+
+    Guarantee: one unit moves the column, in one partition, by no more than max(|low|, |high|), however many rows it
+    has: what they add up to is clipped after all rounding. A value counts for ±1024 times that at most.
+    """
+    if row_pairs is None:
+        raise ValueError(f"{quantity.name}: totals need to know each row's pair")
+    grid = grid_of(quantity)
+    most = _TOTAL_REACH * quantity.reach
+    steps = np.rint(np.clip(values[quantity.columns[0]].astype(np.float64), -most, most) / grid.step)
+    # A value is at most 2**40 steps: its two halves add up exactly, and neither overflows.
+    high = np.floor(steps / _HALF)
+    of_pairs = np.clip(_sums(row_pairs, high, len(pairs)), -(2**42), 2**42) * _HALF
+    of_pairs += _sums(row_pairs, steps - high * _HALF, len(pairs))
+    return pa.array(_sums(pairs, np.clip(of_pairs, grid.lowest, grid.highest).astype(np.float64), partitions))
 
 
 def merge(quantity: Quantity, column: pa.Array, codes: I64, order: I64, starts: I64) -> pa.Array:
@@ -132,7 +155,9 @@ def shorten(vectors: F64, norm: Norm | None, most: float) -> F64:
 
 def _column(quantity: Quantity, numbers: I64) -> pa.Array:
     flat = pa.array(np.ascontiguousarray(numbers).reshape(-1))
-    return flat if quantity.kind in ("sum", "squares") else pa.FixedSizeListArray.from_arrays(flat, quantity.size)
+    return (
+        flat if quantity.kind in ("sum", "total", "squares") else pa.FixedSizeListArray.from_arrays(flat, quantity.size)
+    )
 
 
 def _sums(rows: I64, steps: F64, partitions: int) -> I64:

@@ -26,6 +26,7 @@ LEAST_RANK, MOST_RANK = 0.005, 0.995
 
 _NEGLIGIBLE = 0.005
 _TOLERANCE = 1e-6
+_NORMAL_95 = 1.959963984540054
 _MARGIN = 1.86
 """In standard deviations. An end lies at the outermost point that isn't rejected, so rejecting each point at 5 % (1.96)
 would cover more than 95 %: this covers 95 % where rows are dense against the noise, and more where they are sparse."""
@@ -77,6 +78,7 @@ class _Searches:
         # one count's noise.
         self._left = np.zeros(2 * self._third)
         self._variance = np.zeros(2 * self._third)
+        self._clear = np.zeros(2 * self._third, dtype=np.bool_)
         self._std = std
 
     def descend(self, children: F64) -> None:
@@ -133,6 +135,7 @@ class _Searches:
             self._left = -rank * left_of[:, -1]
             right_of = places * (1 - rank[:, np.newaxis]) ** 2 + (TREE_BRANCHING - places) * rank[:, np.newaxis] ** 2
             self._variance = TREE_BRANCHING * rank**2
+            self._clear = left_of[:, -1] > _NORMAL_95 * self._std * TREE_BRANCHING**0.5
         else:
             right_of = self._variance[:, np.newaxis] + places
         boundary = np.concatenate([self._left[:, np.newaxis], self._left[:, np.newaxis] + left_of], axis=1)
@@ -151,7 +154,8 @@ class _Searches:
         may_start = rising[half:, :-1] <= margin[half:, :-1]
         last = TREE_BRANCHING - 1 - np.argmax(may_start[:, ::-1], axis=1)
         last = np.where(may_start.any(axis=1), last, 0)
-        chosen = np.concatenate([first, last])
+        # A partition that may be empty may have its quantile anywhere.
+        chosen = np.where(self._clear, np.concatenate([first, last]), np.repeat([0, TREE_BRANCHING - 1], half))
         at = np.arange(len(chosen))
         self._left, self._variance = boundary[at, chosen], variance[at, chosen]
         return chosen

@@ -25,7 +25,7 @@ MetricKind = Literal[
     "vector_sum",
     "histogram",
 ]
-QuantityKind = Literal["count", "privacy_id_count", "sum", "squares", "bins", "vector", "tree"]
+QuantityKind = Literal["count", "privacy_id_count", "sum", "total", "squares", "bins", "vector", "tree"]
 Norm = Literal["l1", "l2", "linf"]
 
 TREE_HEIGHT = 4
@@ -35,27 +35,63 @@ TREE_BRANCHING = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """What one privacy unit may contribute to a stage: at most `l0` partitions, at most `linf` rows in each."""
+    """What one privacy unit may contribute to a stage: at most `l0` partitions, and `linf` rows in each; or at most
+    `l1` rows in all.
 
-    l0: int
-    linf: int
+    `l0` without `linf` bounds no rows: it is enough for what is bounded in each partition by itself.
+
+    Raises:
+        ValueError: neither `l1` alone nor `l0` with or without `linf` is given, or one is below 1.
+    """
+
+    l0: int | None = None
+    linf: int | None = None
+    l1: int | None = None
+
+    def __post_init__(self) -> None:
+        given = [bound for bound in (self.l0, self.linf, self.l1) if bound is not None]
+        if (self.l0 is None) == (self.l1 is None) or (self.l0 is None and self.linf is not None) or min(given) < 1:
+            raise ValueError(f"bounds must be l0, or l0 and linf, or l1, each at least 1, got {self}")
+
+    @property
+    def partitions(self) -> int:
+        """The most partitions that one unit counts in."""
+        return self.l0 or self.l1 or 0
+
+    @property
+    def rows(self) -> int | None:
+        """The most rows that one unit counts with; None if they aren't bounded."""
+        if self.l1 is not None:
+            return self.l1
+        return None if self.l0 is None or self.linf is None else self.l0 * self.linf
 
     def of_rows(self, l1: float, l2: float) -> tuple[float, float]:
-        """(l1, l2) sensitivity, over all partitions, of a quantity that one row moves by `l1` and by `l2`."""
+        """(l1, l2) sensitivity, over all partitions, of a quantity that one row moves by `l1` and by `l2`.
+
+        All rows of a unit in a partition may move the same number, and with `l1` all its rows may be in one partition.
+
+        Raises:
+            ValueError: the unit's rows aren't bounded.
+        """
+        if self.l1 is not None:
+            return self.l1 * l1, self.l1 * l2
+        if self.l0 is None or self.linf is None:
+            raise ValueError("rows of a unit must be bounded by linf or l1 for what they add up to")
         return self.l0 * self.linf * l1, math.sqrt(self.l0) * self.linf * l2
 
-    def of_partitions(self) -> tuple[float, float]:
-        """(l1, l2) sensitivity of a quantity that one unit moves by at most 1 in each partition."""
-        return float(self.l0), math.sqrt(self.l0)
+    def of_partitions(self, most: float) -> tuple[float, float]:
+        """(l1, l2) sensitivity of a quantity that one unit moves by at most `most` in each partition."""
+        return self.partitions * most, math.sqrt(self.partitions) * most
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
     """One released metric. `name` is its column in the results, or what their names begin with.
 
-    `column`, `low` and `high` (clipping bounds) serve sum, mean, variance, stddev, quantiles, median, min and max;
-    `ranks` the last four; `edges` (rising, one more than bins) a histogram; `columns`, `norm` and `max_norm` a
-    vector_sum.
+    `column`, `low` and `high` (clipping bounds) serve sum, mean, variance, stddev, quantiles, median, min and max; a
+    sum may have `low_total` and `high_total` in their place, the bounds of one unit's total in a partition. `ranks`
+    serve quantiles, median, min and max; `edges` (rising, one more than bins) a histogram; `columns`, `norm` and
+    `max_norm` a vector_sum.
     """
 
     kind: MetricKind
@@ -69,6 +105,8 @@ class Metric:
     columns: tuple[str, ...] = ()
     norm: Norm | None = None
     max_norm: float | None = None
+    low_total: float | None = None
+    high_total: float | None = None
 
     def value_bounds(self) -> tuple[str, float, float]:
         """The column and its clipping bounds.
@@ -104,9 +142,10 @@ class Quantity:
     """One noisy quantity of every partition. `name` is the `metric` field of its mechanism.
 
     `sum` adds up clip(value, low, high) − centre, where `centre` is 0 for a released sum and the middle of the bounds
-    for the numerator of a mean; `squares` adds up (clip(value) − centre)² − reach²/2; `bins` counts rows by interval
-    of `edges`; `vector` adds up the vectors of `columns`, scaled down to a `norm` of at most `max_norm`; `tree` counts
-    rows by node of a quantile tree over [low, high], asked for the quantiles at `ranks`.
+    for the numerator of a mean; `total` adds up clip(total of one unit's values in the partition, low, high); `squares`
+    adds up (clip(value) − centre)² − reach²/2; `bins` counts rows by interval of `edges`; `vector` adds up the vectors
+    of `columns`, scaled down to a `norm` of at most `max_norm`; `tree` counts rows by node of a quantile tree over
+    [low, high], asked for the quantiles at `ranks`.
     """
 
     name: str
@@ -142,7 +181,9 @@ class Quantity:
             case "count" | "bins":
                 return bounds.of_rows(1.0, 1.0)
             case "privacy_id_count":
-                return bounds.of_partitions()
+                return bounds.of_partitions(1.0)
+            case "total":
+                return bounds.of_partitions(self.reach)
             case "sum":
                 return bounds.of_rows(self.reach, self.reach)
             case "squares":
@@ -204,8 +245,10 @@ def parts(metric: Metric) -> tuple[Quantity, ...]:
         case "count" | "privacy_id_count":
             return (Quantity(name=metric.kind, kind=metric.kind, weight=metric.weight),)
         case "sum":
-            column, low, high = metric.value_bounds()
-            total = Quantity(name=metric.name, kind="sum", weight=metric.weight, columns=(column,), low=low, high=high)
+            kind: Literal["sum", "total"] = "sum" if metric.low_total is None else "total"
+            bounded = metric if kind == "sum" else replace(metric, low=metric.low_total, high=metric.high_total)
+            column, low, high = bounded.value_bounds()
+            total = Quantity(name=metric.name, kind=kind, weight=metric.weight, columns=(column,), low=low, high=high)
             return (total,)
         case "mean":
             return _moments(metric, ("sum",))

@@ -100,7 +100,7 @@ def _add_noise(quantity: Quantity, column: pa.Array, noise: AdditiveNoise) -> pa
     match quantity.kind:
         case "count" | "privacy_id_count" | "bins":
             noisy = noise.to_counts(vectors(quantity, column).reshape(-1))
-        case "sum" | "squares" | "vector":
+        case "sum" | "total" | "squares" | "vector":
             noisy = noise.to_sums(vectors(quantity, column).reshape(-1), grid_of(quantity))
         case "tree":
             found = noisy_quantiles(

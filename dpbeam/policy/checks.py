@@ -155,12 +155,10 @@ def _stage(parts: Parts, stage: StageParts, index: int) -> Iterator[Finding]:
                 rule = "must not be the privacy unit: each partition would be one person"
                 yield Finding(key=(*key, "group_by", place), rule=rule, remedy="Group by other columns.", value=name)
     yield from _unique(list(stage.group_by), (*key, "group_by"), None, "Name each column once.")
-    if parts.privacy_unit == "row" and stage.bounds is not None:
-        for name in ("l0", "linf"):
-            if getattr(stage.bounds, name) != 1:
-                rule = "must be 1 with privacy_unit: row, for each row is a unit of its own"
-                value = getattr(stage.bounds, name)
-                yield Finding(key=(*key, "bounds", name), rule=rule, remedy="Write 1.", value=value)
+    bounds = stage.bounds
+    if parts.privacy_unit == "row" and bounds is not None and (bounds.l0, bounds.linf, bounds.l1) != (1, 1, None):
+        rule = "must be l0: 1 and linf: 1 with privacy_unit: row, for each row is a unit of its own"
+        yield Finding(key=(*key, "bounds"), rule=rule, remedy="Write bounds: {l0: 1, linf: 1}.", value=ABSENT)
     private = None if stage.partitions is None else stage.partitions.private
     least = None if parts.guardrails is None else parts.guardrails.min_pre_threshold
     if private is not None and least is not None and private.pre_threshold < least:
@@ -180,6 +178,15 @@ def _metrics(parts: Parts, stage: StageParts, key: Key) -> Iterator[Finding]:
             continue
         at: Key = (*key, "metrics", place, metric.kind)
         yield from _arguments(parts, metric.args, at)
+        if stage.bounds is not None and stage.bounds.l0 is not None and stage.bounds.linf is None:
+            total = isinstance(metric.args, metrics.SumArgs) and metric.args.low_total is not None
+            if metric.kind != "privacy_id_count" and not total:
+                yield Finding(
+                    key=at,
+                    rule="adds up rows, and bounds.l0 alone doesn't say how many one unit may have in a partition",
+                    remedy="Give bounds.linf too, or sum totals: low_total and high_total.",
+                    value=ABSENT,
+                )
         reserved = metric.result_name in _RESERVED and type(metric.args) is not metrics.CountArgs
         if metric.result_name.startswith("__") or reserved or metric.result_name.endswith(_PART_NAMES):
             rule = (
@@ -204,15 +211,12 @@ def _metrics(parts: Parts, stage: StageParts, key: Key) -> Iterator[Finding]:
 
 def _arguments(parts: Parts, args: metrics.MetricArgs, at: Key) -> Iterator[Finding]:
     """What is wrong with one metric's columns, bounds and lists."""
-    if isinstance(args, metrics.ValueArgs | metrics.HistogramArgs):
+    if isinstance(args, metrics.SumArgs | metrics.ValueArgs | metrics.HistogramArgs):
         yield from _column(parts, (*at, "column"), args.column, _NUMERIC, derived=False)
-    if isinstance(args, metrics.ValueArgs):
-        if not args.low < args.high:
-            rule, remedy = f"must be below high, {args.high!r}", "Give the bounds in rising order."
-            yield Finding(key=(*at, "low"), rule=rule, remedy=remedy, value=args.low)
-        elif args.high - args.low < _LEAST_WIDTH:
-            rule, remedy = f"must lie at least {_LEAST_WIDTH} below high, {args.high!r}", "Use another unit."
-            yield Finding(key=(*at, "low"), rule=rule, remedy=remedy, value=args.low)
+    if isinstance(args, metrics.SumArgs | metrics.ValueArgs):
+        yield from _apart(args.low, args.high, at, "low", "high")
+    if isinstance(args, metrics.SumArgs):
+        yield from _apart(args.low_total, args.high_total, at, "low_total", "high_total")
     if isinstance(args, metrics.QuantilesArgs):
         yield from _rising(args.ranks, (*at, "ranks"))
     if isinstance(args, metrics.HistogramArgs):
@@ -221,6 +225,17 @@ def _arguments(parts: Parts, args: metrics.MetricArgs, at: Key) -> Iterator[Find
         for place, name in enumerate(args.columns):
             yield from _column(parts, (*at, "columns", place), name, _NUMERIC, derived=False)
         yield from _unique(list(args.columns), (*at, "columns"), None, "Name each column once.")
+
+
+def _apart(low: float | None, high: float | None, at: Key, low_key: str, high_key: str) -> Iterator[Finding]:
+    if low is None or high is None:
+        return
+    if not low < high:
+        rule, remedy = f"must be below {high_key}, {high!r}", "Give the bounds in rising order."
+        yield Finding(key=(*at, low_key), rule=rule, remedy=remedy, value=low)
+    elif high - low < _LEAST_WIDTH:
+        rule, remedy = f"must lie at least {_LEAST_WIDTH} below {high_key}, {high!r}", "Use another unit."
+        yield Finding(key=(*at, low_key), rule=rule, remedy=remedy, value=low)
 
 
 def _rising(numbers: tuple[float, ...], key: Key) -> Iterator[Finding]:

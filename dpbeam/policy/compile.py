@@ -46,6 +46,10 @@ def metric(choice: stated.MetricChoice) -> Metric:
             return replace(made, columns=args.columns, norm=args.norm, max_norm=float(args.max_norm))
         case stated.HistogramArgs():
             return replace(made, column=args.column, edges=tuple(map(float, args.edges)))
+        case stated.SumArgs():
+            low, high = _float(args.low), _float(args.high)
+            low_total, high_total = _float(args.low_total), _float(args.high_total)
+            return replace(made, column=args.column, low=low, high=high, low_total=low_total, high_total=high_total)
         case stated.ValueArgs():
             made = replace(made, column=args.column, low=float(args.low), high=float(args.high))
             if isinstance(args, stated.QuantilesArgs):
@@ -56,7 +60,7 @@ def metric(choice: stated.MetricChoice) -> Metric:
 
 def bounds(stage: schema.Stage) -> Bounds:
     """What one privacy unit may contribute to the stage."""
-    return Bounds(l0=stage.bounds.l0, linf=stage.bounds.linf)
+    return Bounds(l0=stage.bounds.l0, linf=stage.bounds.linf, l1=stage.bounds.l1)
 
 
 def key_types(policy: schema.Policy, stage: schema.Stage) -> tuple[spec.ColumnType, ...]:
@@ -99,6 +103,10 @@ def stage_spec(policy: schema.Policy, stage: schema.Stage, mechanisms: Sequence[
     if (selection is None) != (stage.partitions.private is None):
         raise ValueError(f"stage {stage.name}: the plan's selection doesn't match the stage's partitions")
     return made
+
+
+def _float(value: float | None) -> float | None:
+    return None if value is None else float(value)
 
 
 def _column(name: str, rules: schema.ColumnRules) -> spec.Column:

@@ -36,6 +36,23 @@ class ValueArgs(CountArgs):
     high: Clip
 
 
+class SumArgs(CountArgs):
+    """A sum of a column: of values clipped to [low, high], or of units' totals clipped to [low_total, high_total]."""
+
+    column: Name
+    low: Clip | None = None
+    high: Clip | None = None
+    low_total: Clip | None = None
+    high_total: Clip | None = None
+
+    @model_validator(mode="after")
+    def _bounded(self) -> SumArgs:
+        values, totals = (self.low, self.high), (self.low_total, self.high_total)
+        if (None in values) == (None in totals) or (values, totals).count((None, None)) != 1:
+            raise PydanticCustomError("sum_bounds", "must have either low and high, or low_total and high_total")
+        return self
+
+
 class QuantilesArgs(ValueArgs):
     """The values below which the parts `ranks` of the rows lie."""
 
@@ -57,13 +74,13 @@ class VectorSumArgs(CountArgs):
     max_norm: Annotated[float, Field(ge=1e-15, le=MAX_MAGNITUDE)]
 
 
-MetricArgs = CountArgs | ValueArgs | QuantilesArgs | HistogramArgs | VectorSumArgs
+MetricArgs = CountArgs | SumArgs | ValueArgs | QuantilesArgs | HistogramArgs | VectorSumArgs
 
 
 ARGUMENTS: Mapping[MetricKind, type[MetricArgs]] = {
     "count": CountArgs,
     "privacy_id_count": CountArgs,
-    "sum": ValueArgs,
+    "sum": SumArgs,
     "mean": ValueArgs,
     "variance": ValueArgs,
     "stddev": ValueArgs,
@@ -83,7 +100,7 @@ class MetricChoice(Strict):
 
     count: CountArgs | None = None
     privacy_id_count: CountArgs | None = None
-    sum: ValueArgs | None = None
+    sum: SumArgs | None = None
     mean: ValueArgs | None = None
     variance: ValueArgs | None = None
     stddev: ValueArgs | None = None
@@ -116,7 +133,7 @@ class MetricChoice(Strict):
             return args.name
         if isinstance(args, QuantilesArgs):
             return args.column
-        return f"{args.column}_{self.kind}" if isinstance(args, ValueArgs | HistogramArgs) else self.kind
+        return f"{args.column}_{self.kind}" if isinstance(args, SumArgs | ValueArgs | HistogramArgs) else self.kind
 
 
 def _metric_word(value: object) -> object:

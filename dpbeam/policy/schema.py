@@ -222,10 +222,25 @@ class Partitions(Strict):
 
 
 class Bounds(Strict):
-    """At most `l0` partitions a privacy unit, at most `linf` rows of it in each."""
+    """At most `l0` partitions a privacy unit and `linf` rows of it in each, or at most `l1` rows in all."""
 
-    l0: Bound
-    linf: Bound
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [{"required": ["l0"], "not": {"required": ["l1"]}}, {"required": ["l1"], "maxProperties": 1}]
+        }
+    )
+
+    l0: Bound | None = None
+    linf: Bound | None = None
+    l1: Bound | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Bounds:
+        if (self.l0 is None) == (self.l1 is None) or (self.l1 is not None and self.linf is not None):
+            raise PydanticCustomError(
+                "bounds", "must have l0 and linf, or l1 alone; l0 alone where no metric adds up rows"
+            )
+        return self
 
 
 class Stage(Strict):

@@ -72,10 +72,12 @@ class StageReport:
     table: pa.Table
     keys: tuple[str, ...]
     metrics: tuple[MetricColumn, ...]
-    l0: int
-    linf: int
+    l0: int | None
+    linf: int | None
     selection: SelectionFacts | None
+    l1: int | None = None
     clipped: tuple[tuple[str, float, float], ...] = ()
+    totals: tuple[tuple[str, float, float], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,6 +32,12 @@ def spec_for(l0, linf):
     return reference.stage(l0=l0, linf=linf, metrics=reference.ID_METRIC)
 
 
+def within_l1(batches):
+    """As `bound`, with the bound `l1` in place of `l0` and `linf`."""
+    spec = reference.stage(l1=KEEP, metrics=reference.ID_METRIC)
+    return subsets(bounding.bound(batches, spec, secrets.token_bytes(16), (0,)))
+
+
 def rows(places, *, one_partition, units=UNITS):
     """For each unit the rows with the given places in 0..5; row id = 6 · unit + place."""
     ids = (np.arange(units)[:, None] * EACH + np.array(places)).ravel()
@@ -88,6 +94,25 @@ def test_kept_rows_are_uniform_without_packed_keys(monkeypatch):
 def test_kept_rows_are_uniform_when_some_batches_were_pre_bounded(all_hot):
     parts = [rows([0, 1, 2], one_partition=True), rows([3, 4, 5], one_partition=True)]
     assert is_uniform(merged(parts, 1, KEEP))
+
+
+@pytest.mark.parametrize("one_partition", [True, False])
+def test_rows_kept_within_l1_are_uniform(one_partition):
+    found = within_l1([rows(range(6), one_partition=one_partition)])
+    assert is_uniform(found)
+    assert independent(found)
+
+
+def test_rows_kept_within_l1_are_uniform_when_some_batches_were_pre_bounded(all_hot):
+    spec, salt = reference.stage(l1=KEEP, metrics=reference.ID_METRIC), secrets.token_bytes(16)
+    cut = bounding.prebound(rows([0, 1, 2, 3], one_partition=False), spec, salt, (0, 0))
+    assert cut.num_rows == KEEP * UNITS
+    assert is_uniform(subsets(bounding.bound([rows([4, 5], one_partition=False), cut], spec, salt, (0,))))
+
+
+def test_keeping_the_first_rows_within_l1_is_noticed(monkeypatch):
+    monkeypatch.setattr(bounding, "_lowest", by_position)
+    assert not is_uniform(within_l1([rows(range(6), one_partition=False)]))
 
 
 def test_keeping_the_first_rows_is_noticed(monkeypatch):

@@ -25,6 +25,7 @@ ALL_METRICS = (
 )
 VALUE_METRICS = (
     *ALL_METRICS,
+    Metric(kind="sum", name="v_total", column="v", low_total=-9.0, high_total=5.0),
     *(Metric(kind=kind, name=f"v_{kind}", column="v", low=-3.0, high=4.0) for kind in ("variance", "stddev")),
     Metric(kind="quantiles", name="v", column="v", low=-20.0, high=20.0, ranks=(0.1, 0.5, 0.9)),
     Metric(kind="median", name="v_median", column="v", low=-20.0, high=20.0, ranks=(0.5,)),
@@ -43,12 +44,14 @@ def stage(
     keys: Sequence[str] = ("p",),
     key_types: Sequence[Any] = ("int64",),
     l0: int = 10**6,
-    linf: int = 10**6,
+    linf: int | None = 10**6,
+    l1: int | None = None,
     metrics: tuple[Metric, ...] = ALL_METRICS,
     kind: str = "gaussian",
     scale: float = 1.0,
 ) -> StageSpec:
     """A stage whose noise has `scale` times each quantity's sensitivity in one partition for one row."""
+    bounds = Bounds(l0=l0, linf=linf) if l1 is None else Bounds(l1=l1)
     mechanisms: dict[str, Gaussian | Laplace] = {}
     for quantity in quantities(metrics):
         size, _ = quantity.sensitivity(Bounds(l0=1, linf=1))
@@ -58,7 +61,7 @@ def stage(
         else:
             mechanisms[quantity.name] = Laplace(stage="s", metric=quantity.name, scale=size, l1=size / scale)
     return StageSpec(
-        name="s", unit=unit, keys=tuple(keys), key_types=tuple(key_types), bounds=Bounds(l0=l0, linf=linf),
+        name="s", unit=unit, keys=tuple(keys), key_types=tuple(key_types), bounds=bounds,
         metrics=metrics, noise=mechanisms, selection=None,
     )  # fmt: skip
 
@@ -141,6 +144,14 @@ def expected(
                     answer[metric.name] = float(len(members))
                 case "privacy_id_count":
                     answer[metric.name] = float(len({unit for unit, _ in members}))
+                case "sum" if metric.low_total is not None:
+                    totals: dict[Any, Fraction] = {}
+                    for unit, row in members:
+                        # One value counts for 1024 times the larger bound at most.
+                        value = min(max(Fraction(row[metric.column]), Fraction(-9216)), Fraction(9216))
+                        totals[unit] = totals.get(unit, Fraction(0)) + value
+                    clipped_totals = (min(max(total, -9), 5) for total in totals.values())
+                    answer[metric.name] = float(sum(clipped_totals, Fraction(0)))
                 case "sum":
                     answer[metric.name] = float(clipped(metric, members))
                 case "mean":

@@ -183,3 +183,31 @@ def test_a_vector_of_four_has_the_sensitivity_of_its_norm(norm, l1, l2):
     vector = {"vector_sum": {"columns": ["a", "b", "c", "d"], "norm": norm, "max_norm": 3.0}}
     (request,) = requests_for(policy(stage(metrics=[vector], private=None, l0=1, linf=1)))
     assert (request.l1, request.l2) == (l1, l2)
+
+
+def bounded(bounds, *metrics):
+    return policy(stage(metrics=list(metrics), private=None) | {"bounds": bounds})
+
+
+def test_a_bound_on_all_rows_lets_them_meet_in_one_partition():
+    asked = requests_for(bounded({"l1": 9}, "count", "privacy_id_count", {"mean": VALUES}))
+    assert {r.metric: (r.l1, r.l2) for r in asked} == {
+        "count": (9.0, 9.0),
+        "privacy_id_count": (9.0, 3.0),
+        "hours_mean.sum": (45.0, 45.0),
+    }
+
+
+def test_a_selection_within_l1_counts_each_row_as_a_partition():
+    bounds = {"l1": 9}
+    asked = requests_for(policy(stage() | {"bounds": bounds}))
+    assert (asked[0].metric, asked[0].l0) == ("partitions", 9)
+    assert plan(policy(stage() | {"bounds": bounds}))
+
+
+def test_a_total_is_bounded_by_partition_whatever_the_rows():
+    total = {"sum": {"column": "hours", "low_total": -2.0, "high_total": 8.0}}
+    for bounds in ({"l0": 9}, {"l0": 9, "linf": 3}, {"l1": 9}):
+        (request,) = requests_for(bounded(bounds, total))
+        assert (request.l1, request.l2) == (72.0, 24.0)
+        assert plan(bounded(bounds, total))

@@ -22,6 +22,7 @@ BOUNDS = {"column": "v", "low": -1.0, "high": 0.7}
 METRICS = (
     *reference.COUNTS,
     Metric(kind="sum", name="sum", **BOUNDS),
+    Metric(kind="sum", name="total", column="v", low_total=-0.9, high_total=0.4),
     Metric(kind="variance", name="variance", **BOUNDS),
     Metric(kind="median", name="median", ranks=(0.5,), **BOUNDS),
     Metric(kind="histogram", name="bins", column="v", edges=(-0.5, 0.0, 0.1)),
@@ -61,9 +62,13 @@ def rows_of(unit):
 
 
 @settings(max_examples=150, deadline=None)
-@given(rows_of(1), rows_of(2), st.integers(1, 3), st.integers(1, 3))
-def test_a_unit_moves_every_quantity_by_its_sensitivity_at_most(others, own, l0, linf):
-    spec = reference.stage(metrics=METRICS, l0=l0, linf=linf)
+@given(
+    rows_of(1),
+    rows_of(2),
+    st.builds(Bounds, l0=st.integers(1, 3), linf=st.integers(1, 3)) | st.builds(Bounds, l1=st.integers(1, 6)),
+)
+def test_a_unit_moves_every_quantity_by_its_sensitivity_at_most(others, own, bounds):
+    spec = reference.stage(metrics=METRICS, **vars(bounds))
 
     def quantities(rows):
         table = [dict(zip("upvwx", row, strict=True)) for row in rows]
@@ -76,7 +81,7 @@ def test_a_unit_moves_every_quantity_by_its_sensitivity_at_most(others, own, l0,
     for quantity in spec.quantities:
         before, after = (numbers(batch, quantity, spec) for batch in (without, with_unit))
         moved = [after.get(key, 0) - before.get(key, 0) for key in {*before, *after}]
-        l1, l2 = quantity.sensitivity(Bounds(l0=l0, linf=linf))
+        l1, l2 = quantity.sensitivity(bounds)
         assert sum(map(abs, moved)) <= Fraction(l1) * (1 + Fraction(1, 10**12)), quantity.name
         assert sum(change**2 for change in moved) <= Fraction(l2) ** 2 * (1 + Fraction(1, 10**12)), quantity.name
 
@@ -91,6 +96,24 @@ def test_a_shortened_vector_is_never_too_long_and_keeps_its_direction(norm, vect
     assert length <= (Fraction(most) ** 2 if norm == "l2" else Fraction(most))
     wanted = reference.shortened(vector, norm, most)
     assert short == pytest.approx(wanted, rel=1e-9, abs=most * 1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows_of(1), rows_of(2), st.integers(1, 3))
+def test_totals_need_no_bound_on_rows(others, own, l0):
+    metrics = (reference.COUNTS[1], Metric(kind="sum", name="total", column="v", low_total=-0.9, high_total=0.4))
+    spec = reference.stage(metrics=metrics, l0=l0, linf=None)
+    rows = [dict(zip("upvwx", row, strict=True)) for row in [*others, *own]]
+    schema = pa.schema([("u", pa.int64()), ("p", pa.int64()), *((name, pa.float64()) for name in "vwx")])
+
+    def totals(kept):
+        batch = pa.RecordBatch.from_pylist(kept, schema=schema)
+        found = accumulate.accumulate(bounding.bound([batch], spec, reference.SALT, (0,)), spec)
+        return numbers(found, spec.quantities[1], spec)
+
+    before, after = totals(rows[: len(others)]), totals(rows)
+    moved = [after.get(key, 0) - before.get(key, 0) for key in {*before, *after}]
+    assert sum(map(abs, moved)) <= Fraction(l0 * 0.9)
 
 
 def test_values_whose_float_sum_is_off_by_more_than_one_row_add_up_exactly():

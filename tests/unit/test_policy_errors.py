@@ -77,9 +77,9 @@ CASES = {
     ),
     "an unknown key inside": (
         "linf: 2}",
-        "linf: 2, l1: 3}",
-        "20: stages[0].bounds.l1 is not a known key",
-        KEYS + "l0, linf.",
+        "linf: 2, l3: 3}",
+        "20: stages[0].bounds.l3 is not a known key",
+        KEYS + "l0, linf, l1.",
     ),
     "a later version": (
         "version: 1",

@@ -88,8 +88,21 @@ CASES = {
     "bounds above 1 where rows are units": (
         "privacy_unit: person",
         "privacy_unit: row",
-        "20: stages[0].bounds.l0 must be 1 with privacy_unit: row, for each row is a unit of its own, got 4",
-        "Write 1.",
+        "20: stages[0].bounds must be l0: 1 and linf: 1 with privacy_unit: row, for each row is a unit of its own",
+        "Write bounds: {l0: 1, linf: 1}.",
+    ),
+    "a count without a bound on rows": (
+        "bounds: {l0: 4, linf: 2}\n    metrics: [count, sum: {column: hours, low: 0, high: 8}]",
+        "bounds: {l0: 4}\n    metrics: [count, sum: {column: hours, low_total: 0, high_total: 8}]",
+        "21: stages[0].metrics[0].count adds up rows, and bounds.l0 alone doesn't say how many one unit may have in a"
+        " partition",
+        "Give bounds.linf too, or sum totals: low_total and high_total.",
+    ),
+    "totals that fall": (
+        "low: 0, high: 8}",
+        "low_total: 8, high_total: 0}",
+        "21: stages[0].metrics[1].sum.low_total must be below high_total, 0.0, got 8.0",
+        "Give the bounds in rising order.",
     ),
     "an unknown type": (
         "seen: {type: date}",
