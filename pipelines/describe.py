@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dpbeam.accounting.utility import NOTES, noise_figure, selection_figure
 from dpbeam.ledger.model import Balance
+from dpbeam.mechanisms import results
 from dpbeam.mechanisms.quantities import named
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.policy.schema import Policy
@@ -25,9 +27,13 @@ def metric_columns(spec: StageSpec) -> tuple[MetricColumn, ...]:
     """The stage's released columns with their noise, which for some metrics differs from partition to partition."""
     found: list[MetricColumn] = []
     for metric in spec.metrics:
-        noise = spec.noise[named(metric, spec.quantities)[0].name]
+        shared = metric.kind == "privacy_id_count" and spec.shares_count
+        noise = results.thresholding(spec) if shared else spec.noise[named(metric, spec.quantities)[0].name]
         std = None if metric.kind in NOTES else noise_figure(noise).std
-        found.extend(MetricColumn(name=name, kind=metric.kind, noise=noise.kind, std=std) for name in metric.released)
+        law: Literal["laplace", "gaussian"] = "laplace" if noise.kind.startswith("laplace") else "gaussian"
+        found.extend(
+            MetricColumn(name=name, kind=metric.kind, noise=law, std=std, biased=shared) for name in metric.released
+        )
     return tuple(found)
 
 

@@ -81,7 +81,7 @@ def plan(made: Plan, balance: Balance | None) -> RenderableType:
             )
         )
     for shared in made.utility.sharing:
-        names = " and ".join((", ".join(shared.metrics[:-1]), shared.metrics[-1]))
+        names = " and ".join((", ".join(shared.serves[:-1]), shared.serves[-1]))
         lines.append(
             Text(
                 f"{shared.stage}: {visible(names)} share one noisy {_part(shared.quantity)}, of std "

@@ -120,11 +120,11 @@ class NoNoise:
         return value
 
 
-class KeepAll:
-    """Stands in for a selection strategy in tests: keeps every partition with a unit."""
+def keep_all(_: Any) -> Any:
+    """Stands in for every selection strategy in tests: keeps every partition with a unit, and counts exactly."""
+    from dpbeam.mechanisms.selection import Thresholding
 
-    def should_keep(self, users: int) -> bool:
-        return users > 0
+    return Thresholding(sampler=NoNoise(), threshold=1.0, pre_threshold=1)
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(noise, "_laplace", lambda *_: NoNoise())
     monkeypatch.setattr(noise, "_gaussian", lambda *_: NoNoise())
-    monkeypatch.setattr(selection, "_strategy", lambda _: KeepAll())
+    monkeypatch.setattr(selection, "_strategy", keep_all)
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import apache_beam as beam
 import pyarrow as pa
 
-from dpbeam.mechanisms import accumulate
+from dpbeam.mechanisms import accumulate, results
 from dpbeam.mechanisms.selection import Selector
 from dpbeam.mechanisms.spec import StageSpec
 from transforms.containment import ContainedDoFn
@@ -28,7 +28,12 @@ class _Select(ContainedDoFn):
     def work(self, element: tuple[int, pa.RecordBatch]) -> Iterator[tuple[int, pa.RecordBatch]]:
         part, rows = element
         if self._selector is not None:
-            kept = self._selector.keep(rows.column(accumulate.USERS).to_numpy())
+            users = rows.column(accumulate.USERS).to_numpy()
+            if self._spec.shares_count:
+                kept, noisy = self._selector.keep_noisy(users)
+                rows = rows.append_column(results.NOISY_USERS, pa.array(noisy))
+            else:
+                kept = self._selector.keep(users)
             rows = rows.filter(pa.array(kept, pa.bool_()))
         yield part, rows
 
@@ -37,7 +42,9 @@ class _Select(ContainedDoFn):
 class SelectPartitions(beam.PTransform):
     """Keeps each partition by the stage's private selection mechanism; with public partitions, keeps all.
 
-    Guarantee: which partitions come out is (ε, δ)-private as the mechanism in the plan states.
+    Where the noisy unit count that decided is a metric too, it comes out beside the accumulators.
+
+    Guarantee: which partitions come out, and their noisy unit counts, are private as the mechanism in the plan states.
     """
 
     spec: StageSpec

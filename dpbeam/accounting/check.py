@@ -124,9 +124,14 @@ def _from_policy(policy: Policy) -> Iterator[_Expected]:
         l0 = stage.bounds.l0 or stage.bounds.l1 or 0
         rows: list[tuple[str, str, float, float, float, int]] = []
         private = stage.partitions.private
+        noisy = _noisy(stage)
         if private is not None:
-            rows.append(("partitions", private.strategy, l0, l0**0.5, private.weight, private.pre_threshold))
-        for name, (l1, l2, weight) in _noisy(stage).items():
+            selecting = private.weight
+            if private.strategy != "truncated_geometric" and "privacy_id_count" in noisy:
+                # A threshold is on a noisy unit count: where one is released, it is that one.
+                selecting += noisy.pop("privacy_id_count")[2]
+            rows.append(("partitions", private.strategy, l0, l0**0.5, selecting, private.pre_threshold))
+        for name, (l1, l2, weight) in noisy.items():
             rows.append((name, stage.noise, l1, l2, weight, 1))
         total = math.fsum(weight for *_, weight, _ in rows)
         for name, kind, l1, l2, weight, pre_threshold in rows:

@@ -18,9 +18,12 @@ from dpbeam.accounting.requests import Request
 from dpbeam.errors import Refused
 from dpbeam.mechanisms import events
 from dpbeam.mechanisms.events import Mechanism
-from dpbeam.mechanisms.quantities import Metric, Quantity, named, parts, quantities
+from dpbeam.mechanisms.quantities import Metric, Quantity, named, noisy_by_themselves, parts, quantities
 from dpbeam.policy.compile import bounds, metrics
-from dpbeam.policy.schema import Policy
+from dpbeam.policy.schema import Policy, Stage
+
+SELECTION_NAME = "partition selection"
+"""What a plan calls the selection among what a quantity serves."""
 
 # The certifier's grid is not the calibration's, so the two may differ in the fourth digit: ask again for a little less.
 _MARGINS = (1.0, 0.998, 0.995, 0.99, 0.98)
@@ -74,7 +77,7 @@ def plan(policy: Policy) -> Plan:
         delta=delta,
         mechanisms=mechanisms,
         certificate=certificate,
-        utility=replace(figures, sharing=_sharing(policy, figures)),
+        utility=replace(figures, sharing=_sharing(policy, mechanisms)),
     )
 
 
@@ -105,22 +108,23 @@ def requests_for(policy: Policy, *, share: bool = True) -> tuple[Request, ...]:
     found: list[Request] = []
     for stage in policy.stages:
         limits = bounds(stage)
-        needed = quantities(metrics(stage)) if share else [part for _, part in _unshared(metrics(stage))]
+        needed = quantities(metrics(stage)) if share else tuple(part for _, part in _unshared(metrics(stage)))
         private = stage.partitions.private
-        weights = [quantity.weight for quantity in needed] + ([private.weight] if private else [])
-        unit = stage.weight / math.fsum(weights)
+        unit = stage.weight / math.fsum([*(q.weight for q in needed), *([private.weight] if private else [])])
+        alone = noisy_by_themselves(needed, private.strategy if private and share else None)
+        selection_weight = math.fsum(q.weight for q in needed if q not in alone)
         if private:
             found.append(
                 Request(
                     stage=stage.name,
                     metric="partitions",
                     kind=private.strategy,
-                    weight=private.weight * unit,
+                    weight=(private.weight + selection_weight) * unit,
                     l0=limits.partitions,
                     pre_threshold=private.pre_threshold,
                 )
             )
-        for quantity in needed:
+        for quantity in alone:
             l1, l2 = quantity.sensitivity(limits)
             weight = quantity.weight * unit
             found.append(Request(stage=stage.name, metric=quantity.name, kind=stage.noise, weight=weight, l1=l1, l2=l2))
@@ -134,34 +138,35 @@ def _unshared(stage_metrics: Sequence[Metric]) -> list[tuple[Metric, Quantity]]:
     ]
 
 
-def _sharing(policy: Policy, figures: utility.Utility) -> tuple[utility.SharingFigure, ...]:
-    """What each quantity that serves several metrics gains by it, on the plan that a policy would have without."""
-    serves = {
-        (stage.name, quantity.name): [m for m in found if quantity in named(m, quantities(found))]
-        for stage in policy.stages
-        for found in [metrics(stage)]
-        for quantity in quantities(found)
-    }
-    if all(len(served) < 2 for served in serves.values()):
+def _sharing(policy: Policy, mechanisms: Sequence[Mechanism]) -> tuple[utility.SharingFigure, ...]:
+    """What each quantity that serves several gains by it, against the plan that the policy would have without."""
+    shared: list[tuple[Stage, Quantity, list[Metric], tuple[str, ...]]] = []
+    for stage in policy.stages:
+        found = metrics(stage)
+        private = stage.partitions.private
+        alone = noisy_by_themselves(quantities(found), private.strategy if private else None)
+        for quantity in quantities(found):
+            served = [metric for metric in found if quantity in named(metric, quantities(found))]
+            names = (*(() if quantity in alone else (SELECTION_NAME,)), *(metric.name for metric in served))
+            if len(names) > 1:
+                shared.append((stage, quantity, served, names))
+    if not shared:
         return ()
-    alone = calibrate(requests_for(policy, share=False), epsilon=policy.run.epsilon, delta=policy.run.delta)
-    noise = utility.utility(alone, {}).noise
-    unshared = {(figure.stage, figure.metric): figure.std for figure in noise}
-    definitions = {
-        (stage.name, part.definition, metric.name): unshared[stage.name, part.name]
-        for stage in policy.stages
-        for metric, part in _unshared(metrics(stage))
-    }
-    stds = {(figure.stage, figure.metric): figure.std for figure in figures.noise}
+    with_sharing = utility.noise_of_quantities(mechanisms)
+    without = utility.noise_of_quantities(
+        calibrate(requests_for(policy, share=False), epsilon=policy.run.epsilon, delta=policy.run.delta)
+    )
     return tuple(
         utility.SharingFigure(
             stage=stage.name,
             quantity=quantity.name,
-            metrics=tuple(metric.name for metric in served),
-            std=stds[stage.name, quantity.name],
-            std_unshared=min(definitions[stage.name, quantity.definition, metric.name] for metric in served),
+            serves=names,
+            std=with_sharing[stage.name, quantity.name].std,
+            std_unshared=min(
+                without[stage.name, part.name].std
+                for metric, part in _unshared(served)
+                if part.definition == quantity.definition
+            ),
         )
-        for stage in policy.stages
-        for quantity in quantities(metrics(stage))
-        if len(served := serves[stage.name, quantity.name]) > 1
+        for stage, quantity, served, names in shared
     )

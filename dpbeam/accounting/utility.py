@@ -14,6 +14,7 @@ from scipy import special
 
 from dpbeam.mechanisms.events import (
     Gaussian,
+    GaussianThresholding,
     Laplace,
     LaplaceThresholding,
     Mechanism,
@@ -80,11 +81,12 @@ class MetricFigure:
 
 @dataclass(frozen=True, kw_only=True)
 class SharingFigure:
-    """A quantity that serves several metrics: its noise, and the least it would have if each metric had its own."""
+    """A quantity that serves several metrics, or a selection and metrics: its noise, and the least it would have if
+    each had its own."""
 
     stage: str
     quantity: str
-    metrics: tuple[str, ...]
+    serves: tuple[str, ...]
     std: float
     std_unshared: float
 
@@ -113,17 +115,29 @@ def utility(mechanisms: Sequence[Mechanism], metrics: Mapping[str, Sequence[Metr
     Raises:
         KeyError: a metric has no mechanism.
     """
-    noise = {(m.stage, m.metric): noise_figure(m) for m in mechanisms if isinstance(m, Laplace | Gaussian)}
+    noise = noise_of_quantities(mechanisms)
     return Utility(
-        noise=tuple(noise.values()),
+        noise=tuple(noise_figure(m) for m in mechanisms if isinstance(m, Laplace | Gaussian)),
         selections=tuple(selection_figure(m) for m in mechanisms if not isinstance(m, Laplace | Gaussian)),
         metrics=tuple(_metric_figure(stage, metric, row, noise) for stage, row in metrics.items() for metric in row),
     )
 
 
-def noise_figure(mechanism: Laplace | Gaussian) -> NoiseFigure:
+def noise_of_quantities(mechanisms: Sequence[Mechanism]) -> dict[tuple[str, str], NoiseFigure]:
+    """The noise of each quantity by stage and name; the unit count's is that of its stage's thresholding, if it has no
+    mechanism of its own."""
+    found: dict[tuple[str, str], NoiseFigure] = {}
+    for mechanism in mechanisms:
+        if isinstance(mechanism, Laplace | Gaussian):
+            found[mechanism.stage, mechanism.metric] = noise_figure(mechanism)
+        elif not isinstance(mechanism, TruncatedGeometric):
+            found.setdefault((mechanism.stage, "privacy_id_count"), noise_figure(mechanism))
+    return found
+
+
+def noise_figure(mechanism: Laplace | Gaussian | LaplaceThresholding | GaussianThresholding) -> NoiseFigure:
     """The noise's standard deviation, and the half-width that it stays within with probability 95 %."""
-    if isinstance(mechanism, Laplace):
+    if isinstance(mechanism, Laplace | LaplaceThresholding):
         std, half_width = math.sqrt(2) * mechanism.scale, mechanism.scale * math.log(20)
     else:
         std, half_width = mechanism.sigma, mechanism.sigma * float(special.ndtri(0.975))

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from dpbeam.errors import RunFailed, UsageError
 from dpbeam.mechanisms.events import Additive, Gaussian, Laplace
 from dpbeam.mechanisms.fixedpoint import Grid
+from dpbeam.mechanisms.quantities import noisy_by_themselves
 from dpbeam.mechanisms.spec import StageSpec
 
 I64 = npt.NDArray[np.int64]
@@ -89,17 +90,18 @@ class AdditiveNoise:
 
 
 def noises(spec: StageSpec) -> dict[str, AdditiveNoise]:
-    """The noise of every quantity of a stage, by the quantity's name.
+    """The noise of every quantity of a stage that has its own, by the quantity's name.
 
     Raises:
         ValueError: a quantity without a mechanism.
     """
-    for quantity in spec.quantities:
+    needed = noisy_by_themselves(spec.quantities, None if spec.selection is None else spec.selection.kind)
+    for quantity in needed:
         if quantity.name not in spec.noise:
             raise ValueError(
                 f"stage {spec.name}: quantity {quantity.name} has no noise; a plan must give it a mechanism"
             )
-    return {quantity.name: AdditiveNoise(mechanism=spec.noise[quantity.name]) for quantity in spec.quantities}
+    return {quantity.name: AdditiveNoise(mechanism=spec.noise[quantity.name]) for quantity in needed}
 
 
 def check(mechanism: Additive, grid: Grid) -> None:

@@ -28,6 +28,8 @@ MetricKind = Literal[
 QuantityKind = Literal["count", "privacy_id_count", "sum", "total", "squares", "bins", "vector", "tree"]
 Norm = Literal["l1", "l2", "linf"]
 
+THRESHOLDING = ("laplace_thresholding", "gaussian_thresholding")
+
 TREE_HEIGHT = 4
 TREE_BRANCHING = 16
 """A quantile tree's shape: 16**4 leaves, as in Google's library and PipelineDP."""
@@ -227,6 +229,16 @@ def quantities(metrics: Sequence[Metric]) -> tuple[Quantity, ...]:
             names.add(needed.name)
             found[needed.definition] = needed if old is None else _joined(old, needed)
     return tuple(found.values())
+
+
+def noisy_by_themselves(found: Sequence[Quantity], strategy: str | None) -> tuple[Quantity, ...]:
+    """The quantities that need a mechanism of their own in a stage that selects partitions by `strategy`.
+
+    Thresholding adds noise to the unit count of every partition: where units are to be counted, that noisy count
+    serves.
+    """
+    shared = strategy in THRESHOLDING
+    return tuple(quantity for quantity in found if not (shared and quantity.kind == "privacy_id_count"))
 
 
 def named(metric: Metric, among: Sequence[Quantity]) -> tuple[Quantity, ...]:

@@ -13,17 +13,20 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dpbeam.mechanisms import moments
+from dpbeam.mechanisms import moments, threshold_bias
 from dpbeam.mechanisms.accumulate import key_fields, quantity_column
 from dpbeam.mechanisms.columns import grid_of, vectors
-from dpbeam.mechanisms.events import Additive, Gaussian, Laplace
-from dpbeam.mechanisms.moments import LAPLACE_95, NORMAL_95, Interval, Part
+from dpbeam.mechanisms.events import Additive, Gaussian, GaussianThresholding, Laplace, LaplaceThresholding
+from dpbeam.mechanisms.moments import LAPLACE_95, NORMAL_95, Part
 from dpbeam.mechanisms.noise import AdditiveNoise
 from dpbeam.mechanisms.quantile_tree import noisy_quantiles
 from dpbeam.mechanisms.quantities import Metric, Quantity, named
 from dpbeam.mechanisms.spec import StageSpec
 
 F64 = npt.NDArray[np.float64]
+
+NOISY_USERS = "__noisy_users"
+"""The column in which a selection hands on the noisy unit counts that decided it."""
 
 _OF_RANK = 3
 """What is kept of a tree for each rank: the quantile and the ends of its interval."""
@@ -54,8 +57,14 @@ def noisy_schema(spec: StageSpec) -> pa.Schema:
 
 
 def result_schema(spec: StageSpec) -> pa.Schema:
-    """Keys, then `<column>`, `<column>_low`, `<column>_high` float64 for each released column of each metric."""
-    names = [name for metric in spec.metrics for column in metric.released for name in interval_columns(column)]
+    """Keys, then `<column>`, `<column>_low`, `<column>_high` float64 for each released column of each metric, and
+    `<column>_bias` for a unit count that selected its partition too."""
+    names: list[str] = []
+    for metric in spec.metrics:
+        for column in metric.released:
+            names.extend(interval_columns(column))
+        if metric.kind == "privacy_id_count" and spec.shares_count:
+            names.append(f"{metric.name}_bias")
     return pa.schema([*key_fields(spec), *(pa.field(name, pa.float64(), nullable=False) for name in names)])
 
 
@@ -72,17 +81,21 @@ def noisy_quantities(
     bounds; the partitions must be public or come from a selection that is paid for.
     """
     keys = [accumulators.column(name) for name in spec.keys]
-    columns = [
-        _add_noise(quantity, accumulators.column(quantity_column(spec, quantity)), noises[quantity.name])
-        for quantity in spec.quantities
-    ]
+    columns = []
+    for quantity in spec.quantities:
+        if quantity.kind == "privacy_id_count" and spec.shares_count:
+            columns.append(accumulators.column(NOISY_USERS))  # has its noise since the selection
+        else:
+            column = accumulators.column(quantity_column(spec, quantity))
+            columns.append(_add_noise(quantity, column, noises[quantity.name]))
     return pa.RecordBatch.from_arrays([*keys, *columns], schema=noisy_schema(spec))
 
 
 def metrics(noisy: pa.RecordBatch, spec: StageSpec) -> pa.RecordBatch:
     """Each metric with its 95 % interval: for the partition's bounded data, over the noise alone.
 
-    Counts, sums, and the numbers of a vector or histogram: value ± half-width. Means, variances and standard
+    Counts, sums, and the numbers of a vector or histogram: value ± half-width; a unit count that selected its partition
+    as `dpbeam.mechanisms.threshold_bias` says, given that it was kept. Means, variances and standard
     deviations as `dpbeam.mechanisms.moments` derives them; quantiles as `dpbeam.mechanisms.quantile_tree` found them.
     Bounding and clipping bias is not in the intervals.
     """
@@ -112,8 +125,11 @@ def _add_noise(quantity: Quantity, column: pa.Array, noise: AdditiveNoise) -> pa
     return flat if kind == pa.float64() else pa.FixedSizeListArray.from_arrays(flat, kind.list_size)
 
 
-def _intervals(metric: Metric, noisy: pa.RecordBatch, spec: StageSpec) -> list[Interval]:
-    """(value, low, high) of each released column of a metric."""
+def _intervals(metric: Metric, noisy: pa.RecordBatch, spec: StageSpec) -> list[tuple[F64, ...]]:
+    """(value, low, high) of each released column of a metric, and of a unit count that was shared its bias."""
+    if metric.kind == "privacy_id_count" and spec.shares_count:
+        value = noisy.column(f"__noisy_{metric.kind}").to_numpy()
+        return [(value, *threshold_bias.interval(value, thresholding(spec)))]
     parts = [_part(quantity, noisy, spec) for quantity in named(metric, spec.quantities)]
     first = parts[0]
     match metric.kind:
@@ -129,6 +145,17 @@ def _intervals(metric: Metric, noisy: pa.RecordBatch, spec: StageSpec) -> list[I
             return [(first.noisy[:, 3 * i], first.noisy[:, 3 * i + 1], first.noisy[:, 3 * i + 2]) for i in at]
     margin = half_width(first.noise)
     return [(value, value - margin, value + margin) for value in first.noisy.T]
+
+
+def thresholding(spec: StageSpec) -> LaplaceThresholding | GaussianThresholding:
+    """The selection of a stage that shares its count.
+
+    Raises:
+        ValueError: the stage selects otherwise.
+    """
+    if not isinstance(spec.selection, LaplaceThresholding | GaussianThresholding):
+        raise ValueError(f"stage {spec.name} doesn't select by thresholding")
+    return spec.selection
 
 
 def _part(quantity: Quantity, noisy: pa.RecordBatch, spec: StageSpec) -> Part:

@@ -1,4 +1,6 @@
-"""Unit counts of partitions in, which partitions may be released out (private partition selection)."""
+"""Unit counts of partitions in, which partitions may be released out (private partition selection), and by threshold
+mechanisms the noisy counts that decided it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,10 @@ import numpy.typing as npt
 
 from dpbeam.mechanisms import noise
 from dpbeam.mechanisms.events import GaussianThresholding, LaplaceThresholding, Selection, TruncatedGeometric
+
+I64 = npt.NDArray[np.int64]
+F64 = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 
 class Strategy(Protocol):
@@ -31,33 +37,65 @@ class Selector:
     def __getstate__(self) -> dict[str, Any]:
         return {"mechanism": self.mechanism, "_built": []}
 
-    def keep(self, users: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    def keep(self, users: I64) -> Mask:
         """True for each partition that is kept. A partition below the pre-threshold, or of no unit, never is.
 
         Guarantee: one decision a partition, made from its unit count alone; a unit must be in at most `l0` of all
         the partitions that the mechanism is applied to. Both are the caller's to keep.
         """
-        if not self._built:
-            self._built.append(_strategy(self.mechanism))
-        should_keep = self._built[0].should_keep
+        should_keep = self._strategy().should_keep
         kept = np.zeros(len(users), dtype=np.bool_)
-        open_ = np.flatnonzero(users >= max(1, self.mechanism.pre_threshold))
+        open_ = self._open(users)
         kept[open_] = np.fromiter(map(should_keep, users[open_].tolist()), dtype=np.bool_, count=len(open_))
         return kept
+
+    def keep_noisy(self, users: I64) -> tuple[Mask, F64]:
+        """As `keep`, and the noisy unit count of each partition that is kept (of others NaN): the count that decided.
+
+        Guarantee: the thresholding mechanism pays for releasing the noisy count of a kept partition too, since its
+        event is the noise on all counts; what is released is one draw.
+
+        Raises:
+            TypeError: the mechanism isn't thresholding.
+        """
+        strategy = self._strategy()
+        if not isinstance(strategy, Thresholding):
+            raise TypeError(f"{self.mechanism.kind} selects without a noisy count that could be released")
+        noisy = np.full(len(users), np.nan)
+        open_ = self._open(users)
+        noisy[open_] = np.fromiter(map(strategy.noisy, users[open_].tolist()), dtype=np.float64, count=len(open_))
+        kept: Mask = noisy >= strategy.least
+        noisy[~kept] = np.nan
+        return kept, noisy
+
+    def _open(self, users: I64) -> I64:
+        found: I64 = np.flatnonzero(users >= max(1, self.mechanism.pre_threshold))
+        return found
+
+    def _strategy(self) -> Strategy:
+        if not self._built:
+            self._built.append(_strategy(self.mechanism))
+        return self._built[0]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholding:
-    """Keeps a partition if its unit count, less `pre_threshold` − 1, with noise reaches `threshold`."""
+    """Keeps a partition of at least `pre_threshold` units if its noisy unit count reaches `least`."""
 
     sampler: noise.Sampler
     threshold: float
     pre_threshold: int
 
+    @property
+    def least(self) -> float:
+        """The least noisy count that is kept: the threshold is on the count less `pre_threshold` − 1."""
+        return self.threshold + (self.pre_threshold - 1)
+
+    def noisy(self, users: int) -> float:
+        return float(self.sampler.add_noise(float(users)))
+
     def should_keep(self, users: int) -> bool:
-        if users < self.pre_threshold:
-            return False
-        return bool(self.sampler.add_noise(float(users - (self.pre_threshold - 1))) >= self.threshold)
+        return users >= self.pre_threshold and self.noisy(users) >= self.least
 
 
 def _strategy(mechanism: Selection) -> Strategy:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dpbeam.mechanisms.events import Additive, Selection
-from dpbeam.mechanisms.quantities import Bounds, Metric, Quantity, quantities
+from dpbeam.mechanisms.quantities import Bounds, Metric, Quantity, noisy_by_themselves, quantities
 
 ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
 Scalar = str | int | float | bool
@@ -96,7 +96,8 @@ class StageSpec:
     """One stage, ready to run: its grouping, its bounds, its mechanisms.
 
     `unit` is the privacy-unit column, or None where every row is a unit of its own. `noise` maps a quantity's name
-    to its mechanism. `selection` is None for public partitions, which are then listed in a table apart.
+    to its mechanism; the unit count has none where `selection` is thresholding, whose noisy count it is. `selection` is
+    None for public partitions, which are then listed in a table apart.
     """
 
     name: str
@@ -111,6 +112,12 @@ class StageSpec:
     @property
     def quantities(self) -> tuple[Quantity, ...]:
         return quantities(self.metrics)
+
+    @property
+    def shares_count(self) -> bool:
+        """Whether the noisy unit count that selected a partition is released as well."""
+        strategy = None if self.selection is None else self.selection.kind
+        return len(noisy_by_themselves(self.quantities, strategy)) < len(self.quantities)
 
     @property
     def value_columns(self) -> tuple[str, ...]:

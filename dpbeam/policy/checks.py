@@ -196,6 +196,8 @@ def _metrics(parts: Parts, stage: StageParts, key: Key) -> Iterator[Finding]:
             yield Finding(key=(*at, "name"), rule=rule, remedy="Give another name.", value=metric.result_name)
         released = compile_metric(metric).released
         names = [name for column in released for name in (column, f"{column}_low", f"{column}_high")]
+        if metric.kind == "privacy_id_count":
+            names.append(f"{metric.result_name}_bias")
         for name in names:
             if name in taken:
                 yield Finding(

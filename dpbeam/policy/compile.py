@@ -10,7 +10,7 @@ import pyarrow as pa
 from dpbeam.mechanisms import spec
 from dpbeam.mechanisms.events import Additive, Gaussian, Laplace, Mechanism, Selection
 from dpbeam.mechanisms.quantile_tree import LEAST_RANK, MOST_RANK
-from dpbeam.mechanisms.quantities import Bounds, Metric
+from dpbeam.mechanisms.quantities import Bounds, Metric, noisy_by_themselves
 from dpbeam.policy import metrics as stated
 from dpbeam.policy import schema
 from dpbeam.policy.values import canonical
@@ -98,7 +98,8 @@ def stage_spec(policy: schema.Policy, stage: schema.Stage, mechanisms: Sequence[
         noise=noise,
         selection=selection,
     )
-    if set(noise) != {quantity.name for quantity in made.quantities}:
+    needed = noisy_by_themselves(made.quantities, None if selection is None else selection.kind)
+    if set(noise) != {quantity.name for quantity in needed}:
         raise ValueError(f"stage {stage.name}: the plan's noise doesn't match the stage's quantities")
     if (selection is None) != (stage.partitions.private is None):
         raise ValueError(f"stage {stage.name}: the plan's selection doesn't match the stage's partitions")

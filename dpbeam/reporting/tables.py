@@ -34,10 +34,14 @@ class MetricColumn:
     noise: Literal["laplace", "gaussian"]
     std: float | None
     level: float = LEVEL
+    biased: bool = False
+    """Whether the value is shown only if it passed a threshold, so that a column `<name>_bias` estimates by how much it
+    is too high on average."""
 
     @property
-    def columns(self) -> tuple[str, str, str]:
-        return self.name, f"{self.name}_low", f"{self.name}_high"
+    def columns(self) -> tuple[str, ...]:
+        own = (self.name, f"{self.name}_low", f"{self.name}_high")
+        return (*own, f"{self.name}_bias") if self.biased else own
 
 
 def write_parquet(table: pa.Table, path: str | Path, metrics: Sequence[MetricColumn] = ()) -> None:

@@ -15,9 +15,12 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
-from dpbeam.mechanisms import columns, noise, results
+from dpbeam.accounting.utility import noise_figure
+from dpbeam.mechanisms import columns, noise, results, threshold_bias
+from dpbeam.mechanisms.events import GaussianThresholding, LaplaceThresholding, Selection
 from dpbeam.mechanisms.quantile_tree import noisy_quantiles
 from dpbeam.mechanisms.quantities import Metric, Quantity
+from dpbeam.mechanisms.selection import Selector
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 
@@ -86,3 +89,29 @@ def test_intervals_of_small_partitions_hold_the_true_value_at_least_as_often(row
     found = coverage((*METRICS, *TREES), "gaussian", scale=5.0, rows=rows, draws=3_000)
     # 3,000 draws: 0.92 is 7.5 standard deviations below 0.95.
     assert {name: share for name, share in found.items() if not share >= 0.92} == {}
+
+
+@pytest.mark.parametrize(
+    "mechanism",
+    [
+        GaussianThresholding(stage="s", sigma=6.0, l2=2.0, threshold=30.0, delta=1e-6, l0=4, pre_threshold=5),
+        LaplaceThresholding(stage="s", scale=4.0, l1=4.0, threshold=30.0, delta=1e-4, l0=4),
+    ],
+)
+@pytest.mark.parametrize("users", [31, 36, 45, 200])
+def test_intervals_of_counts_that_passed_a_threshold_hold_the_true_count_in_95_percent_of_what_is_shown(
+    mechanism: Selection, users: int
+) -> None:
+    kept, noisy = Selector(mechanism=mechanism).keep_noisy(np.full(4 * DRAWS, users))
+    shown = noisy[kept]
+    low, high, bias = threshold_bias.interval(shown, mechanism)
+    share = float(((low <= users) & (users <= high)).mean())
+    # At least 20,000 are shown. Where no count is too low for what is shown, the lower end can't miss: up to 97.5 %.
+    assert len(shown) >= DRAWS
+    assert 0.94 <= share <= 0.96 or (users < 45 and 0.94 <= share <= 0.985)
+    # Less its bias, a count is nearer the true one on average where it is too high by more than a quarter of the noise.
+    std = noise_figure(mechanism).std
+    if np.mean(shown) - users > std / 4:
+        assert abs(np.mean(shown - bias) - users) < 0.7 * abs(np.mean(shown) - users)
+    else:
+        assert abs(np.mean(shown - bias) - users) < std / 4

@@ -181,3 +181,21 @@ def test_init_writes_a_policy_that_plans(workspace, capsys, tmp_path) -> None:
     assert invoke(["init", str(workspace.folder / "data.csv"), "--output", str(target)]) == 0
     assert invoke(["plan", str(target), "--ledger", workspace.ledger]) == 0
     assert "p1" not in target.read_text()
+
+
+def test_a_count_that_selected_its_partition_is_released_with_its_bias(workspace, capsys) -> None:
+    (stage,) = workspace.policy["stages"]
+    stage["partitions"]["private"] = {"strategy": "gaussian_thresholding", "pre_threshold": 3}
+    workspace.create_budget()
+    assert workspace.run() == 0, capsys.readouterr().err
+    folder = workspace.release_folder()
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    assert [m["metric"] for m in manifest["mechanisms"]] == ["partitions", "count", "amount_sum", "amount_mean.sum"]
+    least = manifest["mechanisms"][0]["threshold"] + 2
+    rows = pq.read_table(folder / "by_place.parquet").to_pylist()
+    assert {row["place"] for row in rows} >= {"inn", "zoo"}
+    for row in rows:
+        assert row["privacy_id_count"] >= least
+        assert row["privacy_id_count_bias"] >= 0
+        assert 3 <= row["privacy_id_count_low"] <= row["privacy_id_count"] <= row["privacy_id_count_high"]
+    assert "privacy_id_count_bias" in (folder / "report.html").read_text(encoding="utf-8")

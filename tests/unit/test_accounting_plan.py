@@ -40,9 +40,9 @@ def stage(name="a", metrics=("count",), private="gaussian_thresholding", weight=
 
 
 def test_a_private_stage_asks_for_its_selection_then_its_quantities():
-    asked = requests_for(policy(stage(metrics=["privacy_id_count", "count"])))
+    asked = requests_for(policy(stage(metrics=["privacy_id_count", "count"], private="truncated_geometric")))
     assert [(r.metric, r.kind) for r in asked] == [
-        ("partitions", "gaussian_thresholding"),
+        ("partitions", "truncated_geometric"),
         ("privacy_id_count", "laplace"),
         ("count", "laplace"),
     ]
@@ -72,8 +72,8 @@ def test_the_weights_in_a_stage_sum_to_the_weight_of_the_stage():
 
 
 def test_a_metric_more_in_one_stage_takes_nothing_from_the_other():
-    alone = plan(policy(stage("a", ["count"]), stage("b")))
-    joined = plan(policy(stage("a", ["count", "privacy_id_count"]), stage("b")))
+    alone = plan(policy(stage("a", ["count"], "truncated_geometric"), stage("b")))
+    joined = plan(policy(stage("a", ["count", "privacy_id_count"], "truncated_geometric"), stage("b")))
     assert joined.mechanisms[-1].scale <= alone.mechanisms[-1].scale * 1.01
 
 
@@ -152,7 +152,7 @@ def test_a_sum_over_bounds_about_zero_is_the_numerator_of_the_mean():
 
 def test_the_plan_shows_what_sharing_saves():
     shown = plan(policy(stage(metrics=EVERY, private=None))).utility.sharing
-    assert [(figure.quantity, figure.metrics) for figure in shown] == [
+    assert [(figure.quantity, figure.serves) for figure in shown] == [
         ("count", ("count", "hours_mean", "hours_variance", "hours_stddev")),
         ("hours_mean.sum", ("hours_mean", "hours_variance", "hours_stddev")),
         ("hours_variance.squares", ("hours_variance", "hours_stddev")),
@@ -162,7 +162,21 @@ def test_the_plan_shows_what_sharing_saves():
 
 
 def test_a_plan_in_which_nothing_is_shared_says_nothing_of_it():
-    assert plan(policy(stage(metrics=["count", "privacy_id_count"]))).utility.sharing == ()
+    two = stage(metrics=["count", "privacy_id_count"], private="truncated_geometric")
+    assert plan(policy(two)).utility.sharing == ()
+
+
+@pytest.mark.parametrize("strategy", ["laplace_thresholding", "gaussian_thresholding"])
+def test_one_noisy_count_of_units_selects_and_is_released(strategy):
+    metrics = ["count", {"privacy_id_count": {"name": "people", "weight": 2.0}}]
+    made = plan(policy(stage(metrics=metrics, private=strategy)))
+    assert [(m.metric, m.kind) for m in made.mechanisms] == [("partitions", strategy), ("count", "laplace")]
+    (shared,) = made.utility.sharing
+    assert (shared.quantity, shared.serves) == ("privacy_id_count", ("partition selection", "people"))
+    assert shared.std < shared.std_unshared
+    assert made.utility.metrics[1].std == shared.std
+    weights = {r.metric: r.weight for r in requests_for(policy(stage(metrics=metrics, private=strategy)))}
+    assert weights == {"partitions": pytest.approx(0.75), "count": pytest.approx(0.25)}
 
 
 def test_the_sensitivities_of_all_metrics_follow_their_definitions():
