@@ -205,7 +205,7 @@ def verify(run: Run) -> Run:
         tables = {}
         for spec in run.stages:
             table = run.area.read_stage(spec.name, run.policy.output.shards)
-            tables[spec.name] = table.sort_by([(key, "ascending") for key in spec.keys])
+            tables[spec.name] = table.sort_by([(key, "ascending") for key in spec.keys]) if spec.keys else table
         return replace(run, tables=tables)
 
 

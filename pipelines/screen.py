@@ -26,7 +26,7 @@ def results(spec: StageSpec, table: pa.Table) -> RenderableType:
     """The top rows of one stage's results, each value above its 95 % interval."""
     columns = metric_columns(spec)
     first = columns[0].name
-    title = f"{spec.name}: {table.num_rows:,} partitions released"
+    title = f"{spec.name}: {table.num_rows:,} partitions released" if spec.keys else f"{spec.name}: the whole table"
     if table.num_rows > TOP:
         title += f"; the {TOP} with the largest {first}"
     shown = Table(

@@ -90,9 +90,10 @@ class AccumulateByPartition(beam.PTransform):
     def _skeleton(self) -> list[pa.RecordBatch]:
         """For each result shard its public partitions as zero rows, or no rows."""
         shards = [accumulate.empty(self.spec) for _ in range(self.parts)]
-        if self.public is not None:
-            for part, rows in accumulate.split_by_partition(
-                accumulate.zeros(self.public, self.spec), self.spec, self.parts
-            ):
+        known = None if self.public is None else accumulate.zeros(self.public, self.spec)
+        if not self.spec.keys:
+            known = accumulate.whole(self.spec)
+        if known is not None:
+            for part, rows in accumulate.split_by_partition(known, self.spec, self.parts):
                 shards[part] = rows
         return shards

@@ -123,7 +123,7 @@ def _from_policy(policy: Policy) -> Iterator[_Expected]:
     for stage in policy.stages:
         l0 = stage.bounds.l0 or stage.bounds.l1 or 0
         rows: list[tuple[str, str, float, float, float, int]] = []
-        private = stage.partitions.private
+        private = stage.private
         noisy = _noisy(stage)
         if private is not None:
             selecting = private.weight

@@ -109,7 +109,7 @@ def requests_for(policy: Policy, *, share: bool = True) -> tuple[Request, ...]:
     for stage in policy.stages:
         limits = bounds(stage)
         needed = quantities(metrics(stage)) if share else tuple(part for _, part in _unshared(metrics(stage)))
-        private = stage.partitions.private
+        private = stage.private
         unit = stage.weight / math.fsum([*(q.weight for q in needed), *([private.weight] if private else [])])
         alone = noisy_by_themselves(needed, private.strategy if private and share else None)
         selection_weight = math.fsum(q.weight for q in needed if q not in alone)
@@ -143,7 +143,7 @@ def _sharing(policy: Policy, mechanisms: Sequence[Mechanism]) -> tuple[utility.S
     shared: list[tuple[Stage, Quantity, list[Metric], tuple[str, ...]]] = []
     for stage in policy.stages:
         found = metrics(stage)
-        private = stage.partitions.private
+        private = stage.private
         alone = noisy_by_themselves(quantities(found), private.strategy if private else None)
         for quantity in quantities(found):
             served = [metric for metric in found if quantity in named(metric, quantities(found))]

@@ -114,6 +114,18 @@ def zeros(keys: pa.Table, spec: StageSpec) -> pa.RecordBatch:
     return _batch([_flat(keys.column(name)) for name in spec.keys], [nothing, nothing, *own], spec)
 
 
+def whole(spec: StageSpec) -> pa.RecordBatch:
+    """Accumulators of the one partition of a stage without keys, empty: it is public, so it is there in any case.
+
+    Raises:
+        ValueError: the stage has keys.
+    """
+    if spec.keys:
+        raise ValueError(f"stage {spec.name}: only a stage without keys has the whole table as its partition")
+    nothing = pa.array(np.zeros(1, dtype=np.int64))
+    return _batch([], [nothing, nothing, *(columns.zeros(q, 1) for q in own_columns(spec).values())], spec)
+
+
 def merge(batches: Iterable[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
     """The sum of accumulators, one row a partition, sorted by key: associative, commutative and exact.
 

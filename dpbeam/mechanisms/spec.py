@@ -97,7 +97,7 @@ class StageSpec:
 
     `unit` is the privacy-unit column, or None where every row is a unit of its own. `noise` maps a quantity's name
     to its mechanism; the unit count has none where `selection` is thresholding, whose noisy count it is. `selection` is
-    None for public partitions, which are then listed in a table apart.
+    None for public partitions, which are then listed in a table apart. Without `keys` the whole table is one partition.
     """
 
     name: str

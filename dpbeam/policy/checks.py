@@ -155,6 +155,7 @@ def _stage(parts: Parts, stage: StageParts, index: int) -> Iterator[Finding]:
                 rule = "must not be the privacy unit: each partition would be one person"
                 yield Finding(key=(*key, "group_by", place), rule=rule, remedy="Group by other columns.", value=name)
     yield from _unique(list(stage.group_by), (*key, "group_by"), None, "Name each column once.")
+    yield from _whole(stage, key)
     bounds = stage.bounds
     if parts.privacy_unit == "row" and bounds is not None and (bounds.l0, bounds.linf, bounds.l1) != (1, 1, None):
         rule = "must be l0: 1 and linf: 1 with privacy_unit: row, for each row is a unit of its own"
@@ -169,6 +170,23 @@ def _stage(parts: Parts, stage: StageParts, index: int) -> Iterator[Finding]:
             value=private.pre_threshold,
         )
     yield from _metrics(parts, stage, key)
+
+
+def _whole(stage: StageParts, key: Key) -> Iterator[Finding]:
+    """What doesn't fit a stage whose one partition is the whole table, or a stage that has several."""
+    if stage.group_by and not stage.has_partitions:
+        rule = "is required where group_by names columns"
+        remedy = "Write partitions: {private: {strategy: truncated_geometric}} or {public: {values: [a, b]}}."
+        yield Finding(key=(*key, "partitions"), rule=rule, remedy=remedy, value=ABSENT)
+    if stage.group_by or not stage.has_group_by:
+        return
+    if stage.has_partitions:
+        rule = "must be left out where group_by is empty: the whole table is the one partition, and it is public"
+        yield Finding(key=(*key, "partitions"), rule=rule, remedy="Remove it, or group by a column.", value=ABSENT)
+    if stage.bounds is not None and (stage.bounds.l0 or 1) > 1:
+        rule = "must be 1 where group_by is empty: there is one partition"
+        remedy = "Write l0: 1; a larger one would only add noise."
+        yield Finding(key=(*key, "bounds", "l0"), rule=rule, remedy=remedy, value=stage.bounds.l0)
 
 
 def _metrics(parts: Parts, stage: StageParts, key: Key) -> Iterator[Finding]:

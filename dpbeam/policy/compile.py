@@ -101,7 +101,7 @@ def stage_spec(policy: schema.Policy, stage: schema.Stage, mechanisms: Sequence[
     needed = noisy_by_themselves(made.quantities, None if selection is None else selection.kind)
     if set(noise) != {quantity.name for quantity in needed}:
         raise ValueError(f"stage {stage.name}: the plan's noise doesn't match the stage's quantities")
-    if (selection is None) != (stage.partitions.private is None):
+    if (selection is None) != (stage.private is None):
         raise ValueError(f"stage {stage.name}: the plan's selection doesn't match the stage's partitions")
     return made
 

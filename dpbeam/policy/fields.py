@@ -70,7 +70,7 @@ _REMEDIES: Mapping[str, str] = {
     "meter": "Write basic.",
     "stages": "List at least one stage.",
     "name": "Name it with a-z, 0-9 and _, starting with a letter, at most 64 characters.",
-    "group_by": "List the columns whose values make the partitions: group_by: [ngram].",
+    "group_by": "List the columns whose values make the partitions: group_by: [ngram]; [] for the whole table.",
     "partitions": "Write {private: {strategy: truncated_geometric}} or {public: {values: [a, b]}}.",
     "strategy": "Write truncated_geometric, laplace_thresholding or gaussian_thresholding.",
     "pre_threshold": "Give the least number of people a partition needs, 1 or more.",

@@ -32,7 +32,9 @@ class StageParts:
     """One stage. None stands for what is missing or wrong by itself; the position in the lists is kept."""
 
     name: str | None
+    has_group_by: bool
     group_by: list[str | None]
+    has_partitions: bool
     partitions: schema.Partitions | None
     bounds: schema.Bounds | None
     metrics: list[metrics.MetricChoice | None]
@@ -78,7 +80,9 @@ def parts(data: Mapping[str, Any]) -> Parts:
 def _stage(data: Mapping[str, Any]) -> StageParts:
     return StageParts(
         name=_try(_TEXT, data.get("name")),
+        has_group_by=isinstance(data.get("group_by"), list),
         group_by=[_try(_TEXT, value) for value in _list(data.get("group_by"))],
+        has_partitions=data.get("partitions") is not None,
         partitions=_try(_PARTITIONS, data.get("partitions")),
         bounds=_try(_BOUNDS, data.get("bounds")),
         metrics=[_try(_METRIC, value) for value in _list(data.get("metrics"))],

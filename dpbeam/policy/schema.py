@@ -244,15 +244,23 @@ class Bounds(Strict):
 
 
 class Stage(Strict):
-    """One table of the release: its grouping, partitions, bounds and metrics."""
+    """One table of the release: its grouping, partitions, bounds and metrics.
+
+    Without columns in `group_by` the whole table is one partition, which is public, so `partitions` is left out.
+    """
 
     name: StageName
-    group_by: Annotated[tuple[Name, ...], Field(strict=False, min_length=1)]
-    partitions: Partitions
+    group_by: Annotated[tuple[Name, ...], Field(strict=False)]
+    partitions: Partitions | None = None
     bounds: Bounds
     metrics: Annotated[tuple[MetricEntry, ...], Field(strict=False, min_length=1)]
     noise: Literal["laplace", "gaussian"]
     weight: Weight = 1.0
+
+    @property
+    def private(self) -> Private | None:
+        """How partitions are selected; None where they are known beforehand."""
+        return None if self.partitions is None else self.partitions.private
 
 
 class Output(Strict):

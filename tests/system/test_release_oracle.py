@@ -165,3 +165,18 @@ def test_every_metric_is_released_with_its_interval(workspace, capsys, exact) ->
             if not column.endswith(("_low", "_high")):
                 assert row[f"{column}_low"] <= row[column] <= row[f"{column}_high"]
     assert "amount_histogram_1" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("rows", [["ann,inn,2", "ann,zoo,8", "bob,inn,3"], []])
+def test_a_stage_without_keys_releases_the_whole_table_also_an_empty_one(workspace, capsys, exact, rows) -> None:
+    workspace.csv(*rows)
+    (stage,) = workspace.policy["stages"]
+    del stage["partitions"]
+    stage |= {"group_by": [], "bounds": {"l0": 1, "linf": 5}}
+    stage["metrics"] = ["count", "privacy_id_count", {"sum": {"column": "amount", "low": 0.0, "high": 5.0}}]
+    workspace.create_budget()
+    assert workspace.run() == 0, capsys.readouterr().err
+    assert "the whole table" in capsys.readouterr().out
+    (row,) = pq.read_table(workspace.release_folder() / "by_place.parquet").to_pylist()
+    found = (row["count"], row["privacy_id_count"], row["amount_sum"])
+    assert found == ((3.0, 2.0, pytest.approx(10.0)) if rows else (0.0, 0.0, 0.0))

@@ -66,7 +66,28 @@ def test_the_policy_that_the_cases_change_is_right(tmp_path):
     assert load_policy(tmp_path / "policy.yaml").dataset == "visits"
 
 
+PRIVATE = "    partitions: {private: {strategy: truncated_geometric, pre_threshold: 10}}\n"
+
 CASES = {
+    "groups without partitions": (
+        PRIVATE,
+        "",
+        "17: stages[0].partitions is required where group_by names columns",
+        "Write partitions: {private: {strategy: truncated_geometric}} or {public: {values: [a, b]}}.",
+    ),
+    "partitions of the whole table": (
+        "group_by: [place]\n" + PRIVATE + "    bounds: {l0: 4",
+        "group_by: []\n" + PRIVATE + "    bounds: {l0: 1",
+        "19: stages[0].partitions must be left out where group_by is empty: the whole table is the one partition, and "
+        "it is public",
+        "Remove it, or group by a column.",
+    ),
+    "several partitions of the whole table": (
+        "group_by: [place]\n" + PRIVATE,
+        "group_by: []\n",
+        "19: stages[0].bounds.l0 must be 1 where group_by is empty: there is one partition, got 4",
+        "Write l0: 1; a larger one would only add noise.",
+    ),
     "an unknown key": (
         "dataset: visits",
         "dataset: visits\nprivcy_unit: x",
