@@ -1,6 +1,6 @@
 """The lifecycle of a release: a request goes in; a published release, new or cached, comes out.
 
-    plan → certify → guard → reserve → start → run the Beam job → verify staging → assemble → publish
+    plan → certify → guard → reserve → start → run the Beam jobs → verify staging → assemble → publish
 
 Each step is one function on one value. A kill between or inside any two of them leaves the ledger at or above what
 was really spent, and `dpbeam recover` finishes or closes the run.
@@ -13,8 +13,8 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.schema import Policy
 from dpbeam.reporting import manifest as manifests
-from pipelines import aggregate, inputs, publish
+from pipelines import aggregate, inputs, phases, publish
 from pipelines.describe import metric_columns, render
 from transforms.containment import from_runner
 from transforms.control import Shuffle
@@ -58,6 +58,7 @@ class Run:
     plan: Plan | None = None
     inputs: inputs.Inputs | None = None
     stages: tuple[StageSpec, ...] = ()
+    public: Mapping[str, pa.Table] = field(default_factory=dict)
     charge: Charge | None = None
     cached: bool = False
     shuffles: tuple[Shuffle, ...] = ()
@@ -108,7 +109,9 @@ def plan(run: Run) -> Run:
     """Every mechanism of every stage, certified against the run's (ε, δ)."""
     planned = make_plan(run.policy)
     stages = tuple(compiled.stage_spec(run.policy, stage, planned.mechanisms) for stage in run.policy.stages)
-    return replace(run, plan=planned, stages=stages)
+    public = {stage.name: compiled.public_partitions(run.policy, stage) for stage in run.policy.stages}
+    known = {name: table for name, table in public.items() if table is not None}
+    return replace(run, plan=planned, stages=stages, public=known)
 
 
 def guard(run: Run) -> Run:
@@ -169,17 +172,23 @@ def start(run: Run) -> Run:
 
 
 def run_job(run: Run) -> Run:
-    """The Beam job, from the source to the staged shard files."""
+    """The Beam jobs: the policy's phases, each of which is taken from staging before the next, then the main job, from
+    the source to the staged shard files."""
     run.area.create()
+    for phase in phases.phases(run.policy):
+        known = phases.Parameters(policy=run.policy, plan=run.plan, stages=run.stages, public=run.public)
+        explored = verify(_run_stages(replace(run, stages=phase.stages(known))))
+        found = phase.learn(known, explored.tables)
+        run = replace(run, plan=found.plan, stages=found.stages, public=found.public)
+    return _run_stages(run)
+
+
+def _run_stages(run: Run) -> Run:
     job = aggregate.Job(
         input=compiled.input_spec(run.policy),
         splits=run.inputs.splits,
         stages=run.stages,
-        public={
-            stage.name: table
-            for stage in run.policy.stages
-            if (table := compiled.public_partitions(run.policy, stage)) is not None
-        },
+        public=run.public,
         user_shards=run.inputs.user_shards,
         parts=run.policy.output.shards,
         salt=secrets.token_bytes(16),
