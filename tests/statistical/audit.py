@@ -1,0 +1,199 @@
+"""A black-box audit: what two neighbouring tables release goes in, a lower bound on the ε between them comes out.
+
+Nothing here knows how the engine works. Each scenario stands in the table many times, with people and partitions of its
+own each time, so that one run of the engine gives that many independent releases of it. Half of them train a
+classifier (a linear discriminant on the released values, whether partitions are there, and how far the values lie out),
+the other half bounds its error rates: if an event has probability p on one table and q on the other, then
+(ε, δ)-privacy means p ≤ e^ε·q + δ.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+import yaml
+from scipy import stats
+
+from dpbeam.accounting.plan import plan
+from dpbeam.mechanisms import accumulate, bounding, noise, results, rows
+from dpbeam.mechanisms.accumulate import USERS
+from dpbeam.mechanisms.selection import Selector
+from dpbeam.mechanisms.spec import StageSpec
+from dpbeam.policy import compile as compiled
+from dpbeam.policy.load import load_policy
+from dpbeam.policy.schema import Policy
+
+FAILURE = 1e-9
+"""The probability that a bound of this file is above the truth."""
+
+EPSILON, DELTA = 1.0, 0.04
+PLACES = ("a", "b", "c", "d")
+Row = tuple[str | None, str | None, float | None]
+F64 = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scenario:
+    """The rows (unit, place, value) of everybody else, and of the one unit that is there or not."""
+
+    name: str
+    others: tuple[Row, ...]
+    one: tuple[Row, ...]
+
+
+def others(people: int, places: Sequence[str] = PLACES) -> tuple[Row, ...]:
+    return tuple((f"o{i}", place, 5.0) for i in range(people) for place in places)
+
+
+SCENARIOS = (
+    Scenario(name="one more in one partition", others=others(3), one=(("me", "a", 10.0),)),
+    Scenario(
+        name="one who hits every bound",
+        others=others(3),
+        one=tuple(("me", place, 10.0) for place in PLACES for _ in range(6)),
+    ),
+    Scenario(
+        name="one with NaN, null and huge values",
+        others=others(3),
+        one=tuple(
+            ("me", place, value)
+            for place in PLACES
+            for value in (float("nan"), None, float("inf"), -float("inf"), 1e300, -1e300, 5e-324)
+        ),
+    ),
+    Scenario(
+        name="one who alone holds a partition",
+        others=others(3, PLACES[:1]),
+        one=(("me", "b", 10.0), ("me", "c", 10.0)),
+    ),
+)
+
+
+def policy_for(folder: Path, stage: dict[str, Any], copies: int) -> Policy:
+    """A policy over people, places and values with this stage; public partitions are all places of all copies."""
+    if "public" in stage["partitions"]:
+        places = [f"{copy}|{place}" for copy in range(copies) for place in PLACES]
+        pq.write_table(pa.table({"place": places}), folder / "places.parquet")
+        stage = stage | {"partitions": {"public": {"file": "places.parquet"}}}
+    policy = {
+        "version": 1,
+        "dataset": "audit",
+        "source": {"format": "csv", "path": "unread.csv"},
+        "privacy_unit": "person",
+        "columns": {"person": {"type": "string"}, "place": {"type": "string"}, "value": {"type": "float64"}},
+        "run": {"epsilon": EPSILON, "delta": DELTA},
+        "stages": [{"name": "audited", "group_by": ["place"], "bounds": {"l0": 2, "linf": 2}} | stage],
+    }
+    path = folder / "policy.yaml"
+    path.write_text(yaml.safe_dump(policy))
+    return load_policy(path)
+
+
+def releases(policy: Policy, table: Sequence[Row], copies: int) -> F64:
+    """What `copies` independent releases of the table show: a row each, for every place whether it is there, then its
+    released numbers (0 if it isn't)."""
+    (stage,) = policy.stages
+    spec = compiled.stage_spec(policy, stage, plan(policy).mechanisms)
+    batch = rows.prepare(_copied(table, copies), compiled.input_spec(policy))
+    released = _release(batch, spec, compiled.public_partitions(policy, stage))
+    numbers = [name for name in released.schema.names if name not in spec.keys and released[name].type == pa.float64()]
+    found = np.zeros((copies, len(PLACES), 1 + len(numbers)))
+    keys = [key.split("|") for key in released.column("place").to_pylist()]
+    at = (np.array([int(copy) for copy, _ in keys], dtype=np.int64), [PLACES.index(place) for _, place in keys])
+    found[at] = np.column_stack([np.ones(len(keys)), *(released.column(name).to_numpy() for name in numbers)])
+    return found.reshape(copies, -1)
+
+
+def _release(batch: pa.RecordBatch, spec: StageSpec, public: pa.Table | None) -> pa.RecordBatch:
+    """The engine's steps in their order, on one worker."""
+    salt = secrets.token_bytes(16)
+    if public is not None:
+        batch = accumulate.filter_public(batch, spec, public)
+    halves = [batch.slice(0, batch.num_rows // 2), batch.slice(batch.num_rows // 2)]
+    cut = [bounding.prebound(half, spec, salt, (0, i)) for i, half in enumerate(halves)]
+    merged = [accumulate.accumulate(bounding.bound(cut, spec, salt, (0,)), spec)]
+    if public is not None:
+        merged.append(accumulate.zeros(public, spec))
+    found = accumulate.merge(merged, spec)
+    if spec.selection is not None:
+        selector, users = Selector(mechanism=spec.selection), found.column(USERS).to_numpy()
+        if spec.shares_count:
+            kept, noisy = selector.keep_noisy(users)
+            found = found.append_column(results.NOISY_USERS, pa.array(noisy))
+        else:
+            kept = selector.keep(users)
+        found = found.filter(pa.array(kept, pa.bool_()))
+    return results.metrics(results.noisy_quantities(found, spec, noise.noises(spec)), spec)
+
+
+def _copied(table: Sequence[Row], copies: int) -> pa.RecordBatch:
+    copy = np.repeat(np.arange(copies), len(table)).astype(str)
+
+    def text(column: int) -> pa.Array:
+        values = np.tile(np.array([row[column] for row in table], dtype=str), copies)
+        return pa.array(np.char.add(np.char.add(copy, "|"), values).tolist(), pa.string())
+
+    values = pa.array([row[2] for row in table] * copies, pa.float64())
+    return pa.RecordBatch.from_arrays([text(0), text(1), values], names=["person", "place", "value"])
+
+
+def least_epsilon(one: F64, other: F64, delta: float) -> float:
+    """A lower bound on the ε at `delta` of releases drawn from two neighbouring tables, right but for `FAILURE`.
+
+    Both directions are tried and the better one taken on the training half, so each bound is on one event fixed before.
+    """
+    half = len(one) // 2
+    score = _classifier(one[:half], other[:half])
+    train, test = (score(one[:half]), score(other[:half])), (score(one[half:]), score(other[half:]))
+    best = max(
+        ((_gap(*_rates(train, sign, cut), delta), sign, cut) for sign in (1, -1) for cut in _cuts(*train)),
+        key=lambda found: found[0],
+    )
+    _, sign, cut = best
+    p, q = _rates(test, sign, cut)
+    n = len(test[0])
+    low = stats.beta.ppf(FAILURE / 2, p * n, n - p * n + 1) if p > 0 else 0.0
+    high = stats.beta.isf(FAILURE / 2, q * n + 1, n - q * n) if q < 1 else 1.0
+    return float(np.log((low - delta) / high)) if low > delta else 0.0
+
+
+def _classifier(one: F64, other: F64) -> Any:
+    """A linear discriminant on the features that vary, their ranks' tails among them."""
+    both = np.concatenate([one, other])
+    centre, width = np.median(both, axis=0), np.std(both, axis=0)
+    varying = width > 0
+
+    def features(table: F64) -> F64:
+        scaled = (table[:, varying] - centre[varying]) / width[varying]
+        return np.column_stack([np.clip(scaled, -6, 6), np.abs(np.clip(scaled, -6, 6))])
+
+    x, y = features(one), features(other)
+    covariance = (np.cov(x, rowvar=False) + np.cov(y, rowvar=False)) / 2
+    covariance = np.atleast_2d(covariance)
+    ridge = 1e-6 * np.trace(covariance) / len(covariance) + 1e-12
+    weights = np.linalg.solve(covariance + ridge * np.eye(len(covariance)), x.mean(axis=0) - y.mean(axis=0))
+    return lambda table: features(table) @ weights
+
+
+def _cuts(one: F64, other: F64) -> F64:
+    return np.unique(np.quantile(np.concatenate([one, other]), np.linspace(0.002, 0.998, 499)))
+
+
+def _rates(scores: tuple[F64, F64], sign: int, cut: float) -> tuple[float, float]:
+    """(p, q): how often the event happens on the table that makes it likelier, and on the other."""
+    first, second = (float((sign * (score - cut) >= 0).mean()) for score in scores)
+    return (first, second) if sign == 1 else (second, first)
+
+
+def _gap(p: float, q: float, delta: float) -> float:
+    """log((p − δ)/q) for training, pessimistic where the rates are known badly."""
+    spread = 6 * np.sqrt(max(q, 1e-4) / 5_000)
+    return float(np.log(max(p - delta - spread / 4, 1e-9) / (q + spread)))

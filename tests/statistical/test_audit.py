@@ -1,0 +1,146 @@
+"""A black-box estimate of ε from neighbouring tables stays below the certified ε; each seeded bug lifts it above.
+
+Each bound is above the truth with probability 1e-9 at most (`audit.FAILURE`); there are some 120 of them.
+"""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from dpbeam.accounting.plan import plan
+from dpbeam.mechanisms import bounding, noise, selection
+
+audit = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "audit.py")))
+
+COPIES = {"median": 800}
+"""Releases of each table, by metric, where it isn't the usual: each search of a quantile draws 192 noises or more."""
+USUAL_COPIES = 5_000
+VALUES = {"column": "value", "low": 0.0, "high": 10.0}
+METRICS = {  # all but those that are made from the same noisy quantities as one of these
+    "count": "count",
+    "privacy_id_count": "privacy_id_count",
+    "sum": {"sum": VALUES},
+    "total": {"sum": {"column": "value", "low_total": 0.0, "high_total": 15.0}},
+    "mean": {"mean": VALUES},
+    "variance": {"variance": VALUES},
+    "stddev": {"stddev": VALUES},
+    "median": {"median": VALUES},
+    "histogram": {"histogram": {"column": "value", "edges": [0, 4, 8, 12]}},
+    "vector_sum": {"vector_sum": {"columns": ["value"], "norm": "l2", "max_norm": 10.0}},
+}
+PUBLIC = {"public": {"values": ["all"]}}
+SELECTIONS = {
+    "public": PUBLIC,
+    "truncated_geometric": {"private": {"strategy": "truncated_geometric"}},
+    "laplace_thresholding": {"private": {"strategy": "laplace_thresholding"}},
+    "gaussian_thresholding": {"private": {"strategy": "gaussian_thresholding", "pre_threshold": 2}},
+}
+
+
+def least_epsilon(folder, stage, scenario, copies=USUAL_COPIES):
+    policy = audit.policy_for(folder, stage, copies)
+    assert plan(policy).certificate.epsilon <= audit.EPSILON * (1 + 1e-9)
+    with_one = audit.releases(policy, scenario.others + scenario.one, copies)
+    without = audit.releases(policy, scenario.others, copies)
+    return audit.least_epsilon(with_one, without, audit.DELTA)
+
+
+@pytest.mark.parametrize("scenario", audit.SCENARIOS, ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("noise_kind", ["laplace", "gaussian"])
+@pytest.mark.parametrize("metric", METRICS)
+def test_no_metric_costs_more_than_certified(tmp_path, metric, noise_kind, scenario):
+    stage = {"metrics": [METRICS[metric]], "noise": noise_kind, "partitions": PUBLIC}
+    assert least_epsilon(tmp_path, stage, scenario, COPIES.get(metric, USUAL_COPIES)) <= audit.EPSILON
+
+
+@pytest.mark.parametrize("scenario", audit.SCENARIOS, ids=lambda scenario: scenario.name)
+@pytest.mark.parametrize("strategy", SELECTIONS)
+def test_no_selection_costs_more_than_certified_with_the_counts_beside_it(tmp_path, strategy, scenario):
+    stage = {"metrics": ["count", "privacy_id_count"], "noise": "gaussian", "partitions": SELECTIONS[strategy]}
+    assert least_epsilon(tmp_path, stage, scenario) <= audit.EPSILON
+
+
+@pytest.mark.parametrize("bounds", [{"l1": 4}, {"l0": 2}])
+@pytest.mark.parametrize("noise_kind", ["laplace", "gaussian"])
+def test_no_other_bounds_cost_more_than_certified(tmp_path, bounds, noise_kind):
+    metrics = [METRICS["total"], "privacy_id_count"] + (["count"] if "l1" in bounds else [])
+    stage = {"metrics": metrics, "noise": noise_kind, "bounds": bounds, "partitions": PUBLIC}
+    assert least_epsilon(tmp_path, stage, audit.SCENARIOS[1]) <= audit.EPSILON
+
+
+# The six seeded bugs. Each must lift the bound above the certified ε, or the audit would not see it.
+
+COUNTING = {"metrics": ["count"], "noise": "laplace", "partitions": PUBLIC}
+
+
+class Silent:
+    def add_noise(self, value):
+        return value
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_missing_noise_is_caught(tmp_path, monkeypatch, metric):
+    monkeypatch.setattr(noise, "_laplace", lambda *_: Silent())
+    stage = COUNTING | {"metrics": [METRICS[metric]]}
+    copies = COPIES.get(metric, USUAL_COPIES)
+    assert least_epsilon(tmp_path, stage, audit.SCENARIOS[0], copies) > audit.EPSILON
+
+
+@pytest.mark.parametrize("noise_kind", ["laplace", "gaussian"])
+def test_half_the_noise_is_caught(tmp_path, monkeypatch, noise_kind):
+    laplace, gaussian = noise._laplace, noise._gaussian
+    monkeypatch.setattr(noise, "_laplace", lambda scale, l1: laplace(scale / 2, l1))
+    monkeypatch.setattr(noise, "_gaussian", lambda sigma: gaussian(sigma / 2))
+    stage = COUNTING | {"noise": noise_kind, "bounds": {"l0": 1, "linf": 1}}
+    assert least_epsilon(tmp_path, stage, audit.SCENARIOS[0], copies=20_000) > audit.EPSILON
+
+
+def test_a_skipped_l0_is_caught(tmp_path, monkeypatch):
+    monkeypatch.setattr(bounding, "_within_l0", lambda _, __, ___, pair_unit, *____: pair_unit >= 0)
+    stage = COUNTING | {"noise": "gaussian", "bounds": {"l0": 1, "linf": 1}}
+    assert least_epsilon(tmp_path, stage, audit.SCENARIOS[1], copies=20_000) > audit.EPSILON
+
+
+def test_a_skipped_linf_is_caught(tmp_path, monkeypatch):
+    within = bounding._within_linf
+    monkeypatch.setattr(bounding, "_within_linf", lambda _, *rest: within(None, *rest))
+    stage = COUNTING | {"noise": "gaussian", "bounds": {"l0": 4, "linf": 1}}
+    assert least_epsilon(tmp_path, stage, audit.SCENARIOS[1], copies=20_000) > audit.EPSILON
+
+
+@pytest.mark.parametrize("strategy", ["laplace_thresholding", "gaussian_thresholding"])
+def test_a_forgotten_delta_in_the_threshold_is_caught(tmp_path, monkeypatch, strategy):
+    build = selection._strategy
+
+    def without_delta(mechanism):
+        built = build(mechanism)
+        return selection.Thresholding(sampler=built.sampler, threshold=1.0, pre_threshold=built.pre_threshold)
+
+    monkeypatch.setattr(selection, "_strategy", without_delta)
+    stage = {"metrics": ["count"], "noise": "laplace", "partitions": {"private": {"strategy": strategy}}}
+    assert least_epsilon(tmp_path, stage, audit.SCENARIOS[3]) > audit.EPSILON
+
+
+def test_one_seed_for_every_value_is_caught(tmp_path, monkeypatch):
+    class Repeated:
+        """Draws once, and adds that to every value."""
+
+        def __init__(self, sampler):
+            self.drawn = sampler.add_noise(0.0)
+
+        def add_noise(self, value):
+            return value + self.drawn
+
+    laplace = noise._laplace
+    monkeypatch.setattr(noise, "_laplace", lambda scale, l1: Repeated(laplace(scale, l1)))
+    assert least_epsilon(tmp_path, COUNTING, audit.SCENARIOS[0]) > audit.EPSILON
+
+
+def test_the_audit_comes_near_what_a_mechanism_costs(tmp_path):
+    """A bound far below the truth would see nothing: for Laplace noise on one count it finds more than half of ε."""
+    found = least_epsilon(tmp_path, COUNTING | {"bounds": {"l0": 1, "linf": 1}}, audit.SCENARIOS[0], copies=20_000)
+    assert 0.5 * audit.EPSILON < found <= audit.EPSILON
