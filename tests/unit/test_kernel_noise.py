@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import pickle
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from dpbeam.errors import RunFailed, UsageError
 from dpbeam.mechanisms import noise
-from dpbeam.mechanisms.events import Gaussian, Laplace
+from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace
 from dpbeam.mechanisms.fixedpoint import Grid
+from dpbeam.mechanisms.quantities import Bounds, Metric
+from dpbeam.mechanisms.spec import StageSpec
 
 GAUSSIAN = Gaussian(stage="s", metric="count", sigma=2.0, l2=1.0)
 LAPLACE = Laplace(stage="s", metric="count", scale=3.0, l1=1.5)
@@ -96,6 +99,8 @@ def test_noise_beyond_whole_steps_is_refused():
     )
     with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
         noise.check(Gaussian(stage="s", metric="v_sum", sigma=1e9, l2=1.0), Grid.for_bounds(0.0, 1.0))
+    with pytest.raises(UsageError):
+        noise.check(Gaussian(stage="s", metric="v_sum", sigma=2.0**26, l2=1.0), Grid.for_bounds(0.0, 1.0))
     noise.check(Gaussian(stage="s", metric="v_sum", sigma=2.0**25, l2=1.0), Grid.for_bounds(0.0, 1.0))
 
 
@@ -105,3 +110,17 @@ def test_the_library_draws_the_largest_noise_that_is_let_through(exponent):
         drawn = [sampler.add_noise(2**61) - 2**61 for _ in range(50)]
         assert any(drawn)
         assert max(map(abs, drawn)) < 2 ** (exponent + 6)
+
+
+def test_a_quantity_without_noise_is_refused_unless_the_selection_has_it():
+    metrics = (Metric(kind="privacy_id_count", name="n"), Metric(kind="count", name="rows"))
+    threshold = GaussianThresholding(stage="s", sigma=1.0, l2=1.0, threshold=3.0, delta=1e-3, l0=1)
+    counted = Gaussian(stage="s", metric="count", sigma=1.0, l2=1.0)
+    spec = StageSpec(
+        name="s", unit="u", keys=("p",), key_types=("int64",), bounds=Bounds(l0=1, linf=1),
+        metrics=metrics, noise={"count": counted}, selection=threshold,
+    )  # fmt: skip
+    assert noise.noises(spec) == {"count": noise.AdditiveNoise(mechanism=counted)}
+    message = "stage s: quantity privacy_id_count has no noise; a plan must give it a mechanism"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        noise.noises(replace(spec, selection=None))

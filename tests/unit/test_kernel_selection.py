@@ -63,3 +63,28 @@ def test_a_threshold_is_met_by_the_count_less_what_the_pre_threshold_takes(monke
         mechanism = event(threshold=7.5, pre_threshold=4, **more, **LOOSE)
         kept = selection.Selector(mechanism=mechanism).keep(np.array([3, 4, 10, 11, 12]))
         assert kept.tolist() == [False, False, False, True, True]
+
+
+@pytest.mark.parametrize("pre_threshold", [1, 5])
+def test_a_partition_of_just_the_pre_threshold_can_be_kept(pre_threshold):
+    for mechanism in mechanisms(pre_threshold):
+        assert selection.Selector(mechanism=mechanism).keep(np.full(200, pre_threshold)).any()
+
+
+@pytest.mark.parametrize("mechanism", mechanisms(3)[1:])
+def test_a_noisy_count_is_handed_on_of_what_is_kept_alone(mechanism):
+    users = np.array([0, 2, 3, 9] * 100)
+    kept, noisy = selection.Selector(mechanism=mechanism).keep_noisy(users)
+    assert kept.dtype == np.bool_
+    assert not kept[users < 3].any()
+    assert kept[users == 9].all()
+    assert 0 < kept[users == 3].mean() < 1
+    assert (np.isnan(noisy) == ~kept).all()
+    assert (np.abs(noisy[kept] - users[kept]) < 1).all()
+    assert (noisy[kept] >= 3).all()
+    assert len(np.unique(noisy[users == 9])) > 50
+
+
+def test_a_selection_without_a_noisy_count_hands_none_on():
+    with pytest.raises(TypeError, match=r"^truncated_geometric selects without a noisy count that could be released$"):
+        selection.Selector(mechanism=mechanisms(1)[0]).keep_noisy(np.array([1]))
