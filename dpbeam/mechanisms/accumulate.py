@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from dpbeam.mechanisms import columns, hashing
 from dpbeam.mechanisms.bounding import Bounded, split
 from dpbeam.mechanisms.fixedpoint import checked_sum
-from dpbeam.mechanisms.grouping import group, members
+from dpbeam.mechanisms.grouping import group, members, ordering
 from dpbeam.mechanisms.quantities import Bounds, Quantity
 from dpbeam.mechanisms.spec import ColumnType, StageSpec
 
@@ -136,7 +136,7 @@ def merge(batches: Iterable[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
     if not table.num_rows:
         return empty(spec)
     found = group([table.column(name) for name in spec.keys], table.num_rows)
-    order = np.argsort(found.codes, kind="stable")
+    order = ordering(found.codes.view(np.uint64), found.size.bit_length())
     starts = np.searchsorted(found.codes[order], np.arange(found.size))
     counts = [pa.array(checked_sum(table.column(name).to_numpy()[order], starts)) for name in (COUNT, USERS)]
     own = [

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dpbeam.mechanisms import hashing
-from dpbeam.mechanisms.grouping import Groups, group, runs
+from dpbeam.mechanisms.grouping import Groups, group, ordering, runs
 from dpbeam.mechanisms.hashing import U64
 from dpbeam.mechanisms.spec import StageSpec
 
@@ -26,6 +26,8 @@ Mask = npt.NDArray[np.bool_]
 PRIORITY = "__priority"
 
 _PACKED_BITS = 64
+_RANK_BITS = 32
+"""How many bits of a priority are sorted by; the others are looked at where these are equal. Groups are below 2**32."""
 _BUCKETS = 4096
 
 
@@ -219,18 +221,13 @@ def _within_l1(l1: int, order: I64, starts: I64, pair_unit: I64, priorities: Cal
 
 def _pairs(units: Groups, partitions: Groups) -> tuple[I64, I64, I64, I64]:
     """Rows ordered by (unit, partition); where each pair starts in that order; each pair's unit and partition."""
-    rows = len(units.codes)
-    unit_bits, partition_bits, row_bits = (max(1, int(n - 1).bit_length()) for n in (units.size, partitions.size, rows))
-    if unit_bits + partition_bits + row_bits <= _PACKED_BITS:
-        # One uint64 holds (unit, partition, row): NumPy sorts plain uint64 several times faster than it argsorts.
+    unit_bits, partition_bits = (max(1, int(n - 1).bit_length()) for n in (units.size, partitions.size))
+    if unit_bits + partition_bits <= _PACKED_BITS:
         packed = units.codes.astype(np.uint64)
         packed <<= np.uint64(partition_bits)
         packed |= partitions.codes.view(np.uint64)
-        packed <<= np.uint64(row_bits)
-        packed |= np.arange(rows, dtype=np.uint64)
-        packed.sort()
-        order = (packed & np.uint64((1 << row_bits) - 1)).view(np.int64)
-        packed >>= np.uint64(row_bits)
+        order = ordering(packed, unit_bits + partition_bits)
+        packed = packed[order]
         starts = runs(packed)
         heads = packed[starts]
         pair_partition = (heads & np.uint64((1 << partition_bits) - 1)).view(np.int64)
@@ -246,9 +243,8 @@ def _lowest(groups: npt.NDArray[np.int64], priorities: U64, limit: int) -> Mask:
     starts = runs(groups)
     sizes = np.diff(starts, append=len(groups))
     dense = np.repeat(np.arange(len(starts), dtype=np.uint64), sizes)
-    bits = max(1, (len(starts) - 1).bit_length())
-    packed = (dense << np.uint64(64 - bits)) | (priorities >> np.uint64(bits))
-    order = np.argsort(packed)
+    packed = (dense << np.uint64(_RANK_BITS)) | (priorities >> np.uint64(64 - _RANK_BITS))
+    order = ordering(packed, _RANK_BITS + max(1, (len(starts) - 1).bit_length()))
     ranked = packed[order]
     if _PACKED_BITS < 64 or (ranked[1:] == ranked[:-1]).any():  # the bits cut off may decide
         order = np.lexsort((priorities, dense))

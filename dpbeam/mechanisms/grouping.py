@@ -7,10 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 I64 = npt.NDArray[np.int64]
+U64 = npt.NDArray[np.uint64]
+
+_DIGIT_BITS = 16
+_SAMPLE_ROWS = 512
+_SORTED_BITS = 48
+_HASH_BITS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +53,19 @@ def runs(sorted_codes: npt.NDArray[np.generic]) -> I64:
     return starts
 
 
+def ordering(keys: U64, bits: int) -> I64:
+    """A stable order of `keys`, which are below 2**bits.
+
+    NumPy sorts 16-bit digits by radix, so this is a few passes over the rows and no comparison: two to five times as
+    fast as `argsort` up to 48 bits.
+    """
+    order: I64 = np.argsort(keys.astype(np.uint16), kind="stable")
+    for shift in range(_DIGIT_BITS, bits, _DIGIT_BITS):
+        digits = (keys >> np.uint64(shift)).astype(np.uint16)
+        order = order[np.argsort(digits[order], kind="stable")]
+    return order
+
+
 def members(rows: Sequence[pa.Array], table: Sequence[pa.Array], count: int) -> npt.NDArray[np.bool_]:
     """Which of `count` rows (given as columns) occur as a row of `table` (columns in the same order)."""
     inside = np.ones(count, dtype=np.bool_)
@@ -69,12 +89,48 @@ def _plain(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
 
 
 def _encode(column: pa.Array | pa.ChunkedArray) -> tuple[I64, pa.Array]:
-    """Codes and the values they stand for, by first appearance."""
-    if isinstance(column, pa.ChunkedArray):
-        column = _plain(column).dictionary_encode()
-        if not column.num_chunks:
-            return np.empty(0, dtype=np.int64), pa.array([], type=column.type.value_type)
-        indices = [chunk.indices.to_numpy(zero_copy_only=False) for chunk in column.chunks]
-        return np.concatenate(indices).astype(np.int64), column.chunk(column.num_chunks - 1).dictionary
-    encoded = _plain(column).dictionary_encode()
+    """Codes and the values they stand for, in any order: equal codes exactly where values are equal."""
+    if isinstance(column, pa.ChunkedArray) and not column.num_chunks:
+        kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+        return np.empty(0, dtype=np.int64), pa.array([], type=kind)
+    flat = pa.concat_arrays(_plain(column).chunks) if isinstance(column, pa.ChunkedArray) else _plain(column)
+    found = _encode_by_sorting(flat)
+    if found is not None:
+        return found
+    encoded = flat.dictionary_encode()
     return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary
+
+
+def _encode_by_sorting(column: pa.Array) -> tuple[I64, pa.Array] | None:
+    """As `_encode`, for columns of many distinct values, where a hash table would miss the cache at every row; None
+    where it wouldn't, or where values can't be told apart so.
+
+    Guarantee: whole numbers are sorted by themselves, so neighbours are equal or a new value begins. Text is
+    sorted by a hash, and neighbours are compared by value: where two texts share a hash, nothing is decided here.
+    """
+    if column.null_count or len(column.slice(0, _SAMPLE_ROWS).unique()) <= _SAMPLE_ROWS // 2:
+        return None
+    if column.type == pa.int64():
+        numbers = column.to_numpy()
+        keys = (numbers - numbers.min()).view(np.uint64)  # exact also where it wraps round
+        bits = int(keys.max()).bit_length()
+        if bits > _SORTED_BITS:
+            return None
+        order = ordering(keys, bits)
+        ranked = keys[order]
+        starts = runs(ranked)
+        values = column.take(pa.array(order[starts]))
+    elif column.type == pa.string():
+        hashes = pl.Series(column).hash().to_numpy() >> np.uint64(64 - _HASH_BITS)
+        order = ordering(hashes, _HASH_BITS)
+        ranked, texts = hashes[order], column.take(pa.array(order))
+        starts = runs(ranked)
+        differ = pc.not_equal(texts.slice(1), texts.slice(0, len(texts) - 1))
+        if pc.sum(differ).as_py() != len(starts) - 1:  # two texts share a hash
+            return None
+        values = texts.take(pa.array(starts))
+    else:
+        return None
+    codes = np.empty(len(order), dtype=np.int64)
+    codes[order] = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(order)))
+    return codes, values
