@@ -21,6 +21,7 @@ from transforms.accumulate import AccumulateByPartition
 from transforms.bound import BoundContributions
 from transforms.control import CheckControlTotals, Shuffle
 from transforms.noise import AddNoise
+from transforms.one_worker import AggregateInOneWorker, OneWorker
 from transforms.read import ReadBlocks
 from transforms.select import SelectPartitions
 from transforms.stage import StageResults
@@ -42,12 +43,50 @@ class Job:
     """Result files a stage; from the policy, never from the data."""
     salt: bytes
     area: Area
+    one_worker: OneWorker | None = None
+    """How one worker aggregates all rows by itself; None where rows go to several, through the runner's shuffles."""
 
 
 def build(pipeline: beam.Pipeline, job: Job) -> tuple[Shuffle, ...]:
     """Adds the job to a pipeline. Returns the shuffles whose control totals must agree before publishing."""
     arrow_coder.register()
+    merged, shuffles, reports = _in_one_worker(pipeline, job) if job.one_worker else _through_shuffles(pipeline, job)
+    for spec in job.stages:
+        (
+            merged[spec.name]
+            | f"{spec.name}.Select" >> SelectPartitions(spec)
+            | f"{spec.name}.AddNoise" >> AddNoise(spec)
+            | f"{spec.name}.Stage" >> StageResults(spec.name, job.parts, job.area)
+        )
+    (
+        tuple(reports)
+        | "Reports" >> beam.Flatten(pipeline=pipeline)
+        | "ControlTotals" >> CheckControlTotals(tuple(shuffles), job.area)
+    )
+    return tuple(shuffles)
+
+
+Merged = dict[str, beam.PCollection]
+"""By stage, its merged accumulators as (result shard, batch)."""
+
+
+def _in_one_worker(pipeline: beam.Pipeline, job: Job) -> tuple[Merged, list[Shuffle], list[beam.PCollection]]:
+    aggregate = AggregateInOneWorker(
+        plan=job.one_worker,
+        source=job.input,
+        splits=job.splits,
+        stages=job.stages,
+        public=job.public,
+        parts=job.parts,
+        salt=job.salt,
+    )
+    merged, reports = pipeline | "Aggregate" >> aggregate
+    return merged, [aggregate.shuffle], [reports]
+
+
+def _through_shuffles(pipeline: beam.Pipeline, job: Job) -> tuple[Merged, list[Shuffle], list[beam.PCollection]]:
     blocks = pipeline | "Read" >> ReadBlocks(job.input, job.splits) | "Validate" >> Validate(job.input)
+    merged: Merged = {}
     shuffles: list[Shuffle] = []
     reports: list[beam.PCollection] = []
     for spec in job.stages:
@@ -62,21 +101,10 @@ def build(pipeline: beam.Pipeline, job: Job) -> tuple[Shuffle, ...]:
         )
         accumulate = AccumulateByPartition(spec=spec, parts=job.parts, public=public, senders=bound.senders)
         accumulators, bound_reports = blocks | f"{spec.name}.Bound" >> bound
-        merged, merge_reports = accumulators | f"{spec.name}.Accumulate" >> accumulate
-        (
-            merged
-            | f"{spec.name}.Select" >> SelectPartitions(spec)
-            | f"{spec.name}.AddNoise" >> AddNoise(spec)
-            | f"{spec.name}.Stage" >> StageResults(spec.name, job.parts, job.area)
-        )
+        merged[spec.name], merge_reports = accumulators | f"{spec.name}.Accumulate" >> accumulate
         shuffles += [*bound.shuffles, accumulate.shuffle]
         reports += [*bound_reports, *merge_reports]
-    (
-        tuple(reports)
-        | "Reports" >> beam.Flatten(pipeline=pipeline)
-        | "ControlTotals" >> CheckControlTotals(tuple(shuffles), job.area)
-    )
-    return tuple(shuffles)
+    return merged, shuffles, reports
 
 
 def run(job: Job, options: PipelineOptions) -> tuple[Shuffle, ...]:

@@ -35,7 +35,7 @@ from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.schema import Policy
 from dpbeam.reporting import manifest as manifests
-from pipelines import aggregate, inputs, phases, publish
+from pipelines import aggregate, inputs, layout, phases, publish
 from pipelines.describe import metric_columns, render
 from transforms.containment import from_runner
 from transforms.control import Shuffle
@@ -193,6 +193,7 @@ def _run_stages(run: Run) -> Run:
         parts=run.policy.output.shards,
         salt=secrets.token_bytes(16),
         area=run.area,
+        one_worker=layout.one_worker(run.options, run.inputs.user_shards),
     )
     with _attempt(run, "pipeline"):
         try:

@@ -113,6 +113,14 @@ def workspace(tmp_path: Path) -> Workspace:
     return made
 
 
+@pytest.fixture
+def shuffled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes local runs shuffle their rows through the runner, as runs on several workers do."""
+    from pipelines import layout
+
+    monkeypatch.setattr(layout, "ONE_WORKER_RUNNERS", set())
+
+
 class NoNoise:
     """Stands in for PyDP's mechanisms in tests: adds nothing. The product has no switch for it."""
 

@@ -12,6 +12,7 @@ from hashlib import blake2b
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 
 U64 = npt.NDArray[np.uint64]
@@ -76,6 +77,18 @@ def hash_column(array: pa.Array, seed: int) -> U64:
         )
     integers = numbers.to_numpy(zero_copy_only=False).astype(np.int64, copy=False)
     return mix64(mix64(integers.view(np.uint64), seed), seed ^ 0xA5A5A5A5A5A5A5A5)
+
+
+def route_here(array: pa.Array, salt: bytes, shards: int) -> npt.NDArray[np.uint16]:
+    """The shard of each value, for shards that no other process sees.
+
+    Text is hashed by Polars, twenty times as fast as by `hash_column`, and differently in each of its versions.
+
+    Guarantee: within a process, equal values have one shard, however the array is sliced and whatever is beside them.
+    """
+    seed = seed_for(salt, "route")
+    text = pa.types.is_string(array.type)
+    return shard_of(pl.Series(array).hash(seed).to_numpy() if text else hash_column(array, seed), shards)
 
 
 def hash_rows(batch: pa.RecordBatch, columns: Sequence[str], seed: int) -> U64:

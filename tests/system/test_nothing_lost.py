@@ -1,4 +1,5 @@
-"""A runner that loses or doubles what goes through a shuffle makes the run fail before anything is published."""
+"""A runner that loses or doubles what goes through a shuffle makes the run fail before anything is published; and so
+does a worker that loses what it sorts by itself."""
 
 from __future__ import annotations
 
@@ -9,8 +10,13 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.worker import data_plane
 
-from pipelines import release
-from transforms import accumulate, bound
+from dpbeam.mechanisms import shelf
+from pipelines import layout, release
+from transforms import accumulate, bound, one_worker
+
+
+def visits(people: int = 400) -> list[str]:
+    return [f"p{i},{place},{i % 7}" for i in range(people) for place in ("inn", "zoo")]
 
 
 def corrupt(change, where, monkeypatch, *, only: int = 0) -> None:
@@ -29,7 +35,7 @@ def corrupt(change, where, monkeypatch, *, only: int = 0) -> None:
     [lambda found: found[1:], lambda found: [*found, found[0]], lambda found: [found[0], *found[:-1]]],
     ids=["dropped", "doubled", "replaced"],
 )
-def test_a_wrong_delivery_fails_the_run(workspace, capsys, monkeypatch, where, change) -> None:
+def test_a_wrong_delivery_fails_the_run(workspace, capsys, monkeypatch, shuffled, where, change) -> None:
     workspace.create_budget()
     corrupt(change, where, monkeypatch)
     assert workspace.run() == 4
@@ -38,13 +44,63 @@ def test_a_wrong_delivery_fails_the_run(workspace, capsys, monkeypatch, where, c
     assert workspace.left_behind() == []
 
 
-def test_a_destination_that_never_runs_fails_the_run(workspace, capsys, monkeypatch) -> None:
+def test_a_destination_that_never_runs_fails_the_run(workspace, capsys, monkeypatch, shuffled) -> None:
     workspace.create_budget()
     original = bound._BoundShard.work
     monkeypatch.setattr(
         bound._BoundShard, "work", lambda self, element: original(self, element) if element[0] else iter(())
     )
     assert workspace.run() == 4
+    assert workspace.manifests() == []
+
+
+@pytest.mark.parametrize("change", ["lost", "doubled", "swapped"])
+def test_a_block_that_goes_astray_in_one_worker_fails_the_run(workspace, capsys, monkeypatch, change) -> None:
+    for part in range(3):
+        workspace.csv(*visits(), name=f"part{part}.csv")
+    workspace.policy["source"]["path"] = "part*.csv"
+    workspace.create_budget()
+    original = shelf.Shelf.settle
+
+    def settle(self):
+        sizes = original(self)
+        if change == "lost":
+            self._blocks.pop()
+        else:
+            self._blocks[0 : 0 if change == "doubled" else 1] = [self._blocks[1]]
+        return sizes
+
+    monkeypatch.setattr(shelf.Shelf, "settle", settle)
+    assert workspace.run() == 4
+    assert "the runner lost or doubled data" in capsys.readouterr().err
+    assert workspace.manifests() == []
+    assert workspace.left_behind() == []
+
+
+def test_a_split_that_one_worker_leaves_out_fails_the_run(workspace, capsys, monkeypatch) -> None:
+    workspace.create_budget()
+    original = one_worker._each
+    monkeypatch.setattr(
+        one_worker, "_each", lambda threads, what, *work: {} if what == "reading" else original(threads, what, *work)
+    )
+    assert workspace.run() == 4
+    assert workspace.manifests() == []
+
+
+def test_a_source_that_changes_between_two_passes_fails_the_run(workspace, capsys, monkeypatch) -> None:
+    workspace.create_budget()
+    monkeypatch.setattr(layout, "MAX_ROOM_BYTES", 2000)
+    passes = []
+
+    def read(self, sink, number, read=one_worker._Aggregate._read):
+        passes.append(number)
+        if len(passes) == 2:
+            workspace.csv(*visits(399))
+        return read(self, sink, number)
+
+    monkeypatch.setattr(one_worker._Aggregate, "_read", read)
+    assert workspace.run() == 4
+    assert "the source changed while it was read" in capsys.readouterr().err
     assert workspace.manifests() == []
 
 

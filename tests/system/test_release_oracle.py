@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines import inputs
+from pipelines import inputs, layout
 from transforms import arrow_coder
 
 LOW, HIGH = -5.0, 10.0
@@ -45,12 +45,22 @@ def reference(rows: list[tuple[str | None, str | None, float | None]]) -> dict[s
     }
 
 
+@pytest.fixture(params=["in one worker", "in several passes", "through shuffles"])
+def plan(request, monkeypatch) -> str:
+    """Each way that a job may go about its rows."""
+    if request.param == "in several passes":
+        monkeypatch.setattr(layout, "MAX_ROOM_BYTES", 200)
+    if request.param == "through shuffles":
+        request.getfixturevalue("shuffled")
+    return request.param
+
+
 @pytest.mark.parametrize(
     ("files", "format", "shards", "parts", "message_bytes"),
     [(1, "parquet", 1, 1, 1 << 22), (3, "parquet", 5, 2, 300), (2, "csv", 8, 3, 1 << 22)],
 )
 def test_any_table_gives_the_reference_result(
-    workspace, capsys, exact, monkeypatch, files, format, shards, parts, message_bytes
+    workspace, capsys, exact, monkeypatch, plan, files, format, shards, parts, message_bytes
 ) -> None:
     monkeypatch.setattr(inputs, "MIN_SHARDS", shards)
     monkeypatch.setattr(inputs, "MAX_SHARDS", shards)
@@ -105,13 +115,17 @@ def write(path: Path, rows: list[tuple[str | None, str | None, float | None]]) -
     path.write_bytes(("\n".join(lines) + "\n").encode())
 
 
-def test_a_sum_is_the_same_to_the_last_bit_for_any_sharding(workspace, capsys, exact, monkeypatch) -> None:
+def test_a_sum_is_the_same_to_the_last_bit_for_any_sharding_and_plan(
+    workspace, capsys, exact, monkeypatch, request
+) -> None:
     rows = [f"p{i},inn,{(-1) ** i * (i % 97) / 7!r}" for i in range(3000)]
     workspace.csv(*rows)
     workspace.policy["budget"] = {"epsilon": 100.0, "delta": 0.5}
     workspace.create_budget()
     seen = set()
-    for index, shards in enumerate((1, 3, 16)):
+    for index, shards in enumerate((1, 3, 16, 5)):
+        if index == 3:
+            request.getfixturevalue("shuffled")
         monkeypatch.setattr(inputs, "MIN_SHARDS", shards)
         monkeypatch.setattr(inputs, "MAX_SHARDS", shards)
         workspace.csv(*(rows if index % 2 else rows[::-1]))

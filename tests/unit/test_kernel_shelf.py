@@ -1,0 +1,160 @@
+"""The shelf gives each shard exactly the rows put for it, in any room; the tally's parts are the exact sums."""
+
+from __future__ import annotations
+
+import runpy
+import threading
+from collections import defaultdict
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dpbeam.mechanisms import accumulate, bounding, grouping, hashing, tally
+from dpbeam.mechanisms.shelf import Shelf, Total
+
+reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
+SALT = reference.SALT
+SHARDS = 8
+BLOCKS = st.lists(st.lists(st.integers(0, 40), max_size=30), max_size=6)
+
+
+def blocks_of(blocks):
+    """For each block its place, its rows (unit, row number) and their shards."""
+    number = 0
+    for i, units in enumerate(blocks):
+        rows = pa.record_batch({"u": pa.array(units, pa.int64()), "id": np.arange(number, number + len(units))})
+        number += len(units)
+        yield (i // 2, i % 2), rows, hashing.route_here(rows.column("u"), SALT, SHARDS)
+
+
+def passes(blocks, room_bytes):
+    """What each shard got, over as many passes as it takes; the totals put in the first pass and taken in all."""
+    first, put, taken, found = 0, None, Total(), {}
+    while first < SHARDS:
+        shelf = Shelf(shards=SHARDS, first=first, last=SHARDS, room_bytes=room_bytes)
+        totals = [shelf.put(*block) for block in blocks_of(blocks)]
+        assert put in (None, totals)
+        put, sizes = totals, shelf.settle()
+        for shard in range(first, shelf.last):
+            batches, total = shelf.take(shard)
+            assert shard not in found
+            assert sum(batch.num_rows for batch in batches) == sizes[shard - first]
+            found[shard] = [row for batch in batches for row in batch.to_pylist()]
+            taken += total
+        assert shelf.last > first
+        first = shelf.last
+    return found, sum(put or [], Total()), taken
+
+
+@settings(max_examples=60, deadline=None)
+@given(BLOCKS, st.integers(1, 3000))
+def test_each_shard_gets_its_rows_in_the_order_of_the_blocks_in_any_room(blocks, room_bytes):
+    wanted = defaultdict(list)
+    for _, rows, shard in blocks_of(blocks):
+        for row, to in zip(rows.to_pylist(), shard.tolist(), strict=True):
+            wanted[to].append(row)
+    found, put, taken = passes(blocks, room_bytes)
+    assert {shard: rows for shard, rows in found.items() if rows} == wanted
+    assert put == taken
+
+
+def test_a_small_room_takes_several_passes_and_never_holds_more():
+    rows = pa.record_batch({"u": np.arange(4000), "id": np.arange(4000)})
+    shard = hashing.route_here(rows.column("u"), SALT, SHARDS)
+    shelf = Shelf(shards=SHARDS, first=0, last=SHARDS, room_bytes=40_000)
+    for block in range(10):
+        shelf.put((0, block), rows, shard)
+        assert sum(held.rows.get_total_buffer_size() for held in shelf._blocks) <= 40_000 or shelf.last == 1
+    assert shelf.last == 1
+
+
+@pytest.mark.parametrize("change", ["lost", "doubled", "swapped", "in another shard"])
+def test_a_total_tells_what_went_astray(change):
+    rows = pa.record_batch({"u": np.arange(64), "id": np.arange(64)})
+    shelf = Shelf(shards=2, first=0, last=2, room_bytes=1 << 20)
+    shard = np.repeat(np.array([0, 1], dtype=np.uint16), 32)
+    put = shelf.put((0, 0), rows, shard) + shelf.put((0, 1), rows, shard)
+    shelf.settle()
+    match change:
+        case "lost":
+            shelf._blocks.pop()
+        case "doubled":
+            shelf._blocks.append(shelf._blocks[0])
+        case "swapped":
+            shelf._blocks[1] = shelf._blocks[0]
+    take = (0, 0) if change == "in another shard" else (0, 1)
+    assert sum((shelf.take(shard)[1] for shard in take), Total()) != put
+
+
+@pytest.mark.parametrize("kind", ["int64", "string"])
+def test_a_value_has_one_shard_whatever_it_is_beside(kind):
+    values = pa.array([f"unit number {i % 977}" if kind == "string" else i % 977 for i in range(5000)])
+    whole = hashing.route_here(values, SALT, 64)
+    pieces = [hashing.route_here(values.slice(i, 1 + i % 7), SALT, 64) for i in range(0, 2000, 3)]
+    for i, piece in zip(range(0, 2000, 3), pieces, strict=True):
+        assert piece.tolist() == whole[i : i + len(piece)].tolist()
+    assert (whole[:977] == whole[977 * 2 : 977 * 3]).all()
+    assert len(set(whole.tolist())) == 64
+    assert hashing.route_here(values, b"another salt....", 64).tolist() != whole.tolist()
+
+
+def test_a_tally_is_the_exact_merge_from_any_threads(monkeypatch):
+    monkeypatch.setattr(tally, "_PENDING_ROWS", 50)
+    spec, rng = reference.stage(metrics=reference.VALUE_METRICS), np.random.default_rng(3)
+    batches = [
+        pa.record_batch(
+            {"u": np.arange(300), "p": rng.integers(0, 90, 300), "v": rng.normal(0, 9, 300), "w": rng.normal(0, 9, 300)}
+        )
+        for _ in range(12)
+    ]
+    found = [accumulate.accumulate(bounding.bound([batch], spec, SALT, (i,)), spec) for i, batch in enumerate(batches)]
+    counted = tally.Tally(spec=spec, parts=3)
+    threads = [threading.Thread(target=counted.add, args=(batch,)) for batch in found]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    parts = [counted.part(number) for number in range(3)]
+    wanted = {part: accumulate.merge([rows], spec) for part, rows in accumulate.split_by_partition(
+        accumulate.merge(found, spec), spec, 3)}  # fmt: skip
+    assert {part: batch.to_pylist() for part, batch in enumerate(parts)} == {
+        part: batch.to_pylist() for part, batch in wanted.items()
+    }
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 2**64 - 1), max_size=50), st.integers(1, 64))
+def test_an_ordering_is_stable_and_right(keys, bits):
+    cut = np.array([key & ((1 << bits) - 1) for key in keys], dtype=np.uint64)
+    assert grouping.ordering(cut, bits).tolist() == np.argsort(cut, kind="stable").tolist()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.arange(3000) * 7919 % 2777,
+        np.arange(3000, dtype=np.int64) * (2**62 // 1500) - 2**62,
+        np.concatenate([np.full(700, -(2**63)), np.arange(2000), [2**63 - 1]]),
+        np.arange(-1500, 1500) << 30,
+        [f"text {i % 1999}" for i in range(4000)],
+        [str(i) * (i % 5) for i in range(4000)],
+    ],
+    ids=["small", "wide", "ends", "48 bits", "text", "empty text"],
+)
+def test_many_values_are_grouped_by_value(values):
+    column = pa.array(values)
+    found = grouping.group([column], len(column))
+    assert found.keys[0].take(pa.array(found.codes)).equals(column)
+    assert found.size == len(set(column.to_pylist())) == len(found.keys[0])
+
+
+def test_texts_that_share_a_hash_are_grouped_by_value(monkeypatch):
+    monkeypatch.setattr(grouping, "_HASH_BITS", 4)
+    column = pa.array([f"text {i % 1999}" for i in range(4000)])
+    assert grouping._encode_by_sorting(column) is None
+    assert grouping.group([column], len(column)).size == 1999

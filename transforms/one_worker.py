@@ -1,0 +1,204 @@
+"""The plan for one worker: the splits of the source go in; each stage's merged accumulators come out, by result shard.
+
+Reading, validating, bounding and accumulating are one step: rows are sorted into user shards in memory and never meet
+a shuffle of the runner. The kernels are those of the plan with shuffles, so both have the same law.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dpbeam.errors import RunFailed
+from dpbeam.mechanisms import accumulate, bounding, hashing, rows, sources
+from dpbeam.mechanisms.shelf import Shelf, Total
+from dpbeam.mechanisms.spec import InputSpec, StageSpec
+from dpbeam.mechanisms.tally import Tally
+from transforms.bound import REPORTS, route_columns
+from transforms.containment import ContainedDoFn
+from transforms.control import RECEIVED, SENT, Report, Shuffle
+from transforms.progress import Steps
+from transforms.read import open_source
+
+T = TypeVar("T")
+
+BLOCK_ROWS = 1 << 19
+"""Rows of a split that are sorted into shards at a time."""
+_CROWD_ROWS = 4096
+_SHUFFLE = "rows"
+_STAGE = "stage."
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneWorker:
+    """How one worker goes through the input: units are sorted into `shards`, held in `room_bytes`, by `threads`."""
+
+    shards: int
+    room_bytes: int
+    threads: int
+
+
+class _Aggregate(ContainedDoFn):
+    """Passes over the input until every shard is done; each pass finishes as many as there is room for."""
+
+    step = "Aggregate"
+
+    def __init__(
+        self,
+        plan: OneWorker,
+        source: InputSpec,
+        splits: tuple[sources.Split, ...],
+        stages: tuple[StageSpec, ...],
+        public: Mapping[str, pa.Table],
+        parts: int,
+        salt: bytes,
+    ) -> None:
+        self._plan, self._source, self._splits = plan, source, splits
+        self._stages, self._public, self._parts, self._salt = stages, public, parts, salt
+
+    def work(self, element: object) -> Iterator[object]:
+        tallies = {spec.name: Tally(spec=spec, parts=self._parts) for spec in self._stages}
+        threads = ThreadPoolExecutor(self._plan.threads, thread_name_prefix="dpbeam")
+        try:
+            if self._stages[0].unit is None:
+                read = partial(self._read, partial(self._tally, tallies))
+                sent = _each(threads, "reading", read, range(len(self._splits)))
+                received = sum(sent.values(), Total())
+            else:
+                sent, received = self._through(tallies, threads)
+            for name, tally in tallies.items():
+                if name in self._public:
+                    tally.add(accumulate.zeros(self._public[name], tally.spec))
+                merged = _each(threads, "merging", tally.part, range(self._parts))
+                for part in range(self._parts):
+                    yield beam.pvalue.TaggedOutput(_STAGE + name, (part, merged[part]))
+        finally:
+            threads.shutdown(cancel_futures=True)
+        for split, total in sent.items():
+            report: Report = (_SHUFFLE, SENT, split, 0, True, {0: (total.rows, total.tags)})
+            yield beam.pvalue.TaggedOutput(REPORTS, report)
+        report = (_SHUFFLE, RECEIVED, 0, 0, True, {0: (received.rows, received.tags)})
+        yield beam.pvalue.TaggedOutput(REPORTS, report)
+
+    def _through(self, tallies: Mapping[str, Tally], threads: ThreadPoolExecutor) -> tuple[dict[int, Total], Total]:
+        """Tallies the whole input. Returns what each split sent, by the first pass, and what all shards received."""
+        shards, splits = self._plan.shards, range(len(self._splits))
+        first, sent, received = 0, None, Total()
+        while first < shards:
+            shelf = Shelf(shards=shards, first=first, last=shards, room_bytes=self._plan.room_bytes)
+            read = _each(threads, "reading", partial(self._read, partial(self._shelve, shelf)), splits)
+            if sent not in (None, read):
+                raise RunFailed(
+                    "the source changed while it was read; nothing was published. Run again when it is settled"
+                )
+            largest_first = (first + np.argsort(-shelf.settle(), kind="stable")).tolist()
+            bound = _each(threads, "aggregating", partial(self._bound, shelf, tallies), largest_first)
+            sent, received, first = read, sum(bound.values(), received), shelf.last
+        return sent or {}, received
+
+    def _read(self, sink: Callable[[int, int, pa.RecordBatch], Total], number: int) -> Total:
+        """One split: its blocks of typed rows, of the columns that the stages need, go to `sink`."""
+        split, total = self._splits[number], Total()
+        needed = list(dict.fromkeys(name for spec in self._stages for name in route_columns(spec)))
+        with open_source(split.path) as file:
+            for block, raw in enumerate(sources.read_split(file, split, self._source, batch_rows=BLOCK_ROWS)):
+                batch = rows.prepare(raw, self._source).select(needed)
+                total += sink(number, block, batch.replace_schema_metadata(None))
+        return total
+
+    def _shelve(self, shelf: Shelf, split: int, block: int, batch: pa.RecordBatch) -> Total:
+        """Puts a block on the shelf, in two where few units have many of its rows: theirs are cut down first.
+
+        Rows may be cut here for one stage only: another one might keep others of them.
+        """
+        (stage, *others) = self._stages
+        if others:
+            return shelf.put((split, block), batch, self._shards(batch))
+        batch = self._of_public(batch, stage)
+        shard = self._shards(batch)
+        sizes = np.bincount(shard, minlength=self._plan.shards)
+        crowded = (sizes > 3 * len(shard) // self._plan.shards + _CROWD_ROWS)[shard]
+        if not crowded.any():
+            return shelf.put((split, 2 * block), batch, shard)
+        cut = bounding.prebound(batch.filter(pa.array(crowded)), stage, self._salt, (split, block))
+        calm = np.flatnonzero(~crowded)
+        total = shelf.put((split, 2 * block), batch.take(pa.array(calm)), shard[calm])
+        return total + shelf.put((split, 2 * block + 1), cut, self._shards(cut))
+
+    def _bound(self, shelf: Shelf, tallies: Mapping[str, Tally], shard: int) -> Total:
+        """Bounds one user shard for every stage, and tallies what is kept."""
+        found, total = shelf.take(shard)
+        for stage in self._stages:
+            public = [self._of_public(batch, stage) for batch in found]
+            bounded = bounding.bound(public, stage, self._salt, (shard,))
+            tallies[stage.name].add(accumulate.accumulate(bounded, stage))
+        return total
+
+    def _tally(self, tallies: Mapping[str, Tally], split: int, block: int, batch: pa.RecordBatch) -> Total:
+        """Tallies rows that are units of their own: nothing of them needs to be kept."""
+        for stage in self._stages:
+            tallies[stage.name].add(accumulate.accumulate_rows(self._of_public(batch, stage), stage))
+        return Total(rows=batch.num_rows)
+
+    def _shards(self, batch: pa.RecordBatch) -> npt.NDArray[np.uint16]:
+        return hashing.route_here(batch.column(self._stages[0].unit), self._salt, self._plan.shards)
+
+    def _of_public(self, batch: pa.RecordBatch, stage: StageSpec) -> pa.RecordBatch:
+        public = self._public.get(stage.name)
+        return batch if public is None else accumulate.filter_public(batch, stage, public)
+
+
+@dataclass(eq=False)
+class AggregateInOneWorker(beam.PTransform):
+    """From the source to each stage's merged accumulators, in one step on one worker.
+
+    Guarantee: as `BoundContributions` and `AccumulateByPartition` in a row. Units are routed by a hash of their
+    value alone, a shard is bounded when all its rows are there, and once; every pass sees the same splits.
+
+    Result: by stage, a collection of (result shard, merged accumulators), each shard once; and the reports of the one
+    shuffle that replaces all others: the rows of the splits must be those that the shards were bounded from.
+    """
+
+    plan: OneWorker
+    source: InputSpec
+    splits: tuple[sources.Split, ...]
+    stages: tuple[StageSpec, ...]
+    public: Mapping[str, pa.Table]
+    parts: int
+    salt: bytes
+
+    @property
+    def shuffle(self) -> Shuffle:
+        return Shuffle(name=_SHUFFLE, senders=frozenset(range(len(self.splits))), destinations=1)
+
+    def expand(self, pbegin: beam.pvalue.PBegin) -> tuple[dict[str, beam.PCollection], beam.PCollection]:
+        work = _Aggregate(self.plan, self.source, self.splits, self.stages, self.public, self.parts, self.salt)
+        tags = {spec.name: _STAGE + spec.name for spec in self.stages}
+        found = (
+            pbegin
+            | "Once" >> beam.Create([None], reshuffle=False)
+            | "Aggregate" >> beam.ParDo(work).with_outputs(REPORTS, *tags.values())
+        )
+        return {name: found[tag] for name, tag in tags.items()}, found[REPORTS]
+
+
+def _each(threads: ThreadPoolExecutor, what: str, work: Callable[[int], T], numbers: Iterable[int]) -> dict[int, T]:
+    """What `work` gives for each number. The first error ends the waiting; what hasn't begun doesn't begin."""
+    futures = {threads.submit(work, number): number for number in numbers}
+    steps, found = Steps(what, len(futures)), {}
+    try:
+        for future in as_completed(futures):
+            found[futures[future]] = future.result()
+            steps.done()
+    finally:
+        for future in futures:
+            future.cancel()
+    return found
