@@ -92,6 +92,9 @@ def checked_sum(values: I64, starts: npt.NDArray[np.int64]) -> I64:
     """
     if not len(starts):
         return np.empty(0, dtype=np.int64)
+    most = max(abs(int(values.min())), abs(int(values.max())))
+    if most * len(values) < 2**63:
+        return np.add.reduceat(values, starts)
     # Halves of 32 bits: neither overflows below 2**31 addends, whatever their order.
     high = np.add.reduceat(values >> 32, starts)
     low = np.add.reduceat(values & 0xFFFFFFFF, starts)

@@ -22,27 +22,38 @@ _HASH_BITS = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Groups:
-    """`codes[i]` in [0, size) is the group of row i; `keys[c][g]` is the value of column c in group g."""
+    """`codes[i]` in [0, size) is the group of row i; `keys[c][g]` is the value of column c in group g.
+
+    `sorting` is a stable order of the rows by their codes, if grouping came by one.
+    """
 
     codes: I64
     keys: tuple[pa.Array, ...]
     size: int
+    sorting: I64 | None = None
+
+    def order(self) -> tuple[I64, I64]:
+        """A stable order of the rows by their codes, and where each group starts in it."""
+        order = self.sorting
+        if order is None:
+            order = ordering(self.codes.view(np.uint64), self.size.bit_length())
+        return order, np.concatenate(([0], np.cumsum(np.bincount(self.codes, minlength=self.size))))[:-1]
 
 
 def group(columns: Sequence[pa.ChunkedArray | pa.Array], rows: int) -> Groups:
     """Groups rows by the values themselves (no hash decides equality). No columns: all rows are one group."""
     if not columns:
         return Groups(codes=np.zeros(rows, dtype=np.int64), keys=(), size=min(rows, 1))
-    codes, first = _encode(columns[0])
+    codes, first, sorting = _encode(columns[0])
     keys = [first]
     for column in columns[1:]:
-        more, values = _encode(column)
+        more, values, _ = _encode(column)
         # Dense after every column, so the product of two code counts fits int64 whatever the number of columns.
-        codes, combined = _encode(pa.array(codes * len(values) + more))
+        codes, combined, sorting = _encode(pa.array(codes * len(values) + more))
         pairs = combined.to_numpy()
         keys = [key.take(pa.array(pairs // max(1, len(values)))) for key in keys]
         keys.append(values.take(pa.array(pairs % max(1, len(values)))))
-    return Groups(codes=codes, keys=tuple(keys), size=len(keys[0]))
+    return Groups(codes=codes, keys=tuple(keys), size=len(keys[0]), sorting=sorting)
 
 
 def runs(sorted_codes: npt.NDArray[np.generic]) -> I64:
@@ -72,7 +83,7 @@ def members(rows: Sequence[pa.Array], table: Sequence[pa.Array], count: int) -> 
     row_codes = np.zeros(count, dtype=np.int64)
     table_codes = np.zeros(len(table[0]) if table else 0, dtype=np.int64)
     for column, wanted in zip(rows, table, strict=True):
-        codes, values = _encode(wanted)
+        codes, values, _ = _encode(wanted)
         found = pc.index_in(_plain(column), value_set=values.cast(_plain(column).type))
         inside &= found.is_valid().to_numpy(zero_copy_only=False)
         positions = found.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -88,20 +99,21 @@ def _plain(column: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
     return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
-def _encode(column: pa.Array | pa.ChunkedArray) -> tuple[I64, pa.Array]:
-    """Codes and the values they stand for, in any order: equal codes exactly where values are equal."""
+def _encode(column: pa.Array | pa.ChunkedArray) -> tuple[I64, pa.Array, I64 | None]:
+    """Codes and the values they stand for, in any order: equal codes exactly where values are equal. And a stable
+    order of the rows by their codes, if there is one."""
     if isinstance(column, pa.ChunkedArray) and not column.num_chunks:
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-        return np.empty(0, dtype=np.int64), pa.array([], type=kind)
+        return np.empty(0, dtype=np.int64), pa.array([], type=kind), None
     flat = pa.concat_arrays(_plain(column).chunks) if isinstance(column, pa.ChunkedArray) else _plain(column)
     found = _encode_by_sorting(flat)
     if found is not None:
         return found
     encoded = flat.dictionary_encode()
-    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary
+    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary, None
 
 
-def _encode_by_sorting(column: pa.Array) -> tuple[I64, pa.Array] | None:
+def _encode_by_sorting(column: pa.Array) -> tuple[I64, pa.Array, I64] | None:
     """As `_encode`, for columns of many distinct values, where a hash table would miss the cache at every row; None
     where it wouldn't, or where values can't be told apart so.
 
@@ -133,4 +145,4 @@ def _encode_by_sorting(column: pa.Array) -> tuple[I64, pa.Array] | None:
         return None
     codes = np.empty(len(order), dtype=np.int64)
     codes[order] = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(order)))
-    return codes, values
+    return codes, values, order

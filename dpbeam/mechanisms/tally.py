@@ -14,7 +14,7 @@ from dpbeam.mechanisms import accumulate
 from dpbeam.mechanisms.spec import StageSpec
 
 _BUCKETS = 16
-_PENDING_ROWS = 1 << 16
+_PENDING_ROWS = 1 << 18
 
 
 @dataclass(kw_only=True)
