@@ -33,7 +33,6 @@ T = TypeVar("T")
 BLOCK_ROWS = 1 << 19
 """Rows of a split that are sorted into shards at a time."""
 _CROWD_ROWS = 4096
-_SHUFFLE = "rows"
 _STAGE = "stage."
 
 
@@ -82,10 +81,11 @@ class _Aggregate(ContainedDoFn):
                     yield beam.pvalue.TaggedOutput(_STAGE + name, (part, merged[part]))
         finally:
             threads.shutdown(cancel_futures=True)
+        name = _shuffle_name(self._stages)
         for split, total in sent.items():
-            report: Report = (_SHUFFLE, SENT, split, 0, True, {0: (total.rows, total.tags)})
+            report: Report = (name, SENT, split, 0, True, {0: (total.rows, total.tags)})
             yield beam.pvalue.TaggedOutput(REPORTS, report)
-        report = (_SHUFFLE, RECEIVED, 0, 0, True, {0: (received.rows, received.tags)})
+        report = (name, RECEIVED, 0, 0, True, {0: (received.rows, received.tags)})
         yield beam.pvalue.TaggedOutput(REPORTS, report)
 
     def _through(self, tallies: Mapping[str, Tally], threads: ThreadPoolExecutor) -> tuple[dict[int, Total], Total]:
@@ -177,7 +177,7 @@ class AggregateInOneWorker(beam.PTransform):
 
     @property
     def shuffle(self) -> Shuffle:
-        return Shuffle(name=_SHUFFLE, senders=frozenset(range(len(self.splits))), destinations=1)
+        return Shuffle(name=_shuffle_name(self.stages), senders=frozenset(range(len(self.splits))), destinations=1)
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> tuple[dict[str, beam.PCollection], beam.PCollection]:
         work = _Aggregate(self.plan, self.source, self.splits, self.stages, self.public, self.parts, self.salt)
@@ -188,6 +188,11 @@ class AggregateInOneWorker(beam.PTransform):
             | "Aggregate" >> beam.ParDo(work).with_outputs(REPORTS, *tags.values())
         )
         return {name: found[tag] for name, tag in tags.items()}, found[REPORTS]
+
+
+def _shuffle_name(stages: tuple[StageSpec, ...]) -> str:
+    """Another in each job of a run: the jobs' stages have different names."""
+    return f"{stages[0].name}.rows"
 
 
 def _each(threads: ThreadPoolExecutor, what: str, work: Callable[[int], T], numbers: Iterable[int]) -> dict[int, T]:
