@@ -104,7 +104,7 @@ def _mechanism(request: Request, scale: float, delta: float) -> Mechanism:
                 metric=metric,
                 scale=b,
                 l1=l1,
-                threshold=_threshold(stats.laplace(scale=b), delta, l0),
+                threshold=_threshold(stats.laplace, b, delta, l0),
                 delta=delta,
                 l0=l0,
                 pre_threshold=pre_threshold,
@@ -116,7 +116,7 @@ def _mechanism(request: Request, scale: float, delta: float) -> Mechanism:
                 metric=metric,
                 sigma=sigma,
                 l2=l2,
-                threshold=_threshold(stats.norm(scale=sigma), delta, l0),
+                threshold=_threshold(stats.norm, sigma, delta, l0),
                 delta=delta,
                 l0=l0,
                 pre_threshold=pre_threshold,
@@ -124,13 +124,13 @@ def _mechanism(request: Request, scale: float, delta: float) -> Mechanism:
     raise ValueError(f"unknown kind {request.kind!r}")
 
 
-def _threshold(noise: Any, delta: float, l0: int) -> float:
+def _threshold(noise: Any, scale: float, delta: float, l0: int) -> float:
     """The least threshold at which a unit alone in `l0` partitions is shown in any with probability ≤ `delta`."""
     per_partition = -math.expm1(math.log1p(-delta) / l0)
-    threshold = 1.0 + float(noise.isf(per_partition))
+    threshold = 1.0 + float(noise.isf(per_partition, scale=scale))
     # Quantiles are rounded to nearest; step up until the threshold is on the safe side.
     step = 1e-13
-    while -math.expm1(l0 * math.log1p(-float(noise.sf(threshold - 1.0)))) > delta:
+    while -math.expm1(l0 * math.log1p(-float(noise.sf(threshold - 1.0, scale=scale)))) > delta:
         threshold, step = threshold + step * max(1.0, abs(threshold)), step * 2
     return threshold
 
