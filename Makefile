@@ -28,8 +28,15 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.installed
-	$(BIN)/python -m benchmarks.run
+build/bench/.installed: benchmarks/requirements.txt
+	@mkdir -p build
+	@$(PYTHON) -m venv build/bench
+	@build/bench/bin/python -m pip install --quiet --disable-pip-version-check --requirement benchmarks/requirements.txt
+	@touch $@
+
+# All cases, or those named: make bench CASES="int skew"
+bench: $(VENV)/.installed build/bench/.installed
+	$(BIN)/python -m benchmarks.run $(CASES)
 
 requirements: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet uv

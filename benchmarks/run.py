@@ -1,4 +1,7 @@
-"""`make bench`: every case of every system in turn, both orders; writes build/benchmarks.json and the docs' table."""
+"""`make bench`: each case's systems in turn, both orders; writes build/benchmarks.json and docs/benchmarks.md.
+
+`make bench CASES="int skew"` measures these alone and keeps what is known of the others.
+"""
 
 from __future__ import annotations
 
@@ -9,83 +12,145 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.data import write_visits
+from benchmarks.data import Shape, write_visits
 
 ROOT = Path(__file__).parents[1]
+FOUND = ROOT / "build" / "benchmarks.json"
+PEERS = ROOT / "build" / "bench" / "bin" / "python"
 REPEATS = 3
-CASES = {"int": (10_000_000, 200_000), "text": (2_000_000, 200_000)}
-"""Case → rows for dpbeam, rows for the peer: each at a size that it does in reasonable time."""
+MILLION = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One system on one table."""
+
+    case: str
+    system: str
+    rows: int
+    text: bool = False
+    shape: Shape = "even"
+
+
+def against_peers(kind: str) -> list[Entry]:
+    """PipelineDP at a size that it does in reasonable time, all others at 10M rows."""
+    systems = {
+        "dpbeam": 10 * MILLION,
+        "pipelinedp": MILLION // 5,
+        "opendp": 10 * MILLION,
+        "opendp, coarse": 10 * MILLION,
+        "polars, not private": 10 * MILLION,
+    }
+    case = f"count, sum, privacy_id_count; {kind} ids and keys"
+    return [Entry(case=case, system=system, rows=rows, text=kind == "text") for system, rows in systems.items()]
+
+
+def of_dpbeam(case: str, rows: int, shape: Shape = "even") -> Entry:
+    return Entry(case=case, system="dpbeam", rows=rows, shape=shape)
+
+
+CASES: dict[str, list[Entry]] = {
+    "int": against_peers("int"),
+    "text": against_peers("text"),
+    "scale": [of_dpbeam("scale", size * MILLION) for size in (1, 10, 100)],
+    "skew": [
+        of_dpbeam("even, to compare", 10 * MILLION),
+        of_dpbeam("half of all rows in one partition", 10 * MILLION, "half"),
+        of_dpbeam("5 % of all rows of one unit", 10 * MILLION, "bot"),
+        of_dpbeam("5M partitions", 10 * MILLION, "many"),
+    ],
+    "many": [of_dpbeam("even, 100M rows", 100 * MILLION), of_dpbeam("5M partitions, 100M rows", 100 * MILLION, "many")],
+    "plan": [Entry(case="plan of 1,000 mechanisms", system="dpbeam plan", rows=1000)],
+}
 
 
 def measure(system: str, path: Path) -> dict[str, float]:
     """One run of one system in a fresh process."""
-    command = [sys.executable, "-m", "benchmarks.system", system, str(path)]
+    python = str(PEERS) if system.startswith("opendp") else sys.executable
+    command = [python, "-m", "benchmarks.system", system, str(path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{system} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def measured(entries: Sequence[Entry], folder: Path) -> list[dict[str, object]]:
+    """The entries' rows of the result: medians of runs in turn."""
+    inputs = {}
+    for entry in entries:
+        path = folder / f"{entry.shape}-{'text' if entry.text else 'int'}-{entry.rows}.parquet"
+        if not path.exists() and entry.system != "dpbeam plan":
+            write_visits(path, entry.rows, text=entry.text, shape=entry.shape)
+        inputs[entry] = path
+    runs: dict[Entry, list[dict[str, float]]] = {entry: [] for entry in entries}
+    for repeat in range(REPEATS):
+        for entry in entries if repeat % 2 == 0 else reversed(entries):
+            runs[entry].append(measure(entry.system, inputs[entry]))
+            print(f"{entry.case}, {entry.system}, {entry.rows:,} rows: {runs[entry][-1]}", flush=True)
+    for path in set(inputs.values()):
+        path.unlink(missing_ok=True)
+    found = []
+    for entry, times in runs.items():
+        seconds = statistics.median(run["seconds"] for run in times)
+        row = {"case": entry.case, "system": entry.system, "rows": entry.rows, "seconds": round(seconds, 3)}
+        row |= {
+            "rows_per_second": round(entry.rows / seconds),
+            "peak_mib": round(max(run["peak_mib"] for run in times)),
+        }
+        found.append(row)
+    return found
+
+
 def main() -> None:
-    results = []
-    with tempfile.TemporaryDirectory() as folder:
-        for case, sizes in CASES.items():
-            inputs = {}
-            for system, rows in zip(("dpbeam", "pipelinedp"), sizes, strict=True):
-                inputs[system] = (Path(folder) / f"{case}-{rows}.parquet", rows)
-                write_visits(*inputs[system], text=case == "text")
-            runs: dict[str, list[dict[str, float]]] = {system: [] for system in inputs}
-            for repeat in range(REPEATS):
-                order = list(inputs) if repeat % 2 == 0 else list(inputs)[::-1]
-                for system in order:
-                    runs[system].append(measure(system, inputs[system][0]))
-                    print(f"{case} {system}: {runs[system][-1]}", flush=True)
-            for system, found in runs.items():
-                rows, seconds = inputs[system][1], statistics.median(run["seconds"] for run in found)
-                results.append(
-                    {
-                        "case": f"count, sum, privacy_id_count; {case} ids and keys",
-                        "system": system,
-                        "rows": rows,
-                        "seconds": round(seconds, 3),
-                        "rows_per_second": round(rows / seconds),
-                        "peak_mib": round(max(run["peak_mib"] for run in found)),
-                    }
-                )
-    (ROOT / "build").mkdir(exist_ok=True)
-    (ROOT / "build" / "benchmarks.json").write_text(json.dumps(results, indent=2) + "\n")
-    (ROOT / "docs" / "benchmarks.md").write_text(page(results), encoding="utf-8")
-    print(page(results))
+    names = sys.argv[1:] or list(CASES)
+    unknown = [name for name in names if name not in CASES]
+    if unknown:
+        raise SystemExit(f"no case {unknown[0]}; the cases: {', '.join(CASES)}")
+    known = json.loads(FOUND.read_text()) if FOUND.exists() and sys.argv[1:] else []
+    with tempfile.TemporaryDirectory(dir=ROOT / "build" if FOUND.parent.is_dir() else None) as folder:
+        for name in names:
+            fresh = measured(CASES[name], Path(folder))
+            cases = {row["case"] for row in fresh}
+            known = [row for row in known if row["case"] not in cases] + fresh
+    FOUND.parent.mkdir(exist_ok=True)
+    FOUND.write_text(json.dumps(known, indent=2) + "\n")
+    (ROOT / "docs" / "benchmarks.md").write_text(page(known), encoding="utf-8")
+    print(page(known))
 
 
 def page(results: list[dict[str, object]]) -> str:
     """docs/benchmarks.md."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     packages = ("apache-beam", "pipeline-dp", "python-dp", "pyarrow", "numpy", "polars")
+    peers = (ROOT / "benchmarks" / "requirements.txt").read_text(encoding="utf-8").splitlines()[-1]
     lines = [
         "# Benchmarks",
         "",
-        f"Made by `make bench`; don't edit. Medians of {REPEATS} runs in turn, both orders, each in its own process,",
-        "on Beam's in-process runner. dpbeam's is a whole `dpbeam run` (plan, ledger, job, publishing); PipelineDP's",
-        "is the aggregation alone, from rows in memory. Imports are not counted.",
+        f"Made by `make bench`; don't edit. Medians of {REPEATS} runs in turn, both orders, each in its own process.",
+        "dpbeam and PipelineDP run on Beam's in-process runner. dpbeam's is a whole `dpbeam run` (plan, ledger, job,",
+        "publishing); PipelineDP's the aggregation alone, from rows in memory; OpenDP's without its search for the",
+        "noise scale. OpenDP keeps the first partitions where dpbeam samples; coarse: the first 30 rows of a unit.",
+        "Polars gives the same figures with no privacy at all. Imports are not counted.",
         "Data: rows/20 users, Pareto-distributed partitions, l0 10, linf 3, private selection.",
         "",
         f"Machine: {os.cpu_count()} cores, {memory:.0f} GiB, {platform.machine()}, Python {platform.python_version()}; "
         + ", ".join(f"{package} {version(package)}" for package in packages)
-        + ".",
+        + f"; {peers}.",
         "",
-        "| case | system | rows | seconds | rows/s | peak MiB | times the peer |",
-        "|---|---|---|---|---|---|---|",
+        "| case | system | rows | seconds | rows/s | ns/row | peak MiB | dpbeam is faster |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    peers = {row["case"]: row["rows_per_second"] for row in results if row["system"] == "pipelinedp"}
+    ours = {row["case"]: row["rows_per_second"] for row in results if row["system"] == "dpbeam"}
     for row in results:
-        ratio = row["rows_per_second"] / peers[row["case"]]
+        ratio = "" if row["system"].startswith("dpbeam") else f"{ours[row['case']] / row['rows_per_second']:.3g}×"
         lines.append(
             f"| {row['case']} | {row['system']} | {row['rows']:,} | {row['seconds']} | {row['rows_per_second']:,} | "
-            f"{row['peak_mib']:,} | {ratio:.0f}× |"
+            f"{1e9 * row['seconds'] / row['rows']:,.0f} | {row['peak_mib']:,} | {ratio} |"
         )
     return "\n".join(lines) + "\n"
 

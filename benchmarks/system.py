@@ -6,6 +6,8 @@ are those of the aggregation alone, from building the pipeline to its last resul
 
 from __future__ import annotations
 
+import importlib
+import itertools
 import json
 import logging
 import os
@@ -15,29 +17,31 @@ import tempfile
 import time
 from pathlib import Path
 
-EPSILON, DELTA, L0, LINF = 1.0, 1e-6, 10, 3
+from benchmarks import peers
+from benchmarks.peers import DELTA, EPSILON, L0, LINF
+
 RUNNER = "FnApiRunner"
+_IMPORTED_LATE = ("pipelines.release", "matplotlib.figure", "matplotlib.backends.backend_svg")
+MECHANISMS = 1_000
 
 
-def dpbeam(path: Path) -> float:
+def dpbeam(path: Path, runner: str) -> float:
     """A whole `dpbeam run`: plan, ledger, Beam job, publishing."""
+    import pyarrow.parquet as pq
     import yaml
 
-    import pipelines.release  # noqa: F401  (imported before the clock starts)
     from pipelines.cli import invoke
 
+    for module in _IMPORTED_LATE:
+        importlib.import_module(module)
+    kind = "int64" if str(pq.read_schema(path).field("user").type) == "int64" else "string"
     with tempfile.TemporaryDirectory() as folder:
-        text = "text" in path.name
         policy = {
             "version": 1,
             "dataset": "bench",
             "source": {"format": "parquet", "path": str(path.absolute())},
             "privacy_unit": "user",
-            "columns": {
-                "user": {"type": "string" if text else "int64"},
-                "place": {"type": "string" if text else "int64"},
-                "amount": {"type": "float64"},
-            },
+            "columns": {"user": {"type": kind}, "place": {"type": kind}, "amount": {"type": "float64"}},
             "budget": {"epsilon": 10.0, "delta": 1e-5},
             "run": {"epsilon": EPSILON, "delta": DELTA},
             "stages": [
@@ -55,47 +59,42 @@ def dpbeam(path: Path) -> float:
         file.write_text(yaml.safe_dump(policy))
         invoke(["budget", "create", str(file), "--ledger", ledger])
         started = time.perf_counter()
-        command = ["run", str(file), "--ledger", ledger, "--output", folder, f"--runner={RUNNER}", "--json"]
+        command = ["run", str(file), "--ledger", ledger, "--output", folder, f"--runner={runner}", "--json"]
         if invoke(command):
             raise SystemExit("the run failed")
         return time.perf_counter() - started
 
 
-def pipelinedp(path: Path) -> float:
-    """Stock PipelineDP on the same Beam runner, as its users write it; rows come as tuples from memory."""
-    import apache_beam as beam
-    import pipeline_dp
-    import pyarrow.parquet as pq
-    from apache_beam.options.pipeline_options import PipelineOptions
+def plan(path: Path, runner: str) -> float:
+    """Solving and certifying a plan of a thousand mechanisms, all kinds, no two of one weight."""
+    from dpbeam.accounting.certify import certify
+    from dpbeam.accounting.plan import solve
+    from dpbeam.accounting.requests import Request
 
-    table = pq.read_table(path)
-    rows = list(zip(*(table[name].to_pylist() for name in ("user", "place", "amount")), strict=True))
-    accountant = pipeline_dp.NaiveBudgetAccountant(total_epsilon=EPSILON, total_delta=DELTA)
-    metrics = pipeline_dp.Metrics
-    params = pipeline_dp.AggregateParams(
-        metrics=[metrics.COUNT, metrics.SUM, metrics.PRIVACY_ID_COUNT],
-        noise_kind=pipeline_dp.NoiseKind.GAUSSIAN,
-        max_partitions_contributed=L0,
-        max_contributions_per_partition=LINF,
-        min_value=0.0,
-        max_value=10.0,
-    )
-    extractors = pipeline_dp.DataExtractors(
-        privacy_id_extractor=lambda row: row[0],
-        partition_extractor=lambda row: row[1],
-        value_extractor=lambda row: row[2],
-    )
+    kinds = ("laplace", "gaussian", "truncated_geometric", "laplace_thresholding", "gaussian_thresholding")
+    requests = [
+        Request(
+            stage=f"stage_{i}",
+            metric="m",
+            kind=kind,
+            weight=1 + i / MECHANISMS,
+            **({"l1": 30.0, "l2": 10.0} if kind in ("laplace", "gaussian") else {"l0": 10}),
+        )
+        for i, kind in zip(range(MECHANISMS), itertools.cycle(kinds), strict=False)
+    ]
     started = time.perf_counter()
-    with beam.Pipeline(options=PipelineOptions([f"--runner={RUNNER}"])) as pipeline:
-        source = pipeline | "Rows" >> beam.Create(rows)
-        engine = pipeline_dp.DPEngine(accountant, pipeline_dp.BeamBackend())
-        result = engine.aggregate(source, params, extractors)
-        accountant.compute_budgets()
-        _ = result | "Count" >> beam.combiners.Count.Globally()
+    solve(requests, lambda found: certify(found, epsilon=EPSILON, delta=DELTA), EPSILON, DELTA)
     return time.perf_counter() - started
 
 
-SYSTEMS = {"dpbeam": dpbeam, "pipelinedp": pipelinedp}
+SYSTEMS = {
+    "dpbeam": dpbeam,
+    "dpbeam plan": plan,
+    "pipelinedp": peers.pipelinedp,
+    "polars, not private": peers.polars,
+    "opendp": peers.opendp,
+    "opendp, coarse": peers.opendp_coarse,
+}
 
 
 def main() -> None:
@@ -103,9 +102,12 @@ def main() -> None:
     system, path = sys.argv[1], Path(sys.argv[2])
     report = os.dup(1)
     os.dup2(2, 1)  # what the systems print goes to stderr; stdout carries the measurement alone
-    seconds = SYSTEMS[system](path)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    os.write(report, json.dumps({"seconds": seconds, "peak_mib": peak}).encode() + b"\n")
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    seconds = SYSTEMS[system](path, RUNNER)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    cpu_seconds = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
+    found = {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mib": used.ru_maxrss / 1024}
+    os.write(report, json.dumps(found).encode() + b"\n")
 
 
 if __name__ == "__main__":
