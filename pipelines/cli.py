@@ -81,6 +81,7 @@ def run(
     from dpbeam.policy.load import load_policy
     from pipelines import release as releases
     from pipelines.options import beam_options
+    from transforms.progress import listening
 
     if str(policy_path).startswith("-"):
         raise UsageError(f"POLICY must come before Beam's flags, got {policy_path} in its place")
@@ -105,7 +106,12 @@ def run(
                 status.update(f"{step} …")
                 console.print(f"[dim]· {step}[/dim]", highlight=False)
 
-        done = releases.make_release(request, progress)
+        def share(what: str, done: int, of: int) -> None:
+            if status is not None:
+                status.update(f"{what.capitalize()}: {100 * done // of} % …")
+
+        with listening(share):
+            done = releases.make_release(request, progress)
     if as_json:
         _print_json(releases.run_json(done))
     else:

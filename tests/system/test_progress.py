@@ -1,0 +1,24 @@
+"""What a run shows of its progress is known from the plan: the same for any rows in files of the same layout."""
+
+from __future__ import annotations
+
+from transforms import progress
+
+
+def heard_of(workspace, capsys, rows: list[str], release: str) -> list[tuple[str, int, int]]:
+    heard = []
+    for part in range(3):
+        workspace.csv(*rows, name=f"part{part}.csv")
+    with progress.listening(lambda *told: heard.append(told)):
+        assert workspace.run("--release", release) == 0, capsys.readouterr().err
+    return heard
+
+
+def test_progress_tells_nothing_of_the_rows(workspace, capsys) -> None:
+    workspace.policy["source"]["path"] = "part*.csv"
+    workspace.create_budget()
+    many = heard_of(workspace, capsys, [f"p{i},inn,{i % 7}" for i in range(3000)], "many")
+    few = heard_of(workspace, capsys, ["p1,zoo,1"], "few")
+    assert many == few
+    assert {what for what, _, _ in many} == {"reading", "aggregating", "merging"}
+    assert [told for told in many if told[0] == "reading"] == [("reading", i, 3) for i in (1, 2, 3)]
