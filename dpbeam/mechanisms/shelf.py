@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +42,11 @@ class _Block:
     place: Place
     rows: pa.RecordBatch
     starts: I64
+    tags: hashing.U64
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(self.rows.schema.names)
 
 
 @dataclass(kw_only=True)
@@ -67,7 +73,8 @@ class Shelf:
         input is put once.
         """
         sizes = np.bincount(shard, minlength=self.shards).astype(np.uint64)
-        total = Total(rows=len(shard), tags=int((sizes * _tags(place, 0, self.shards)).sum(dtype=np.uint64)))
+        tags = _tags(place, self.shards)
+        total = Total(rows=len(shard), tags=int((sizes * tags).sum(dtype=np.uint64)))
         first, last = self.first, self.last  # it may sink meanwhile: `_shelve` cuts the block again
         if (first, last) == (0, self.shards):
             picked = np.argsort(shard, kind="stable")
@@ -75,26 +82,24 @@ class Shelf:
             inside = np.flatnonzero((shard >= first) & (shard < last))
             picked = inside[np.argsort(shard[inside], kind="stable")]
         starts = np.concatenate(([0], np.cumsum(sizes[first:last].astype(np.int64))))
-        self._shelve(_Block(place=place, rows=rows.take(pa.array(picked)), starts=starts))
+        self._shelve(_Block(place=place, rows=rows.take(pa.array(picked)), starts=starts, tags=tags[first:last]))
         return total
 
     def settle(self) -> I64:
         """Ends the putting: how many rows each shard has, from `first` to `last`."""
         self._blocks.sort(key=lambda block: block.place)
-        sizes = np.zeros(self.last - self.first, dtype=np.int64)
-        for block in self._blocks:
-            sizes += np.diff(block.starts)
-        return sizes
+        return sum((np.diff(block.starts) for block in self._blocks), np.zeros(self.last - self.first, dtype=np.int64))
 
     def take(self, shard: int) -> tuple[list[pa.RecordBatch], Total]:
-        """All rows of one shard, and their total as found here."""
-        found, total, at = [], Total(), shard - self.first
+        """All rows of one shard, in few batches, and their total as found here."""
+        at, total = shard - self.first, Total()
+        pieces: dict[tuple[str, ...], list[pa.RecordBatch]] = {}
         for block in self._blocks:
             start, end = int(block.starts[at]), int(block.starts[at + 1])
             if start < end:
-                found.append(block.rows.slice(start, end - start))
-                total += Total(rows=end - start, tags=(end - start) * int(_tags(block.place, shard, shard + 1)[0]))
-        return found, total
+                pieces.setdefault(block.columns, []).append(block.rows.slice(start, end - start))
+                total += Total(rows=end - start, tags=(end - start) * int(block.tags[at]))
+        return [_joined(found) for found in pieces.values()], total
 
     def _shelve(self, block: _Block) -> None:
         with self._lock:
@@ -113,10 +118,16 @@ class Shelf:
         if len(block.starts) == stay + 1:
             return block
         rows = block.rows.take(pa.array(np.arange(block.starts[stay])))
-        return _Block(place=block.place, rows=rows, starts=block.starts[: stay + 1])
+        return _Block(place=block.place, rows=rows, starts=block.starts[: stay + 1], tags=block.tags[:stay])
 
 
-def _tags(place: Place, first: int, last: int) -> hashing.U64:
-    """The tags of a block's rows by shard, from shard `first` to `last`."""
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    table = pa.Table.from_batches(batches)
+    arrays = [pa.concat_arrays(column.chunks) for column in table.columns]
+    return pa.RecordBatch.from_arrays(arrays, schema=table.schema)
+
+
+def _tags(place: Place, shards: int) -> hashing.U64:
+    """The tags of a block's rows, by shard."""
     seed = hashing.derive(b"", "piece", *place) & _MASK
-    return hashing.mix64(hashing.mix64(np.arange(first, last, dtype=np.uint64), seed), seed ^ 0xA5A5A5A5A5A5A5A5)
+    return hashing.mix64(hashing.mix64(np.arange(shards, dtype=np.uint64), seed), seed ^ 0xA5A5A5A5A5A5A5A5)
