@@ -20,7 +20,12 @@ from dpbeam.mechanisms.spec import InputSpec
 from transforms.read import is_local, open_source
 
 BYTES_A_SHARD = 2 << 20
-MIN_SHARDS, MAX_SHARDS = 8, 1024
+"""Of the files: what is fastest, as a shard's columns then fit a core's cache. Up to `CACHED_SHARDS` shards."""
+CACHED_SHARDS = 1024
+MAX_SHARD_BYTES = 64 << 20
+"""Of the files: from there on shards grow to this, since each block sends a message to each shard."""
+SHARDS_A_WORKER = 4
+MIN_SHARDS, MAX_SHARDS = 8, 8192
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +44,12 @@ class Inputs:
     files: tuple[File, ...]
     splits: tuple[sources.Split, ...]
 
-    @property
-    def user_shards(self) -> int:
-        """How many shards the units are spread over. Results don't depend on it; memory a worker does."""
-        wanted = sum(file.size for file in self.files) // BYTES_A_SHARD
-        return min(MAX_SHARDS, max(MIN_SHARDS, 1 << max(0, int(wanted) - 1).bit_length()))
+    def user_shards(self, workers: int) -> int:
+        """How many shards the units are spread over, a power of two. Results don't depend on it; memory a worker, and
+        how evenly `workers` are busy, do."""
+        size = sum(file.size for file in self.files)
+        wanted = max(min(CACHED_SHARDS, size // BYTES_A_SHARD), size // MAX_SHARD_BYTES, SHARDS_A_WORKER * workers)
+        return min(MAX_SHARDS, max(MIN_SHARDS, 1 << max(0, wanted - 1).bit_length()))
 
     def fingerprint(self, secret: bytes) -> str:
         """Tells one input from another, for the idempotency key: an HMAC of the files' names, sizes and times.

@@ -28,3 +28,10 @@ def one_worker(options: PipelineOptions, shards: int) -> OneWorker | None:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = min(MAX_THREADS, cores)
     return OneWorker(shards=shards, room_bytes=min(MAX_ROOM_BYTES, memory // 4), threads=threads)
+
+
+def workers(options: PipelineOptions) -> int:
+    """How many workers the options ask for, as far as they say; 1 if they don't."""
+    asked = options.get_all_options()
+    names = ("direct_num_workers", "num_workers", "max_num_workers", "parallelism", "sdk_worker_parallelism")
+    return max(1, *(int(asked.get(name) or 1) for name in names))

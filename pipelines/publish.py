@@ -32,7 +32,7 @@ def write_tables(folder: Path, tables: Mapping[str, pa.Table], metrics: Mapping[
 def entries(folder: Path, rows: Mapping[str, int]) -> tuple[FileEntry, ...]:
     """What the manifest says of each file in the folder, by name; `rows` holds the rows of those that are tables."""
     return tuple(
-        FileEntry(path=path.name, sha256=digest(path.read_bytes()), rows=rows.get(path.name))
+        FileEntry(path=path.name, sha256=_file_digest(path), rows=rows.get(path.name))
         for path in sorted(folder.iterdir())
     )
 
@@ -40,6 +40,15 @@ def entries(folder: Path, rows: Mapping[str, int]) -> tuple[FileEntry, ...]:
 def digest(data: bytes) -> str:
     """SHA-256, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    """As `digest`, a piece at a time: a result of millions of partitions need not fit in memory again."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            found.update(piece)
+    return found.hexdigest()
 
 
 def write_pending(folder: Path, manifest: Manifest) -> str:

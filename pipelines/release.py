@@ -184,16 +184,17 @@ def run_job(run: Run) -> Run:
 
 
 def _run_stages(run: Run) -> Run:
+    shards = run.inputs.user_shards(layout.workers(run.options))
     job = aggregate.Job(
         input=compiled.input_spec(run.policy),
         splits=run.inputs.splits,
         stages=run.stages,
         public=run.public,
-        user_shards=run.inputs.user_shards,
+        user_shards=shards,
         parts=run.policy.output.shards,
         salt=secrets.token_bytes(16),
         area=run.area,
-        one_worker=layout.one_worker(run.options, run.inputs.user_shards),
+        one_worker=layout.one_worker(run.options, shards),
     )
     with _attempt(run, "pipeline"):
         try:
