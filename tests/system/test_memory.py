@@ -1,0 +1,66 @@
+"""What one worker needs is bounded by the room it was given, whatever the distribution of units and partitions."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.data import write_visits
+
+ROOT = Path(__file__).parents[2]
+ROWS = 10_000_000
+ROW_BYTES = 16
+REST_BYTES = 120 << 20
+"""Row groups as stored, blocks and shards in work on two threads, and what the allocators keep: docs/scale.md."""
+ROOM_BYTES = 24 << 20
+BLOCK_ROWS = 1 << 16
+
+RUN = f"""
+import json, resource, runpy, sys
+from dpbeam.mechanisms import sources
+from dpbeam.mechanisms.spec import Column, InputSpec
+from transforms import one_worker
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+
+reference = runpy.run_path("tests/unit/kernel_reference.py")
+path = sys.argv[1]
+stage = reference["stage"](unit="user", keys=("place",), l0=10, linf=3, metrics=reference["COUNTS"])
+columns = (Column(name="user", type="int64"), Column(name="place", type="int64"))
+source = InputSpec(format="parquet", paths=(path,), columns=columns)
+one_worker.BLOCK_ROWS = {BLOCK_ROWS}
+
+def run(splits, room_bytes):
+    plan = one_worker.OneWorker(shards=64, room_bytes=room_bytes, threads=2)
+    step = one_worker._Aggregate(plan, source, splits, (stage,), {{}}, 8, b"0" * 16)
+    return sum(output.value[1].num_rows for output in step.process(None) if output.tag != one_worker.REPORTS)
+
+splits = tuple(sources.Split(path, i) for i in range({ROWS} // 1_000_000))
+run(splits[:1], {ROOM_BYTES})
+before = peak()
+partitions = run(splits, int(sys.argv[2]))
+print(json.dumps([peak() - before, partitions]))
+"""
+
+
+def grown(path: Path, room_bytes: int) -> tuple[int, int]:
+    """By how much the peak of a run over all rows is above that of one over the first million; and its partitions."""
+    command = [sys.executable, "-c", RUN, str(path), str(room_bytes)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    more, partitions = json.loads(done.stdout.splitlines()[-1])
+    return more, partitions
+
+
+@pytest.mark.parametrize("shape", ["even", "bot"])
+def test_rows_beyond_the_room_need_no_more_memory(tmp_path, shape) -> None:
+    path = tmp_path / "visits.parquet"
+    write_visits(path, ROWS, text=False, shape=shape)
+    bounded, partitions = grown(path, ROOM_BYTES)
+    unbounded, same = grown(path, 1 << 40)
+    assert partitions == same
+    assert bounded < ROOM_BYTES + REST_BYTES < ROWS * ROW_BYTES < unbounded
