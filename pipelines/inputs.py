@@ -10,6 +10,7 @@ import hmac
 import json
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from apache_beam.io.filesystems import FileSystems
@@ -19,6 +20,8 @@ from dpbeam.mechanisms import sources
 from dpbeam.mechanisms.spec import InputSpec
 from transforms.read import is_local, open_source
 
+LOOKERS = 16
+"""Files looked at at a time: most of the time goes by waiting for the storage."""
 BYTES_A_SHARD = 2 << 20
 """Of the files: what is fastest, as a shard's columns then fit a core's cache. Up to `CACHED_SHARDS` shards."""
 CACHED_SHARDS = 1024
@@ -39,10 +42,10 @@ class File:
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """The files in order of name, and what of them is read in one piece each."""
+    """The files in order of name, and the portions that one worker reads each."""
 
     files: tuple[File, ...]
-    splits: tuple[sources.Split, ...]
+    splits: tuple[sources.Portion, ...]
 
     def user_shards(self, workers: int) -> int:
         """How many shards the units are spread over, a power of two. Results don't depend on it; memory a worker, and
@@ -62,39 +65,71 @@ class Inputs:
 
 
 def resolve(spec: InputSpec) -> Inputs:
-    """Lists the files of the spec's paths and patterns and checks each one's header or footer.
+    """Lists the files of the spec's paths, folders and patterns and checks each one's header or footer.
 
     Raises:
         UsageError: a path without a file, a file that lacks a column or isn't of the stated format.
     """
     files = [file for path in spec.paths for file in _match(path)]
     files = sorted(set(files), key=lambda file: file.path)
-    splits: list[sources.Split] = []
-    for file in files:
-        try:
-            opened = open_source(file.path)
-        except OSError as error:
-            raise UsageError(f"source {file.path} can't be opened: {error.strerror or type(error).__name__}") from None
-        with opened as handle:
-            count = sources.inspect_file(handle, spec, file.path)
-        splits += sources.splits(spec, file.path, count)
-    return Inputs(files=tuple(files), splits=tuple(splits))
+    with ThreadPoolExecutor(LOOKERS) as pool:
+        # In order of name, so that of several files at fault it is always the same that is named.
+        splits = [split for found in pool.map(lambda file: _inspect(file.path, spec), files) for split in found]
+    return Inputs(files=tuple(files), splits=sources.portions(splits))
+
+
+def _inspect(path: str, spec: InputSpec) -> list[sources.Split]:
+    try:
+        opened = open_source(path)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise UsageError(f"source {sources.shown(path)} can't be opened: {reason}") from None
+    with opened as handle:
+        return sources.inspect_file(handle, spec, path)
 
 
 def _match(pattern: str) -> Sequence[File]:
+    """The files of one path: a file, a folder (all that lies in it, at any depth), or a pattern."""
     if is_local(pattern):
         pattern = os.path.abspath(pattern)
         if os.path.isfile(pattern):  # a plain name, even one with [ or * in it
             return [_local(pattern)]
+        if os.path.isdir(pattern):
+            return _local_folder(pattern)
+    found = _listed(pattern)
+    if not found and not is_local(pattern):
+        folder = pattern.rstrip("/") + "/"
+        found = [file for file in _listed(folder + "**") if not _hidden(file.path.removeprefix(folder))]
+    if not found:
+        raise UsageError(f"source {pattern}: no file has this name or matches this pattern; correct source.path")
+    if is_local(pattern):
+        return [_local(file.path) for file in found if os.path.isfile(file.path)]
+    return found
+
+
+def _listed(pattern: str) -> list[File]:
     try:
         found = FileSystems.match([pattern])[0].metadata_list
     except Exception as error:
         raise UsageError(f"source {pattern} can't be listed ({type(error).__name__}); is the path right?") from None
-    if not found:
-        raise UsageError(f"source {pattern}: no file has this name or matches this pattern; correct source.path")
-    if is_local(pattern):
-        return [_local(metadata.path) for metadata in found if os.path.isfile(metadata.path)]
     return [File(path=m.path, size=m.size_in_bytes, changed=int((m.last_updated_in_seconds or 0) * 1e9)) for m in found]
+
+
+def _local_folder(folder: str) -> list[File]:
+    found = [
+        os.path.join(at, name)
+        for at, _, names in os.walk(folder, followlinks=True)
+        for name in names
+        if not _hidden(os.path.relpath(os.path.join(at, name), folder))
+    ]
+    if not found:
+        raise UsageError(f"source {folder}: no file lies in this folder; correct source.path")
+    return [_local(path) for path in found]
+
+
+def _hidden(path: str) -> bool:
+    """Whether a part of a path is by custom not data: `_SUCCESS`, `_delta_log/…`, `.part.crc`."""
+    return any(part.startswith((".", "_")) and "=" not in part for part in path.replace(os.sep, "/").split("/"))
 
 
 def _local(path: str) -> File:

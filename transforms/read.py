@@ -1,7 +1,7 @@
-"""Reads the source: splits (a file, or a row group of one) go in, blocks of raw rows come out.
+"""Reads the source: portions (a part of a file, or several small files) go in, blocks of raw rows come out.
 
-A block is a record batch that knows its place: split, number within the split, and whether it is the split's last,
-in the schema's metadata. Each split gives at least one block, if need be an empty one, so that a lost split shows.
+A block is a record batch that knows its place: portion, number within it, and whether it is the portion's last,
+in the schema's metadata. Each portion gives at least one block, if need be an empty one, so that a lost one shows.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import apache_beam as beam
 import pyarrow as pa
+from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from dpbeam.errors import RunFailed
@@ -41,8 +42,10 @@ def is_local(path: str) -> bool:
 
 
 def open_source(path: str) -> pa.NativeFile | object:
-    """A seekable binary file: Arrow's own reader for local files, Beam's for every other file system."""
-    return pa.OSFile(path) if is_local(path) else FileSystems.open(path)
+    """A seekable binary file, as stored: Arrow's own reader for local files, Beam's for every other file system."""
+    if is_local(path):
+        return pa.OSFile(path)
+    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
 class _ReadSplit(ContainedDoFn):
@@ -51,26 +54,30 @@ class _ReadSplit(ContainedDoFn):
     def __init__(self, spec: InputSpec) -> None:
         self._spec = spec
 
-    def work(self, element: tuple[int, sources.Split]) -> Iterator[pa.RecordBatch]:
-        number, split = element
-        with open_source(split.path) as file:
-            held, block = None, 0
-            for batch in sources.read_split(file, split, self._spec):
-                if held is not None:
-                    yield label(held, number, block, last=False)
-                    block += 1
-                held = batch
-            if held is None:
-                held = pa.RecordBatch.from_pylist([], schema=pa.schema([]))
-            yield label(held, number, block, last=True)
+    def work(self, element: tuple[int, sources.Portion]) -> Iterator[pa.RecordBatch]:
+        number, portion = element
+        held, block = None, 0
+        for batch in sources.gather(self._batches(portion)):
+            if held is not None:
+                yield label(held, number, block, last=False)
+                block += 1
+            held = batch
+        if held is None:
+            held = pa.RecordBatch.from_pylist([], schema=pa.schema([]))
+        yield label(held, number, block, last=True)
+
+    def _batches(self, portion: sources.Portion) -> Iterator[pa.RecordBatch]:
+        for split in portion:
+            with open_source(split.path) as file:
+                yield from sources.read_split(file, split, self._spec)
 
 
 @dataclass(eq=False)
 class ReadBlocks(beam.PTransform):
-    """The splits of `spec`, numbered in order; blocks of its needed columns out, as the source holds them."""
+    """The portions of `spec`'s input, numbered in order; blocks of its needed columns out, as the source holds them."""
 
     spec: InputSpec
-    splits: tuple[sources.Split, ...]
+    splits: tuple[sources.Portion, ...]
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection[pa.RecordBatch]:
         return (

@@ -65,6 +65,9 @@ def to_type(values: pa.Array, kind: ColumnType) -> pa.Array:
     match kind:
         case "int64":
             return _to_int64(values)
+        case "float64" if pa.types.is_decimal(values.type):
+            # Through text, for it is read as the nearest float64; Arrow's own cast rounds more than once.
+            return _parse(values.cast(pa.string()), kind)
         case "date":
             days = values.cast(pa.int32()) if pa.types.is_date32(values.type) else _floor(values, 86_400_000)
             return _between(days.cast(pa.int64()), _FIRST_DAY, _LAST_DAY).cast(pa.int32()).cast(pa.date32())
@@ -75,7 +78,7 @@ def to_type(values: pa.Array, kind: ColumnType) -> pa.Array:
 
 
 def accepts(found: pa.DataType, kind: ColumnType) -> bool:
-    """Whether a Parquet column of Arrow type `found` can be read as `kind` without any loss of exactness."""
+    """Whether a column of Arrow type `found` can be read as `kind`: exactly, or as the float64 nearest to a decimal."""
     types = pa.types
     if types.is_dictionary(found):
         found = found.value_type
@@ -85,9 +88,10 @@ def accepts(found: pa.DataType, kind: ColumnType) -> bool:
         case "string":
             return is_text(found)
         case "int64":
-            return bool(types.is_integer(found) or (types.is_decimal(found) and found.scale == 0))
+            return bool(types.is_integer(found) or types.is_decimal(found))
         case "float64":
-            return bool(types.is_floating(found) or (types.is_integer(found) and found.bit_width <= 32))
+            whole = types.is_integer(found) and found.bit_width <= 32
+            return bool(types.is_floating(found) or types.is_decimal(found) or whole)
         case "bool":
             return bool(types.is_boolean(found))
         case "date":
@@ -222,6 +226,8 @@ def _parse_timestamps(text: pa.Array) -> pa.Array:
 
 def _to_int64(values: pa.Array) -> pa.Array:
     if pa.types.is_decimal(values.type):
+        values = values.cast(pa.decimal256(76, values.type.scale))
+        values = pc.if_else(pc.equal(values, pc.floor(values)), values, pa.scalar(None, values.type))
         values = values.cast(pa.decimal256(76, 0))
         low, high = (pa.scalar(bound).cast(pa.decimal256(76, 0)) for bound in (_INT64_MIN, _INT64_MAX))
         inside = pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high))

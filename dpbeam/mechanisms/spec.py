@@ -15,6 +15,8 @@ from dpbeam.mechanisms.quantities import Bounds, Metric, Quantity, noisy_by_them
 
 ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
 Scalar = str | int | float | bool
+Format = Literal["csv", "parquet", "jsonl", "avro"]
+Compression = Literal["auto", "none", "gzip", "bz2", "zstd", "xz"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,9 @@ class Column:
     """A column that is read from the source, and its rules. `on_nan`, `on_inf` apply to float64 only.
 
     `on_invalid` applies to what isn't a value of the type: text that is not a number, invalid UTF-8, an integer
-    beyond int64, a CSV row of the wrong width (there the row is dropped or the run fails).
+    beyond int64, a CSV row of the wrong width or a line that isn't JSON (there the row is dropped or the run fails).
+    `field` says where the column lies in the source, if not under its name: a name, a path with dots into structs, or
+    the path's names one by one.
     """
 
     name: str
@@ -39,6 +43,7 @@ class Column:
     on_nan: Rule = Rule()
     on_inf: Rule = Rule()
     on_invalid: Rule = Rule()
+    field: str | tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,14 +86,21 @@ class Condition:
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
-    """The source and every row-local step, in the order they apply: read, validate, derive, where."""
+    """The source and every row-local step, in the order they apply: read, validate, derive, where.
 
-    format: Literal["csv", "parquet"]
+    `path_columns` are columns whose values stand in the files' paths, as folders `name=value`. `quoted_newlines` says
+    whether a quoted CSV value may hold line breaks; if not, each line is a row.
+    """
+
+    format: Format
     paths: tuple[str, ...]
     columns: tuple[Column, ...]
     derived: tuple[Derived, ...] = ()
     where: tuple[Condition, ...] = ()
     delimiter: str = ","
+    quoted_newlines: bool = True
+    compression: Compression = "auto"
+    path_columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

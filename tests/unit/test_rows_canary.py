@@ -11,9 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpbeam.errors import DataError, DpbeamError, RunFailed, UsageError
-from dpbeam.mechanisms import sources
 from dpbeam.mechanisms.rows import prepare
-from dpbeam.mechanisms.sources import Split, inspect_file, read_split, splits
+from dpbeam.mechanisms.sources import Split, base, inspect_file, read_split
 from dpbeam.mechanisms.spec import Column, ColumnType, InputSpec, Rule
 
 CANARY = b"CANARY-7f3a"
@@ -61,15 +60,15 @@ FILES = {
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "BLOCK_BYTES", 1 << 12)
-    monkeypatch.setattr(sources, "MAX_BLOCK_BYTES", 1 << 15)
+    monkeypatch.setattr(base, "BLOCK_BYTES", 1 << 12)
+    monkeypatch.setattr(base, "MAX_BLOCK_BYTES", 1 << 15)
 
 
 def failure(raw: bytes, wanted: InputSpec) -> DpbeamError | None:
     """How reading and preparing the file ends: with this error, or well."""
     try:
         file = io.BytesIO(raw)
-        for split in splits(wanted, "t", inspect_file(file, wanted, "t")):
+        for split in inspect_file(file, wanted, "t"):
             for batch in read_split(file, split, wanted):
                 prepare(batch, wanted)
     except DpbeamError as error:

@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpbeam.mechanisms import sources
 from dpbeam.mechanisms.rows import output_schema, prepare
-from dpbeam.mechanisms.sources import Split, read_split
+from dpbeam.mechanisms.sources import Split, base, read_split
 from dpbeam.mechanisms.spec import Bin, Column, Condition, InputSpec, Lower, Rule, Truncate
 
 
@@ -131,11 +130,11 @@ def test_csv_rows_of_any_text_come_back_whole_whatever_the_block_and_batch(
     text = io.StringIO(newline="")
     csv.writer(text, quoting=csv.QUOTE_ALL).writerows([("a", "b"), *rows])
     spec = InputSpec(format="csv", paths=(), columns=(Column(name="a", type="string"), Column(name="b", type="string")))
-    old, sources.BLOCK_BYTES = sources.BLOCK_BYTES, block_bytes
+    old, base.BLOCK_BYTES = base.BLOCK_BYTES, block_bytes
     try:
         file = io.BytesIO(text.getvalue().encode("utf-8"))
         batches = [prepare(batch, spec) for batch in read_split(file, Split("t", None), spec, batch_rows=batch_rows)]
     finally:
-        sources.BLOCK_BYTES = old
+        base.BLOCK_BYTES = old
     assert [tuple(row.values()) for batch in batches for row in batch.to_pylist()] == rows
     assert all(batch.schema == output_schema(spec) for batch in batches)

@@ -9,8 +9,7 @@ import pyarrow as pa
 import pytest
 
 from dpbeam.errors import DataError, RunFailed, UsageError
-from dpbeam.mechanisms import sources
-from dpbeam.mechanisms.sources import Split, inspect_file, read_split
+from dpbeam.mechanisms.sources import Split, base, inspect_file, read_split
 from dpbeam.mechanisms.spec import Column, InputSpec, Rule
 
 SPLIT = Split("t.csv", None)
@@ -34,8 +33,8 @@ def refusal(raw: bytes, wanted: InputSpec | None = None) -> str:
 
 
 def test_a_csv_file_is_one_split() -> None:
-    count = inspect_file(io.BytesIO(b"a,b\n1,2\n"), spec(), "t.csv")
-    assert sources.splits(spec(), "t.csv", count) == [SPLIT]
+    found = inspect_file(io.BytesIO(b"a,b\n1,2\n"), spec(), "t.csv")
+    assert found == [SPLIT]
 
 
 def test_only_the_needed_columns_come_in_the_order_of_the_spec_as_binary() -> None:
@@ -63,7 +62,7 @@ def test_the_last_line_needs_no_line_end() -> None:
 
 def test_a_byte_order_mark_is_no_part_of_the_first_name() -> None:
     raw = b"\xef\xbb\xbfa,b\n1,2\n"
-    assert inspect_file(io.BytesIO(raw), spec(), "t.csv") == 1
+    assert len(inspect_file(io.BytesIO(raw), spec(), "t.csv")) == 1
     assert read(raw) == [(b"1", b"2")]
 
 
@@ -77,13 +76,13 @@ def test_another_delimiter_may_be_declared() -> None:
 
 def test_blank_lines_are_passed_by_before_the_header_and_after() -> None:
     raw = b"\r\n\na,b\n\n1,2\n\n\n3,4\n"
-    assert inspect_file(io.BytesIO(raw), spec(), "t.csv") == 1
+    assert len(inspect_file(io.BytesIO(raw), spec(), "t.csv")) == 1
     assert read(raw) == [(b"1", b"2"), (b"3", b"4")]
 
 
 @pytest.mark.parametrize("raw", [b"a,b", b"a,b\n", b"a,b\r\n", b"a,b\n\n\n", b"\xef\xbb\xbfa,b"])
 def test_a_file_with_nothing_but_a_header_is_valid_and_empty(raw: bytes) -> None:
-    assert inspect_file(io.BytesIO(raw), spec(), "t.csv") == 1
+    assert len(inspect_file(io.BytesIO(raw), spec(), "t.csv")) == 1
     assert read(raw) == []
 
 
@@ -118,7 +117,7 @@ def test_a_row_of_the_wrong_width_fails_a_run_that_says_so() -> None:
 
 
 def test_a_row_longer_than_a_block_is_read_with_a_bigger_one_and_no_row_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(base, "BLOCK_BYTES", 64)
     numbers = [b"%d" % i for i in range(60)]
     numbers[40] = b"z" * 300
     raw = b"a,b\n" + b"".join(number + b",x\n" for number in numbers)
@@ -126,8 +125,8 @@ def test_a_row_longer_than_a_block_is_read_with_a_bigger_one_and_no_row_twice(mo
 
 
 def test_a_row_longer_than_the_biggest_block_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "BLOCK_BYTES", 1 << 10)
-    monkeypatch.setattr(sources, "MAX_BLOCK_BYTES", 1 << 20)
+    monkeypatch.setattr(base, "BLOCK_BYTES", 1 << 10)
+    monkeypatch.setattr(base, "MAX_BLOCK_BYTES", 1 << 20)
     with pytest.raises(RunFailed) as caught:
         read(b'a,b\n1,"2\n' + b"3,4\n" * (1 << 20))
     assert str(caught.value) == "t.csv has a row longer than 1 MiB. Is a quote left open? Correct the file."
@@ -180,11 +179,11 @@ def test_a_column_named_twice_that_nobody_needs_does_no_harm() -> None:
     assert read(b"a,x,b,x\n1,8,2,9\n") == [(b"1", b"2")]
 
 
-@pytest.mark.parametrize("raw", [b"\xff,a,b\n", b'"a,b\n1,2\n', "a,b\n".encode("utf-16"), b"\x1f\x8b\x08\x00\xff\n"])
+@pytest.mark.parametrize("raw", [b"\xff,a,b\n", b'"a,b\n1,2\n', "a,b\n".encode("utf-16")])
 def test_a_first_line_that_is_no_utf8_header_is_refused(raw: bytes) -> None:
     assert refusal(raw) == (
-        "t.csv: its first line is not a header: it is not UTF-8 text, or a quote in it is left open. Convert the "
-        "file to plain UTF-8 (not compressed), or correct source.format."
+        "t.csv: its first line is not a header: it is not UTF-8 text, or a quote in it is left open. Convert "
+        "the file to plain UTF-8, or correct source.format."
     )
 
 
@@ -224,4 +223,4 @@ def test_the_check_reads_no_further_than_the_header() -> None:
 
     file = Counting(b"a,b\n" + b"1,2\n" * (1 << 20))
     inspect_file(file, spec(), "t.csv")
-    assert file.taken <= 1 << 16
+    assert file.taken <= (1 << 16) + 8

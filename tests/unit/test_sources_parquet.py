@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import decimal
 import io
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 
 from dpbeam.errors import RunFailed, UsageError
 from dpbeam.mechanisms.rows import prepare
-from dpbeam.mechanisms.sources import Split, inspect_file, read_split, splits
+from dpbeam.mechanisms.sources import Split, inspect_file, read_split
 from dpbeam.mechanisms.spec import Column, ColumnType, InputSpec
 
 TABLE = pa.table({"id": ["u", "v", "w"], "x": pa.array([1, 2, None], pa.int32()), "other": [b"p", b"q", b"r"]})
@@ -41,8 +40,8 @@ def read(raw: bytes, row_group: int = 0, wanted: InputSpec | None = None, **opti
 
 
 def test_each_row_group_is_a_split() -> None:
-    count = inspect_file(io.BytesIO(written(row_group_size=2)), spec(), "t.parquet")
-    assert splits(spec(), "t.parquet", count) == [Split("t.parquet", 0), Split("t.parquet", 1)]
+    found = inspect_file(io.BytesIO(written(row_group_size=2)), spec(), "t.parquet")
+    assert found == [Split("t.parquet", 0), Split("t.parquet", 1)]
 
 
 def test_a_split_gives_its_row_group_s_needed_columns_in_the_order_of_the_spec() -> None:
@@ -58,8 +57,8 @@ def test_a_big_row_group_comes_in_pieces() -> None:
 
 def test_a_file_without_rows_is_valid_and_empty() -> None:
     raw = written(TABLE.slice(0, 0))
-    count = inspect_file(io.BytesIO(raw), spec(), "t.parquet")
-    assert [batch for split in splits(spec(), "t.parquet", count) for batch in read(raw, split.row_group)] == []
+    found = inspect_file(io.BytesIO(raw), spec(), "t.parquet")
+    assert [batch for split in found for batch in read(raw, split.row_group)] == []
 
 
 def test_dictionary_encoded_text_is_read_as_text() -> None:
@@ -157,9 +156,9 @@ def test_a_column_of_another_type_is_refused_with_the_type_to_declare() -> None:
 
 
 def test_a_column_that_no_type_holds_is_refused() -> None:
-    table = pa.table({"x": pa.array([decimal.Decimal("1.25")])})
+    table = pa.table({"x": pa.array([[1]])})
     assert refusal(written(table), spec(x="float64")) == (
-        "t.parquet: column x must be readable as float64, found Parquet type decimal128(3, 2). "
+        "t.parquet: column x must be readable as float64, found Parquet type list<element: int64>. "
         "No type of the policy holds it exactly: convert the column in the source."
     )
 

@@ -1,0 +1,94 @@
+"""What all formats share: the value that says which part of a file to read, its limits, and how errors are replaced.
+
+Nothing that a parser says about a value leaves this package: parsers' errors quote the row they fail on, so each is
+replaced by one that names the file and the rule, outside its `except` block, with no context attached.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+from dpbeam.errors import RunFailed
+
+BATCH_ROWS = 1 << 17
+BATCH_BYTES = 64 << 20
+BLOCK_BYTES = 8 << 20
+"""How much of a text file is parsed at a time; the longest row may need `MAX_BLOCK_BYTES`."""
+MAX_BLOCK_BYTES = 64 << 20
+RANGE_BYTES = 64 << 20
+"""How much of a big text file is one split, where it can be split."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """A part of one file: all of it, one Parquet row group, or the lines that begin in bytes [`start`, `end`).
+
+    `size` is about how many bytes it takes to read; it says nothing of what is in them.
+    """
+
+    path: str
+    row_group: int | None = None
+    start: int = 0
+    end: int | None = None
+    size: int = field(default=0, compare=False)
+
+
+def shown(path: str) -> str:
+    """The path as errors show it: of a folder `name=value` the value is left out, for it is a value of rows."""
+    return re.sub(r"([^/\\=]+)=[^/\\]*(?=[/\\])", r"\1=…", path)
+
+
+def attempt(step: Callable[[], Any]) -> Any:
+    """What `step` returns, or None if it raises: the error, which may quote data, is dropped here."""
+    try:
+        return step()
+    except Exception:
+        return None
+
+
+def still(check: Callable[[], Any], path: str) -> Any:
+    """What `check` returns; what it refuses now it accepted before the run, so the file is another."""
+    found = attempt(check)
+    if found is not None:
+        return found
+    raise RunFailed(f"{path} has changed since it was checked at the start of the run. Run again when it is settled.")
+
+
+def damaged(path: str) -> RunFailed:
+    """The error for a file that turns out damaged while it is read."""
+    return RunFailed(f"{path} could not be read to its end: a part of it is damaged or missing. Write the file again.")
+
+
+def too_long(path: str) -> RunFailed:
+    """The error for a text file with a row beyond `MAX_BLOCK_BYTES`."""
+    return RunFailed(
+        f"{path} has a row longer than {MAX_BLOCK_BYTES >> 20} MiB. Is a quote left open? Correct the file."
+    )
+
+
+class Lent(io.RawIOBase):
+    """A file lent to pyarrow, which may close this one and not the one beneath.
+
+    pyarrow reads ahead on a thread of its own, also after it has failed: `take_back` ends that before the file beneath
+    is read again.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._beneath: IO[bytes] | None = file
+        self._lock = threading.Lock()
+
+    def read(self, size: int = -1, /) -> bytes:
+        with self._lock:
+            return self._beneath.read(size) if self._beneath else b""
+
+    def readable(self) -> bool:
+        return True
+
+    def take_back(self) -> None:
+        with self._lock:
+            self._beneath = None

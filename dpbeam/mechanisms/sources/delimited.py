@@ -1,0 +1,278 @@
+"""An open CSV file in, its needed columns out as binary: an empty field is null, a quoted empty field an empty text.
+
+By default a quoted value may hold line breaks, so only reading from the start tells where rows begin, and a file is one
+split. With `quoted_newlines: false` each line is a row, and a big file is many.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from dpbeam.errors import DataError, RunFailed, UsageError
+from dpbeam.mechanisms.sources import base
+from dpbeam.mechanisms.sources.base import Lent, Split, attempt, damaged, still, too_long
+from dpbeam.mechanisms.sources.compression import Plain, check_magic, codec_of
+from dpbeam.mechanisms.sources.fields import check_named_once, field_of
+from dpbeam.mechanisms.sources.lines import Lines, line_blocks, next_block, ranges
+from dpbeam.mechanisms.spec import InputSpec
+
+_HEADER_BYTES = 1 << 20
+
+
+def inspect(file: IO[bytes], spec: InputSpec, path: str, size: int) -> list[Split]:
+    """One split, or one for each range where the file can be cut. Reads the header line.
+
+    Raises:
+        UsageError: no header, or a column is lacking or doubled.
+    """
+    check_magic(file, spec, path)
+    plain = Plain(file, codec_of(spec, path))
+    try:
+        header = _Header(plain, spec, path)
+    finally:
+        plain.take_back()
+    if spec.quoted_newlines or not plain.seekable:
+        return [Split(path, size=size)]
+    cuts = ranges(header.end, size)
+    return [Split(path, start=start, end=end, size=(size if end is None else end) - start) for start, end in cuts]
+
+
+def read(file: IO[bytes], spec: InputSpec, split: Split, path: str) -> Iterator[pa.RecordBatch]:
+    """The split's rows. One of the wrong width is left out, or fails the run under `on_invalid: fail`.
+
+    Raises:
+        RunFailed: the file can't be read to its end, or is no longer what `inspect` saw.
+        DataError: a row of the wrong width under `on_invalid: fail`.
+    """
+    plain = Plain(file, codec_of(spec, path))
+    try:
+        header = still(lambda: _Header(plain, spec, path), path)
+        if spec.quoted_newlines:
+            yield from _read_whole(plain, spec, path, header)
+        else:
+            yield from _read_lines(plain, spec, split, path, header)
+    finally:
+        plain.take_back()
+
+
+class _Header:
+    """The names in a file's first line that isn't blank, checked against the spec.
+
+    `end` is where the line after it begins, `has_rows` whether anything does.
+    """
+
+    def __init__(self, plain: Plain, spec: InputSpec, path: str) -> None:
+        stream, head = plain.start(), b""
+        while len(head) < _HEADER_BYTES:
+            part = self._read(stream, min(1 << 16, _HEADER_BYTES - len(head)), path)
+            head += part
+            # Blank lines before the header are skipped, as pyarrow does when it reads the file.
+            if not part or b"\n" in head.lstrip(b"\r\n") or b"\r" in head.lstrip(b"\r\n"):
+                break
+        if head.endswith(b"\r"):
+            head += self._read(stream, 1, path)
+        body = head.lstrip(b"\r\n")
+        if not body.removeprefix(b"\xef\xbb\xbf"):
+            raise UsageError(f"{path} has no header: it is empty. A CSV file starts with a line of column names.")
+        line = body.splitlines()[0]
+        if len(line) >= _HEADER_BYTES:
+            raise UsageError(f"{path} has no header: its first line is longer than 1 MiB. Is it a CSV file?")
+        names = attempt(lambda: _header_names(line, spec.delimiter))
+        if names is None:
+            raise UsageError(
+                f"{path}: its first line is not a header: it is not UTF-8 text, or a quote in it is left open. Convert "
+                "the file to plain UTF-8, or correct source.format."
+            )
+        self.names: list[str] = names
+        self.fields = [field_of(column) for column in spec.columns]
+        known = any(name in names for name in self.fields)
+        for column, name in zip(spec.columns, self.fields, strict=True):
+            check_named_once(column, name, names, path, is_metadata=known)
+        rest = body[len(line) :]
+        self.end = len(head) - len(rest) + (2 if rest.startswith(b"\r\n") else 1)
+        self.has_rows = len(rest) > 1 or bool(self._read(stream, 1, path))
+        if not spec.quoted_newlines and rest.startswith(b"\r") and not rest.startswith(b"\r\n"):
+            raise UsageError(
+                f"{path}: its lines end with a carriage return alone. With source.quoted_newlines: false they must end "
+                "with a line feed; convert the file, or leave the key out."
+            )
+
+    @staticmethod
+    def _read(stream: Any, size: int, path: str) -> bytes:
+        found = attempt(lambda: stream.read(size))
+        if found is None:
+            raise UsageError(f"{path} can't be read: it is damaged, or not compressed as it says.")
+        return bytes(found)
+
+
+def _header_names(line: bytes, delimiter: str) -> list[str]:
+    line.decode("utf-8")
+    parse = pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+    return list(pacsv.read_csv(io.BytesIO(line + b"\n"), parse_options=parse).column_names)
+
+
+def _strict(spec: InputSpec) -> str | None:
+    """The first column that wants the run to fail on an invalid row."""
+    return next((column.name for column in spec.columns if column.on_invalid.action == "fail"), None)
+
+
+def _wrong_width(path: str, column: str | None) -> DataError:
+    return DataError(
+        f"{path} has a row of the wrong width (more or fewer fields than the header), and column {column} says "
+        "on_invalid: fail. Correct the file, or declare on_invalid: drop for the column."
+    )
+
+
+# --- Rows may span lines --------------------------------------------------------------------------------------------
+
+
+def _read_whole(plain: Plain, spec: InputSpec, path: str, header: _Header) -> Iterator[pa.RecordBatch]:
+    if not header.has_rows:
+        return
+    strict = _strict(spec)
+    done_rows, block_bytes = 0, base.BLOCK_BYTES
+    while block_bytes <= base.MAX_BLOCK_BYTES:
+        reading = _Reading(plain.start(), spec, header.fields, block_bytes, strict=strict is not None)
+        skip_rows = done_rows
+        try:
+            while (batch := reading.next_batch()) is not None:
+                # A second reading, with bigger blocks, starts over: what was already given is passed by.
+                fresh = batch.slice(skip_rows)
+                skip_rows = max(0, skip_rows - batch.num_rows)
+                done_rows += fresh.num_rows
+                if fresh.num_rows:
+                    yield fresh
+        finally:
+            reading.take_back()
+        if reading.failure is None:
+            return
+        if reading.wrong_width and strict is not None:
+            raise _wrong_width(path, strict)
+        if reading.failure != "row too long":
+            raise RunFailed(f"{path} could not be read to its end ({reading.failure}). Check the file and its storage.")
+        block_bytes *= 8
+    raise too_long(path)
+
+
+class _Reading:
+    """One pass over a CSV file. After `next_batch` gave None, `failure` says why it ended, or is None at the end."""
+
+    def __init__(self, stream: Any, spec: InputSpec, fields: list[str], block_bytes: int, *, strict: bool) -> None:
+        self.failure: str | None = None
+        self.wrong_width = False
+        self._strict = strict
+        self._names = [column.name for column in spec.columns]
+        self._fields = fields
+        self._options = {
+            "read_options": pacsv.ReadOptions(block_size=block_bytes, use_threads=False),
+            "parse_options": pacsv.ParseOptions(
+                delimiter=spec.delimiter, newlines_in_values=True, invalid_row_handler=self._on_wrong_width
+            ),
+            "convert_options": _convert(fields),
+        }
+        self._lent = Lent(stream)
+        self._reader: Any = None
+
+    def next_batch(self) -> pa.RecordBatch | None:
+        try:
+            if self._reader is None:
+                self._reader = pacsv.open_csv(pa.PythonFile(self._lent, mode="r"), **self._options)
+            return _renamed(self._reader.read_next_batch(), self._fields, self._names)
+        except StopIteration:
+            return None
+        except Exception as error:
+            # The text may quote a row: it is looked at here, and goes no further.
+            self.failure = "row too long" if "straddl" in str(error) else type(error).__name__
+            return None
+
+    def take_back(self) -> None:
+        """Ends the reading, so that the stream is its owner's again."""
+        self._lent.take_back()
+
+    def _on_wrong_width(self, _row: object) -> str:
+        self.wrong_width = True
+        return "error" if self._strict else "skip"
+
+
+def _convert(fields: list[str]) -> pacsv.ConvertOptions:
+    return pacsv.ConvertOptions(
+        check_utf8=False,
+        column_types={name: pa.binary() for name in fields},
+        include_columns=list(dict.fromkeys(fields)),
+        null_values=[""],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )
+
+
+def _renamed(batch: pa.RecordBatch, fields: list[str], names: list[str]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([batch.column(field) for field in fields], names=names)
+
+
+# --- Each line is a row ---------------------------------------------------------------------------------------------
+
+
+def _read_lines(plain: Plain, spec: InputSpec, split: Split, path: str, header: _Header) -> Iterator[pa.RecordBatch]:
+    """The rows of the lines that begin in the split.
+
+    Guarantee: a line's fate depends on that line alone. pyarrow carries an open quote over the end of a line, so lines
+    whose quotes don't close are found here and left out before it sees them: of the others each field that starts with
+    a quote ends with one, and the parser is at the start of a row wherever a line starts.
+    """
+    strict, wrong_width = _strict(spec), False
+    names = [column.name for column in spec.columns]
+    pattern = _line_pattern(spec.delimiter)
+
+    def on_wrong_width(_row: object) -> str:
+        nonlocal wrong_width
+        wrong_width = True
+        return "skip"
+
+    blocks = line_blocks(plain, header.end, split.start, split.end)
+    while True:
+        block = next_block(blocks, path)
+        if block is None:
+            return
+        lines = Lines.of(block)
+        whole = _whole_lines(lines, block, pattern)
+        wrong_width = not whole.all()
+        text = lines.where(whole).text()
+        if text.size and text.to_pybytes().strip(b"\r\n"):
+            read_options = pacsv.ReadOptions(column_names=header.names, block_size=text.size + 1, use_threads=False)
+            parse_options = pacsv.ParseOptions(
+                delimiter=spec.delimiter, newlines_in_values=False, invalid_row_handler=on_wrong_width
+            )
+            options = (read_options, parse_options, _convert(header.fields))
+            table = attempt(lambda: pacsv.read_csv(pa.BufferReader(text), *options))  # noqa: B023
+            if table is None:
+                raise damaged(path)
+            for batch in table.combine_chunks().to_batches():
+                yield _renamed(batch, header.fields, names)
+        if wrong_width and strict is not None:
+            raise _wrong_width(path, strict)
+
+
+def _line_pattern(delimiter: str) -> str:
+    """A line in which every field that starts with a quote ends with one, and no carriage return stands inside."""
+    mark = re.escape(delimiter)
+    quoted, bare = r'"(?:[^"\r\n]|"")*"', rf'(?:[^"\r\n{mark}][^\r\n{mark}]*)?'
+    return rf"\A(?:{quoted}|{bare})(?:{mark}(?:{quoted}|{bare}))*\r?\n\z"
+
+
+def _whole_lines(lines: Lines, block: bytes, pattern: str) -> Any:
+    """A mask of the lines that `pattern` matches; only those with a quote or a stray carriage return are looked at."""
+    fine = np.ones(len(lines), dtype=np.bool_)
+    if b'"' not in block and block.count(b"\r") == block.count(b"\r\n"):
+        return fine
+    odd = pc.match_substring_regex(lines.array(), r'"|\r[^\n]').to_numpy(zero_copy_only=False)
+    suspects = lines.array().filter(pa.array(odd))
+    fine[odd] = pc.match_substring_regex(suspects, pattern).to_numpy(zero_copy_only=False)
+    return fine
