@@ -152,7 +152,7 @@ def _noisy(stage: Stage) -> dict[str, tuple[float, float, float]]:
     found: dict[str, tuple[float, float, float]] = {}
     known: dict[tuple[object, ...], str] = {}
     for choice in stage.metrics:
-        for what, own_name, l1, l2, weight in _parts(choice):
+        for what, own_name, l1, l2, weight in _aggregated(choice, stage) if stage.counted_by else _parts(choice):
             name = known.setdefault(what, own_name)
             in_l1, in_l2 = _times(stage.bounds, by_partition=what[0] in ("privacy_id_count", "total"))
             before = found.get(name, (0.0, 0.0, 0.0))[2]
@@ -168,6 +168,24 @@ def _times(bounds: Bounds, *, by_partition: bool) -> tuple[float, float]:
     if l0 is None or linf is None:
         raise Refused("the rows of a unit aren't bounded: bounds.linf is missing")
     return l0 * linf, l0**0.5 * linf
+
+
+def _aggregated(choice: MetricChoice, stage: Stage) -> Iterator[tuple[tuple[object, ...], str, float, float, float]]:
+    """As `_parts`, where the source's rows are aggregated already: all that is found of a unit in one partition is one
+    total, cut to its bounds, and `linf` is the bound of its rows' number."""
+    args = choice.args
+    match choice.kind, args:
+        case "count", _:
+            most = stage.bounds.linf
+            if most is None or stage.bounds.l0 is None:
+                raise Refused(f"stage {stage.name}: counts aggregated already need bounds.l0 and bounds.linf")
+            yield ("total", stage.counted_by, 0.0, float(most)), "count", float(most), float(most), args.weight
+        case "privacy_id_count", _:
+            yield ("privacy_id_count",), "privacy_id_count", 1.0, 1.0, args.weight
+        case "sum", SumArgs(low=None):
+            yield from _parts(choice)
+        case kind, _:
+            raise Refused(f"stage {stage.name}: {kind} can't be bounded on rows that are aggregated already")
 
 
 def _parts(choice: MetricChoice) -> Iterator[tuple[tuple[object, ...], str, float, float, float]]:

@@ -91,7 +91,8 @@ class Metric:
     """One released metric. `name` is its column in the results, or what their names begin with.
 
     `column`, `low` and `high` (clipping bounds) serve sum, mean, variance, stddev, quantiles, median, min and max; a
-    sum may have `low_total` and `high_total` in their place, the bounds of one unit's total in a partition. `ranks`
+    sum may have `low_total` and `high_total` in their place, the bounds of one unit's total in a partition; so has a
+    count of rows that are aggregated already, whose `column` says how many rows each stands for. `ranks`
     serve quantiles, median, min and max; `edges` (rising, one more than bins) a histogram; `columns`, `norm` and
     `max_norm` a vector_sum.
     """
@@ -254,6 +255,10 @@ def named(metric: Metric, among: Sequence[Quantity]) -> tuple[Quantity, ...]:
 def parts(metric: Metric) -> tuple[Quantity, ...]:
     """The quantities that one metric needs, as if it were alone; its weight is shared evenly among them."""
     match metric.kind:
+        case "count" if metric.column is not None:  # of rows that are aggregated already
+            column, low, high = replace(metric, low=metric.low_total, high=metric.high_total).value_bounds()
+            counted = Quantity(name="count", kind="total", weight=metric.weight, columns=(column,), low=low, high=high)
+            return (counted,)
         case "count" | "privacy_id_count":
             return (Quantity(name=metric.kind, kind=metric.kind, weight=metric.weight),)
         case "sum":

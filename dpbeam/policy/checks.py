@@ -7,10 +7,11 @@ import math
 from collections.abc import Iterable, Iterator
 
 from dpbeam.mechanisms.spec import ColumnType
-from dpbeam.policy import metrics, schema
+from dpbeam.policy import metrics, pre_aggregated, schema
 from dpbeam.policy.compile import metric as compile_metric
 from dpbeam.policy.fields import closest
 from dpbeam.policy.parts import Parts, StageParts
+from dpbeam.policy.source_checks import source_findings
 from dpbeam.policy.values import DESCRIPTIONS, suits
 from dpbeam.policy.violations import ABSENT, Finding, Key
 
@@ -25,21 +26,16 @@ _RULES = ("on_null", "on_nan", "on_inf", "on_invalid")
 def cross_findings(parts: Parts) -> list[Finding]:
     """Every violation that no key shows by itself. Parts that are wrong by themselves are passed over."""
     return [
-        *_source(parts),
+        *source_findings(parts),
         *_columns(parts),
         *_derived(parts),
         *_unit(parts),
+        *pre_aggregated.unit_findings(parts),
         *_where(parts),
         *_budgets(parts),
         *(finding for index, stage in enumerate(parts.stages) for finding in _stage(parts, stage, index)),
         *_unique([stage.name for stage in parts.stages], "stages", "name", "Give every stage a name of its own."),
     ]
-
-
-def _source(parts: Parts) -> Iterator[Finding]:
-    if parts.source is not None and parts.source.format != "csv" and parts.source.delimiter != ",":
-        rule, remedy = "applies to the format csv only", "Leave the key out."
-        yield Finding(key=("source", "delimiter"), rule=rule, remedy=remedy, value=parts.source.delimiter)
 
 
 def _columns(parts: Parts) -> Iterator[Finding]:
@@ -170,6 +166,7 @@ def _stage(parts: Parts, stage: StageParts, index: int) -> Iterator[Finding]:
             value=private.pre_threshold,
         )
     yield from _metrics(parts, stage, key)
+    yield from pre_aggregated.stage_findings(parts, stage, key)
 
 
 def _whole(stage: StageParts, key: Key) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from dpbeam.mechanisms.events import Additive, Gaussian, Laplace, Mechanism, Sel
 from dpbeam.mechanisms.quantile_tree import LEAST_RANK, MOST_RANK
 from dpbeam.mechanisms.quantities import Bounds, Metric, noisy_by_themselves
 from dpbeam.policy import metrics as stated
-from dpbeam.policy import schema
+from dpbeam.policy import pre_aggregated, schema
 from dpbeam.policy.values import canonical
 
 _RANKS = {"median": (0.5,), "min": (LEAST_RANK,), "max": (MOST_RANK,)}
@@ -22,19 +22,26 @@ def input_spec(policy: schema.Policy) -> spec.InputSpec:
     """The source, the columns with their rules, the derived columns and the conditions."""
     columns = tuple(_column(name, rules) for name, rules in policy.columns.items())
     types = {column.name: column.type for column in columns}
+    where = tuple(_condition(each, types.get(each.column, "string")) for each in policy.where)
     return spec.InputSpec(
         format=policy.source.format,
         paths=policy.source.path,
         delimiter=policy.source.delimiter,
+        quoted_newlines=policy.source.quoted_newlines,
+        compression=policy.source.compression,
+        path_columns=policy.source.path_columns,
         columns=columns,
         derived=tuple(_derived(name, derive) for name, derive in policy.derive.items()),
-        where=tuple(_condition(where, types.get(where.column, "string")) for where in policy.where),
+        where=(*where, *pre_aggregated.conditions(policy.source)),
     )
 
 
 def metrics(stage: schema.Stage) -> tuple[Metric, ...]:
     """The stage's metrics, in order."""
-    return tuple(metric(choice) for choice in stage.metrics)
+    found = tuple(metric(choice) for choice in stage.metrics)
+    if stage.counted_by is not None:
+        return tuple(pre_aggregated.metric(each, stage.counted_by, stage.bounds.linf) for each in found)
+    return found
 
 
 def metric(choice: stated.MetricChoice) -> Metric:
@@ -59,7 +66,9 @@ def metric(choice: stated.MetricChoice) -> Metric:
 
 
 def bounds(stage: schema.Stage) -> Bounds:
-    """What one privacy unit may contribute to the stage."""
+    """What one privacy unit may contribute to the stage. Of rows aggregated already, `linf` clips the counts."""
+    if stage.counted_by is not None:
+        return Bounds(l0=stage.bounds.l0)
     return Bounds(l0=stage.bounds.l0, linf=stage.bounds.linf, l1=stage.bounds.l1)
 
 
@@ -114,6 +123,7 @@ def _column(name: str, rules: schema.ColumnRules) -> spec.Column:
     return spec.Column(
         name=name,
         type=rules.type,
+        field=rules.field,
         on_null=_rule(rules.on_null, rules.type),
         on_nan=_rule(rules.on_nan, rules.type),
         on_inf=_rule(rules.on_inf, rules.type),

@@ -19,6 +19,7 @@ _ANY = "*"
 _MODELS: Mapping[tuple[str, ...], tuple[type[BaseModel], ...]] = {
     (): (schema.Policy,),
     ("source",): (schema.Source,),
+    ("source", "pre_aggregated"): (schema.PreAggregated,),
     ("columns", _ANY): (schema.ColumnRules,),
     **{("columns", _ANY, rule): (schema.Replace,) for rule in ("on_null", "on_nan", "on_inf", "on_invalid")},
     ("derive", _ANY): (schema.DeriveBin, schema.DeriveTruncate, schema.DeriveLower),
@@ -38,11 +39,16 @@ _MODELS: Mapping[tuple[str, ...], tuple[type[BaseModel], ...]] = {
 
 # What to do about a bad or missing value, by the name of its key.
 _REMEDIES: Mapping[str, str] = {
-    "path": "Write one file, a pattern such as data/*.parquet, or a list of them.",
+    "path": "Write one file, a folder, a pattern such as data/*.parquet, or a list of them.",
     "version": "Write version: 1; a higher one needs a newer dpbeam.",
     "dataset": "Name it with a-z, 0-9, _ and -, starting with a letter or digit, at most 64 characters.",
     "source": "Write source: {format: csv, path: data.csv}.",
-    "format": "Write csv or parquet.",
+    "format": "Write csv, jsonl, parquet or avro.",
+    "quoted_newlines": "Write false if no value holds a line break, so that big files are read in parallel; else true.",
+    "compression": "Write auto (by the file's suffix), none, gzip, bz2, zstd or xz.",
+    "path_columns": "List the columns that stand in the path as folders name=value: [year, month].",
+    "pre_aggregated": "Write {count: COLUMN}: the column that says how many rows a row stands for.",
+    "field": "Name the column in the source, or the path to it: address.city or [address, city].",
     "delimiter": 'Write one ASCII character, such as "," or "\\t".',
     "privacy_unit": "Name the column that tells whose row it is, or write row where each row is a person of its own.",
     "columns": "List the columns to read: columns: {author_id: {type: string}}.",

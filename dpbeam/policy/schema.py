@@ -25,7 +25,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from dpbeam.mechanisms.spec import ColumnType, Scalar
+from dpbeam.mechanisms.spec import ColumnType, Compression, Format, Scalar
 from dpbeam.policy.base import ONE_KEY, Bound, Delta, Epsilon, Name, Strict, Weight, exactly_one
 from dpbeam.policy.metrics import MetricEntry
 
@@ -55,6 +55,19 @@ def _paths(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def field_path(value: object) -> str | tuple[str, ...]:
+    """Where a column lies: a name, or the names that lead to it.
+
+    Raises:
+        PydanticCustomError: anything else, an empty name included.
+    """
+    if isinstance(value, str) and value:
+        return value
+    if isinstance(value, list | tuple) and value and all(isinstance(name, str) and name for name in value):
+        return tuple(value)
+    raise PydanticCustomError("field", "must be a name, a path such as address.city, or a list of names")
+
+
 def _derive_tag(value: object) -> str | None:
     kinds = {"bin": DeriveBin, "truncate": DeriveTruncate, "lower": DeriveLower}
     for kind, model in kinds.items():
@@ -77,26 +90,38 @@ ScalarOrList = Annotated[
     PlainSerializer(lambda v: v),
     WithJsonSchema({"anyOf": [SCALAR_SCHEMA, {"type": "array", "items": SCALAR_SCHEMA}]}),
 ]
+TEXT_OR_TEXTS = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "string", "minLength": 1},
+            {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
+        ]
+    }
+)
 Paths = Annotated[
     Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False, min_length=1)],
     BeforeValidator(_paths),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "string", "minLength": 1},
-                {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
-            ]
-        }
-    ),
+    TEXT_OR_TEXTS,
 ]
+FieldPath = Annotated[str | tuple[str, ...], PlainValidator(field_path), PlainSerializer(lambda v: v), TEXT_OR_TEXTS]
+
+
+class PreAggregated(Strict):
+    """Each row of the source stands for `count` rows of one unit in one partition; other numbers are their sums."""
+
+    count: Name
 
 
 class Source(Strict):
-    """Where the rows are. `path` holds the usable paths once loaded."""
+    """Where the rows are, and how they are written. `path` holds the usable paths once loaded."""
 
-    format: Literal["csv", "parquet"]
+    format: Format
     path: Paths
     delimiter: Annotated[str, Field(pattern=r"^[\x01-\x09\x0b\x0c\x0e-\x21\x23-\x7f]$")] = ","
+    quoted_newlines: bool = True
+    compression: Compression = "auto"
+    path_columns: Annotated[tuple[Name, ...], Field(strict=False)] = ()
+    pre_aggregated: PreAggregated | None = None
 
 
 class Replace(Strict):
@@ -118,6 +143,7 @@ class ColumnRules(Strict):
     on_nan: RuleWord = "drop"
     on_inf: RuleWord = "drop"
     on_invalid: RuleWord = "drop"
+    field: FieldPath | None = None
 
 
 class DeriveBin(Strict):
@@ -257,6 +283,14 @@ class Stage(Strict):
     noise: Literal["laplace", "gaussian"]
     weight: Weight = 1.0
 
+    # Set by the policy that holds the stage, so that no stage is compiled as if its rows were single ones.
+    _counted_by: str | None = PrivateAttr(default=None)
+
+    @property
+    def counted_by(self) -> str | None:
+        """The column of row counts, if the source's rows are aggregated already."""
+        return self._counted_by
+
     @property
     def private(self) -> Private | None:
         """How partitions are selected; None where they are known beforehand."""
@@ -289,6 +323,12 @@ class Policy(Strict):
     # Public partitions are resolved once, when the policy is loaded: what a file of them holds belongs to the policy.
     _tables: Mapping[str, pa.Table] = PrivateAttr(default_factory=dict)
     _file_digests: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _tell_stages(self) -> Policy:
+        for stage in self.stages:
+            stage._counted_by = None if self.source.pre_aggregated is None else self.source.pre_aggregated.count
+        return self
 
     @property
     def digest(self) -> str:

@@ -224,3 +224,7 @@ def test_the_check_reads_no_further_than_the_header() -> None:
     file = Counting(b"a,b\n" + b"1,2\n" * (1 << 20))
     inspect_file(file, spec(), "t.csv")
     assert file.taken <= (1 << 16) + 8
+
+
+def test_an_empty_field_at_the_very_end_is_null_also_after_a_quoted_one() -> None:
+    assert read(b'a,b\n"",') == read(b'a,b\n"",\n') == [(b"", None)]

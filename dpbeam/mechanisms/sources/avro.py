@@ -56,8 +56,8 @@ def read(file: IO[bytes], spec: InputSpec, path: str) -> Iterator[pa.RecordBatch
     """The file's needed columns, in Arrow's types for the file's own.
 
     Guarantee: a record becomes one row, whatever the others hold. A block whose size, count or end isn't as it says
-    fails the run; so does one that can't be unpacked. (Avro has no checksums but under snappy, zstandard and xz: a bit
-    that flips inside a value is another value.)
+    fails the run; so does one that can't be unpacked. (But under snappy, bzip2 and xz, Avro has no checksums: a bit
+    that flips inside a value makes another value, and one that flips in a block's count may lose rows.)
 
     Raises:
         RunFailed: the file is damaged or cut short, or another than `inspect` saw.

@@ -75,16 +75,24 @@ class Lent(io.RawIOBase):
     """A file lent to pyarrow, which may close this one and not the one beneath.
 
     pyarrow reads ahead on a thread of its own, also after it has failed: `take_back` ends that before the file beneath
-    is read again.
+    is read again. With `end_line`, a last line without a line break gets one: pyarrow reads an empty field at the very
+    end of a file as if it had the quotes of the field before.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], *, end_line: bool = False) -> None:
         self._beneath: IO[bytes] | None = file
         self._lock = threading.Lock()
+        self._ended = not end_line
 
     def read(self, size: int = -1, /) -> bytes:
         with self._lock:
-            return self._beneath.read(size) if self._beneath else b""
+            if self._beneath is None:
+                return b""
+            data = self._beneath.read(size)
+            if not data and not self._ended:
+                self._ended = True
+                return b"\n"
+            return data
 
     def readable(self) -> bool:
         return True

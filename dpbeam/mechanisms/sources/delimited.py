@@ -178,7 +178,7 @@ class _Reading:
             ),
             "convert_options": _convert(fields),
         }
-        self._lent = Lent(stream)
+        self._lent = Lent(stream, end_line=True)
         self._reader: Any = None
 
     def next_batch(self) -> pa.RecordBatch | None:

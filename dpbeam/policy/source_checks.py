@@ -1,0 +1,59 @@
+"""The parts of a policy come in; what is wrong between the source's keys and the columns goes out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dpbeam.policy.fields import closest
+from dpbeam.policy.parts import Parts
+from dpbeam.policy.violations import ABSENT, Finding, Key
+
+_LEAVE_OUT = "Leave the key out."
+
+
+def source_findings(parts: Parts) -> Iterator[Finding]:
+    """Keys that don't apply to the format, and columns that the source's keys name wrongly."""
+    source = parts.source
+    if source is None:
+        return
+    if source.format != "csv" and source.delimiter != ",":
+        rule = "applies to the format csv only"
+        yield Finding(key=("source", "delimiter"), rule=rule, remedy=_LEAVE_OUT, value=source.delimiter)
+    if source.format != "csv" and not source.quoted_newlines:
+        rule = "applies to the format csv only"
+        yield Finding(key=("source", "quoted_newlines"), rule=rule, remedy=_LEAVE_OUT, value=False)
+    if source.format not in ("csv", "jsonl") and source.compression not in ("auto", "none"):
+        rule = f"applies to the formats csv and jsonl only: {source.format} files are compressed inside"
+        yield Finding(key=("source", "compression"), rule=rule, remedy=_LEAVE_OUT, value=source.compression)
+    for place, name in enumerate(source.path_columns):
+        at: Key = ("source", "path_columns", place)
+        yield from _declared(parts, at, name)
+        if name in source.path_columns[:place]:
+            yield Finding(key=at, rule="must not stand twice", remedy="Name each column once.", value=name)
+    for name, rules in parts.columns.items():
+        at = ("columns", name, "field")
+        if rules is None or rules.field is None:
+            continue
+        if name in source.path_columns:
+            rule = f"applies to columns inside the files, and {name} stands in their path"
+            yield Finding(key=at, rule=rule, remedy=_LEAVE_OUT, value=ABSENT)
+        elif source.format == "csv" and isinstance(rules.field, tuple) and len(rules.field) > 1:
+            rule = "must be one name in the format csv, which has no structs"
+            yield Finding(key=at, rule=rule, remedy="Name the column.", value=ABSENT)
+    if source.pre_aggregated is not None:
+        yield from _counts(parts, source.pre_aggregated.count)
+
+
+def _declared(parts: Parts, at: Key, name: str) -> Iterator[Finding]:
+    if name not in parts.columns:
+        remedy = f"Declared: {', '.join([*parts.columns][:20])}.{closest(name, parts.columns)}"
+        yield Finding(key=at, rule="must name a column that stands under columns", remedy=remedy, value=name)
+
+
+def _counts(parts: Parts, name: str) -> Iterator[Finding]:
+    at: Key = ("source", "pre_aggregated", "count")
+    yield from _declared(parts, at, name)
+    rules = parts.columns.get(name)
+    if rules is not None and rules.type != "int64":
+        rule = f"must name a column of type int64, and {name} is {rules.type}"
+        yield Finding(key=at, rule=rule, remedy="Declare type: int64 for the column.", value=name)
