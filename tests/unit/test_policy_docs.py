@@ -52,7 +52,29 @@ def test_every_way_to_list_public_partitions_in_the_docs_loads(line, tmp_path):
     assert load_policy(tmp_path / "policy.yaml").stages
 
 
+INPUT_DOC = (ROOT / "docs" / "input.md").read_text(encoding="utf-8")
+SOURCES = re.findall(r"```yaml-source\n(.*?)```", INPUT_DOC, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("line", [line for block in SOURCES for line in block.splitlines()])
+def test_every_source_in_the_docs_loads(line, tmp_path):
+    text = STAGE.replace("GROUP", "[place]").replace("PUBLIC", "public: {values: [a]}")
+    text = text.replace("source: {format: csv, path: d.csv}", line)
+    text = text.replace("year: {type: int64}", "year: {type: int64}, month: {type: int64}, visits: {type: int64}")
+    (tmp_path / "policy.yaml").write_text(text, encoding="utf-8")
+    assert load_policy(tmp_path / "policy.yaml").source
+
+
+def test_every_column_in_the_docs_loads(tmp_path):
+    (block,) = re.findall(r"```yaml-columns\n(.*?)```", INPUT_DOC, flags=re.DOTALL)
+    text = STAGE.replace("GROUP", "[address.city]").replace("PUBLIC", "public: {values: [a]}")
+    text = re.sub(r"columns: .*\n", block, text).replace("format: csv", "format: jsonl")
+    (tmp_path / "policy.yaml").write_text(text, encoding="utf-8")
+    assert load_policy(tmp_path / "policy.yaml").columns["note"].field == ("free.text",)
+
+
 def test_the_docs_have_policies_to_load():
+    assert len(SOURCES) == 4
     assert (len(blocks("yaml")), len(blocks("yaml-part"))) == (1, 1)
 
 

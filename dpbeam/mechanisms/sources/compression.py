@@ -93,7 +93,7 @@ class Plain:
         self._file.seek(0)
         self._lent = Lent(self._file)
         if self._codec == "xz":
-            stream: Any = lzma.LZMAFile(self._lent)  # type: ignore[arg-type]  # noqa: SIM115 - it needs read() alone; its reader ends it
+            stream: Any = _Xz(self._lent)
         else:
             stream = pa.CompressedInputStream(pa.PythonFile(self._lent, mode="r"), self._codec)
         while offset:
@@ -108,3 +108,32 @@ class Plain:
         if self._lent is not None:
             self._lent.take_back()
             self._lent = None
+
+
+class _Xz:
+    """The plain bytes of all streams of an xz file. (`lzma.LZMAFile` passes by what it can't read after the first.)"""
+
+    def __init__(self, file: Lent) -> None:
+        self._file = file
+        self._unpacking = lzma.LZMADecompressor(lzma.FORMAT_XZ)
+        self._packed = b""
+        self._between = False
+
+    def read(self, size: int) -> bytes:
+        """At most `size` plain bytes, none at the end."""
+        while True:
+            if self._between:
+                self._packed = self._packed.lstrip(b"\0")
+            if not self._packed and (self._between or self._unpacking.needs_input):
+                self._packed = self._file.read(1 << 16)
+                if not self._packed and self._between:
+                    return b""
+                if not self._packed:
+                    raise EOFError("cut short")
+                continue
+            if self._between:
+                self._unpacking, self._between = lzma.LZMADecompressor(lzma.FORMAT_XZ), False
+            plain = self._unpacking.decompress(self._packed, size)
+            self._packed, self._between = self._unpacking.unused_data, self._unpacking.eof
+            if plain:
+                return plain
