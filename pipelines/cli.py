@@ -168,7 +168,9 @@ def plan(
 
 @app.command()
 def init(
-    data: Annotated[Path, typer.Argument(metavar="DATA", help="A Parquet or CSV file.")],
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="A CSV, JSON Lines, Parquet or Avro file, or a folder of them.")
+    ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write; default: the screen.")] = None,
 ) -> None:
     """Write a commented first policy from a file's column names and types. Reads no values."""

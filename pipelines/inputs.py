@@ -95,7 +95,7 @@ def _match(pattern: str) -> Sequence[File]:
         if os.path.isfile(pattern):  # a plain name, even one with [ or * in it
             return [_local(pattern)]
         if os.path.isdir(pattern):
-            return _local_folder(pattern)
+            return [_local(path) for path in files_in(pattern)]
     found = _listed(pattern)
     if not found and not is_local(pattern):
         folder = pattern.rstrip("/") + "/"
@@ -115,7 +115,12 @@ def _listed(pattern: str) -> list[File]:
     return [File(path=m.path, size=m.size_in_bytes, changed=int((m.last_updated_in_seconds or 0) * 1e9)) for m in found]
 
 
-def _local_folder(folder: str) -> list[File]:
+def files_in(folder: str) -> list[str]:
+    """The paths of the data files in a local folder, at any depth.
+
+    Raises:
+        UsageError: there is none.
+    """
     found = [
         os.path.join(at, name)
         for at, _, names in os.walk(folder, followlinks=True)
@@ -124,7 +129,7 @@ def _local_folder(folder: str) -> list[File]:
     ]
     if not found:
         raise UsageError(f"source {folder}: no file lies in this folder; correct source.path")
-    return [_local(path) for path in found]
+    return found
 
 
 def _hidden(path: str) -> bool:

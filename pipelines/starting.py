@@ -1,42 +1,136 @@
-"""A data file comes in; a first policy for it goes out. Reads a header or footer, and no values."""
+"""A data file or folder comes in; a first policy for it goes out.
+
+Reads a header or footer, and no values; of JSON Lines, which have neither, names and types of the first lines.
+"""
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import re
 from pathlib import Path
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from dpbeam.errors import UsageError
+from dpbeam.mechanisms.sources import avro
+from dpbeam.mechanisms.sources.compression import Plain, codec_of
+from dpbeam.mechanisms.spec import Format, InputSpec
 from dpbeam.policy.starter import starter_policy
+from pipelines import inputs
+
+_SUFFIXES: dict[str, Format] = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".avro": "avro",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+}
+_FIRST_BYTES = 1 << 20
+_FIRST_LINES = 100
+_JSON_TYPES: dict[type, pa.DataType] = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
 
 
 def starter(data: Path, *, folder: Path | None) -> str:
     """The policy's text; its source path is relative to `folder` (default: the current one), where it will lie.
 
     Raises:
-        UsageError: the file is missing, empty, or neither Parquet nor CSV.
+        UsageError: the file is missing, empty, or not of its format.
     """
-    format = "parquet" if data.suffix in (".parquet", ".pq") else "csv"
+    first, in_path = _first_file(data)
+    format = next((kind for suffix, kind in _SUFFIXES.items() if suffix in first.suffixes), "csv")
+    schema = None
     try:
-        schema = pq.read_schema(data) if format == "parquet" else _csv_schema(data)
+        with first.open("rb") as file:
+            schema = _schema(file, format, first)
     except OSError as error:
         raise UsageError(f"{data} can't be read ({error.strerror or 'not a data file'})") from None
-    except (pa.ArrowException, UnicodeDecodeError):
-        raise UsageError(f"{data} is not a {format} file with column names that can be read") from None
-    dataset = re.sub(r"[^a-z0-9_-]", "-", data.stem.lower()).strip("-_")[:64] or "my-data"
+    except (pa.ArrowException, EOFError, LookupError, ValueError, TypeError):
+        pass
+    if schema is None:
+        raise UsageError(f"{data} is not a {format} file with column names that can be read")
+    fields = [*_flat(schema, ""), *(pa.field(name, pa.string()) for name in in_path)]
+    name = data.name.split(".")[0] if data.is_file() else data.resolve().name
+    dataset = re.sub(r"[^a-z0-9_-]", "-", name.lower()).strip("-_")[:64] or "my-data"
     path = os.path.relpath(data, folder or Path.cwd())
-    return starter_policy(schema, path=path, format=format, dataset=dataset)
+    return starter_policy(pa.schema(fields), path=path, format=format, dataset=dataset, path_columns=in_path)
 
 
-def _csv_schema(data: Path) -> pa.Schema:
+def _first_file(data: Path) -> tuple[Path, list[str]]:
+    """The file, or the first in the folder, and the names `name=` of the folders that lead to it."""
+    if not data.is_dir():
+        return data, []
+    first = min(inputs.files_in(str(data)))
+    between = Path(os.path.relpath(first, data)).parts[:-1]
+    return Path(first), [part.partition("=")[0] for part in between if "=" in part]
+
+
+def _schema(file: IO[bytes], format: Format, path: Path) -> pa.Schema:
+    if format == "parquet":
+        return pq.read_schema(file)
+    if format == "avro":
+        return avro.file_schema(file)
+    plain = Plain(file, codec_of(InputSpec(format=format, paths=(), columns=()), str(path)))
+    head = _head(plain)
+    if not head.strip():
+        raise UsageError(f"{path} is empty: it has no column names")
+    return _json_schema(head) if format == "jsonl" else _csv_schema(head)
+
+
+def _head(plain: Plain) -> bytes:
+    stream, head = plain.start(), b""
+    while len(head) < _FIRST_BYTES and (part := stream.read(_FIRST_BYTES - len(head))):
+        head += part
+    plain.take_back()
+    return bytes(head.removeprefix(b"\xef\xbb\xbf"))
+
+
+def _csv_schema(head: bytes) -> pa.Schema:
     """Every column as text: a CSV file states no types, and guessing them would read values."""
-    with data.open("rb") as file:
-        header = file.readline(1 << 20)
-    if not header.strip():
-        raise UsageError(f"{data} is empty; a CSV file starts with a line of column names")
-    names = pacsv.read_csv(pa.BufferReader(header.rstrip(b"\r\n") + b"\n")).column_names
+    line = head.lstrip(b"\r\n").splitlines()[0]
+    names = pacsv.read_csv(io.BytesIO(line + b"\n")).column_names
     return pa.schema([(name, pa.string()) for name in names])
+
+
+def _json_schema(head: bytes) -> pa.Schema:
+    """The keys of the first lines, with the types that their values have in all of them."""
+    lines = [line for line in head.splitlines() if line.strip()][: _FIRST_LINES + 1]
+    whole = lines[:-1] if len(head) == _FIRST_BYTES or len(lines) > _FIRST_LINES else lines
+    found: dict[str, pa.DataType] = {}
+    for line in whole or lines:
+        row = json.loads(line)
+        if not isinstance(row, dict):
+            raise TypeError("a line is not an object")
+        for path, value in _leaves(row, ""):
+            kind = _JSON_TYPES.get(type(value), pa.list_(pa.null()))
+            known = found.get(path, kind)
+            numbers = {pa.int64(), pa.float64()}
+            found[path] = known if known == kind else pa.float64() if {known, kind} == numbers else pa.list_(pa.null())
+    return pa.schema(list(found.items()))
+
+
+def _leaves(value: Any, prefix: str) -> list[tuple[str, Any]]:
+    """(path, value) of each value in an object that is neither null nor an object."""
+    found = []
+    for name, inner in value.items():
+        if "." not in name and isinstance(inner, dict):
+            found += _leaves(inner, f"{prefix}{name}.")
+        elif "." not in name and inner is not None:
+            found.append((prefix + name, inner))
+    return found
+
+
+def _flat(schema: pa.Schema, prefix: str) -> list[pa.Field]:
+    """The fields, those inside structs by their path."""
+    found = []
+    for field in schema:
+        if pa.types.is_struct(field.type) and "." not in field.name:
+            found += _flat(pa.schema(list(field.type)), f"{prefix}{field.name}.")
+        else:
+            found.append(field.with_name(prefix + field.name))
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
@@ -20,7 +20,7 @@ _HEAD = """\
 # A first policy, made from the file's names and types alone. Read every line; those marked CHECK need you.
 version: 1
 dataset: {dataset}
-source: {{format: {format}, path: {path}}}
+source: {{format: {format}, path: {path}{more}}}
 
 # CHECK: the column that tells whose row it is; all rows of one value are protected together.
 # {guess}
@@ -56,19 +56,28 @@ _STAND_IN = """\
 """
 
 
-def starter_policy(schema: pa.Schema, *, path: str, format: str, dataset: str = "my-data") -> str:
+def starter_policy(
+    schema: pa.Schema, *, path: str, format: str, dataset: str = "my-data", path_columns: Sequence[str] = ()
+) -> str:
     """A policy that `load_policy` accepts as it is, with a comment on each choice that its owner must make.
 
     It reads nothing but names and types, and gives no bounds for values: those must come from what the owner knows
-    of the domain, never from the data. `dataset` must be a valid dataset name.
+    of the domain, never from the data. `dataset` must be a valid dataset name. `path_columns` are those of the schema
+    whose values stand in the files' paths.
     """
     columns, left_out = _columns(schema)
     unit = _unit(columns)
+    in_path = [name for name in path_columns if name in columns]
     keys = [name for name, kind in columns.items() if kind != "float64" and name != unit]
     group = next((name for name in keys if columns[name] == "string"), next(iter(keys), None))
     guess = "Guessed by its name." if unit else "No column sounds like a person's id, so each row counts as a person."
     text = _HEAD.format(
-        dataset=_quoted(dataset), format=format, path=_quoted(path), unit=_quoted(unit or "row"), guess=guess
+        dataset=_quoted(dataset),
+        format=format,
+        path=_quoted(path),
+        more=f", path_columns: [{', '.join(map(_quoted, in_path))}]" if in_path else "",
+        unit=_quoted(unit or "row"),
+        guess=guess,
     )
     text += "".join(f"  {_quoted(name)}: {{type: {kind}, on_null: drop}}\n" for name, kind in columns.items())
     text += "".join(f"  # left out: {line}\n" for line in left_out)
@@ -118,6 +127,7 @@ def _type(found: pa.DataType) -> ColumnType | None:
         (pa.types.is_timestamp(found), "timestamp"),
         (pa.types.is_integer(found), "int64"),
         (pa.types.is_floating(found), "float64"),
+        (pa.types.is_decimal(found), "float64"),
     ]
     wanted: ColumnType = next((kind for is_it, kind in natural if is_it), "string")
     return wanted if accepts(found, wanted) else None

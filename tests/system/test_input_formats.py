@@ -1,0 +1,191 @@
+"""One table, written in every format, compressed, in folders, nested and aggregated, makes the same release."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from dpbeam.mechanisms.sources import base
+from dpbeam.mechanisms.spec import Column, InputSpec
+from dpbeam.policy.load import load_policy
+from pipelines import inputs
+from pipelines.cli import invoke
+
+ROWS = [
+    {"person": f"p{i}", "place": place, "amount": float((i * 7 + j) % 11)}
+    for i in range(60)
+    for j, place in enumerate(("inn", "zoo", f"x{i % 3}"))
+]
+SCHEMA = {
+    "type": "record",
+    "name": "visit",
+    "fields": [
+        {"name": "person", "type": "string"},
+        {"name": "place", "type": ["null", "string"]},
+        {"name": "amount", "type": "double"},
+    ],
+}
+CODECS = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress,
+          ".zst": lambda raw: pa.Codec("zstd").compress(raw, asbytes=True)}  # fmt: skip
+
+
+def csv(rows: list[dict[str, Any]]) -> bytes:
+    lines = ["person,place,amount", *(f"{r['person']},{r['place']},{r['amount']}" for r in rows)]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def jsonl(rows: list[dict[str, Any]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def written(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.name.endswith(".parquet"):
+        pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=50)
+    elif path.name.endswith(".avro"):
+        with path.open("wb") as file:
+            fastavro.writer(file, SCHEMA, rows, codec="deflate", sync_interval=500)
+    else:
+        plain = jsonl(rows) if ".jsonl" in path.name else csv(rows)
+        path.write_bytes(CODECS[path.suffix if path.suffix in CODECS else ""](plain))
+    return path
+
+
+def figures(workspace: Any) -> list[dict[str, Any]]:
+    workspace.create_budget()
+    assert workspace.run() == 0
+    rows = pq.read_table(workspace.release_folder() / "by_place.parquet").to_pylist()
+    return [{key: row[key] for key in ("place", "count", "privacy_id_count", "amount_sum")} for row in rows]
+
+
+@pytest.fixture
+def expected() -> list[dict[str, Any]]:
+    """The release of all rows: nobody is beyond the bounds, so without noise it is the plain aggregate."""
+    places = sorted({row["place"] for row in ROWS})
+    counts = Counter(row["place"] for row in ROWS)
+    sums = {place: sum(row["amount"] for row in ROWS if row["place"] == place) for place in places}
+    return [
+        {"place": p, "count": counts[p], "privacy_id_count": counts[p], "amount_sum": pytest.approx(sums[p])}
+        for p in places
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        *((f"data.{format}{suffix}", {"format": format}) for format in ("csv", "jsonl") for suffix in CODECS),
+        ("data.csv", {"format": "csv", "quoted_newlines": False}),
+        ("data.parquet", {"format": "parquet"}),
+        ("data.avro", {"format": "avro"}),
+    ],
+)
+def test_every_format_gives_the_same_release(name, source, workspace, exact, expected, monkeypatch) -> None:
+    monkeypatch.setattr(base, "RANGE_BYTES", 1000)
+    written(workspace.folder / name, ROWS)
+    workspace.policy["source"] = {"path": name, **source}
+    assert figures(workspace) == expected
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl.gz", "parquet", "avro"])
+def test_a_folder_of_many_files_gives_the_same_release(suffix, workspace, exact, expected) -> None:
+    for i in range(0, len(ROWS), 3):
+        written(workspace.folder / f"data/day={i % 7}/part-{i}.{suffix}", ROWS[i : i + 3])
+    (workspace.folder / "data" / "_SUCCESS").touch()
+    (workspace.folder / "data" / "day=0" / ".part.crc").write_bytes(b"x")
+    workspace.policy["source"] = {"path": "data", "format": suffix.split(".")[0]}
+    assert figures(workspace) == expected
+
+
+def test_a_key_may_stand_in_the_folders(workspace, exact, expected) -> None:
+    for place in {row["place"] for row in ROWS}:
+        rows = [{key: row[key] for key in ("person", "amount")} for row in ROWS if row["place"] == place]
+        written(workspace.folder / f"data/place={place}/part.parquet", rows)
+    workspace.policy["source"] = {"path": "data/", "format": "parquet", "path_columns": ["place"]}
+    assert figures(workspace) == expected
+
+
+def test_columns_may_lie_inside_objects(workspace, exact, expected) -> None:
+    rows = [{"person": r["person"], "at": {"place": r["place"], "spent": {"amount": r["amount"]}}} for r in ROWS]
+    written(workspace.folder / "data.jsonl", rows)
+    workspace.policy["source"] = {"path": "data.jsonl", "format": "jsonl"}
+    workspace.policy["columns"] = {
+        "person": {"type": "string"},
+        "place": {"type": "string", "field": "at.place"},
+        "amount": {"type": "float64", "field": "at.spent.amount"},
+    }
+    assert figures(workspace) == expected
+
+
+def test_rows_aggregated_already_give_the_same_release(workspace, exact, expected) -> None:
+    written(workspace.folder / "data.jsonl", [{**row, "n": 1} for row in ROWS])
+    workspace.policy["source"] = {"path": "data.jsonl", "format": "jsonl", "pre_aggregated": {"count": "n"}}
+    workspace.policy["columns"]["n"] = {"type": "int64"}
+    total = {"sum": {"column": "amount", "low_total": 0, "high_total": 20}}
+    workspace.policy["stages"][0]["metrics"] = ["count", "privacy_id_count", total]
+    assert figures(workspace) == expected
+
+
+def test_a_damaged_file_fails_the_run_after_its_charge_and_publishes_nothing(workspace, capsys) -> None:
+    raw = gzip.compress(jsonl(ROWS * 200))
+    (workspace.folder / "data.jsonl.gz").write_bytes(raw[:-20])
+    workspace.policy["source"] = {"path": "data.jsonl.gz", "format": "jsonl"}
+    workspace.create_budget()
+    assert workspace.run() == 4
+    assert "data.jsonl.gz could not be read to its end" in capsys.readouterr().err
+    assert workspace.manifests() == []
+
+
+def test_ten_thousand_files_are_some_dozens_of_splits(tmp_path) -> None:
+    for i in range(10_000):
+        (tmp_path / f"part-{i:05}.csv").write_bytes(b"person,place\np,x\n")
+    columns = (Column(name="person", type="string"), Column(name="place", type="string"))
+    found = inputs.resolve(InputSpec(format="csv", paths=(str(tmp_path),), columns=columns))
+    assert len(found.files) == 10_000
+    assert sum(map(len, found.splits)) == 10_000
+    assert len(found.splits) <= 100
+
+
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [("people.jsonl", "jsonl"), ("people.csv.gz", "csv"), ("people.avro", "avro"), ("people.parquet", "parquet")],
+)
+def test_init_writes_a_policy_that_runs(name, format, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / name, ROWS)
+    assert invoke(["init", name, "--output", "policy.yaml"]) == 0
+    policy = load_policy(tmp_path / "policy.yaml")
+    assert (policy.source.format, policy.dataset, policy.privacy_unit) == (format, "people", "person")
+    assert list(policy.columns) == ["person", "place", "amount"]
+    assert invoke(["budget", "create", "policy.yaml", "--ledger", f"sqlite:///{tmp_path}/l.sqlite"]) == 0
+    assert invoke(["run", "policy.yaml", "--ledger", f"sqlite:///{tmp_path}/l.sqlite"]) == 0, capsys.readouterr().err
+
+
+def test_init_finds_folders_objects_and_types(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [{"user_id": "a", "at": {"city": "x", "lat": 1}, "n": 2, "tags": []}, {"user_id": None, "at": {"lat": 0.5}}]
+    written(tmp_path / "logs" / "year=2024" / "part.jsonl", rows)
+    assert invoke(["init", "logs", "--output", "policy.yaml"]) == 0
+    policy = load_policy(tmp_path / "policy.yaml")
+    assert policy.source.path_columns == ("year",)
+    assert {name: rules.type for name, rules in policy.columns.items()} == {
+        "user_id": "string", "at.city": "string", "at.lat": "float64", "n": "int64", "year": "string"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "raw"), [("x.jsonl", b"[1]\n"), ("x.avro", b"Obj"), ("x.csv.gz", b"a,b"), ("x.jsonl", b"")]
+)
+def test_init_says_what_is_no_such_file(name, raw, tmp_path, capsys) -> None:
+    (tmp_path / name).write_bytes(raw)
+    assert invoke(["init", str(tmp_path / name)]) == 2
+    assert name in capsys.readouterr().err
