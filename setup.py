@@ -28,6 +28,7 @@ setup(
     install_requires=[
         "apache-beam>=2.70,<3",
         "dp-accounting>=0.4.4,<0.7",
+        "fastavro>=1.9,<2",
         "jinja2>=3.1,<4",
         "jsonschema>=4.20,<5",
         "matplotlib>=3.8,<4",

@@ -14,6 +14,8 @@ import fastavro
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from apache_beam.io.filesystem import FileMetadata
+from apache_beam.io.localfilesystem import LocalFileSystem
 
 from dpbeam.mechanisms.sources import base
 from dpbeam.mechanisms.spec import Column, InputSpec
@@ -106,6 +108,23 @@ def test_a_folder_of_many_files_gives_the_same_release(suffix, workspace, exact,
     assert figures(workspace) == expected
 
 
+def test_files_may_differ_in_types_order_and_further_columns(workspace, exact, expected) -> None:
+    table = pa.Table.from_pylist(ROWS)
+    (workspace.folder / "data").mkdir()
+    others = {
+        "a": table,
+        "b": table.select(["amount", "place", "person"]).append_column("more", pa.array([1] * len(ROWS))),
+        "c": table.set_column(2, "amount", table["amount"].cast(pa.float32())),
+        "d": table.set_column(1, "place", table["place"].dictionary_encode()),
+        "e": table.set_column(0, "person", table["person"].cast(pa.large_binary())),
+        "f": table.set_column(2, "amount", table["amount"].cast(pa.decimal128(9, 2))),
+    }
+    for place, (name, made) in enumerate(others.items()):
+        pq.write_table(made.slice(place * 30, 30), workspace.folder / "data" / f"{name}.parquet")
+    workspace.policy["source"] = {"path": "data", "format": "parquet"}
+    assert figures(workspace) == expected
+
+
 def test_a_key_may_stand_in_the_folders(workspace, exact, expected) -> None:
     for place in {row["place"] for row in ROWS}:
         rows = [{key: row[key] for key in ("person", "amount")} for row in ROWS if row["place"] == place]
@@ -143,6 +162,36 @@ def test_a_damaged_file_fails_the_run_after_its_charge_and_publishes_nothing(wor
     assert workspace.run() == 4
     assert "data.jsonl.gz could not be read to its end" in capsys.readouterr().err
     assert workspace.manifests() == []
+
+
+class Store(LocalFileSystem):  # type: ignore[misc]
+    """An object store as Beam sees one: paths with a scheme, no folders, files that it would unpack by their suffix."""
+
+    @classmethod
+    def scheme(cls) -> str:
+        return "teststore"
+
+    def match(self, patterns: list[str], limits: Any = None) -> Any:
+        found = super().match([pattern.removeprefix("teststore:/") for pattern in patterns], limits)
+        for result in found:
+            files = [each for each in result.metadata_list if Path(each.path).is_file()]
+            result.metadata_list = [
+                FileMetadata("teststore:/" + each.path, each.size_in_bytes, each.last_updated_in_seconds)
+                for each in files
+            ]
+        return found
+
+    def open(self, path: str, *args: Any, **options: Any) -> Any:
+        return super().open(path.removeprefix("teststore:/"), *args, **options)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl.gz", "csv", "parquet", "avro"])
+def test_a_folder_of_an_object_store_gives_the_same_release(suffix, workspace, exact, expected) -> None:
+    for i in range(0, len(ROWS), 40):
+        written(workspace.folder / f"data/part-{i}.{suffix}", ROWS[i : i + 40])
+    (workspace.folder / "data" / "_SUCCESS").touch()
+    workspace.policy["source"] = {"path": f"teststore:/{workspace.folder}/data", "format": suffix.split(".")[0]}
+    assert figures(workspace) == expected
 
 
 def test_ten_thousand_files_are_some_dozens_of_splits(tmp_path) -> None:

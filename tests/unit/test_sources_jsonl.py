@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dpbeam.errors import DataError, RunFailed, UsageError
 from dpbeam.mechanisms.rows import prepare
-from dpbeam.mechanisms.sources import Split, base, inspect_file, read_split
+from dpbeam.mechanisms.sources import Split, base, inspect_file, jsonl, read_split
 from dpbeam.mechanisms.spec import Column, InputSpec, Rule
 
 
@@ -153,16 +153,19 @@ line = st.one_of(objects, objects, objects, scraps, st.tuples(objects, scraps).m
 
 
 @settings(deadline=None, max_examples=250)
-@given(st.lists(line, max_size=30))
-def test_each_line_alone_has_the_fate_it_has_among_others(lines: list[bytes]) -> None:
-    together = fates(b"\n".join(lines))
-    assert together == [fate for each in lines for fate in fates(each)]
+@given(st.lists(line, max_size=30), st.sampled_from([1, 3, 1024]), st.sampled_from([2, 128]))
+def test_each_line_alone_has_the_fate_it_has_among_others(lines: list[bytes], part: int, few: int) -> None:
+    alone = [fate for each in lines for fate in fates(each)]
+    old = jsonl._PART_LINES, jsonl._FEW_LINES
+    jsonl._PART_LINES, jsonl._FEW_LINES = part, few
+    try:
+        assert fates(b"\n".join(lines)) == alone
+    finally:
+        jsonl._PART_LINES, jsonl._FEW_LINES = old
 
 
 def test_the_property_would_hear_a_parser_of_whole_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the guard on how lines start and end, a line swallows its neighbours."""
-    from dpbeam.mechanisms.sources import jsonl
-
     monkeypatch.setattr(jsonl, "_objects", lambda lines: (lines, False))
     lines = [b'{"n":1}{"n":2}\n', b'{"z":\n', b'{"n":3}}\n']
     assert fates(b"".join(lines)) != [fate for each in lines for fate in fates(each)]
@@ -171,11 +174,11 @@ def test_the_property_would_hear_a_parser_of_whole_blocks(monkeypatch: pytest.Mo
 @settings(deadline=None, max_examples=150)
 @given(st.lists(line, max_size=20), st.integers(1, 40), st.sampled_from([1, 7, 64, 1 << 20]), st.booleans())
 def test_ranges_of_any_size_give_each_row_once(lines: list[bytes], cut: int, block: int, ends: bool) -> None:
-    raw = b"\n".join(lines) + b"\n" * ends
+    raw = b"\n".join([b"", *lines]) + b"\n" * ends  # a first line break, so that no line starts like another format
     old = base.RANGE_BYTES, base.BLOCK_BYTES
     base.RANGE_BYTES, base.BLOCK_BYTES = cut, block
     try:
-        found = inspect_file(io.BytesIO(raw), spec(), "t") if not raw.startswith(b"BZh") else []
+        found = inspect_file(io.BytesIO(raw), spec(), "t")
         pieces = [fate for each in found for fate in fates(raw, None, each.start, each.end)]
     finally:
         base.RANGE_BYTES, base.BLOCK_BYTES = old
@@ -183,8 +186,6 @@ def test_ranges_of_any_size_give_each_row_once(lines: list[bytes], cut: int, blo
 
 
 def test_many_bad_values_of_one_kind_take_no_search_line_by_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dpbeam.mechanisms.sources import jsonl
-
     calls = 0
     real = jsonl._parse
 
@@ -195,7 +196,7 @@ def test_many_bad_values_of_one_kind_take_no_search_line_by_line(monkeypatch: py
 
     monkeypatch.setattr(jsonl, "_parse", counting)
     assert values(b'{"a": "x"}\n' * 5000, INT) == [-1] * 5000
-    assert calls < 10
+    assert calls < 40
 
 
 def test_a_line_without_end_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

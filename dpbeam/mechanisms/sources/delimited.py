@@ -114,7 +114,9 @@ class _Header:
 
 
 def _header_names(line: bytes, delimiter: str) -> list[str]:
-    line.decode("utf-8")
+    text = line.decode("utf-8").removeprefix("\ufeff")
+    if '"' not in text:
+        return text.split(delimiter)
     parse = pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
     return list(pacsv.read_csv(io.BytesIO(line + b"\n"), parse_options=parse).column_names)
 

@@ -35,7 +35,8 @@ _KINDS: dict[ColumnType, pa.DataType] = {
 }
 _OTHERS = (pa.string(), pa.float64(), pa.bool_(), pa.struct([]))
 """One type for each kind of JSON value but lists; a value has one kind."""
-_FEW_LINES = 16
+_FEW_LINES = 128
+_PART_LINES = 1024
 _INVALID = b"\xff"
 """Stands for a value that isn't of its column's type: no text, so no value of any type."""
 
@@ -81,20 +82,19 @@ def read(file: IO[bytes], spec: InputSpec, split: Split, path: str) -> Iterator[
         blocks = line_blocks(plain, 0, split.start, split.end)
         first = split.start == 0
         while (block := next_block(blocks, path)) is not None:
-            batch, malformed = _rows(block.removeprefix(_BOM) if first else block, spec.columns)
+            batches, malformed = _rows(block.removeprefix(_BOM) if first else block, spec.columns)
             first = False
             if malformed and strict is not None:
                 raise DataError(
                     f"{path} has a line that is not one JSON object, and column {strict} says on_invalid: fail. "
                     "Correct the file, or declare on_invalid: drop for the column."
                 )
-            if batch.num_rows:
-                yield batch
+            yield from batches
     finally:
         plain.take_back()
 
 
-def _rows(block: bytes, columns: Sequence[Column]) -> tuple[pa.RecordBatch, bool]:
+def _rows(block: bytes, columns: Sequence[Column]) -> tuple[list[pa.RecordBatch], bool]:
     """The rows of a block of lines, and whether a line was left out because it isn't one JSON object.
 
     Guarantee: as if each line were read by itself. Only lines that start with { and end with } reach the parser. Then
@@ -103,18 +103,29 @@ def _rows(block: bytes, columns: Sequence[Column]) -> tuple[pa.RecordBatch, bool
     objects as lines, has one in each; one that it refuses has a line that it refuses alone.
     """
     lines, malformed = _objects(Lines.of(block))
-    paths = [_path(column) for column in columns]
-    names = [column.name for column in columns]
-    table = _parse(lines, 0, len(lines), _schema([(_path(c), _KINDS[c.type]) for c in columns]))
-    if table is not None:
-        return _batch([extract(table, path) for path in paths], names), malformed
+    schema = _schema([(_path(column), _KINDS[column.type]) for column in columns])
+    # A block that isn't right as a whole is tried again in parts, so that few of its lines need a search.
+    whole = _parse(lines, 0, len(lines), schema)
+    batches = []
+    for part in lines.parts(_PART_LINES) if whole is None else [lines]:
+        table = whole if whole is not None else _parse(part, 0, len(part), schema)
+        if table is None:
+            found, left_out = _searched(part, columns)
+            malformed = malformed or left_out
+        else:
+            found = [extract(table, _path(column)) for column in columns]
+        batches.append(pa.RecordBatch.from_arrays(found, names=[column.name for column in columns]))
+    return [batch for batch in batches if batch.num_rows], malformed
+
+
+def _searched(lines: Lines, columns: Sequence[Column]) -> tuple[list[pa.Array], bool]:
+    """The columns of lines that the parser refuses together, and whether one is refused whatever the columns."""
     empty = pa.schema([])
     bad = _search(0, len(lines), lambda low, high: None if _parse(lines, low, high, empty) is None else _NONE)
-    if len(bad):
-        good = np.ones(len(lines), dtype=np.bool_)
-        good[bad] = False
-        lines, malformed = lines.where(good), True
-    return _batch([_column(lines, _path(column), _KINDS[column.type]) for column in columns], names), malformed
+    good = np.ones(len(lines), dtype=np.bool_)
+    good[bad] = False
+    kept = lines.where(good)
+    return [_column(kept, _path(column), _KINDS[column.type]) for column in columns], len(bad) > 0
 
 
 _NONE: I64 = np.empty(0, dtype=np.int64)
@@ -200,10 +211,6 @@ def _parse(lines: Lines, low: int, high: int, schema: pa.Schema) -> pa.RecordBat
     if not schema.names:
         return pa.RecordBatch.from_pylist([], schema=schema)
     return table.combine_chunks().to_batches()[0]
-
-
-def _batch(columns: Sequence[pa.Array], names: Sequence[str]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays(list(columns), names=list(names))
 
 
 def _path(column: Column) -> Path:

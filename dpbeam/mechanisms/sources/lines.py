@@ -112,6 +112,10 @@ class Lines:
         begin, end = int(self.offsets[start]), int(self.offsets[len(self) if stop is None else stop])
         return self.data.slice(begin, end - begin)
 
+    def parts(self, size: int) -> list[Lines]:
+        """The lines in parts of `size` lines, the last perhaps shorter."""
+        return [Lines(self.data, self.offsets[at : at + size + 1]) for at in range(0, len(self), size)]
+
     def where(self, mask: Mask) -> Lines:
         """The marked lines alone."""
         if mask.all():
