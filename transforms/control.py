@@ -57,16 +57,22 @@ class Outbox:
 
 
 def receive(shuffle: str, destination: int, batches: Iterable[pa.RecordBatch]) -> tuple[list[pa.RecordBatch], Report]:
-    """The batches that arrived at a destination, stripped of their tags, and what to report of them."""
-    found, rows, tags = [], 0, 0
+    """The batches that arrived at a destination, stripped of their tags, and what to report of them.
+
+    Guarantee: the same messages give the same batches in the same order, in whatever order they arrived. So a bundle
+    that is executed again samples the same rows of each unit; if it sampled others, and the results of both executions
+    went on to different partitions, a unit might count with more rows than its bounds allow.
+    """
+    found: list[tuple[bytes, pa.RecordBatch]] = []
     for batch in batches:
-        metadata = batch.schema.metadata or {}
-        if len(metadata.get(_TAG, b"")) != 8:
+        tag = (batch.schema.metadata or {}).get(_TAG, b"")
+        if len(tag) != 8:
             raise RunFailed(f"shuffle {shuffle} delivered a message without its tag; nothing was published")
-        rows += batch.num_rows
-        tags = (tags + struct.unpack("<Q", metadata[_TAG])[0]) & _MASK
-        found.append(batch.replace_schema_metadata(None))
-    return found, (shuffle, RECEIVED, destination, 0, True, {destination: (rows, tags)})
+        found.append((tag, batch.replace_schema_metadata(None)))
+    found.sort(key=lambda tagged: tagged[0])
+    rows = sum(batch.num_rows for _, batch in found)
+    tags = sum(struct.unpack("<Q", tag)[0] for tag, _ in found) & _MASK
+    return [batch for _, batch in found], (shuffle, RECEIVED, destination, 0, True, {destination: (rows, tags)})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -93,6 +93,15 @@ def test_a_message_without_its_tag_is_refused() -> None:
         receive("s", 0, [batch(1)])
 
 
+@given(st.permutations(range(6)))
+def test_messages_are_received_in_one_order_in_whatever_order_they_arrive(order: list[int]) -> None:
+    sent = [message for block in range(6) for _, message in Outbox("s", 0, block, last=False).send(0, batch(block))]
+    found, report = receive("s", 0, [sent[i] for i in order])
+    again, same = receive("s", 0, sent)
+    assert [one.num_rows for one in found] == [one.num_rows for one in again]
+    assert report == same
+
+
 @given(st.integers(0, 300), st.integers(1, 2000))
 def test_cutting_a_batch_to_size_keeps_every_row_in_order(rows: int, max_bytes: int) -> None:
     pieces = sized(batch(rows), max_bytes)
