@@ -65,6 +65,7 @@ def certify_manifest(path: str | Path) -> CertifyResult:
     manifest = read_manifest(path)
     recomputed, problems = _recompose(manifest)
     problems += _check_charge(manifest)
+    problems += _check_tables(manifest)
     problems += _check_files(Path(path), manifest.files)
     if problems or recomputed is None:
         raise Uncertified(path, tuple(problems))
@@ -101,13 +102,23 @@ def _same(stated: float | None, found: float | None) -> bool:
 
 def _check_charge(manifest: Manifest) -> list[str]:
     if manifest.charge.meter != "basic":
-        return []  # other meters count in other amounts
+        return [f"charge.meter: {manifest.charge.meter!r} is a meter whose amounts this dpbeam can't check"]
     problems = []
     for name in ("epsilon", "delta"):
         paid, due = getattr(manifest.charge, name), getattr(manifest.guarantee, name)
         if not paid >= due * (1 - CHARGE_TOLERANCE):
             problems.append(f"charge.{name}: {paid} was charged for a guarantee of {due}")
     return problems
+
+
+def _check_tables(manifest: Manifest) -> list[str]:
+    """A table is named after its stage; one that no mechanism pays for has no guarantee at all."""
+    paid = {mechanism.stage for mechanism in manifest.mechanisms}
+    return [
+        f"file {entry.path!r}: is a table, but no mechanism is of its stage"
+        for entry in manifest.files
+        if entry.rows is not None and entry.path.split(".")[0] not in paid
+    ]
 
 
 def _check_files(manifest_path: Path, entries: tuple[FileEntry, ...]) -> list[str]:

@@ -100,6 +100,19 @@ def test_a_charge_below_the_guarantee_is_named(
     assert problems(release) == (f"charge.{name}: {paid} was charged for a guarantee of {due}",)
 
 
+def test_a_charge_of_an_unknown_meter_is_not_taken_as_paid(release: Path, stated: StatedCertificate) -> None:
+    write(release, stated, charge=Charge(id="c", meter="promise", epsilon=1.0, delta=1e-8))
+    assert problems(release) == ("charge.meter: 'promise' is a meter whose amounts this dpbeam can't check",)
+
+
+def test_a_table_that_no_mechanism_pays_for_is_named(release: Path, stated: StatedCertificate) -> None:
+    write(release, stated, mechanisms=tuple(replace(mechanism, stage="b") for mechanism in MECHANISMS))
+    assert problems(release) == (
+        "file 'a.parquet': is a table, but no mechanism is of its stage",
+        "file 'a.csv': is a table, but no mechanism is of its stage",
+    )
+
+
 def test_a_changed_file_is_named_with_both_digests(release: Path) -> None:
     before = hashlib.sha256((release / "report.html").read_bytes()).hexdigest()
     (release / "report.html").write_text("<b>", encoding="utf-8")
