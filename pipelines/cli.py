@@ -6,6 +6,7 @@ Exit codes: 0 done · 2 the command, policy or input can't be used · 3 the budg
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
@@ -291,7 +292,7 @@ def budget_verify(
 
 
 def _print_json(document: dict[str, Any]) -> None:
-    typer.echo(json.dumps(document, ensure_ascii=False, allow_nan=False))
+    typer.echo(json.dumps(document, allow_nan=False))  # ASCII, so that any terminal and pipe takes it
 
 
 def invoke(arguments: Sequence[str]) -> int:
@@ -322,9 +323,16 @@ def invoke(arguments: Sequence[str]) -> int:
 
 def main() -> NoReturn:
     """The `dpbeam` command."""
+    _settle_output()
+    sys.exit(invoke(sys.argv[1:]))
+
+
+def _settle_output() -> None:
     # Beam notes optional parts that aren't installed, and its workers log; a command says what it has to say itself.
     logging.basicConfig(level=logging.CRITICAL)
-    sys.exit(invoke(sys.argv[1:]))
+    # A release is out before its table is shown: a terminal that lacks a character must not make it look failed.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def aggregate_main() -> NoReturn:
@@ -334,5 +342,5 @@ def aggregate_main() -> NoReturn:
     parser = argparse.ArgumentParser(prog="python -m pipelines.aggregate", allow_abbrev=False)
     parser.add_argument("--policy", required=True, help="the policy file, YAML")
     known, rest = parser.parse_known_args()
-    logging.basicConfig(level=logging.CRITICAL)
+    _settle_output()
     sys.exit(invoke(["run", known.policy, *rest]))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from typing import NoReturn
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.runners.runner import create_runner
 
 from dpbeam.errors import UsageError
 
-LOCAL_RUNNERS = {None, "DirectRunner", "SwitchingDirectRunner", "direct"}
+LOCAL_RUNNERS = {None, "directrunner", "switchingdirectrunner", "direct"}
+"""In lower case: Beam takes a runner's name in any."""
 
 
 def beam_options(flags: Sequence[str]) -> PipelineOptions:
@@ -19,7 +22,7 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
     in-process runner and nothing else.
 
     Raises:
-        UsageError: a flag Beam doesn't know, or the running mode that was caught losing data.
+        UsageError: a flag, a value or a runner that Beam doesn't know, or the running mode that was caught losing data.
     """
     unknown = [flag for flag in _unknown(flags) if flag.startswith("-")] or _unknown(flags)
     if unknown:
@@ -33,19 +36,34 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
             "--direct_running_mode=multi_threading is refused: Beam's local runner silently loses data in this mode. "
             "Use in_memory (the default) or multi_processing."
         )
-    if options.view_as(StandardOptions).runner in LOCAL_RUNNERS:
+    runner = options.view_as(StandardOptions).runner
+    if (runner and runner.lower()) in LOCAL_RUNNERS:
         options.view_as(StandardOptions).runner = "FnApiRunner"
+    _check_runner(str(options.view_as(StandardOptions).runner))
     return options
 
 
+def _check_runner(name: str) -> None:
+    """Beam would look for the runner when the job starts, which is after the charge."""
+    try:
+        create_runner(name)
+    except Exception as error:
+        reason = f"{type(error).__name__}; is it the right name, and are its optional parts installed?"
+        raise UsageError(f"--runner={name}: Beam has no such runner here ({reason})") from None
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong as every error of ours is said, without two pages of usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"Beam can't read a flag: {message}")
+
+
 def _unknown(flags: Sequence[str]) -> list[str]:
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
+    parser = _Parser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
     for options in _all_subclasses(PipelineOptions):
         options._add_argparse_args(parser)  # the hook by which Beam documents that options are declared
-    try:
-        return parser.parse_known_args(list(flags))[1]
-    except SystemExit:
-        raise UsageError("Beam can't read one of the flags; it says above which") from None
+    return parser.parse_known_args(list(flags))[1]
 
 
 def _all_subclasses(parent: type[PipelineOptions]) -> list[type[PipelineOptions]]:
