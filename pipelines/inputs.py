@@ -9,13 +9,14 @@ import hashlib
 import hmac
 import json
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from apache_beam.io.filesystems import FileSystems
 
-from dpbeam.errors import UsageError
+from dpbeam.errors import RunFailed, UsageError
 from dpbeam.mechanisms import sources
 from dpbeam.mechanisms.spec import InputSpec
 from transforms.read import is_local, open_source
@@ -33,11 +34,15 @@ MIN_SHARDS, MAX_SHARDS = 8, 8192
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """A source file as its file system lists it: `changed` is the time of change in nanoseconds."""
+    """A source file as its file system lists it: `changed` is the time of change in nanoseconds.
+
+    `inode` tells a local file from every other on this machine, under whatever name it is found.
+    """
 
     path: str
     size: int
     changed: int
+    inode: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +77,7 @@ def resolve(spec: InputSpec) -> Inputs:
     """
     files = [file for path in spec.paths for file in _match(path)]
     files = sorted(set(files), key=lambda file: file.path)
+    _check_distinct(files)
     with ThreadPoolExecutor(LOOKERS) as pool:
         # In order of name, so that of several files at fault it is always the same that is named.
         splits = [split for found in pool.map(lambda file: _inspect(file.path, spec), files) for split in found]
@@ -86,6 +92,40 @@ def _inspect(path: str, spec: InputSpec) -> list[sources.Split]:
         raise UsageError(f"source {sources.shown(path)} can't be opened: {reason}") from None
     with opened as handle:
         return sources.inspect_file(handle, spec, path)
+
+
+def check_unchanged(found: Inputs) -> None:
+    """Called when all rows were read: what was read is what was listed, fingerprinted and split.
+
+    Guarantee: no part of a file was read of one version and the next part of another, where a row might be in both
+    (for `privacy_unit: row` that would be a row counted twice). Assumes that a change shows in size, time or inode.
+
+    Raises:
+        RunFailed: a file has changed.
+    """
+    for file in found.files:
+        try:
+            # In brackets, so that a name with [ or * in it stands for itself in a store as well.
+            now = list(_match(file.path if is_local(file.path) else re.sub(r"([\[\]*?])", r"[\1]", file.path)))
+        except (UsageError, OSError):
+            now = []
+        if now != [file]:
+            raise RunFailed(
+                f"source {sources.shown(file.path)} has changed since it was checked at the start of the run, so nothing was "
+                "published. Run again when it is settled"
+            )
+
+
+def _check_distinct(files: Sequence[File]) -> None:
+    """Refuses one file under two names: its rows would count twice."""
+    names: dict[tuple[int, int], str] = {}
+    for file in files:
+        if file.inode is not None and names.setdefault(file.inode, file.path) != file.path:
+            raise UsageError(
+                f"source {sources.shown(file.path)} is the same file as {sources.shown(names[file.inode])}, so its rows "
+                "would count twice; "
+                "name it once in source.path"
+            )
 
 
 def _match(pattern: str) -> Sequence[File]:
@@ -139,4 +179,4 @@ def _hidden(path: str) -> bool:
 
 def _local(path: str) -> File:
     stat = os.stat(path)
-    return File(path=path, size=stat.st_size, changed=stat.st_mtime_ns)
+    return File(path=path, size=stat.st_size, changed=stat.st_mtime_ns, inode=(stat.st_dev, stat.st_ino))

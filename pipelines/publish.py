@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from dpbeam.errors import RunFailed
-from dpbeam.reporting.manifest import MANIFEST_NAME, FileEntry, Manifest
+from dpbeam.reporting.manifest import MANIFEST_NAME, FileEntry, Manifest, parse_manifest
 from dpbeam.reporting.tables import MetricColumn, write_csv, write_parquet
 
 PENDING_NAME = "manifest.json.pending"
@@ -29,8 +29,14 @@ def write_tables(folder: Path, tables: Mapping[str, pa.Table], metrics: Mapping[
         write_csv(table, folder / f"{stage}.csv")
 
 
-def entries(folder: Path, rows: Mapping[str, int]) -> tuple[FileEntry, ...]:
-    """What the manifest says of each file in the folder, by name; `rows` holds the rows of those that are tables."""
+def entries(folder: Path, rows: Mapping[str, int], *also: str) -> tuple[FileEntry, ...]:
+    """What the manifest says of each file in the folder, by name: the tables, whose rows `rows` holds, and `also`.
+
+    Raises:
+        RunFailed: the folder holds other files than these: somebody else writes there.
+    """
+    if {path.name for path in folder.iterdir()} != {*rows, *also}:
+        raise RunFailed(f"{folder} doesn't hold the files that were just written, so nothing was published. Run again")
     return tuple(
         FileEntry(path=path.name, sha256=_file_digest(path), rows=rows.get(path.name))
         for path in sorted(folder.iterdir())
@@ -68,18 +74,30 @@ def complete(folder: Path, manifest_sha256: str) -> bool:
 
     Returns whether it was still pending.
 
+    Guarantee: a manifest is made visible only beside all files that it lists, each with its digest.
+
     Raises:
-        RunFailed: the folder holds no manifest with this digest: somebody removed or changed the release.
+        RunFailed: the folder holds no manifest with this digest, or one of its files is gone or has another digest:
+            somebody removed or changed the release.
     """
     final, pending = folder / MANIFEST_NAME, folder / PENDING_NAME
-    if final.is_file() and digest(final.read_bytes()) == manifest_sha256:
-        return False
-    if pending.is_file() and digest(pending.read_bytes()) == manifest_sha256:
-        os.replace(pending, final)
-        _sync(folder)
-        return True
-    raise RunFailed(
-        f"release {folder} was published, but its manifest is gone or was changed; what it cost stays spent. "
+    for manifest in (final, pending):
+        if not manifest.is_file() or digest(data := manifest.read_bytes()) != manifest_sha256:
+            continue
+        for entry in parse_manifest(data.decode()).files:
+            path = folder / entry.path
+            if not path.is_file() or digest(path.read_bytes()) != entry.sha256:
+                raise _broken(folder, f"its file {entry.path}")
+        if manifest == pending:
+            os.replace(pending, final)
+            _sync(folder)
+        return manifest == pending
+    raise _broken(folder, "its manifest")
+
+
+def _broken(folder: Path, what: str) -> RunFailed:
+    return RunFailed(
+        f"release {folder} was published, but {what} is gone or was changed; what it cost stays spent. "
         "Restore the folder from a backup, or make a new release with --refresh"
     )
 
@@ -88,11 +106,13 @@ def discard(folder: Path) -> None:
     """Removes an unpublished release's folder.
 
     Raises:
-        RunFailed: it holds a manifest: it may have been seen.
+        RunFailed: it holds a manifest: it may have been seen. Or something of it is left.
     """
     if (folder / MANIFEST_NAME).exists():
         raise RunFailed(f"{folder} holds a manifest, so it isn't removed")
     shutil.rmtree(folder, ignore_errors=True)
+    if os.path.lexists(folder):
+        raise RunFailed(f"{folder} can't be removed; make it writable for this user, then `dpbeam recover`")
 
 
 def _sync(path: Path) -> None:

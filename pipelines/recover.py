@@ -1,7 +1,8 @@
 """Settles what kills left behind: charges without a living run come in; each ends published whole or closed, spent.
 
 A reserved charge is given back (nothing was read). A started one is closed first, so that its run can't publish any
-more, then its files are removed. A published one whose last rename is missing gets it.
+more, then its files are removed; a closed one that still has files loses them. A published one whose last rename is
+missing gets it.
 """
 
 from __future__ import annotations
@@ -9,17 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dpbeam.errors import DpbeamError, UsageError
+from dpbeam.errors import DpbeamError, RunFailed, UsageError
 from dpbeam.ledger import Ledger
 from dpbeam.ledger.model import Charge
 from dpbeam.ledger.owner import alive
 from pipelines import publish
-from pipelines.release import clear
+from pipelines.release import clear, left_behind
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settled:
-    """What became of a charge: `outcome` is released, closed, published, running or unknown (another host)."""
+    """What became of a charge: `outcome` is released, closed, cleared (it was closed before, and had files left),
+    published, running or unknown (another host)."""
 
     charge: Charge
     outcome: str
@@ -33,27 +35,44 @@ def recover(ledger: Ledger, *, charge_id: str | None = None, force: bool = False
 
     Raises:
         UsageError: `force` without a charge.
+        RunFailed: files of a charge can't be removed; all else was settled.
     """
     if force and charge_id is None:
         raise UsageError("--force must name one charge with --charge; `dpbeam budget history` lists them")
-    settled = []
+    settled: list[Settled] = []
+    left: list[RunFailed] = []
     for charge in ledger.published_charges():
         if charge_id in (None, charge.id) and _finish(charge):
             settled.append(Settled(charge=charge, outcome="published"))
+    for charge in ledger.closed_charges():
+        if charge_id in (None, charge.id) and left_behind(charge):
+            settled.append(Settled(charge=charge, outcome="cleared"))
+            _clear(charge, left)
     for charge in ledger.open_charges():
         if charge_id in (None, charge.id):
-            settled.append(_settle(ledger, charge, force=force))
+            settled.append(_settle(ledger, charge, left, force=force))
+    if left:
+        raise left[0]
     return settled
 
 
 def _finish(charge: Charge) -> bool:
+    if not (Path(charge.path) / publish.PENDING_NAME).is_file():
+        return False
     try:
         return publish.complete(Path(charge.path), charge.manifest_sha256)
     except DpbeamError:
         return False  # removed or changed by its owner after it was published: nothing to finish
 
 
-def _settle(ledger: Ledger, charge: Charge, *, force: bool) -> Settled:
+def _clear(charge: Charge, left: list[RunFailed]) -> None:
+    try:
+        clear(charge)
+    except RunFailed as error:
+        left.append(error)
+
+
+def _settle(ledger: Ledger, charge: Charge, left: list[RunFailed], *, force: bool) -> Settled:
     living = alive(charge.owner) and not charge.failed if not force else False
     if living is None:
         return Settled(charge=charge, outcome="unknown")
@@ -62,5 +81,5 @@ def _settle(ledger: Ledger, charge: Charge, *, force: bool) -> Settled:
     if charge.state == "RESERVED":
         return Settled(charge=ledger.release(charge), outcome="released")
     closed = ledger.close(charge)
-    clear(closed)
+    _clear(closed, left)
     return Settled(charge=closed, outcome="closed")

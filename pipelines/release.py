@@ -14,6 +14,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -42,6 +43,7 @@ from transforms.control import Shuffle
 from transforms.staging import Area
 
 MAX_ATTEMPTS = 3
+REPORT_NAME = "report.html"
 Progress = Callable[[str], None]
 
 
@@ -198,9 +200,12 @@ def _run_stages(run: Run) -> Run:
     )
     with _attempt(run, "pipeline"):
         try:
-            return replace(run, shuffles=aggregate.run(job, run.options))
+            shuffles = aggregate.run(job, run.options)
         except Exception as error:
             failure = from_runner(error)
+        else:
+            inputs.check_unchanged(run.inputs)
+            return replace(run, shuffles=shuffles)
         raise failure
 
 
@@ -243,8 +248,9 @@ def assemble(run: Run) -> Run:
             files=publish.entries(folder, _rows(run.tables)),
         )
         balance = run.ledger.balance(run.policy.dataset)
-        (folder / "report.html").write_text(render(manifest, run.stages, run.tables, balance), encoding="utf-8")
-        return replace(run, manifest=replace(manifest, files=publish.entries(folder, _rows(run.tables))))
+        (folder / REPORT_NAME).write_text(render(manifest, run.stages, run.tables, balance), encoding="utf-8")
+        files = publish.entries(folder, _rows(run.tables), REPORT_NAME)
+        return replace(run, manifest=replace(manifest, files=files))
 
 
 def commit(run: Run) -> Run:
@@ -254,8 +260,8 @@ def commit(run: Run) -> Run:
         run.area.remove()
     try:
         charge = run.ledger.publish(run.charge, manifest_sha256=manifest_sha256)
-    except FenceLost:
-        clear(run.charge)
+    except FenceLost as lost:
+        _give_way(run.charge, lost.charge)
         raise
     # Whatever else stops the ledger's answer (a signal, a full disk), the ledger's state decides what happened:
     # nothing is cleared here, and `recover` finishes or closes the run.
@@ -325,14 +331,37 @@ def _resume(run: Run, charge: Charge) -> Run:
             f"release {charge.release_id} failed in all its {charge.max_attempts} attempts; what it cost stays spent. "
             "`dpbeam recover` closes it; --refresh then makes a new release and charges it anew"
         )
-    clear(charge)
-    return replace(run, charge=run.ledger.retry(charge, Owner.current(), staging_gone=True))
+    # The fence first: of two that find the same broken attempt one clears, and never what the other writes.
+    taken = run.ledger.retry(charge, Owner.current(), staging_gone=True)
+    clear(taken)
+    return replace(run, charge=taken)
 
 
 def clear(charge: Charge) -> None:
-    """Removes what an unpublished charge's attempts left: staging, and the folder without a manifest."""
-    staging_area(charge).remove()
+    """Removes what all attempts of an unpublished charge left: staging, and the folder without a manifest.
+
+    Only for who holds the charge's fence, or where the charge is closed.
+
+    Raises:
+        RunFailed: something can't be removed, or the folder holds a manifest.
+    """
+    for attempt in range(1, charge.attempt + 1):
+        staging_area(replace(charge, attempt=attempt)).remove()
     publish.discard(Path(charge.path))
+
+
+def left_behind(charge: Charge) -> bool:
+    """Whether an unpublished charge's attempts left anything that `clear` removes."""
+    areas = [staging_area(replace(charge, attempt=attempt)).path for attempt in range(1, charge.attempt + 1)]
+    return any(os.path.lexists(path) for path in (*areas, charge.path))
+
+
+def _give_way(charge: Charge, now: Charge) -> None:
+    """Removes what this attempt left, after it was given up: the folder only if no other attempt may write there."""
+    if now.state == "SPENT_UNPUBLISHED":
+        clear(charge)
+    else:
+        staging_area(charge).remove()
 
 
 def _rows(tables: dict[str, pa.Table]) -> dict[str, int]:
@@ -351,9 +380,12 @@ class _attempt:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if error is None:
             return
-        clear(self._run.charge)
-        if isinstance(error, FenceLost):
-            return
+        with suppress(RunFailed):  # what can't be removed now is found by the next attempt, or by `recover`
+            now = self._run.ledger.charge(self._run.charge.id)
+            if now is not None and now.fence != self._run.charge.fence:
+                _give_way(self._run.charge, now)
+            else:
+                clear(self._run.charge)
         reason: Reason = "data_rule" if isinstance(error, DataError) else self._reason
         if isinstance(error, KeyboardInterrupt):
             reason = "interrupted"

@@ -80,8 +80,19 @@ class Area:
             return False
 
     def remove(self) -> None:
-        """Removes the folder and all in it; nothing to do where there is none."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """Removes the folder and all in it; nothing to do where there is none.
+
+        Raises:
+            RunFailed: something of it is left: draws that must not be seen beside those of another attempt.
+        """
+        for _ in range(3):  # a late worker may write a file while the folder is emptied
+            shutil.rmtree(self.path, ignore_errors=True)
+            if not os.path.lexists(self.path):
+                break
+        else:
+            raise RunFailed(
+                f"staging folder {self.path} can't be removed; make it writable for this user, then `dpbeam recover`"
+            )
         with contextlib.suppress(OSError):  # the parent `.staging` goes with its last attempt
             os.rmdir(os.path.dirname(self.path))
 

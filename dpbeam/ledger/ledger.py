@@ -123,6 +123,11 @@ class Ledger:
         with self.store.read() as tx:
             return [charge for charge in tx.charges(dataset) if charge.state == "PUBLISHED"]
 
+    def closed_charges(self, dataset: str | None = None) -> list[Charge]:
+        """The SPENT_UNPUBLISHED charges of a dataset, or of all: a kill may have left files of one to be removed."""
+        with self.store.read() as tx:
+            return [charge for charge in tx.charges(dataset) if charge.state == "SPENT_UNPUBLISHED"]
+
     def verify(self, dataset: str | None = None) -> int:
         """Replays the journal of a dataset, or of all, and compares it with every balance and charge.
 
@@ -233,10 +238,11 @@ class Ledger:
         """STARTED → STARTED under a new fence: one more attempt under the same charge.
 
         Guarantee: the earlier attempt can't publish any more. The caller vouches, by `staging_gone=True`, that
-        nothing of it can be read by anyone, so that only one draw of the noise is ever seen.
+        nothing of it is left before the new attempt draws, so that only one draw of the noise is ever seen. (It is
+        removed after this call, under the new fence: else it might be what another attempt is just writing.)
         """
         if staging_gone is not True:
-            raise UsageError("staging_gone must be True: remove the staging of the earlier attempt before a retry")
+            raise UsageError("staging_gone must be True: remove the staging of the earlier attempt before a new draw")
         with self.store.write() as tx:
             now, budget = self._held_by(tx, charge, "STARTED", "retried")
             if now.attempt >= now.max_attempts:

@@ -9,13 +9,17 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import shutil
 import signal
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from dpbeam.errors import DpbeamError
+from dpbeam.errors import DpbeamError, RunFailed
 from dpbeam.ledger.amounts import Amount
+from dpbeam.ledger.outcomes import FenceLost
 from dpbeam.reporting.certify import certify_manifest
 from pipelines import publish, release
 from pipelines.cli import invoke
@@ -134,6 +138,54 @@ def test_a_killed_run_is_retried_under_its_own_charge(workspace, capsys) -> None
     os.waitpid(forked(work), 0)
     assert workspace.run() == 0
     assert workspace.open_ledger().balance("visits").spent == COST
+    settle(workspace)
+
+
+def test_of_two_that_retry_a_broken_run_the_later_clears_nothing(workspace, capsys, monkeypatch) -> None:
+    workspace.create_budget()
+
+    def work() -> None:
+        release.Area.read_stage = die
+        workspace.run()
+
+    os.waitpid(forked(work), 0)
+    (broken,) = workspace.open_ledger().open_charges()
+    write_pending = publish.write_pending
+
+    def meanwhile(folder, manifest):
+        """Another process found the same broken charge before this one took it, and goes on with it only now."""
+        late = SimpleNamespace(ledger=workspace.open_ledger())
+        with pytest.raises(FenceLost):
+            release._resume(late, broken)
+        return write_pending(folder, manifest)
+
+    monkeypatch.setattr(publish, "write_pending", meanwhile)
+    assert workspace.run() == 0
+    settle(workspace)
+    assert len(workspace.manifests()) == 1
+
+
+def test_files_that_can_not_be_removed_are_named_and_the_rest_is_settled(workspace, capsys, monkeypatch) -> None:
+    workspace.create_budget()
+    charges = []
+    for name in ("a", "b"):
+
+        def work(name=name) -> None:
+            release.Area.read_stage = die
+            workspace.run("--release", name)
+
+        os.waitpid(forked(work), 0)
+        charges.append(workspace.open_ledger().open_charges()[-1])
+    stuck = release.staging_area(charges[0]).path
+    with monkeypatch.context() as broken:
+        remove = shutil.rmtree
+        broken.setattr(shutil, "rmtree", lambda path, **options: path == stuck or remove(path, **options))
+        with pytest.raises(RunFailed, match="can't be removed; make it writable"):
+            recover(workspace.open_ledger())
+    assert workspace.open_ledger().open_charges() == []
+    assert Path(stuck).exists()
+    assert not Path(release.staging_area(charges[1]).path).exists()
+    assert [settled.outcome for settled in recover(workspace.open_ledger())] == ["cleared"]
     settle(workspace)
 
 

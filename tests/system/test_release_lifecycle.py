@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from dpbeam.ledger.amounts import Amount
 from dpbeam.reporting.formats import violations
+from pipelines import aggregate, publish
 from pipelines.cli import invoke
 
 ROOT = Path(__file__).parents[2]
@@ -134,6 +136,84 @@ def test_rows_are_sorted_by_key(workspace, capsys, exact) -> None:
     assert places == ["inn", "x0", "x1", "x2", "zoo"]
 
 
+@pytest.mark.parametrize("name", ["by_place.parquet", "by_place.csv", "report.html", "manifest.json"])
+@pytest.mark.parametrize("how", ["gone", "changed"])
+def test_a_release_that_was_damaged_since_is_not_given_again(workspace, capsys, name, how) -> None:
+    workspace.create_budget()
+    assert workspace.run() == 0
+    path = workspace.release_folder() / name
+    if how == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes() + b" ")
+    capsys.readouterr()
+    assert workspace.run() == 4
+    said = capsys.readouterr().err
+    assert f"{'its manifest' if name == 'manifest.json' else f'its file {name}'} is gone or was changed" in said
+    assert workspace.open_ledger().balance("visits").spent == Amount.charge(1.0, 1e-6)
+
+
+def test_a_file_that_somebody_else_puts_into_the_folder_stops_publishing(workspace, capsys, monkeypatch) -> None:
+    workspace.create_budget()
+    write_tables = publish.write_tables
+
+    def with_another(folder, *rest):
+        write_tables(folder, *rest)
+        (folder / "other.csv").write_text("1")
+
+    monkeypatch.setattr(publish, "write_tables", with_another)
+    assert workspace.run() == 4
+    assert "doesn't hold the files that were just written" in capsys.readouterr().err
+    assert workspace.manifests() == []
+
+
+@pytest.mark.parametrize("how", ["grows", "is replaced", "is removed"])
+def test_a_source_that_changes_while_it_is_read_publishes_nothing(workspace, capsys, monkeypatch, how) -> None:
+    workspace.create_budget()
+    path, run = workspace.folder / "data.csv", aggregate.run
+
+    def changes(*job):
+        shuffles = run(*job)
+        match how:
+            case "grows":
+                path.write_bytes(path.read_bytes() + b"p1,inn,1\n")
+            case "is replaced":
+                stat = path.stat()
+                shutil.copy(path, path.with_suffix(".new"))
+                path.with_suffix(".new").replace(path)
+                os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+            case "is removed":
+                path.unlink()
+        return shuffles
+
+    monkeypatch.setattr(aggregate, "run", changes)
+    assert workspace.run() == 4
+    assert "data.csv has changed since it was checked" in capsys.readouterr().err
+    assert workspace.manifests() == []
+    assert workspace.left_behind() == []
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_one_file_under_two_names_is_refused(workspace, capsys, link) -> None:
+    workspace.create_budget()
+    link(workspace.folder / "data.csv", workspace.folder / "data2.csv")
+    assert workspace.run("--source", str(workspace.folder / "data*.csv")) == 2
+    assert "is the same file as" in capsys.readouterr().err
+    assert workspace.open_ledger().open_charges() == []
+
+
+def test_a_terminal_without_unicode_shows_a_release_all_the_same(workspace) -> None:
+    workspace.create_budget()
+    command = [sys.executable, "-m", "pipelines.aggregate", "--policy", str(workspace.policy_path)]
+    flags = ["--ledger", workspace.ledger, "--output", str(workspace.output)]
+    done = subprocess.run(
+        [*command, *flags],
+        cwd=ROOT, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "This release cost \\u03b5 1" in done.stdout
+
+
 @pytest.mark.parametrize("example", ["ngrams", "adult"])
 def test_the_examples_run(example, tmp_path, capsys) -> None:
     policy, ledger = ROOT / "examples" / example / "policy.yaml", f"sqlite:///{tmp_path / 'l.sqlite'}"
@@ -158,6 +238,12 @@ def test_the_job_starts_the_beam_way(workspace) -> None:
     [
         ("--no_such_flag=1", "neither dpbeam nor Beam knows --no_such_flag=1"),
         ("--direct_running_mode=multi_threading", "--direct_running_mode=multi_threading is refused"),
+        (
+            "--direct_num_workers=many",
+            "Beam can't read a flag: argument --direct_num_workers: invalid int value: 'many'",
+        ),
+        ("--runner=NoSuchRunner", "--runner=NoSuchRunner: Beam has no such runner here"),
+        ("--direct_running_mod=multi_threading", "neither dpbeam nor Beam knows --direct_running_mod=multi_threading"),
     ],
 )
 def test_a_bad_runner_flag_is_named_before_anything_is_charged(workspace, capsys, flag, said) -> None:

@@ -1,0 +1,167 @@
+"""SIGKILL wherever publishing has just changed anything on disk, and wherever `recover` has.
+
+A run is taken up to its verified tables once; each trial starts from a copy of that moment, publishes in a child
+process that dies there, and is then settled. The places are found by looking at the disk before every line of the
+files that write, delete, rename and charge: all of them are tried, not a sample.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from dpbeam.ledger import ledger, sqlite
+from dpbeam.reporting import tables
+from pipelines import publish, release
+from pipelines import recover as recovering
+from transforms import staging
+
+kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
+FILES = {module.__file__ for module in (publish, release, recovering, staging, tables, ledger, sqlite)}
+
+
+def at_new_lines(act) -> None:
+    """From here on calls `act(n)` before the n-th line of FILES that is executed for the first time."""
+    seen: set[tuple[str, int]] = set()
+
+    def trace(frame, event, _):
+        if frame.f_code.co_filename not in FILES:
+            return None
+        place = (frame.f_code.co_filename, frame.f_lineno)
+        if event == "line" and place not in seen:
+            seen.add(place)
+            act(len(seen))
+        return trace
+
+    sys.settrace(trace)
+
+
+def on_disk(folder: Path) -> list[tuple[str, int, int]]:
+    found = [(path, path.lstat()) for path in sorted(folder.rglob("*"))]
+    return [(str(path), stat.st_size, stat.st_mtime_ns) for path, stat in found]
+
+
+def places(folder: Path, work) -> list[int]:
+    """The lines of `work` before which something on disk has changed since the line before, and the first."""
+    listed = folder.with_name(f"{folder.name}-places")
+
+    def watched() -> None:
+        found, last = [], None
+
+        def look(line: int) -> None:
+            nonlocal last
+            now = on_disk(folder)
+            if now != last:
+                found.append(line)
+            last = now
+
+        at_new_lines(look)
+        work()
+        sys.settrace(None)
+        listed.write_text(json.dumps(found))
+
+    os.waitpid(kills.forked(watched), 0)
+    return json.loads(listed.read_text())
+
+
+def killed_everywhere(folder: Path, start, work) -> Iterator[None]:
+    """For each place of `work`: `start()`, `work()` killed there, and a turn of the caller's loop."""
+    start()
+    for place in places(folder, work):
+        start()
+
+        def dying(place=place) -> None:
+            at_new_lines(lambda line: kills.die() if line == place else None)
+            work()
+
+        _, status = os.waitpid(kills.forked(dying), 0)
+        assert os.WIFSIGNALED(status), place  # the kill really happened
+        yield
+
+
+@pytest.fixture
+def prepared(workspace, capsys, monkeypatch):
+    """A run with verified tables, and a function that brings its folder back to that moment."""
+    workspace.create_budget()
+    taken = []
+    monkeypatch.setattr(
+        release, "STEPS", [*release.STEPS[:-2], ("Take", lambda run: taken.append(run) or die_quietly())]
+    )
+    with pytest.raises(KeyboardInterrupt):
+        run(workspace)
+    monkeypatch.undo()
+    # The process that holds the charge is this one: to `recover` it must look dead.
+    monkeypatch.setattr(recovering, "alive", lambda _: False)
+    kept = workspace.folder.with_name(f"{workspace.folder.name}-kept")
+    shutil.copytree(workspace.folder, kept)
+
+    def back() -> None:
+        shutil.rmtree(workspace.folder)
+        shutil.copytree(kept, workspace.folder)
+
+    return SimpleNamespace(run=taken[0], back=back)
+
+
+def die_quietly() -> None:
+    raise KeyboardInterrupt
+
+
+def run(workspace) -> None:
+    from dpbeam.policy.load import load_policy
+    from pipelines.options import beam_options
+
+    release.make_release(
+        release.Run(
+            policy=load_policy(workspace.policy_path),
+            release_name="default",
+            refresh=False,
+            ledger=workspace.open_ledger(),
+            options=beam_options([]),
+            output=workspace.output,
+        )
+    )
+
+
+def publishing(prepared) -> None:
+    release.commit(release.assemble(prepared.run))
+
+
+def test_a_kill_anywhere_in_publishing_is_settled(workspace, prepared) -> None:
+    ends: Counter = Counter()
+    for _ in killed_everywhere(workspace.folder, prepared.back, lambda: publishing(prepared)):
+        kills.settle(workspace)
+        assert workspace.open_ledger().balance("visits").spent == kills.COST
+        ends[len(workspace.manifests())] += 1
+    # Most places come before the ledger's decision, one or two after it.
+    assert ends[0] >= 8
+    assert ends[1] >= 1
+
+
+@pytest.mark.parametrize("decided", [False, True], ids=["half written", "decided"])
+def test_a_kill_anywhere_in_recover_is_settled(workspace, prepared, decided) -> None:
+    def broken_off() -> None:
+        prepared.back()
+
+        def work() -> None:
+            setattr(publish, "complete" if decided else "write_pending", kills.die)
+            publishing(prepared)
+
+        _, status = os.waitpid(kills.forked(work), 0)
+        assert os.WIFSIGNALED(status)
+        assert workspace.left_behind() != []
+
+    trials = 0
+    for _ in killed_everywhere(workspace.folder, broken_off, lambda: recovering.recover(workspace.open_ledger())):
+        kills.settle(workspace)
+        trials += 1
+        assert len(workspace.manifests()) == decided
+    assert trials >= 2
