@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpbeam.ledger.amounts import ZERO
+from dpbeam.ledger.sqlite_schema import VERSION
 from pipelines import release
 
 CANARY = "CANARY-7f3a"
@@ -148,26 +150,48 @@ def test_hostile_keys_are_shown_as_text_everywhere(workspace, capsys, exact) -> 
 
 
 FAILS = {
-    "on_null": "{canary},inn,",
-    "on_nan": "{canary},inn,nan",
-    "on_inf": "{canary},inn,inf",
-    "on_invalid": "p,inn,{canary}",
-    "a wrong width": "p,inn,1,{canary}",
+    "on_null": ("amount", b"CANARY-7f3a,inn,"),
+    "on_nan": ("amount", b"CANARY-7f3a,inn,nan"),
+    "on_inf": ("amount", b"CANARY-7f3a,inn,inf"),
+    "on_invalid": ("amount", b"p,inn,CANARY-7f3a"),
+    "on_invalid: a wrong width": ("amount", b"p,inn,1,CANARY-7f3a"),
+    "on_invalid: beyond 64 bits": ("whole", b"CANARY-7f3a,inn,9223372036854775808"),
+    "on_invalid: not UTF-8": ("place", b"CANARY-7f3a,CANARY-7f3a\xff,1"),
+    "on_null: no id": ("person", b",CANARY-7f3a,1"),
 }
 
 
-@pytest.mark.parametrize("rule", FAILS)
-def test_a_rule_that_fails_the_run_names_column_and_rule_and_no_value(workspace, rule) -> None:
-    row = FAILS[rule].format(canary=CANARY)
-    workspace.csv(*(f"{CANARY}{i},{CANARY},1" for i in range(50)), row)
-    name = "on_invalid" if rule == "a wrong width" else rule
-    workspace.policy["columns"]["amount"] = {"type": "float64", name: "fail"}
+@pytest.mark.parametrize("case", FAILS)
+def test_a_rule_that_fails_the_run_names_column_and_rule_and_no_value(workspace, case) -> None:
+    column, row = FAILS[case]
+    path = workspace.csv(*(f"{CANARY}{i},{CANARY},1" for i in range(50)))
+    path.write_bytes(path.read_bytes() + row + b"\n")
+    if column == "whole":
+        column, workspace.policy["columns"]["amount"]["type"] = "amount", "int64"
+    workspace.policy["columns"][column][case.partition(":")[0]] = "fail"
     workspace.create_budget()
     said = everything_said(workspace, "--direct_runner_bundle_repeat=1")
     assert CANARY not in said
-    assert "amount" in said
+    assert f"column {column}" in said
+    assert "9223372036854775808" not in said
     assert workspace.manifests() == []
     assert not uncharged(workspace)
+
+
+def test_a_parquet_file_damaged_in_the_middle_says_nothing_of_its_rows(workspace) -> None:
+    path = workspace.folder / "data.parquet"
+    ids = [f"{CANARY}{i}" for i in range(3000)]
+    table = pa.table({"person": ids, "place": ids, "amount": [1.0] * 3000})
+    pq.write_table(table, path, use_dictionary=False, write_page_checksum=True)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 3 : len(content) // 3 + 40] = bytes(40)
+    path.write_bytes(content)
+    workspace.policy["source"] = {"format": "parquet", "path": "data.parquet"}
+    workspace.create_budget()
+    said = everything_said(workspace)
+    assert "could not be read to its end" in said
+    assert CANARY not in said
+    assert workspace.manifests() == []
 
 
 def test_a_run_that_succeeds_says_nothing_of_a_unit_or_of_a_partition_that_is_not_kept(workspace) -> None:
@@ -221,6 +245,64 @@ def test_an_error_of_a_library_in_any_step_leaks_nothing(workspace, step, runner
     assert done.returncode == 4
     assert "failed with ArrowInvalid" in done.stderr
     assert CANARY not in done.stdout + done.stderr
+
+
+STAGE = ("stages", 0)
+POLICIES = {
+    "an unknown key": (("epsilon_per_run",), 1, "epsilon_per_run is not a known key"),
+    "epsilon NaN": (("run", "epsilon"), float("nan"), "run.epsilon must be a finite number, got nan"),
+    "epsilon infinite": (("run", "epsilon"), float("inf"), "run.epsilon must be a finite number, got inf"),
+    "epsilon 0": (("run", "epsilon"), 0, "run.epsilon must be at least 1e-6, got 0"),
+    "epsilon negative": (("run", "epsilon"), -1.0, "run.epsilon must be at least 1e-6, got -1"),
+    "epsilon a string": (("run", "epsilon"), "1", "run.epsilon must be a number, got '1'"),
+    "delta NaN": (("run", "delta"), float("nan"), "run.delta must be a finite number, got nan"),
+    "delta infinite": (("run", "delta"), float("inf"), "run.delta must be a finite number, got inf"),
+    "delta 0": (("run", "delta"), 0.0, "run.delta must be above 0, got 0"),
+    "delta negative": (("run", "delta"), -1e-9, "run.delta must be above 0, got -1e-09"),
+    "delta a string": (("run", "delta"), "0.1", "run.delta must be a number, got '0.1'"),
+    "l0 0": ((*STAGE, "bounds", "l0"), 0, "stages[0].bounds.l0 must be at least 1, got 0"),
+    "low at high": ((*STAGE, "metrics", 2, "sum", "low"), 10.0, "sum.low must be below high, 10.0, got 10.0"),
+    "low NaN": ((*STAGE, "metrics", 2, "sum", "low"), float("nan"), "sum.low must be a finite number, got nan"),
+    "a stage that climbs": ((*STAGE, "name"), "../x", "stages[0].name must match [a-z][a-z0-9_]*"),
+}
+
+
+@pytest.mark.parametrize("case", POLICIES)
+def test_a_policy_that_breaks_a_rule_charges_nothing(workspace, capsys, case) -> None:
+    workspace.create_budget()
+    (*path, last), value, said = POLICIES[case]
+    place = workspace.policy
+    for key in path:
+        place = place[key]
+    place[last] = value
+    assert workspace.run() == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Remedy: " in error
+    assert uncharged(workspace)
+    assert not workspace.output.exists()
+
+
+def test_two_stages_of_one_name_charge_nothing(workspace, capsys) -> None:
+    workspace.create_budget()
+    workspace.policy["stages"] *= 2
+    assert workspace.run() == 2
+    assert "stages[1].name must not stand twice, got 'by_place'" in capsys.readouterr().err
+    assert uncharged(workspace)
+
+
+def test_a_ledger_of_a_newer_version_charges_nothing(workspace, capsys) -> None:
+    workspace.create_budget()
+    path = workspace.folder / "ledger.sqlite"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA user_version = {VERSION + 1}")
+        connection.commit()
+    before = path.read_bytes()
+    assert workspace.run() == 3
+    error = capsys.readouterr().err
+    assert f"has version {VERSION + 1}, this dpbeam knows versions up to {VERSION}" in error
+    assert path.read_bytes() == before
+    assert workspace.manifests() == []
 
 
 def test_the_ledger_is_damaged(workspace, capsys) -> None:

@@ -60,3 +60,10 @@ def test_every_page_that_the_docs_name_exists() -> None:
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
     named = {name for page in pages for name in re.findall(r"docs/[a-z_]+\.md", page.read_text(encoding="utf-8"))}
     assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
+
+
+def test_every_test_that_the_docs_name_exists() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    named = {name for page in pages for name in re.findall(r"tests/[\w/.*]+\.py", page.read_text(encoding="utf-8"))}
+    assert len(named) > 8
+    assert [name for name in sorted(named) if not list(ROOT.glob(name))] == []

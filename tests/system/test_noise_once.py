@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import struct
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -15,17 +17,50 @@ from transforms import stage
 
 
 @pytest.fixture
-def draws(monkeypatch: pytest.MonkeyPatch) -> Counter:
-    """Counts draws by the value they were added to, and gives each draw noise that no other has."""
+def draws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Counter:
+    """Counts draws by the value they were added to, and gives each draw noise that no other has; temporary files go
+    where `nothing_of_another_draw` looks."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     counted: Counter = Counter()
 
     class Numbered:
         def add_noise(self, value):
             counted[value] += 1
-            return value + sum(counted.values()) * (1 << 20)
+            noise_of.append((value, sum(counted.values()) * (1 << 20)))
+            return value + noise_of[-1][1]
 
+    noise_of.clear()
     monkeypatch.setattr(noise, "_gaussian", lambda _: Numbered())
     return counted
+
+
+noise_of: list[tuple[float, int]] = []
+"""(value, its noise) of every draw of the test that runs."""
+
+
+def nothing_of_another_draw(workspace, screen: str, *, shown_draws: int) -> None:
+    """Asserts that no draw but those of the release is anywhere: in no file under the test's folder (releases, ledger,
+    temporary files) and not on screen, neither as text nor as the bytes of a number."""
+    parquet = pq.read_table(workspace.release_folder() / "by_place.parquet").to_pylist()
+    released = {row[name] for row in parquet for name in ("count", "privacy_id_count")}
+    others = {float(value + drawn) for value, drawn in noise_of} - released
+    assert len(others) == len(noise_of) - shown_draws
+    forms = {
+        form
+        for other in others
+        for form in (struct.pack("<d", other), struct.pack("<q", int(other)), b"%d" % other, f"{other:,.0f}".encode())
+    }
+    files = [path for path in workspace.folder.rglob("*") if path.is_file()]
+    assert {"ledger.sqlite", "manifest.json", "report.html", "by_place.csv"} <= {path.name for path in files}
+    for place, data in ((str(path), path.read_bytes()) for path in files):
+        assert not [form for form in forms if form in data], place
+    assert not [form for form in forms if form in screen.encode()]
+    # The search would have found them: every released value is in the files in these forms.
+    everything = b"".join(path.read_bytes() for path in files)
+    assert all(struct.pack("<d", value) in everything and b"%d" % value in everything for value in released)
+    assert not (workspace.output / "visits" / ".staging").exists()
+    assert not (workspace.output / ".staging").exists()
 
 
 def public(workspace) -> None:
@@ -55,7 +90,9 @@ def test_repeated_bundles_publish_one_draw(workspace, capsys, draws) -> None:
     assert workspace.run("--direct_runner_bundle_repeat=3") == 0
     values = 5 * 2
     assert sum(draws.values()) >= 3 * values  # the bundles really were repeated
-    shown(workspace.release_folder(), capsys.readouterr().out)
+    screen = capsys.readouterr()
+    shown(workspace.release_folder(), screen.out)
+    nothing_of_another_draw(workspace, screen.out + screen.err, shown_draws=10)
     assert workspace.left_behind() == []
 
 
@@ -74,7 +111,9 @@ def test_a_bundle_that_fails_after_the_noise_publishes_one_draw(workspace, capsy
     assert workspace.run("--runner=BundleBasedDirectRunner") == 0
     assert len(failures) == 1
     assert sum(draws.values()) > 5 * 2  # a second draw really happened
-    shown(workspace.release_folder(), capsys.readouterr().out)
+    screen = capsys.readouterr()
+    shown(workspace.release_folder(), screen.out)
+    nothing_of_another_draw(workspace, screen.out + screen.err, shown_draws=10)
     assert workspace.left_behind() == []
 
 
