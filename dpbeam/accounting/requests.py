@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from dpbeam.errors import UsageError
 
 Kind = Literal["laplace", "gaussian", "truncated_geometric", "laplace_thresholding", "gaussian_thresholding"]
+LEAST_DELTA = 1e-300
 SELECTIONS = frozenset({"truncated_geometric", "laplace_thresholding", "gaussian_thresholding"})
 
 
@@ -70,3 +71,5 @@ def check_target(epsilon: float, delta: float) -> None:
         raise UsageError(f"epsilon must be a positive finite number, got {epsilon!r}")
     if isinstance(delta, bool) or not isinstance(delta, float | int) or not 0 < delta < 1:
         raise UsageError(f"delta must be above 0 and below 1, got {delta!r}; a common choice is 1e-8")
+    if not delta >= LEAST_DELTA:
+        raise UsageError(f"delta must be at least {LEAST_DELTA}, got {delta!r}: below it floats mean nothing")

@@ -213,15 +213,19 @@ def _metrics(parts: Parts, stage: StageParts, key: Key) -> Iterator[Finding]:
         names = [name for column in released for name in (column, f"{column}_low", f"{column}_high")]
         if metric.kind == "privacy_id_count":
             names.append(f"{metric.result_name}_bias")
+        own: dict[str, str] = {}
         for name in names:
-            if name in taken:
+            if name in taken or name in own:
                 yield Finding(
                     key=at,
-                    rule=f"would make a result column {name!r}, which is already {taken[name]}",
-                    remedy="Give the metric another name: {column: …, name: …}.",
+                    rule=f"would make a result column {name!r}, which is already {taken.get(name) or own[name]}",
+                    remedy="Give the metric another name: {column: …, name: …}."
+                    if name in taken
+                    else "Give ranks that are further apart.",
                     value=ABSENT,
                 )
                 break
+            own[name] = f"a result column of metrics[{place}]"
         for name in names:
             taken.setdefault(name, f"a result column of metrics[{place}]")
 

@@ -156,6 +156,13 @@ def test_an_epsilon_that_is_no_positive_finite_number_is_refused(epsilon):
     assert str(refused.value) == f"epsilon must be a positive finite number, got {epsilon!r}"
 
 
+@pytest.mark.parametrize("delta", [5e-324, 9e-301])
+def test_a_delta_that_floats_can_not_reckon_with_is_refused(delta):
+    with pytest.raises(UsageError) as refused:
+        calibrate([request("laplace")], epsilon=1.0, delta=delta)
+    assert str(refused.value) == f"delta must be at least 1e-300, got {delta!r}: below it floats mean nothing"
+
+
 @pytest.mark.parametrize("delta", [0.0, 1.0, -1e-6, math.nan, math.inf, "1e-6"])
 def test_a_delta_outside_of_0_and_1_is_refused(delta):
     with pytest.raises(UsageError) as refused:

@@ -245,6 +245,13 @@ CASES = {
         "21: stages[0].metrics[2].quantiles.ranks must rise strictly, got [0.5, 0.25]",
         "Sort the list and remove repeated numbers.",
     ),
+    "ranks of one name": (
+        "high: 8}",
+        "high: 8}, quantiles: {column: hours, low: 0, high: 8, ranks: [0.1, 0.1000000000001]}",
+        "21: stages[0].metrics[2].quantiles would make a result column 'hours_p10', which is already a result column of"
+        " metrics[2]",
+        "Give ranks that are further apart.",
+    ),
     "a histogram of text": (
         "high: 8}",
         "high: 8}, histogram: {column: place, edges: [0, 1]}",
