@@ -14,7 +14,7 @@ import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from dpbeam.mechanisms import rows
-from dpbeam.mechanisms.sources import Split
+from dpbeam.mechanisms.sources import Portion
 from dpbeam.mechanisms.spec import InputSpec, StageSpec
 from transforms import arrow_coder
 from transforms.accumulate import AccumulateByPartition
@@ -34,7 +34,7 @@ class Job:
     """All that the Beam job needs. `salt` is a secret of this run: 16 random bytes, part of its randomness."""
 
     input: InputSpec
-    splits: tuple[Split, ...]
+    splits: tuple[Portion, ...]
     stages: tuple[StageSpec, ...]
     public: Mapping[str, pa.Table]
     """The public partitions of each stage that has them, by stage name."""

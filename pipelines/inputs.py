@@ -111,8 +111,8 @@ def check_unchanged(found: Inputs) -> None:
             now = []
         if now != [file]:
             raise RunFailed(
-                f"source {sources.shown(file.path)} has changed since it was checked at the start of the run, so nothing was "
-                "published. Run again when it is settled"
+                f"source {sources.shown(file.path)} has changed since it was checked at the start of the run, so "
+                "nothing was published. Run again when it is settled"
             )
 
 
@@ -122,9 +122,8 @@ def _check_distinct(files: Sequence[File]) -> None:
     for file in files:
         if file.inode is not None and names.setdefault(file.inode, file.path) != file.path:
             raise UsageError(
-                f"source {sources.shown(file.path)} is the same file as {sources.shown(names[file.inode])}, so its rows "
-                "would count twice; "
-                "name it once in source.path"
+                f"source {sources.shown(file.path)} is the same file as {sources.shown(names[file.inode])}, so its "
+                "rows would count twice; name it once in source.path"
             )
 
 

@@ -26,7 +26,7 @@ from transforms.bound import REPORTS, route_columns
 from transforms.containment import ContainedDoFn
 from transforms.control import RECEIVED, SENT, Report, Shuffle
 from transforms.progress import Steps
-from transforms.read import open_source
+from transforms.read import raw_blocks
 
 T = TypeVar("T")
 
@@ -54,7 +54,7 @@ class _Aggregate(ContainedDoFn):
         self,
         plan: OneWorker,
         source: InputSpec,
-        splits: tuple[sources.Split, ...],
+        splits: tuple[sources.Portion, ...],
         stages: tuple[StageSpec, ...],
         public: Mapping[str, pa.Table],
         parts: int,
@@ -76,6 +76,8 @@ class _Aggregate(ContainedDoFn):
             for name, tally in tallies.items():
                 if name in self._public:
                     tally.add(accumulate.zeros(self._public[name], tally.spec))
+                elif not tally.spec.keys:
+                    tally.add(accumulate.whole(tally.spec))
                 merged = _each(threads, "merging", tally.part, range(self._parts))
                 for part in range(self._parts):
                     yield beam.pvalue.TaggedOutput(_STAGE + name, (part, merged[part]))
@@ -106,12 +108,11 @@ class _Aggregate(ContainedDoFn):
 
     def _read(self, sink: Callable[[int, int, pa.RecordBatch], Total], number: int) -> Total:
         """One split: its blocks of typed rows, of the columns that the stages need, go to `sink`."""
-        split, total = self._splits[number], Total()
+        total = Total()
         needed = list(dict.fromkeys(name for spec in self._stages for name in route_columns(spec)))
-        with open_source(split.path) as file:
-            for block, raw in enumerate(sources.read_split(file, split, self._source, batch_rows=BLOCK_ROWS)):
-                batch = rows.prepare(raw, self._source).select(needed)
-                total += sink(number, block, batch.replace_schema_metadata(None))
+        for block, raw in enumerate(raw_blocks(self._splits[number], self._source, batch_rows=BLOCK_ROWS)):
+            batch = rows.prepare(raw, self._source).select(needed)
+            total += sink(number, block, batch.replace_schema_metadata(None))
         return total
 
     def _shelve(self, shelf: Shelf, split: int, block: int, batch: pa.RecordBatch) -> Total:
@@ -169,7 +170,7 @@ class AggregateInOneWorker(beam.PTransform):
 
     plan: OneWorker
     source: InputSpec
-    splits: tuple[sources.Split, ...]
+    splits: tuple[sources.Portion, ...]
     stages: tuple[StageSpec, ...]
     public: Mapping[str, pa.Table]
     parts: int

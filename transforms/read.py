@@ -48,6 +48,19 @@ def open_source(path: str) -> pa.NativeFile | object:
     return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
+def raw_blocks(
+    portion: sources.Portion, spec: InputSpec, *, batch_rows: int = sources.BATCH_ROWS
+) -> Iterator[pa.RecordBatch]:
+    """The rows of a portion as its files hold them, in batches of at most `batch_rows`; the same each time."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for split in portion:
+            with open_source(split.path) as file:
+                yield from sources.read_split(file, split, spec, batch_rows=batch_rows)
+
+    return sources.gather(batches(), batch_rows=batch_rows)
+
+
 class _ReadSplit(ContainedDoFn):
     step = "Read"
 
@@ -57,7 +70,7 @@ class _ReadSplit(ContainedDoFn):
     def work(self, element: tuple[int, sources.Portion]) -> Iterator[pa.RecordBatch]:
         number, portion = element
         held, block = None, 0
-        for batch in sources.gather(self._batches(portion)):
+        for batch in raw_blocks(portion, self._spec):
             if held is not None:
                 yield label(held, number, block, last=False)
                 block += 1
@@ -65,11 +78,6 @@ class _ReadSplit(ContainedDoFn):
         if held is None:
             held = pa.RecordBatch.from_pylist([], schema=pa.schema([]))
         yield label(held, number, block, last=True)
-
-    def _batches(self, portion: sources.Portion) -> Iterator[pa.RecordBatch]:
-        for split in portion:
-            with open_source(split.path) as file:
-                yield from sources.read_split(file, split, self._spec)
 
 
 @dataclass(eq=False)

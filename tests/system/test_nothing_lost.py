@@ -56,9 +56,7 @@ def test_a_destination_that_never_runs_fails_the_run(workspace, capsys, monkeypa
 
 @pytest.mark.parametrize("change", ["lost", "doubled", "swapped"])
 def test_a_block_that_goes_astray_in_one_worker_fails_the_run(workspace, capsys, monkeypatch, change) -> None:
-    for part in range(3):
-        workspace.csv(*visits(), name=f"part{part}.csv")
-    workspace.policy["source"]["path"] = "part*.csv"
+    monkeypatch.setattr(one_worker, "BLOCK_ROWS", 500)  # of 1,200
     workspace.create_budget()
     original = shelf.Shelf.settle
 
