@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from dpbeam.accounting.utility import NOTES, noise_figure, selection_figure
 from dpbeam.ledger.model import Balance
 from dpbeam.mechanisms import results
+from dpbeam.mechanisms.events import Selection
 from dpbeam.mechanisms.quantities import named
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.policy.schema import Policy
@@ -27,27 +28,35 @@ def metric_columns(spec: StageSpec) -> tuple[MetricColumn, ...]:
     """The stage's released columns with their noise, which for some metrics differs from partition to partition."""
     found: list[MetricColumn] = []
     for metric in spec.metrics:
-        shared = metric.kind == "privacy_id_count" and spec.shares_count
-        noise = results.thresholding(spec) if shared else spec.noise[named(metric, spec.quantities)[0].name]
+        quantity = named(metric, spec.quantities)[0].name
+        biased = results.passed_threshold(metric, spec)
+        if metric.kind == "privacy_id_count" and biased:
+            noise = results.thresholding(spec)
+        else:
+            noise = spec.thresholds[quantity] if biased else spec.noise[quantity]
         std = None if metric.kind in NOTES else noise_figure(noise).std
         law: Literal["laplace", "gaussian"] = "laplace" if noise.kind.startswith("laplace") else "gaussian"
+        labels = metric.labels or (None,) * len(metric.released)
         found.extend(
-            MetricColumn(name=name, kind=metric.kind, noise=law, std=std, biased=shared) for name in metric.released
+            MetricColumn(name=name, kind=metric.kind, noise=law, std=std, biased=biased, label=label)
+            for name, label in zip(metric.released, labels, strict=True)
         )
     return tuple(found)
 
 
 def stage_report(spec: StageSpec, table: pa.Table) -> reports.StageReport:
     """One stage as the report shows it."""
-    selection = None
-    if spec.selection is not None:
-        figure = selection_figure(spec.selection)
-        selection = reports.SelectionFacts(
-            strategy=figure.kind,
-            pre_threshold=figure.pre_threshold,
-            keep_50=figure.units_50,
-            keep_99=figure.units_99,
+    values = tuple(
+        reports.ValueFacts(
+            name=metric.name,
+            column=quantity.columns[0],
+            max_values=quantity.max_values,
+            selection=_selection(spec.thresholds[quantity.name]) if quantity.kind == "values" else None,
         )
+        for metric in spec.metrics
+        if metric.kind == "top_k"
+        for quantity in named(metric, spec.quantities)
+    )
     clipped = dict.fromkeys((q.columns[0], q.low, q.high) for q in spec.quantities if q.kind in _CLIPPED)
     totals = dict.fromkeys((q.columns[0], q.low, q.high) for q in spec.quantities if q.kind == "total")
     return reports.StageReport(
@@ -58,9 +67,17 @@ def stage_report(spec: StageSpec, table: pa.Table) -> reports.StageReport:
         l0=spec.bounds.l0,
         linf=spec.bounds.linf,
         l1=spec.bounds.l1,
-        selection=selection,
+        selection=None if spec.selection is None else _selection(spec.selection),
         clipped=tuple(clipped),
         totals=tuple(totals),
+        values=values,
+    )
+
+
+def _selection(mechanism: Selection) -> reports.SelectionFacts:
+    figure = selection_figure(mechanism)
+    return reports.SelectionFacts(
+        strategy=figure.kind, pre_threshold=figure.pre_threshold, keep_50=figure.units_50, keep_99=figure.units_99
     )
 
 

@@ -40,13 +40,15 @@ def results(spec: StageSpec, table: pa.Table) -> RenderableType:
         shown.add_column(Text(visible(key)))
     for column in columns:
         shown.add_column(Text(visible(column.name)), justify="right")
-    for row in top_rows(table, keys=spec.keys, metrics=[c.name for c in columns], by=first, limit=TOP):
+    labels = {column.name: column.label for column in columns if column.label is not None}
+    for row in top_rows(table, keys=spec.keys, metrics=[c.name for c in columns], by=first, limit=TOP, labels=labels):
         cells: list[Text] = [Text(_short(key)) for key in row.keys]
         for column in columns:
             value = row.values[column.name]
             spread = column.std if column.std is not None else (value.high - value.low) / 4
             interval = f"{humane(value.low, spread)} … {humane(value.high, spread)}"
-            cells.append(Text.assemble(humane(value.value, spread), "\n", (interval, "dim")))
+            label = f"{_short(row.labels[column.name])}: " if row.labels.get(column.name) else ""
+            cells.append(Text.assemble(label, humane(value.value, spread), "\n", (interval, "dim")))
         shown.add_row(*cells)
     return shown
 
@@ -76,7 +78,8 @@ def plan(made: Plan, balance: Balance | None) -> RenderableType:
     for found in made.utility.selections:
         lines.append(
             Text(
-                f"{found.stage}: {found.kind.replace('_', ' ')} keeps a partition of {found.units_50:,} privacy units "
+                f"{found.stage}: {found.kind.replace('_', ' ')} keeps {_kept(found.metric)} of {found.units_50:,} "
+                f"privacy units "
                 f"with probability 50 %, of {found.units_99:,} with 99 %, below {found.pre_threshold:,} never."
             )
         )
@@ -97,6 +100,11 @@ def plan(made: Plan, balance: Balance | None) -> RenderableType:
         after = f"{left - asked} after this run" if asked.fits(left) else "not enough for this run"
         lines.append(Text(f"Left in the ledger: {left} of {balance.cap}; {after}."))
     return Group(*lines)
+
+
+def _kept(metric: str) -> str:
+    """What a selection keeps: partitions, or values in a partition."""
+    return "a partition" if metric == "partitions" else f"a value of {visible(metric)}"
 
 
 def _part(quantity: str) -> str:

@@ -21,7 +21,7 @@ from dpbeam.mechanisms.events import (
     Mechanism,
     TruncatedGeometric,
 )
-from dpbeam.policy.metrics import HistogramArgs, MetricChoice, SumArgs, ValueArgs, VectorSumArgs
+from dpbeam.policy.metrics import ColumnArgs, HistogramArgs, MetricChoice, SumArgs, TopKArgs, ValueArgs, VectorSumArgs
 from dpbeam.policy.schema import Bounds, Policy, Stage
 
 _CLOSE = 1e-9
@@ -122,7 +122,7 @@ def _from_requests(requests: Sequence[Request]) -> Iterator[_Expected]:
 def _from_policy(policy: Policy) -> Iterator[_Expected]:
     for stage in policy.stages:
         l0 = stage.bounds.l0 or stage.bounds.l1 or 0
-        rows: list[tuple[str, str, float, float, float, int]] = []
+        rows: list[tuple[str, str, float, float, float, int, int]] = []
         private = stage.private
         noisy = _noisy(stage)
         if private is not None:
@@ -130,18 +130,24 @@ def _from_policy(policy: Policy) -> Iterator[_Expected]:
             if private.strategy != "truncated_geometric" and "privacy_id_count" in noisy:
                 # A threshold is on a noisy unit count: where one is released, it is that one.
                 selecting += noisy.pop("privacy_id_count")[2]
-            rows.append(("partitions", private.strategy, l0, l0**0.5, selecting, private.pre_threshold))
+            rows.append(("partitions", private.strategy, l0, l0**0.5, selecting, private.pre_threshold, l0))
+        kept = _kept_values(stage)
         for name, (l1, l2, weight) in noisy.items():
-            rows.append((name, stage.noise, l1, l2, weight, 1))
-        total = math.fsum(weight for *_, weight, _ in rows)
-        for name, kind, l1, l2, weight, pre_threshold in rows:
+            if name in kept:
+                # Values come from the data: a threshold on the noisy count of each (partition, value) pair keeps them.
+                pairs, least = kept[name]
+                rows.append((name, f"{stage.noise}_thresholding", pairs, pairs**0.5, weight, least, pairs))
+            else:
+                rows.append((name, stage.noise, l1, l2, weight, 1, l0))
+        total = math.fsum(row[4] for row in rows)
+        for name, kind, l1, l2, weight, pre_threshold, counted_in in rows:
             yield _Expected(
                 stage=stage.name,
                 metric=name,
                 kind=kind,
                 l1=l1,
                 l2=l2,
-                l0=l0,
+                l0=counted_in,
                 pre_threshold=pre_threshold,
                 weight=stage.weight * weight / total,
             )
@@ -154,10 +160,34 @@ def _noisy(stage: Stage) -> dict[str, tuple[float, float, float]]:
     for choice in stage.metrics:
         for what, own_name, l1, l2, weight in _aggregated(choice, stage) if stage.counted_by else _parts(choice):
             name = known.setdefault(what, own_name)
-            in_l1, in_l2 = _times(stage.bounds, by_partition=what[0] in ("privacy_id_count", "total"))
+            if isinstance(choice.args, TopKArgs):
+                pairs = _pairs(stage.bounds, choice.args.max_values)
+                in_l1, in_l2 = float(pairs), pairs**0.5
+            else:
+                in_l1, in_l2 = _times(stage.bounds, by_partition=what[0] in ("privacy_id_count", "total"))
             before = found.get(name, (0.0, 0.0, 0.0))[2]
             found[name] = (in_l1 * l1, in_l2 * l2, weight + before)
     return found
+
+
+def _kept_values(stage: Stage) -> dict[str, tuple[int, int]]:
+    """Of each quantity that keeps values by a threshold: the (partition, value) pairs one unit is in, and the least
+    units."""
+    found: dict[str, tuple[int, int]] = {}
+    for choice in stage.metrics:
+        if isinstance(choice.args, TopKArgs) and choice.args.candidates is None:
+            for _, name, *_ in _parts(choice):
+                found[name] = (_pairs(stage.bounds, choice.args.max_values), choice.args.pre_threshold)
+    return found
+
+
+def _pairs(bounds: Bounds, most: int) -> int:
+    """The (partition, value) pairs that one unit counts in; each of its rows is in one."""
+    if bounds.l1 is not None:
+        return bounds.l1
+    if bounds.l0 is None:
+        raise Refused("the partitions of a unit aren't bounded: bounds.l0 is missing")
+    return bounds.l0 * min([most, *([] if bounds.linf is None else [bounds.linf])])
 
 
 def _times(bounds: Bounds, *, by_partition: bool) -> tuple[float, float]:
@@ -221,5 +251,11 @@ def _parts(choice: MetricChoice) -> Iterator[tuple[tuple[object, ...], str, floa
             l1 = most * {"l1": 1.0, "l2": root, "linf": root**2}[args.norm]
             l2 = most * {"l1": 1.0, "l2": 1.0, "linf": root}[args.norm]
             yield ("vector", *args.columns, args.norm, most), name, l1, l2, weight
+        case "distinct_count", ColumnArgs():
+            # A row adds at most one value to those seen.
+            yield ("distinct", args.column), name, 1.0, 1.0, weight
+        case "top_k", TopKArgs():
+            listed = args.candidates or ()
+            yield ("top_k", args.column, args.max_values, args.pre_threshold, *listed), name, 1.0, 1.0, weight
         case kind, _:
             raise Refused(f"stage metric {name}: no mechanism is known for {kind}")

@@ -127,8 +127,23 @@ def requests_for(policy: Policy, *, share: bool = True) -> tuple[Request, ...]:
         for quantity in alone:
             l1, l2 = quantity.sensitivity(limits)
             weight = quantity.weight * unit
+            if quantity.kind == "values":
+                found.append(_of_values(stage, quantity, weight))
+                continue
             found.append(Request(stage=stage.name, metric=quantity.name, kind=stage.noise, weight=weight, l1=l1, l2=l2))
     return tuple(found)
+
+
+def _of_values(stage: Stage, quantity: Quantity, weight: float) -> Request:
+    """The threshold on the noisy unit counts of all (partition, value) pairs: of those, l0 is what one unit is in."""
+    return Request(
+        stage=stage.name,
+        metric=quantity.name,
+        kind="laplace_thresholding" if stage.noise == "laplace" else "gaussian_thresholding",
+        weight=weight,
+        l0=bounds(stage).of_values(quantity.max_values),
+        pre_threshold=quantity.pre_threshold,
+    )
 
 
 def _unshared(stage_metrics: Sequence[Metric]) -> list[tuple[Metric, Quantity]]:

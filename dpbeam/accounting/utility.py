@@ -53,13 +53,15 @@ class NoiseFigure:
 
 @dataclass(frozen=True, kw_only=True)
 class SelectionFigure:
-    """The least numbers of privacy units at which a partition is kept with probability 50 % and 99 % or more."""
+    """The least numbers of privacy units at which a partition is kept with probability 50 % and 99 % or more; or, where
+    `metric` is a top_k and not `partitions`, a value in a partition."""
 
     stage: str
     kind: str
     pre_threshold: int
     units_50: int
     units_99: int
+    metric: str = "partitions"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,13 +127,14 @@ def utility(mechanisms: Sequence[Mechanism], metrics: Mapping[str, Sequence[Metr
 
 def noise_of_quantities(mechanisms: Sequence[Mechanism]) -> dict[tuple[str, str], NoiseFigure]:
     """The noise of each quantity by stage and name; the unit count's is that of its stage's thresholding, if it has no
-    mechanism of its own."""
+    mechanism of its own, and that of values that a threshold keeps is the threshold's."""
     found: dict[tuple[str, str], NoiseFigure] = {}
     for mechanism in mechanisms:
         if isinstance(mechanism, Laplace | Gaussian):
             found[mechanism.stage, mechanism.metric] = noise_figure(mechanism)
         elif not isinstance(mechanism, TruncatedGeometric):
-            found.setdefault((mechanism.stage, "privacy_id_count"), noise_figure(mechanism))
+            counted = "privacy_id_count" if mechanism.metric == "partitions" else mechanism.metric
+            found.setdefault((mechanism.stage, counted), noise_figure(mechanism))
     return found
 
 
@@ -153,6 +156,7 @@ def selection_figure(mechanism: Selection) -> SelectionFigure:
         pre_threshold=mechanism.pre_threshold,
         units_50=_least_units(mechanism, 0.5),
         units_99=_least_units(mechanism, 0.99),
+        metric=mechanism.metric,
     )
 
 

@@ -13,12 +13,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dpbeam.mechanisms import columns, hashing
-from dpbeam.mechanisms.bounding import Bounded, split
+from dpbeam.mechanisms import columns, frequent, hashing
+from dpbeam.mechanisms.bounding import Bounded, numbers, split
 from dpbeam.mechanisms.fixedpoint import checked_sum
 from dpbeam.mechanisms.grouping import group, members
-from dpbeam.mechanisms.quantities import Bounds, Quantity
+from dpbeam.mechanisms.quantities import BY_VALUE, Bounds, Quantity
 from dpbeam.mechanisms.spec import ColumnType, StageSpec
+from dpbeam.mechanisms.spreading import spread
 
 I64 = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.int64] | npt.NDArray[np.float64]
@@ -73,6 +74,8 @@ def accumulate(bounded: Bounded, spec: StageSpec) -> pa.RecordBatch:
     for quantity in own_columns(spec).values():
         if quantity.kind == "total":
             made = columns.accumulate_totals(quantity, bounded.values, bounded.row_pairs, bounded.pairs, partitions)
+        elif quantity.kind in BY_VALUE:
+            made = columns.accumulate_by_value(quantity, bounded)
         else:
             made = columns.accumulate(quantity, bounded.values, rows, partitions)
         own.append(made)
@@ -93,10 +96,14 @@ def accumulate_rows(batch: pa.RecordBatch, spec: StageSpec) -> pa.RecordBatch:
     if spec.unit is not None or spec.bounds != Bounds(l0=1, linf=1):
         raise ValueError(f"stage {spec.name}: only rows that are units of their own, with l0 and linf 1, go unbounded")
     found = group([batch.column(name) for name in spec.keys], batch.num_rows)
-    values = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in spec.value_columns}
-    rows = np.arange(batch.num_rows)
     alone = Bounded(
-        keys=found.keys, partitions=found.size, rows=found.codes, pairs=found.codes, row_pairs=rows, values=values
+        keys=found.keys,
+        partitions=found.size,
+        rows=found.codes,
+        pairs=found.codes,
+        row_pairs=np.arange(batch.num_rows),
+        values={name: numbers(batch.column(name)) for name in spec.number_columns},
+        words={name: frequent.words(batch.column(name), batch.num_rows) for name in spec.word_columns},
     )
     return accumulate(alone, spec)
 
@@ -155,7 +162,11 @@ def filter_public(batch: pa.RecordBatch, spec: StageSpec, public: pa.Table) -> p
 
 
 def split_by_partition(batch: pa.RecordBatch, spec: StageSpec, shards: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """(shard, its partitions) for each shard with any: by a fixed public hash of the key, the same in every run."""
+    """(shard, its partitions) for each shard with any: by a fixed public hash of the key, the same in every run.
+
+    A partition with long lists comes as several rows, which `merge` makes one again, so that a message can be cut.
+    """
+    batch = spread(batch)
     yield from split(batch, hashing.hash_rows(batch, spec.keys, hashing.ROUTE_SEED), shards)
 
 

@@ -9,13 +9,14 @@ a unit are ranked by a keyed hash of (unit, partition) that every batch computes
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dpbeam.mechanisms import hashing
+from dpbeam.mechanisms import distinct, frequent, hashing
 from dpbeam.mechanisms.grouping import Groups, group, ordering, runs
 from dpbeam.mechanisms.hashing import U64
 from dpbeam.mechanisms.spec import StageSpec
@@ -37,7 +38,8 @@ class Bounded:
 
     `keys[c][g]` is key column c of partition g (of all partitions seen, kept or not). `rows[i]` is the partition of
     kept row i, `values[name][i]` its value, and `row_pairs[i]` its (unit, partition) pair, if a quantity needs to know;
-    `pairs[j]` is the partition of kept pair j.
+    `pairs[j]` is the partition of kept pair j. `words` are the columns whose values are counted by value, and
+    `ranks[j]` is the keyed hash by which pair j chooses among its values; None if nothing needs it.
     """
 
     keys: tuple[pa.Array, ...]
@@ -46,6 +48,8 @@ class Bounded:
     pairs: I64
     row_pairs: I64 | None
     values: Mapping[str, npt.NDArray[np.int64] | npt.NDArray[np.float64]]
+    words: Mapping[str, frequent.Words] = field(default_factory=dict)
+    ranks: U64 | None = None
 
 
 def input_columns(spec: StageSpec) -> tuple[str, ...]:
@@ -129,11 +133,16 @@ def bound(batches: Iterable[pa.RecordBatch], spec: StageSpec, salt: bytes, seeds
     units = group([_chunked(found, _unit(spec))], rows)
     partitions = group([_chunked(found, name) for name in spec.keys], rows)
     choice = _choose(units, partitions, spec, salt, lambda: _priorities(found, salt, "bound", seeds))
-    values = {name: _numbers(found, name) for name in spec.value_columns}
+    values = {name: _numbers(found, name) for name in spec.number_columns}
+    words = {name: frequent.words(_chunked(found, name), rows) for name in spec.word_columns} if rows else {}
     codes, row_pairs = partitions.codes, choice.row_pairs
     if choice.keep is not None:
         codes, row_pairs = codes[choice.keep], None if row_pairs is None else row_pairs[choice.keep]
         values = {name: column[choice.keep] for name, column in values.items()}
+        words = {name: column.kept(choice.keep) for name, column in words.items()}
+    ranks = None
+    if words:
+        ranks = _pair_priorities(units, partitions, choice.pair_units, choice.pairs, salt, "values of a pair")
     return Bounded(
         keys=partitions.keys,
         partitions=partitions.size,
@@ -141,6 +150,8 @@ def bound(batches: Iterable[pa.RecordBatch], spec: StageSpec, salt: bytes, seeds
         pairs=choice.pairs,
         row_pairs=row_pairs,
         values=values,
+        words=words,
+        ranks=ranks,
     )
 
 
@@ -148,12 +159,14 @@ def bound(batches: Iterable[pa.RecordBatch], spec: StageSpec, salt: bytes, seeds
 class _Choice:
     """What stays of some rows.
 
-    `keep` marks the rows (None: all), `pairs[j]` is the partition of kept pair j and `row_pairs[i]` the kept pair of
-    row i (of a row that doesn't stay: any); `cut_rows` says that rows went while others of their pair may have stayed.
+    `keep` marks the rows (None: all), `pairs[j]` is the partition of kept pair j, `pair_units[j]` its unit, and
+    `row_pairs[i]` the kept pair of row i (of a row that doesn't stay: any); `cut_rows` says that rows went while others
+    of their pair may have stayed.
     """
 
     keep: Mask | None
     pairs: I64
+    pair_units: I64
     row_pairs: I64 | None
     cut_rows: bool
 
@@ -171,10 +184,11 @@ def _choose(units: Groups, partitions: Groups, spec: StageSpec, salt: bytes, pri
         pair_kept = _within_l0(spec.bounds.partitions, units, partitions, pair_unit, pair_partition, salt)
         keep, cut_rows = _within_linf(spec.bounds.linf, order, lengths, pair_kept, priorities)
     row_pairs = None
-    if any(quantity.kind == "total" for quantity in spec.quantities):
+    if any(quantity.kind in ("total", "values", "candidates") for quantity in spec.quantities):
         row_pairs = np.empty(len(order), dtype=np.int64)
         row_pairs[order] = np.repeat(np.cumsum(pair_kept) - 1, lengths)
-    return _Choice(keep=keep, pairs=pair_partition[pair_kept], row_pairs=row_pairs, cut_rows=cut_rows)
+    pairs, pair_units = pair_partition[pair_kept], pair_unit[pair_kept]
+    return _Choice(keep=keep, pairs=pairs, pair_units=pair_units, row_pairs=row_pairs, cut_rows=cut_rows)
 
 
 def _within_l0(l0: int, units: Groups, partitions: Groups, pair_unit: I64, pair_partition: I64, salt: bytes) -> Mask:
@@ -253,9 +267,11 @@ def _lowest(groups: npt.NDArray[np.int64], priorities: U64, limit: int) -> Mask:
     return mask
 
 
-def _pair_priorities(units: Groups, partitions: Groups, unit: I64, partition: I64, salt: bytes) -> U64:
+def _pair_priorities(
+    units: Groups, partitions: Groups, unit: I64, partition: I64, salt: bytes, purpose: str = "partitions of a unit"
+) -> U64:
     """A keyed hash of each (unit, partition), a function of their values and the salt alone."""
-    seed = hashing.seed_for(salt, "partitions of a unit")
+    seed = hashing.seed_for(salt, purpose)
     unit_hashes = hashing.hash_column(units.keys[0], seed)
     keys = [hashing.hash_column(key, seed) for key in partitions.keys]
     partition_hashes = hashing.mix_columns(keys, partitions.size, seed)
@@ -309,5 +325,13 @@ def _chunked(batches: Sequence[pa.RecordBatch], name: str) -> pa.ChunkedArray | 
 
 
 def _numbers(batches: Sequence[pa.RecordBatch], name: str) -> npt.NDArray[np.int64] | npt.NDArray[np.float64]:
-    columns = [batch.column(name).to_numpy(zero_copy_only=False) for batch in batches]
+    columns: list[Any] = [numbers(batch.column(name)) for batch in batches]
     return np.concatenate(columns) if columns else np.empty(0, dtype=np.float64)
+
+
+def numbers(column: pa.Array) -> npt.NDArray[np.int64] | npt.NDArray[np.float64]:
+    """A column of numbers as it is; of anything else, each value's identity (`dpbeam.mechanisms.distinct`)."""
+    if pa.types.is_floating(column.type):
+        plain: npt.NDArray[np.float64] = column.to_numpy(zero_copy_only=False)
+        return plain
+    return distinct.identities(column)

@@ -2,6 +2,7 @@
 
 A number a partition is int64; a vector (histogram, vector sum) a fixed-size list of int64; a quantile tree a list of
 int64, one for each leaf with rows, which holds the leaf in its low 16 bits and the rows above them, sorted by leaf.
+Sets of distinct values and counts by value are lists too (`dpbeam.mechanisms.distinct`, `dpbeam.mechanisms.frequent`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dpbeam.mechanisms import distinct, frequent
+from dpbeam.mechanisms.bounding import Bounded
 from dpbeam.mechanisms.fixedpoint import Grid, checked_sum
 from dpbeam.mechanisms.grouping import runs
 from dpbeam.mechanisms.quantities import TREE_BRANCHING, TREE_HEIGHT, Norm, Quantity
@@ -47,15 +50,21 @@ def arrow_type(quantity: Quantity) -> pa.DataType:
     match quantity.kind:
         case "tree":
             return pa.list_(pa.int64())
-        case "bins" | "vector":
+        case "distinct":
+            return distinct.TYPE
+        case "values":
+            return frequent.COUNTS_TYPE
+        case "bins" | "vector" | "candidates":
             return pa.list_(pa.int64(), quantity.size)
     return pa.int64()
 
 
 def zeros(quantity: Quantity, partitions: int) -> pa.Array:
     """The column of `partitions` that nobody contributed to."""
-    if quantity.kind == "tree":
+    if quantity.kind in ("tree", "distinct"):
         return pa.ListArray.from_arrays(np.zeros(partitions + 1, dtype=np.int32), pa.array([], pa.int64()))
+    if quantity.kind == "values":
+        return frequent.empty(partitions)
     return _column(quantity, np.zeros((partitions, quantity.size), dtype=np.int64))
 
 
@@ -81,7 +90,33 @@ def accumulate(quantity: Quantity, values: Mapping[str, Numbers], rows: I64, par
             return _column(quantity, np.column_stack(totals))
         case "tree":
             return _counted(rows * LEAVES + _leaves(quantity, values[quantity.columns[0]]), None, partitions)
+        case "distinct":
+            identities = values[quantity.columns[0]]
+            if identities.dtype != np.int64:
+                raise TypeError(f"{quantity.name}: distinct values of floats can't be counted")
+            return distinct.sets(rows, identities.astype(np.int64, copy=False), partitions)
     raise ValueError(f"a {quantity.kind} has no column of its own")
+
+
+def accumulate_by_value(quantity: Quantity, bounded: Bounded) -> pa.Array:
+    """The column of `values` or `candidates`.
+
+    Guarantee: one unit moves the column by at most 1 in each of at most `quantity.max_values` values of a partition;
+    which these are depends on its own rows there and on secret randomness alone.
+    """
+    found = bounded.words.get(quantity.columns[0])
+    if found is None or bounded.row_pairs is None:
+        raise ValueError(f"{quantity.name}: counts by value need to know each row's pair")
+    row_pairs, codes, texts = bounded.row_pairs, found.codes, found.texts
+    if quantity.kind == "candidates":  # what is no candidate takes no place among a unit's values
+        codes = frequent.among(found, quantity.candidates)
+        row_pairs, codes = row_pairs[codes >= 0], codes[codes >= 0]
+        texts = pa.array(quantity.candidates, pa.large_string())
+    pair, code = frequent.bounded_cells(row_pairs, codes, bounded.ranks, texts, quantity.max_values)
+    partition = bounded.pairs[pair]
+    if quantity.kind == "values":
+        return frequent.count_values(partition, code, texts, bounded.partitions)
+    return _column(quantity, frequent.count_candidates(partition, code, bounded.partitions, quantity.size))
 
 
 def accumulate_totals(
@@ -117,6 +152,10 @@ def merge(quantity: Quantity, column: pa.Array, codes: I64, order: I64, starts: 
         packed = column.flatten().to_numpy()
         partition = np.repeat(codes, np.diff(column.offsets.to_numpy()))
         return _counted(partition * LEAVES + (packed & (LEAVES - 1)), packed >> _LEAF_BITS, len(starts))
+    if quantity.kind == "distinct":
+        return distinct.union(column, codes, len(starts))
+    if quantity.kind == "values":
+        return frequent.merge(column, codes, len(starts))
     numbers = vectors(quantity, column)[order]
     totals = [checked_sum(numbers[:, i], starts) for i in range(numbers.shape[1])]
     return _column(quantity, np.column_stack(totals))

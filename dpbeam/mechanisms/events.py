@@ -86,7 +86,8 @@ class LaplaceThresholding:
     """Keeps a partition if its unit count, less `pre_threshold - 1`, plus Laplace(`scale`) is ≥ `threshold`.
 
     The noise costs Laplace(`scale`) at sensitivity `l1` (= `l0`, one per partition); `delta` bounds the
-    probability that any of the `l0` partitions of a unit that is alone in all of them is kept.
+    probability that any of the `l0` partitions of a unit that is alone in all of them is kept. Where `metric` isn't
+    `partitions`, read (partition, value) for partition: it keeps the values of a top_k.
     """
 
     kind: ClassVar[str] = "laplace_thresholding"
@@ -135,6 +136,7 @@ class GaussianThresholding:
 
 
 Additive = Laplace | Gaussian
+Thresholding = LaplaceThresholding | GaussianThresholding
 Selection = TruncatedGeometric | LaplaceThresholding | GaussianThresholding
 Mechanism = Additive | Selection
 

@@ -24,9 +24,26 @@ MetricKind = Literal[
     "max",
     "vector_sum",
     "histogram",
+    "distinct_count",
+    "top_k",
 ]
-QuantityKind = Literal["count", "privacy_id_count", "sum", "total", "squares", "bins", "vector", "tree"]
+QuantityKind = Literal[
+    "count",
+    "privacy_id_count",
+    "sum",
+    "total",
+    "squares",
+    "bins",
+    "vector",
+    "tree",
+    "distinct",
+    "values",
+    "candidates",
+]
 Norm = Literal["l1", "l2", "linf"]
+
+BY_VALUE = ("values", "candidates")
+"""The quantities that count units by the values of a column."""
 
 THRESHOLDING = ("laplace_thresholding", "gaussian_thresholding")
 
@@ -81,6 +98,15 @@ class Bounds:
             raise ValueError("rows of a unit must be bounded by linf or l1 for what they add up to")
         return self.l0 * self.linf * l1, math.sqrt(self.l0) * self.linf * l2
 
+    def of_values(self, most: int) -> int:
+        """The most (partition, value) pairs that one unit counts in, with at most `most` values in a partition.
+
+        A row has one value, so a bound on rows bounds values too.
+        """
+        if self.l1 is not None:
+            return self.l1
+        return self.partitions * (most if self.linf is None else min(most, self.linf))
+
     def of_partitions(self, most: float) -> tuple[float, float]:
         """(l1, l2) sensitivity of a quantity that one unit moves by at most `most` in each partition."""
         return self.partitions * most, math.sqrt(self.partitions) * most
@@ -94,7 +120,9 @@ class Metric:
     sum may have `low_total` and `high_total` in their place, the bounds of one unit's total in a partition; so has a
     count of rows that are aggregated already, whose `column` says how many rows each stands for. `ranks`
     serve quantiles, median, min and max; `edges` (rising, one more than bins) a histogram; `columns`, `norm` and
-    `max_norm` a vector_sum.
+    `max_norm` a vector_sum. A top_k shows the `k` most frequent values of `column`, one unit counting for at most
+    `max_values` in a partition: of the public `candidates`, or else of all values, above a threshold on their noisy
+    counts and never with fewer units than `pre_threshold`.
     """
 
     kind: MetricKind
@@ -110,6 +138,10 @@ class Metric:
     max_norm: float | None = None
     low_total: float | None = None
     high_total: float | None = None
+    k: int = 0
+    max_values: int = 0
+    pre_threshold: int = 1
+    candidates: tuple[str, ...] = ()
 
     def value_bounds(self) -> tuple[str, float, float]:
         """The column and its clipping bounds.
@@ -132,7 +164,14 @@ class Metric:
                 return tuple(f"{self.name}_{i}" for i in range(len(self.edges) - 1))
             case "vector_sum":
                 return tuple(f"{self.name}_{i}" for i in range(len(self.columns)))
+            case "top_k":
+                return tuple(f"{self.name}_{i}_count" for i in range(1, self.k + 1))
         return (self.name,)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The columns of text that say what each released column counts; none but for a top_k."""
+        return tuple(f"{self.name}_{i}" for i in range(1, self.k + 1)) if self.kind == "top_k" else ()
 
 
 def rank_label(rank: float) -> str:
@@ -148,7 +187,9 @@ class Quantity:
     for the numerator of a mean; `total` adds up clip(total of one unit's values in the partition, low, high); `squares`
     adds up (clip(value) − centre)² − reach²/2; `bins` counts rows by interval of `edges`; `vector` adds up the vectors
     of `columns`, scaled down to a `norm` of at most `max_norm`; `tree` counts rows by node of a quantile tree over
-    [low, high], asked for the quantiles at `ranks`.
+    [low, high], asked for the quantiles at `ranks`; `distinct` counts the distinct values of a column; `values` and
+    `candidates` count units by value, `candidates` those of a public list, `values` all whose noisy count passes a
+    threshold (and which at least `pre_threshold` units have), a unit with at most `max_values` of them in a partition.
     """
 
     name: str
@@ -162,6 +203,9 @@ class Quantity:
     norm: Norm | None = None
     max_norm: float = 0.0
     ranks: tuple[float, ...] = ()
+    max_values: int = 0
+    pre_threshold: int = 1
+    candidates: tuple[str, ...] = ()
 
     @property
     def definition(self) -> Quantity:
@@ -176,12 +220,16 @@ class Quantity:
     @property
     def size(self) -> int:
         """Numbers a partition in the accumulators: 1, or the length of a vector."""
-        return {"bins": len(self.edges) - 1, "vector": len(self.columns)}.get(self.kind, 1)
+        return {
+            "bins": len(self.edges) - 1,
+            "vector": len(self.columns),
+            "candidates": len(self.candidates),
+        }.get(self.kind, 1)
 
     def sensitivity(self, bounds: Bounds) -> tuple[float, float]:
         """How far, in l1 and in l2 over all partitions, one privacy unit within `bounds` moves this quantity."""
         match self.kind:
-            case "count" | "bins":
+            case "count" | "bins" | "distinct":  # a row adds at most one to the values seen
                 return bounds.of_rows(1.0, 1.0)
             case "privacy_id_count":
                 return bounds.of_partitions(1.0)
@@ -196,6 +244,9 @@ class Quantity:
             case "vector":
                 l1, l2 = vector_norms(self.norm, self.max_norm, len(self.columns))
                 return bounds.of_rows(l1, l2)
+            case "values" | "candidates":  # a unit counts once for each (partition, value)
+                cells = bounds.of_values(self.max_values)
+                return float(cells), math.sqrt(cells)
         raise ValueError(f"unknown quantity {self.kind!r}")
 
 
@@ -304,6 +355,22 @@ def parts(metric: Metric) -> tuple[Quantity, ...]:
                 max_norm=metric.max_norm,
             )
             return (vector,)
+        case "distinct_count":
+            column = _column(metric)
+            return (Quantity(name=metric.name, kind="distinct", weight=metric.weight, columns=(column,)),)
+        case "top_k":
+            if not (metric.k >= 1 and metric.max_values >= 1 and metric.pre_threshold >= 1):
+                raise ValueError(f"metric {metric.name}: a top_k needs k, max_values and pre_threshold of at least 1")
+            counted = Quantity(
+                name=metric.name,
+                kind="candidates" if metric.candidates else "values",
+                weight=metric.weight,
+                columns=(_column(metric),),
+                max_values=metric.max_values,
+                pre_threshold=metric.pre_threshold,
+                candidates=metric.candidates,
+            )
+            return (counted,)
     raise ValueError(f"unknown metric {metric.kind!r}")
 
 

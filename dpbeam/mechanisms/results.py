@@ -13,14 +13,22 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dpbeam.mechanisms import moments, threshold_bias
+from dpbeam.mechanisms import distinct, frequent, moments, threshold_bias
 from dpbeam.mechanisms.accumulate import key_fields, quantity_column
 from dpbeam.mechanisms.columns import grid_of, vectors
-from dpbeam.mechanisms.events import Additive, Gaussian, GaussianThresholding, Laplace, LaplaceThresholding
+from dpbeam.mechanisms.events import (
+    Additive,
+    Gaussian,
+    GaussianThresholding,
+    Laplace,
+    LaplaceThresholding,
+    Thresholding,
+)
 from dpbeam.mechanisms.moments import LAPLACE_95, NORMAL_95, Part
 from dpbeam.mechanisms.noise import AdditiveNoise
 from dpbeam.mechanisms.quantile_tree import noisy_quantiles
 from dpbeam.mechanisms.quantities import Metric, Quantity, named
+from dpbeam.mechanisms.selection import Selector
 from dpbeam.mechanisms.spec import StageSpec
 
 F64 = npt.NDArray[np.float64]
@@ -58,14 +66,25 @@ def noisy_schema(spec: StageSpec) -> pa.Schema:
 
 def result_schema(spec: StageSpec) -> pa.Schema:
     """Keys, then `<column>`, `<column>_low`, `<column>_high` float64 for each released column of each metric, and
-    `<column>_bias` for a unit count that selected its partition too."""
-    names: list[str] = []
+    `<column>_bias` for a unit count that was shown since it passed a threshold. Before each of a top_k's columns stands
+    the value that it counts, as text; where fewer values are shown, all of its columns are null."""
+    fields: list[pa.Field] = []
     for metric in spec.metrics:
-        for column in metric.released:
-            names.extend(interval_columns(column))
-        if metric.kind == "privacy_id_count" and spec.shares_count:
-            names.append(f"{metric.name}_bias")
-    return pa.schema([*key_fields(spec), *(pa.field(name, pa.float64(), nullable=False) for name in names)])
+        nullable = bool(metric.labels)
+        for i, column in enumerate(metric.released):
+            if metric.labels:
+                fields.append(pa.field(metric.labels[i], pa.string()))
+            bias = (f"{column}_bias",) if passed_threshold(metric, spec) else ()
+            names = (*interval_columns(column), *bias)
+            fields.extend(pa.field(name, pa.float64(), nullable=nullable) for name in names)
+    return pa.schema([*key_fields(spec), *fields])
+
+
+def passed_threshold(metric: Metric, spec: StageSpec) -> bool:
+    """Whether what a metric shows are noisy unit counts that are shown since they passed a threshold."""
+    if metric.kind == "privacy_id_count":
+        return spec.shares_count
+    return metric.kind == "top_k" and named(metric, spec.quantities)[0].kind == "values"
 
 
 def interval_columns(column: str) -> tuple[str, str, str]:
@@ -78,7 +97,8 @@ def noisy_quantities(
     """Adds each quantity's noise once to each partition.
 
     Guarantee: each value costs one application of its quantity's mechanism, which must be calibrated to the stage's
-    bounds; the partitions must be public or come from a selection that is paid for.
+    bounds; the partitions must be public or come from a selection that is paid for. Values of a top_k are kept by the
+    threshold of their own quantity; to leave them out with a partition that isn't kept is post-processing.
     """
     keys = [accumulators.column(name) for name in spec.keys]
     columns = []
@@ -87,7 +107,11 @@ def noisy_quantities(
             columns.append(accumulators.column(NOISY_USERS))  # has its noise since the selection
         else:
             column = accumulators.column(quantity_column(spec, quantity))
-            columns.append(_add_noise(quantity, column, noises[quantity.name]))
+            columns.append(
+                _above_threshold(column, spec.thresholds[quantity.name])
+                if quantity.kind == "values"
+                else _add_noise(quantity, column, noises[quantity.name])
+            )
     return pa.RecordBatch.from_arrays([*keys, *columns], schema=noisy_schema(spec))
 
 
@@ -100,19 +124,21 @@ def metrics(noisy: pa.RecordBatch, spec: StageSpec) -> pa.RecordBatch:
     Bounding and clipping bias is not in the intervals.
     """
     keys = [noisy.column(name) for name in spec.keys]
-    columns = [
-        pa.array(column)
-        for metric in spec.metrics
-        for interval in _intervals(metric, noisy, spec)
-        for column in interval
-    ]
+    columns: list[pa.Array] = []
+    for metric in spec.metrics:
+        if metric.kind == "top_k":
+            columns.extend(_top_k(metric, noisy, spec))
+        else:
+            columns.extend(pa.array(column) for interval in _intervals(metric, noisy, spec) for column in interval)
     return pa.RecordBatch.from_arrays([*keys, *columns], schema=result_schema(spec))
 
 
 def _add_noise(quantity: Quantity, column: pa.Array, noise: AdditiveNoise) -> pa.Array:
     match quantity.kind:
-        case "count" | "privacy_id_count" | "bins":
+        case "count" | "privacy_id_count" | "bins" | "candidates":
             noisy = noise.to_counts(vectors(quantity, column).reshape(-1))
+        case "distinct":
+            noisy = noise.to_counts(distinct.lengths(column))
         case "sum" | "total" | "squares" | "vector":
             noisy = noise.to_sums(vectors(quantity, column).reshape(-1), grid_of(quantity))
         case "tree":
@@ -123,6 +149,37 @@ def _add_noise(quantity: Quantity, column: pa.Array, noise: AdditiveNoise) -> pa
     kind = _noisy_type(quantity)
     flat = pa.array(noisy)
     return flat if kind == pa.float64() else pa.FixedSizeListArray.from_arrays(flat, kind.list_size)
+
+
+def _above_threshold(column: pa.Array, mechanism: Thresholding) -> pa.Array:
+    """The values whose noisy unit counts pass the threshold, with these counts, the largest first."""
+    kept, noisy = Selector(mechanism=mechanism).keep_noisy(frequent.units_of(column))
+    return frequent.noisy_lists(column, kept, noisy)
+
+
+def _top_k(metric: Metric, noisy: pa.RecordBatch, spec: StageSpec) -> list[pa.Array]:
+    """The columns of each of the k values: itself, its noisy count with its interval, and, where it had to pass a
+    threshold, its bias. Null where there are fewer values.
+
+    A count's interval is that of the value's own count, given that it passed the threshold; that noise may have brought
+    it among the k largest isn't in it.
+    """
+    (quantity,) = named(metric, spec.quantities)
+    column = noisy.column(_noisy(quantity))
+    columns: list[pa.Array] = []
+    numbers: tuple[F64, ...]
+    for place in range(metric.k):
+        if quantity.kind == "values":
+            value, count = frequent.largest(column, place)
+            missing = np.isnan(count)
+            numbers = (count, *threshold_bias.interval(np.where(missing, 0.0, count), spec.thresholds[quantity.name]))
+        else:
+            counts = column.flatten().to_numpy().reshape(-1, quantity.size)
+            value, count = frequent.largest_candidate(counts, quantity.candidates, place)
+            missing, margin = np.zeros(len(count), dtype=np.bool_), half_width(spec.noise[quantity.name])
+            numbers = (count, count - margin, count + margin)
+        columns.extend((value, *(pa.array(number, mask=missing) for number in numbers)))
+    return columns
 
 
 def _intervals(metric: Metric, noisy: pa.RecordBatch, spec: StageSpec) -> list[tuple[F64, ...]]:
@@ -147,7 +204,7 @@ def _intervals(metric: Metric, noisy: pa.RecordBatch, spec: StageSpec) -> list[t
     return [(value, value - margin, value + margin) for value in first.noisy.T]
 
 
-def thresholding(spec: StageSpec) -> LaplaceThresholding | GaussianThresholding:
+def thresholding(spec: StageSpec) -> Thresholding:
     """The selection of a stage that shares its count.
 
     Raises:
@@ -170,7 +227,9 @@ def _size(quantity: Quantity) -> int:
 
 
 def _noisy_type(quantity: Quantity) -> pa.DataType:
-    if quantity.kind in ("bins", "vector", "tree"):
+    if quantity.kind == "values":
+        return frequent.NOISY_TYPE
+    if quantity.kind in ("bins", "vector", "tree", "candidates"):
         return pa.list_(pa.float64(), _size(quantity))
     return pa.float64()
 

@@ -7,11 +7,11 @@ Nothing here reads data. `dpbeam.policy` makes the input and the metrics, the pl
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from dpbeam.mechanisms.events import Additive, Selection
-from dpbeam.mechanisms.quantities import Bounds, Metric, Quantity, noisy_by_themselves, quantities
+from dpbeam.mechanisms.events import Additive, Selection, Thresholding
+from dpbeam.mechanisms.quantities import BY_VALUE, Bounds, Metric, Quantity, noisy_by_themselves, quantities
 
 ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
 Scalar = str | int | float | bool
@@ -108,8 +108,9 @@ class StageSpec:
     """One stage, ready to run: its grouping, its bounds, its mechanisms.
 
     `unit` is the privacy-unit column, or None where every row is a unit of its own. `noise` maps a quantity's name
-    to its mechanism; the unit count has none where `selection` is thresholding, whose noisy count it is. `selection` is
-    None for public partitions, which are then listed in a table apart. Without `keys` the whole table is one partition.
+    to its mechanism; the unit count has none where `selection` is thresholding, whose noisy count it is. `thresholds`
+    does the same for quantities that show only what passes a threshold. `selection` is None for public partitions,
+    which are then listed in a table apart. Without `keys` the whole table is one partition.
     """
 
     name: str
@@ -120,6 +121,7 @@ class StageSpec:
     metrics: tuple[Metric, ...]
     noise: Mapping[str, Additive]
     selection: Selection | None
+    thresholds: Mapping[str, Thresholding] = field(default_factory=dict)
 
     @property
     def quantities(self) -> tuple[Quantity, ...]:
@@ -130,6 +132,18 @@ class StageSpec:
         """Whether the noisy unit count that selected a partition is released as well."""
         strategy = None if self.selection is None else self.selection.kind
         return len(noisy_by_themselves(self.quantities, strategy)) < len(self.quantities)
+
+    @property
+    def number_columns(self) -> tuple[str, ...]:
+        """The value columns of which numbers are needed (of text, identities), in order of first use."""
+        own = (q for q in self.quantities if q.kind not in BY_VALUE)
+        return tuple(dict.fromkeys(column for q in own for column in q.columns))
+
+    @property
+    def word_columns(self) -> tuple[str, ...]:
+        """The value columns whose values are counted by value, in order of first use."""
+        own = (q for q in self.quantities if q.kind in BY_VALUE)
+        return tuple(dict.fromkeys(column for q in own for column in q.columns))
 
     @property
     def value_columns(self) -> tuple[str, ...]:

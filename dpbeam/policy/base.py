@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, WithJsonSchema
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
+
+from dpbeam.mechanisms.spec import Scalar
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -16,6 +19,20 @@ LEAST, MOST = 1e-6, 1e6
 """The range of an epsilon or a weight: beyond it the plan's numbers would leave what floats can hold."""
 
 ONE_KEY: JsonDict = {"minProperties": 1, "maxProperties": 1}
+
+
+SCALAR_SCHEMA = {"type": ["string", "integer", "number", "boolean"]}
+
+
+def scalar(value: object) -> Scalar:
+    """Text, a boolean, a whole number or a finite number, as it is.
+
+    Raises:
+        PydanticCustomError: anything else, null and NaN included.
+    """
+    if isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise PydanticCustomError("scalar", "must be text, a finite number, true or false")
 
 
 class Strict(BaseModel):
@@ -29,6 +46,7 @@ Epsilon = Annotated[float, Field(ge=LEAST, le=MOST)]
 Delta = Annotated[float, Field(gt=0, lt=1)]
 Weight = Annotated[float, Field(ge=LEAST, le=MOST)]
 Bound = Annotated[int, Field(ge=1, le=MAX_BOUND)]
+AnyScalar = Annotated[Scalar, PlainValidator(scalar), PlainSerializer(lambda v: v), WithJsonSchema(SCALAR_SCHEMA)]
 Clip = Annotated[float, Field(ge=-MAX_MAGNITUDE, le=MAX_MAGNITUDE)]
 
 

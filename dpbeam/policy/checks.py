@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from dpbeam.mechanisms.spec import ColumnType
 from dpbeam.policy import metrics, pre_aggregated, schema
 from dpbeam.policy.compile import metric as compile_metric
+from dpbeam.policy.compile import text_of
 from dpbeam.policy.fields import closest
 from dpbeam.policy.parts import Parts, StageParts
 from dpbeam.policy.source_checks import source_findings
@@ -17,6 +18,7 @@ from dpbeam.policy.violations import ABSENT, Finding, Key
 
 _NUMERIC = ("int64", "float64")
 _KEYS = ("string", "int64", "bool", "date", "timestamp")
+_TEXTS = ("string", "int64", "bool", "date")
 _RESERVED = ("count", "privacy_id_count", "partitions")
 _PART_NAMES = (".sum", ".squares", ".tree")
 _LEAST_WIDTH = 1e-15
@@ -193,9 +195,10 @@ def _metrics(parts: Parts, stage: StageParts, key: Key) -> Iterator[Finding]:
             continue
         at: Key = (*key, "metrics", place, metric.kind)
         yield from _arguments(parts, metric.args, at)
+        yield from _least_units(parts, metric.args, at)
         if stage.bounds is not None and stage.bounds.l0 is not None and stage.bounds.linf is None:
             total = isinstance(metric.args, metrics.SumArgs) and metric.args.low_total is not None
-            if metric.kind != "privacy_id_count" and not total:
+            if metric.kind not in ("privacy_id_count", "top_k") and not total:
                 yield Finding(
                     key=at,
                     rule="adds up rows, and bounds.l0 alone doesn't say how many one unit may have in a partition",
@@ -209,10 +212,11 @@ def _metrics(parts: Parts, stage: StageParts, key: Key) -> Iterator[Finding]:
                 f"only a count may be called {' or '.join(_RESERVED)}"
             )
             yield Finding(key=(*at, "name"), rule=rule, remedy="Give another name.", value=metric.result_name)
-        released = compile_metric(metric).released
-        names = [name for column in released for name in (column, f"{column}_low", f"{column}_high")]
-        if metric.kind == "privacy_id_count":
-            names.append(f"{metric.result_name}_bias")
+        made = compile_metric(metric)
+        names = [name for column in made.released for name in (column, f"{column}_low", f"{column}_high")]
+        names.extend(made.labels)
+        if metric.kind in ("privacy_id_count", "top_k"):
+            names.extend(f"{column}_bias" for column in made.released)
         own: dict[str, str] = {}
         for name in names:
             if name in taken or name in own:
@@ -242,10 +246,37 @@ def _arguments(parts: Parts, args: metrics.MetricArgs, at: Key) -> Iterator[Find
         yield from _rising(args.ranks, (*at, "ranks"))
     if isinstance(args, metrics.HistogramArgs):
         yield from _rising(args.edges, (*at, "edges"))
+    if isinstance(args, metrics.ColumnArgs):
+        yield from _column(parts, (*at, "column"), args.column, _KEYS)
+    if isinstance(args, metrics.TopKArgs):
+        yield from _column(parts, (*at, "column"), args.column, _TEXTS)
+        yield from _candidates(parts, args, at)
     if isinstance(args, metrics.VectorSumArgs):
         for place, name in enumerate(args.columns):
             yield from _column(parts, (*at, "columns", place), name, _NUMERIC, derived=False)
         yield from _unique(list(args.columns), (*at, "columns"), None, "Name each column once.")
+
+
+def _least_units(parts: Parts, args: metrics.MetricArgs, at: Key) -> Iterator[Finding]:
+    """Values come from the data as private partitions do: the same guardrail holds."""
+    least = None if parts.guardrails is None else parts.guardrails.min_pre_threshold
+    if not isinstance(args, metrics.TopKArgs) or args.candidates is not None or least is None:
+        return
+    if not args.pre_threshold >= least:
+        rule = f"must be at least guardrails.min_pre_threshold, {least}"
+        remedy = f"Write pre_threshold: {least} or more."
+        yield Finding(key=(*at, "pre_threshold"), rule=rule, remedy=remedy, value=args.pre_threshold)
+
+
+def _candidates(parts: Parts, args: metrics.TopKArgs, at: Key) -> Iterator[Finding]:
+    kind = parts.type_of(args.column)
+    for place, value in enumerate(args.candidates or ()):
+        if kind in _TEXTS and not suits(value, kind):
+            rule = f"must be {DESCRIPTIONS[kind]}, for {args.column} is {kind}"
+            remedy = "Give a value of the column's type."
+            yield Finding(key=(*at, "candidates", place), rule=rule, remedy=remedy, value=value)
+    texts: list[str | None] = [text_of(value) for value in args.candidates or ()]
+    yield from _unique(texts, (*at, "candidates"), None, "Name each candidate once.")
 
 
 def _apart(low: float | None, high: float | None, at: Key, low_key: str, high_key: str) -> Iterator[Finding]:

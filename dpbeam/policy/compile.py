@@ -8,7 +8,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from dpbeam.mechanisms import spec
-from dpbeam.mechanisms.events import Additive, Gaussian, Laplace, Mechanism, Selection
+from dpbeam.mechanisms.events import Additive, Gaussian, Laplace, Mechanism, Selection, Thresholding, TruncatedGeometric
 from dpbeam.mechanisms.quantile_tree import LEAST_RANK, MOST_RANK
 from dpbeam.mechanisms.quantities import Bounds, Metric, noisy_by_themselves
 from dpbeam.policy import metrics as stated
@@ -53,6 +53,17 @@ def metric(choice: stated.MetricChoice) -> Metric:
             return replace(made, columns=args.columns, norm=args.norm, max_norm=float(args.max_norm))
         case stated.HistogramArgs():
             return replace(made, column=args.column, edges=tuple(map(float, args.edges)))
+        case stated.TopKArgs():
+            return replace(
+                made,
+                column=args.column,
+                k=args.k,
+                max_values=args.max_values,
+                pre_threshold=args.pre_threshold,
+                candidates=tuple(map(text_of, args.candidates or ())),
+            )
+        case stated.ColumnArgs():
+            return replace(made, column=args.column)
         case stated.SumArgs():
             low, high = _float(args.low), _float(args.high)
             low_total, high_total = _float(args.low_total), _float(args.high_total)
@@ -63,6 +74,11 @@ def metric(choice: stated.MetricChoice) -> Metric:
                 return replace(made, ranks=tuple(map(float, args.ranks)))
             return replace(made, ranks=_RANKS.get(choice.kind, ()))
     return made
+
+
+def text_of(value: spec.Scalar) -> str:
+    """A candidate as the engine writes values of its column's type."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def bounds(stage: schema.Stage) -> Bounds:
@@ -89,14 +105,17 @@ def stage_spec(policy: schema.Policy, stage: schema.Stage, mechanisms: Sequence[
         ValueError: the plan lacks a mechanism that the stage needs, or has one too many.
     """
     noise: dict[str, Additive] = {}
+    thresholds: dict[str, Thresholding] = {}
     selection: Selection | None = None
     for mechanism in mechanisms:
         if mechanism.stage != stage.name:
             continue
         if isinstance(mechanism, Laplace | Gaussian):
             noise[mechanism.metric] = mechanism
-        else:
+        elif mechanism.metric == "partitions" or isinstance(mechanism, TruncatedGeometric):
             selection = mechanism
+        else:
+            thresholds[mechanism.metric] = mechanism
     made = spec.StageSpec(
         name=stage.name,
         unit=None if policy.privacy_unit == "row" else policy.privacy_unit,
@@ -106,9 +125,11 @@ def stage_spec(policy: schema.Policy, stage: schema.Stage, mechanisms: Sequence[
         metrics=metrics(stage),
         noise=noise,
         selection=selection,
+        thresholds=thresholds,
     )
     needed = noisy_by_themselves(made.quantities, None if selection is None else selection.kind)
-    if set(noise) != {quantity.name for quantity in needed}:
+    by_threshold = {quantity.name for quantity in needed if quantity.kind == "values"}
+    if set(thresholds) != by_threshold or set(noise) != {quantity.name for quantity in needed} - by_threshold:
         raise ValueError(f"stage {stage.name}: the plan's noise doesn't match the stage's quantities")
     if (selection is None) != (stage.private is None):
         raise ValueError(f"stage {stage.name}: the plan's selection doesn't match the stage's partitions")

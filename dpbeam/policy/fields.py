@@ -100,6 +100,9 @@ _REMEDIES: Mapping[str, str] = {
     "ranks": "List parts of the rows between 0 and 1, in rising order: [0.25, 0.5, 0.75].",
     "norm": "Write l1, l2 or linf: what of a row's vector is bounded.",
     "max_norm": "Give the greatest norm that one row's vector may count for; longer ones are scaled down.",
+    "k": f"Say how many values to show, from 1 to {metrics.MAX_K}.",
+    "max_values": "Say for how many values one person may count in a partition; with more of them the noise grows.",
+    "candidates": "List the values to choose from, known beforehand: candidates: [red, green, blue].",
     "edges": "List the limits of the intervals as finite numbers, in rising order: [18, 30, 45, 65].",
     "to": "Write year, month, week, day, hour or minute.",
     "op": "Write ==, !=, <, <=, >, >=, in or not_in.",
@@ -155,6 +158,8 @@ def _finding(data: Mapping[str, Any], details: ErrorDetails) -> Finding | None:
     remedy = _REMEDIES.get(name, "Correct the value.")
     if key[-2:-1] == ("metrics",):
         remedy = _REMEDIES["metrics"]
+    elif name == "top_k":
+        remedy = "Ask for fewer values, list more candidates, or leave pre_threshold out beside them."
     elif name == "name" and "metrics" in key:
         remedy = "Give the result's column a name of 1 to 255 characters, or leave the key out."
     elif key[-2:-1] == ("columns",):

@@ -9,10 +9,11 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from dpbeam.mechanisms.quantities import MetricKind, Norm
-from dpbeam.policy.base import MAX_MAGNITUDE, ONE_KEY, Clip, Name, Strict, Weight, exactly_one
+from dpbeam.policy.base import MAX_MAGNITUDE, ONE_KEY, AnyScalar, Bound, Clip, Name, Strict, Weight, exactly_one
 
 METRIC_KINDS: tuple[MetricKind, ...] = get_args(MetricKind)
 MAX_EDGES = 10_001
+MAX_K = 100
 MAX_LENGTH = 4096
 """The most bin edges of a histogram, and the longest vector that is summed from columns."""
 
@@ -74,7 +75,33 @@ class VectorSumArgs(CountArgs):
     max_norm: Annotated[float, Field(ge=1e-15, le=MAX_MAGNITUDE)]
 
 
-MetricArgs = CountArgs | SumArgs | ValueArgs | QuantilesArgs | HistogramArgs | VectorSumArgs
+class ColumnArgs(CountArgs):
+    """Distinct values of `column`."""
+
+    column: Name
+
+
+class TopKArgs(CountArgs):
+    """The `k` most frequent values of `column`: of all of them, or of `candidates`, a list known beforehand."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"not": {"required": ["pre_threshold", "candidates"]}},
+    )
+
+    column: Name
+    k: Annotated[int, Field(ge=1, le=MAX_K)]
+    max_values: Bound
+    pre_threshold: Bound = 1
+    candidates: Annotated[tuple[AnyScalar, ...], Field(strict=False, min_length=1, max_length=MAX_EDGES)] | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> TopKArgs:
+        if self.candidates is not None and (self.k > len(self.candidates) or self.pre_threshold != 1):
+            raise PydanticCustomError("top_k", "must have at least k candidates, and with candidates no pre_threshold")
+        return self
+
+
+MetricArgs = CountArgs | SumArgs | ValueArgs | QuantilesArgs | HistogramArgs | VectorSumArgs | ColumnArgs | TopKArgs
 
 
 ARGUMENTS: Mapping[MetricKind, type[MetricArgs]] = {
@@ -90,6 +117,8 @@ ARGUMENTS: Mapping[MetricKind, type[MetricArgs]] = {
     "max": ValueArgs,
     "vector_sum": VectorSumArgs,
     "histogram": HistogramArgs,
+    "distinct_count": ColumnArgs,
+    "top_k": TopKArgs,
 }
 
 
@@ -110,6 +139,8 @@ class MetricChoice(Strict):
     max: ValueArgs | None = None
     vector_sum: VectorSumArgs | None = None
     histogram: HistogramArgs | None = None
+    distinct_count: ColumnArgs | None = None
+    top_k: TopKArgs | None = None
 
     @model_validator(mode="after")
     def _one(self) -> MetricChoice:
@@ -133,7 +164,9 @@ class MetricChoice(Strict):
             return args.name
         if isinstance(args, QuantilesArgs):
             return args.column
-        return f"{args.column}_{self.kind}" if isinstance(args, SumArgs | ValueArgs | HistogramArgs) else self.kind
+        if isinstance(args, SumArgs | ValueArgs | HistogramArgs | ColumnArgs | TopKArgs):
+            return f"{args.column}_{self.kind}"
+        return self.kind
 
 
 def _metric_word(value: object) -> object:

@@ -6,7 +6,6 @@ columns exist, that names don't clash). A `Policy` that didn't come through it c
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -26,23 +25,22 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from dpbeam.mechanisms.spec import ColumnType, Compression, Format, Scalar
-from dpbeam.policy.base import ONE_KEY, Bound, Delta, Epsilon, Name, Strict, Weight, exactly_one
+from dpbeam.policy.base import (
+    ONE_KEY,
+    SCALAR_SCHEMA,
+    AnyScalar,
+    Bound,
+    Delta,
+    Epsilon,
+    Name,
+    Strict,
+    Weight,
+    exactly_one,
+    scalar,
+)
 from dpbeam.policy.metrics import MetricEntry
 
 MAX_SHARDS = 1024
-
-SCALAR_SCHEMA = {"type": ["string", "integer", "number", "boolean"]}
-
-
-def scalar(value: object) -> Scalar:
-    """Text, a boolean, a whole number or a finite number, as it is.
-
-    Raises:
-        PydanticCustomError: anything else, null and NaN included.
-    """
-    if isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value)):
-        return value
-    raise PydanticCustomError("scalar", "must be text, a finite number, true or false")
 
 
 def _scalar_or_list(value: object) -> Scalar | tuple[Scalar, ...]:
@@ -83,7 +81,6 @@ def _rule_tag(value: object) -> str:
 # The pattern engine is Rust's, in which $ matches at the very end alone: a trailing newline is refused.
 StageName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 DatasetName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
-AnyScalar = Annotated[Scalar, PlainValidator(scalar), PlainSerializer(lambda v: v), WithJsonSchema(SCALAR_SCHEMA)]
 ScalarOrList = Annotated[
     Scalar | tuple[Scalar, ...],
     PlainValidator(_scalar_or_list),

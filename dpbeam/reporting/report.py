@@ -61,6 +61,17 @@ class SelectionFacts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ValueFacts:
+    """Of the most frequent values of `column`, shown as metric `name`: for how many of them one unit may count in a
+    partition, and how they were kept; None for public candidates."""
+
+    name: str
+    column: str
+    max_values: int
+    selection: SelectionFacts | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageReport:
     """One stage: its result `table` (keys, then `m`, `m_low`, `m_high` for each metric), its bounds.
 
@@ -78,6 +89,7 @@ class StageReport:
     l1: int | None = None
     clipped: tuple[tuple[str, float, float], ...] = ()
     totals: tuple[tuple[str, float, float], ...] = ()
+    values: tuple[ValueFacts, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +162,8 @@ def _text(value: str) -> str:
 
 def _stage_view(stage: StageReport, index: int) -> dict[str, Any]:
     names = [metric.name for metric in stage.metrics]
-    rows = top_rows(stage.table, keys=stage.keys, metrics=names, by=names[0], limit=MAX_ROWS)
+    labels = {metric.name: metric.label for metric in stage.metrics if metric.label is not None}
+    rows = top_rows(stage.table, keys=stage.keys, metrics=names, by=names[0], limit=MAX_ROWS, labels=labels)
     return {
         "facts": stage,
         "total": f"{stage.table.num_rows:,}",
@@ -182,6 +195,7 @@ def _cell(row: DisplayRow, metric: MetricColumn) -> dict[str, str]:
     shown = row.values[metric.name]
     spread = metric.std if metric.std is not None else (shown.high - shown.low) / (2 * _Z95)
     return {
+        "label": row.labels.get(metric.name, ""),
         "value": humane(shown.value, spread),
         "low": humane(shown.low, spread),
         "high": humane(shown.high, spread),

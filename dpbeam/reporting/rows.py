@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -31,21 +31,34 @@ class DisplayRow:
 
     keys: tuple[str, ...]
     values: Mapping[str, Interval]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Of metrics that count one value of the partition, that value as text."""
 
     def is_finite(self, metric: str) -> bool:
         return math.isfinite(self.values[metric].value)
 
 
-def top_rows(table: pa.Table, *, keys: Sequence[str], metrics: Sequence[str], by: str, limit: int) -> list[DisplayRow]:
-    """The `limit` rows with the largest values of metric `by`, largest first; ties in the table's order."""
+def top_rows(
+    table: pa.Table,
+    *,
+    keys: Sequence[str],
+    metrics: Sequence[str],
+    by: str,
+    limit: int,
+    labels: Mapping[str, str] | None = None,
+) -> list[DisplayRow]:
+    """The `limit` rows with the largest values of metric `by`, largest first; ties in the table's order. `labels` names
+    the column of text that goes with a metric."""
     order = pc.array_sort_indices(table[by].combine_chunks().cast(pa.float64()), order="descending")
     top = table.take(order[:limit])
     key_columns = [top[key].to_pylist() for key in keys]
     numbers = {
         name: top[name].to_pylist() for metric in metrics for name in (metric, f"{metric}_low", f"{metric}_high")
     }
+    texts = {metric: top[column].to_pylist() for metric, column in (labels or {}).items()}
     return [
         DisplayRow(
+            labels={metric: key_text(column[i]) for metric, column in texts.items()},
             keys=tuple(key_text(column[i]) for column in key_columns),
             values={
                 metric: Interval(

@@ -37,6 +37,8 @@ class MetricColumn:
     biased: bool = False
     """Whether the value is shown only if it passed a threshold, so that a column `<name>_bias` estimates by how much it
     is too high on average."""
+    label: str | None = None
+    """The column of text that says which value of a partition this one counts."""
 
     @property
     def columns(self) -> tuple[str, ...]:

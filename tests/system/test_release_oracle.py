@@ -156,9 +156,15 @@ def test_every_metric_is_released_with_its_interval(workspace, capsys, exact) ->
         {"max": values},
         {"histogram": {"column": "amount", "edges": [0, 5, 10]}},
         {"vector_sum": {"columns": ["amount"], "norm": "l1", "max_norm": 2.0}},
+        {"distinct_count": {"column": "kind"}},
+        {"top_k": {"column": "kind", "k": 2, "max_values": 1}},
+        {"top_k": {"column": "kind", "k": 1, "max_values": 1, "candidates": ["beer", "wine"], "name": "drink"}},
     ]
     amounts = [float(i % 11) for i in range(2200)]
-    workspace.csv(*(f"p{i},inn,{amount}" for i, amount in enumerate(amounts)))
+    kinds = ["=tea" if i % 2 else "cake" if i % 4 else "beer" for i in range(2200)]
+    rows = (f"p{i},inn,{amount},{kind}" for i, (amount, kind) in enumerate(zip(amounts, kinds, strict=True)))
+    workspace.csv(*rows, header="person,place,amount,kind")
+    workspace.policy["columns"]["kind"] = {"type": "string"}
     (stage,) = workspace.policy["stages"]
     stage["metrics"] = metrics
     public = stage | {"name": "by_inn", "noise": "laplace", "partitions": {"public": {"values": ["inn", "zoo"]}}}
@@ -175,10 +181,23 @@ def test_every_metric_is_released_with_its_interval(workspace, capsys, exact) ->
         assert (row["amount_min"], row["amount_max"]) == pytest.approx((0, 10), abs=1e-3)
         assert (row["amount_histogram_0"], row["amount_histogram_1"]) == (1000.0, 1200.0)
         assert row["vector_sum_0"] == pytest.approx(200 + 9 * 400, abs=1e-3)
-        for column in set(row) - {"place"}:
-            if not column.endswith(("_low", "_high")):
+        assert row["kind_distinct_count"] == 3.0
+        assert (row["kind_top_k_1"], row["kind_top_k_1_count"]) == ("=tea", 1100.0)
+        assert (row["drink_1"], row["drink_1_count"]) == ("beer", 550.0)
+        if empty:
+            assert (empty[0]["kind_top_k_1"], empty[0]["kind_top_k_1_count"], empty[0]["drink_1_count"]) == (
+                None,
+                None,
+                0,
+            )
+        for column in set(row) - {"place", "kind_top_k_1", "kind_top_k_2", "drink_1"}:
+            if not column.endswith(("_low", "_high", "_bias")):
                 assert row[f"{column}_low"] <= row[column] <= row[f"{column}_high"]
-    assert "amount_histogram_1" in (folder / "report.html").read_text(encoding="utf-8")
+    assert b"'=tea" in (folder / "by_place.csv").read_bytes(), "a value may be a formula to a spreadsheet"
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "amount_histogram_1" in page
+    assert "<bdi>=tea</bdi>" in page
+    assert "Each unit counts for at most 1 value of <bdi>kind</bdi> in a partition" in page
 
 
 @pytest.mark.parametrize("rows", [["ann,inn,2", "ann,zoo,8", "bob,inn,3"], []])
@@ -188,9 +207,16 @@ def test_a_stage_without_keys_releases_the_whole_table_also_an_empty_one(workspa
     del stage["partitions"]
     stage |= {"group_by": [], "bounds": {"l0": 1, "linf": 5}}
     stage["metrics"] = ["count", "privacy_id_count", {"sum": {"column": "amount", "low": 0.0, "high": 5.0}}]
+    stage["metrics"] += [
+        {"distinct_count": {"column": "place"}},
+        {"top_k": {"column": "place", "k": 3, "max_values": 2}},
+    ]
     workspace.create_budget()
     assert workspace.run() == 0, capsys.readouterr().err
     assert "the whole table" in capsys.readouterr().out
     (row,) = pq.read_table(workspace.release_folder() / "by_place.parquet").to_pylist()
     found = (row["count"], row["privacy_id_count"], row["amount_sum"])
     assert found == ((3.0, 2.0, pytest.approx(10.0)) if rows else (0.0, 0.0, 0.0))
+    top = [(row[f"place_top_k_{i}"], row[f"place_top_k_{i}_count"]) for i in (1, 2, 3)]
+    assert top == ([("inn", 2.0), ("zoo", 1.0), (None, None)] if rows else [(None, None)] * 3)
+    assert row["place_distinct_count"] == (2.0 if rows else 0.0)

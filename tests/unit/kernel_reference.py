@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from dpbeam.mechanisms import accumulate, bounding, noise, results
-from dpbeam.mechanisms.events import Gaussian, Laplace
+from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace, LaplaceThresholding
 from dpbeam.mechanisms.quantities import Bounds, Metric, quantities
 from dpbeam.mechanisms.spec import StageSpec
 
@@ -36,6 +36,16 @@ VALUE_METRICS = (
     ),
 )
 """Every metric, where rows have the columns v and w."""
+WORD_METRICS = (
+    *COUNTS,
+    Metric(kind="distinct_count", name="kinds", column="t"),
+    Metric(kind="distinct_count", name="numbers", column="n"),
+    Metric(kind="top_k", name="top", column="t", k=3, max_values=10**6),
+    Metric(kind="top_k", name="first", column="t", k=1, max_values=10**6),
+    Metric(kind="top_k", name="top_n", column="n", k=2, max_values=10**6),
+    Metric(kind="top_k", name="listed", column="t", k=2, max_values=10**6, candidates=("a", "b", "never")),
+)
+"""The metrics that look at values as such, where rows have the columns t and n."""
 
 
 def stage(
@@ -49,20 +59,30 @@ def stage(
     metrics: tuple[Metric, ...] = ALL_METRICS,
     kind: str = "gaussian",
     scale: float = 1.0,
+    threshold: float = 1.0,
 ) -> StageSpec:
-    """A stage whose noise has `scale` times each quantity's sensitivity in one partition for one row."""
+    """A stage whose noise has `scale` times each quantity's sensitivity in one partition for one row; `threshold` is
+    that of values in a partition."""
     bounds = Bounds(l0=l0, linf=linf) if l1 is None else Bounds(l1=l1)
     mechanisms: dict[str, Gaussian | Laplace] = {}
+    thresholds: dict[str, GaussianThresholding | LaplaceThresholding] = {}
     for quantity in quantities(metrics):
         size, _ = quantity.sensitivity(Bounds(l0=1, linf=1))
         size *= scale
-        if kind == "gaussian":
+        if quantity.kind == "values":
+            common = {"stage": "s", "metric": quantity.name, "threshold": threshold, "delta": 1e-6, "l0": 1}
+            thresholds[quantity.name] = (
+                GaussianThresholding(sigma=size, l2=1.0, **common)
+                if kind == "gaussian"
+                else LaplaceThresholding(scale=size, l1=1.0, **common)
+            )
+        elif kind == "gaussian":
             mechanisms[quantity.name] = Gaussian(stage="s", metric=quantity.name, sigma=size, l2=1.0)
         else:
             mechanisms[quantity.name] = Laplace(stage="s", metric=quantity.name, scale=size, l1=size / scale)
     return StageSpec(
         name="s", unit=unit, keys=tuple(keys), key_types=tuple(key_types), bounds=bounds,
-        metrics=metrics, noise=mechanisms, selection=None,
+        metrics=metrics, noise=mechanisms, selection=None, thresholds=thresholds,
     )  # fmt: skip
 
 
@@ -182,6 +202,19 @@ def expected(
                                 for _, row in members
                             )
                         )
+                case "distinct_count":
+                    answer[metric.name] = float(len({row[metric.column] for _, row in members}))
+                case "top_k":
+                    holders: dict[str, set[Any]] = {text: set() for text in metric.candidates}
+                    for unit, row in members:
+                        text = str(row[metric.column])
+                        if not metric.candidates or text in holders:
+                            holders.setdefault(text, set()).add(unit)
+                    listed = {text: i for i, text in enumerate(metric.candidates)}
+                    ranked = sorted(holders, key=lambda text: (-len(holders[text]), listed.get(text, 0), text.encode()))
+                    for i, (label, name) in enumerate(zip(metric.labels, metric.released, strict=True)):
+                        answer[label] = ranked[i] if i < len(ranked) else None
+                        answer[name] = float(len(holders[ranked[i]])) if i < len(ranked) else None
                 case "vector_sum":
                     vectors = [[float(row[column]) for column in metric.columns] for _, row in members]
                     short = [shortened(vector, metric.norm, metric.max_norm) for vector in vectors]

@@ -249,16 +249,52 @@ OTHERS = {
         {"quantiles": VALUES | {"ranks": [0.1]}},
         {"vector_sum": {"columns": ["x", "y", "z"], "norm": "linf", "max_norm": 1.0}},
         {"histogram": {"column": "hours", "edges": [0, 1, 2]}},
+        {"distinct_count": {"column": "k"}},
+        {"top_k": {"column": "k", "k": 3, "max_values": 5}},
+        {"top_k": {"column": "k", "k": 1, "max_values": 5, "candidates": ["a", "b"], "name": "listed"}},
     ],
     "noise": "gaussian",
 }
 
 
-@pytest.mark.parametrize("mutate", [a_tree_of_one_level, a_vector_as_one_number, squares_of_half_their_size])
+def one_value_a_partition(monkeypatch):
+    from dpbeam.mechanisms.quantities import Bounds
+
+    monkeypatch.setattr(Bounds, "of_values", lambda bounds, most: bounds.partitions)
+
+
+def values_of_one_partition(monkeypatch):
+    from dpbeam.mechanisms.quantities import Bounds
+
+    monkeypatch.setattr(Bounds, "of_values", lambda bounds, most: min(most, bounds.linf))
+
+
+@pytest.mark.parametrize(
+    "mutate",
+    [
+        a_tree_of_one_level,
+        a_vector_as_one_number,
+        squares_of_half_their_size,
+        one_value_a_partition,
+        values_of_one_partition,
+    ],
+)
 def test_a_sensitivity_that_is_too_small_is_refused(mutate: Callable[[pytest.MonkeyPatch], None], monkeypatch):
     assert plans.plan(policy(stages=[OTHERS]))
     mutate(monkeypatch)
     with pytest.raises(Refused, match="by the policy's bounds, got"):
+        plans.plan(policy(stages=[OTHERS]))
+
+
+def test_values_that_are_kept_without_a_threshold_are_refused(monkeypatch):
+    """A top_k over values of the data whose threshold, and its δ, is forgotten: plain noise on all counts."""
+    made = plans.plan(policy(stages=[OTHERS]))
+    kinds = {m.metric: m.kind for m in made.mechanisms}
+    assert (kinds["k_top_k"], kinds["listed"]) == ("gaussian_thresholding", "gaussian")
+    monkeypatch.setattr(plans, "_of_values", lambda stage, q, weight: Request(
+        stage=stage.name, metric=q.name, kind="gaussian", weight=weight, l1=8.0, l2=8**0.5
+    ))  # fmt: skip
+    with pytest.raises(Refused, match=r"^stage a, k_top_k: the mechanism must be gaussian_thresholding, got gaussian$"):
         plans.plan(policy(stages=[OTHERS]))
 
 

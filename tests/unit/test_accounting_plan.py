@@ -203,6 +203,44 @@ def bounded(bounds, *metrics):
     return policy(stage(metrics=list(metrics), private=None) | {"bounds": bounds})
 
 
+TOP = {"column": "word", "k": 3, "max_values": 5}
+
+
+@pytest.mark.parametrize("noise", ["laplace", "gaussian"])
+@pytest.mark.parametrize(
+    ("bounds", "cells"), [({"l0": 4, "linf": 3}, 12), ({"l0": 4, "linf": 9}, 20), ({"l0": 4}, 20), ({"l1": 7}, 7)]
+)
+def test_a_top_k_counts_a_unit_in_as_many_values_as_its_bounds_let_it(noise, bounds, cells):
+    metrics = [
+        {"top_k": TOP | {"pre_threshold": 4}},
+        {"top_k": TOP | {"candidates": ["a", "b", "c"], "name": "listed"}},
+    ]
+    made = policy(bounded(bounds, *metrics).stages[0].model_dump(exclude_unset=True) | {"noise": noise})
+    threshold, plain = requests_for(made)
+    assert (threshold.kind, threshold.l0, threshold.pre_threshold) == (f"{noise}_thresholding", cells, 4)
+    assert (plain.kind, plain.l1, plain.l2) == (noise, cells, pytest.approx(cells**0.5))
+    planned = plan(made)
+    assert planned.utility.selections[0].metric == "word_top_k"
+    assert planned.utility.metrics[0].std == pytest.approx(planned.utility.metrics[1].std, rel=1e-9)
+
+
+@pytest.mark.parametrize("strategy", ["truncated_geometric", "laplace_thresholding", "gaussian_thresholding"])
+def test_the_delta_is_shared_by_the_selection_of_partitions_and_that_of_values(strategy):
+    made = plan(policy(stage(metrics=["privacy_id_count", {"top_k": TOP}, {"top_k": TOP | {"k": 1, "name": "first"}}],
+                             private=strategy)))  # fmt: skip
+    deltas = {m.metric: m.delta for m in made.mechanisms if hasattr(m, "delta")}
+    assert set(deltas) == {"partitions", "word_top_k"}
+    assert sum(deltas.values()) == pytest.approx(made.delta / 2)
+    assert [figure.quantity for figure in made.utility.sharing][-1] == "word_top_k"
+
+
+@pytest.mark.parametrize(("bounds", "wanted"), [({"l0": 4, "linf": 3}, (12.0, 6.0)), ({"l1": 7}, (7.0, 7.0))])
+def test_distinct_values_grow_by_a_units_rows_at_most(bounds, wanted):
+    (request,) = requests_for(bounded(bounds, {"distinct_count": {"column": "word"}}))
+    assert (request.l1, request.l2) == wanted
+    assert plan(bounded(bounds, {"distinct_count": {"column": "word"}}))
+
+
 def test_a_bound_on_all_rows_lets_them_meet_in_one_partition():
     asked = requests_for(bounded({"l1": 9}, "count", "privacy_id_count", {"mean": VALUES}))
     assert {r.metric: (r.l1, r.l2) for r in asked} == {

@@ -112,10 +112,22 @@ def test_a_median_is_a_quantile_and_a_minimum_one_that_noise_lets_see():
         ("histogram", {"column": "h", "edges": [0, 4, 8]}, ("h_histogram_0", "h_histogram_1")),
         ("vector_sum", {"columns": ["h", "i"], "norm": "l1", "max_norm": 2}, ("vector_sum_0", "vector_sum_1")),
         ("vector_sum", {"columns": ["h"], "norm": "l2", "max_norm": 2, "name": "e"}, ("e_0",)),
+        ("distinct_count", {"column": "h"}, ("h_distinct_count",)),
+        ("top_k", {"column": "h", "k": 2, "max_values": 3}, ("h_top_k_1_count", "h_top_k_2_count")),
     ],
 )
 def test_released_columns_are_named_after_what_they_hold(kind, args, released):
     assert metric(MetricChoice.model_validate({kind: args})).released == released
+
+
+def test_the_values_of_a_top_k_stand_before_their_counts():
+    made = metric(MetricChoice.model_validate({"top_k": {"column": "h", "k": 2, "max_values": 3, "name": "best"}}))
+    assert made.labels == ("best_1", "best_2")
+
+
+def test_candidates_become_text_as_the_engine_writes_values():
+    args = {"column": "h", "k": 1, "max_values": 1, "candidates": [True, False, 7, "x"]}
+    assert metric(MetricChoice.model_validate({"top_k": args})).candidates == ("true", "false", "7", "x")
 
 
 def test_derived_keys_are_text(policy):

@@ -272,6 +272,52 @@ CASES = {
         " metrics[1]",
         "Give the metric another name: {column: …, name: …}.",
     ),
+    "distinct floats": (
+        "high: 8}",
+        "high: 8}, distinct_count: {column: hours}",
+        "21: stages[0].metrics[2].distinct_count.column must name a column of type string or int64 or bool or date or"
+        " timestamp, and hours is float64, got 'hours'",
+        "Name another column, or declare another type for it.",
+    ),
+    "the most frequent times": (
+        "high: 8}",
+        "high: 8}, top_k: {column: at, k: 1, max_values: 1, pre_threshold: 5}",
+        "21: stages[0].metrics[2].top_k.column must name a column of type string or int64 or bool or date, and at is"
+        " timestamp, got 'at'",
+        "Name another column, or declare another type for it.",
+    ),
+    "values that fewer units may have than the guardrail says": (
+        "high: 8}",
+        "high: 8}, top_k: {column: band, k: 1, max_values: 1}",
+        "21: stages[0].metrics[2].top_k.pre_threshold must be at least guardrails.min_pre_threshold, 5, got 1",
+        "Write pre_threshold: 5 or more.",
+    ),
+    "a candidate of another type": (
+        "high: 8}",
+        "high: 8}, top_k: {column: seen, k: 1, max_values: 1, candidates: [2024-05-01, 7]}",
+        "21: stages[0].metrics[2].top_k.candidates[1] must be a date as YYYY-MM-DD, for seen is date, got 7",
+        "Give a value of the column's type.",
+    ),
+    "a candidate listed twice": (
+        "high: 8}",
+        "high: 8}, top_k: {column: band, k: 1, max_values: 1, candidates: [a, b, a]}",
+        "21: stages[0].metrics[2].top_k.candidates[2] must not stand twice, got 'a'",
+        "Name each candidate once.",
+    ),
+    "fewer candidates than are asked for": (
+        "high: 8}",
+        "high: 8}, top_k: {column: band, k: 3, max_values: 1, candidates: [a, b]}",
+        "21: stages[0].metrics[2].top_k must have at least k candidates, and with candidates no pre_threshold, got"
+        " a mapping",
+        "Ask for fewer values, list more candidates, or leave pre_threshold out beside them.",
+    ),
+    "a sum named as a value of a top_k": (
+        "high: 8}",
+        "high: 8, name: band_top_k_1}, top_k: {column: band, k: 1, max_values: 1, pre_threshold: 5}",
+        "21: stages[0].metrics[2].top_k would make a result column 'band_top_k_1', which is already a result column of"
+        " metrics[1]",
+        NAMELESS,
+    ),
     "a sum named as the selection": (
         "high: 8}",
         "high: 8, name: partitions}",

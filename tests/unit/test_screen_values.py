@@ -1,0 +1,38 @@
+"""What a top_k shows to people: the value beside its noisy count, control characters made visible, never as markup."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
+
+import pyarrow as pa
+from rich.console import Console
+
+from pipelines import describe, screen
+
+reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
+
+
+def test_the_screen_shows_each_value_before_its_count(exact) -> None:
+    spec = reference.stage(metrics=reference.WORD_METRICS, scale=0.01)
+    texts = ["[red]a\n", "b", "b"]
+    rows = pa.table({"u": [0, 1, 2], "p": [0, 0, 0], "t": texts, "n": [5, 6, 6]}).to_batches()
+    (row,) = reference.released(reference.accumulators(rows, spec), spec).values()
+    table = pa.Table.from_pylist([{"p": 0} | row])
+    console = Console(width=400, record=True, force_terminal=False)
+    with console.capture() as shown:
+        console.print(screen.results(spec, table))
+    text = shown.get()
+    assert "b: 2.00" in text
+    assert "[red]a␊: 1.0" in text
+    assert "–" in text  # the third of two values
+
+
+def test_counts_that_passed_a_threshold_say_that_they_are_biased() -> None:
+    columns = {
+        column.name: column for column in describe.metric_columns(reference.stage(metrics=reference.WORD_METRICS))
+    }
+    assert (columns["top_1_count"].label, columns["top_1_count"].biased) == ("top_1", True)
+    assert (columns["listed_1_count"].label, columns["listed_1_count"].biased) == ("listed_1", False)
+    assert (columns["kinds"].label, columns["kinds"].biased) == (None, False)
