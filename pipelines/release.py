@@ -123,7 +123,7 @@ def guard(run: Run) -> Run:
     """
     for spec in run.stages:
         for quantity in spec.quantities:
-            if quantity.kind in ("sum", "total", "squares", "vector"):
+            if quantity.kind in ("sum", "total", "squares", "vector", "custom"):
                 noise.check(spec.noise[quantity.name], columns.grid_of(quantity))
     found = inputs.resolve(compiled.input_spec(run.policy))
     folder = run.output / run.policy.dataset

@@ -21,7 +21,16 @@ from dpbeam.mechanisms.events import (
     Mechanism,
     TruncatedGeometric,
 )
-from dpbeam.policy.metrics import ColumnArgs, HistogramArgs, MetricChoice, SumArgs, TopKArgs, ValueArgs, VectorSumArgs
+from dpbeam.policy.metrics import (
+    ColumnArgs,
+    CustomArgs,
+    HistogramArgs,
+    MetricChoice,
+    SumArgs,
+    TopKArgs,
+    ValueArgs,
+    VectorSumArgs,
+)
 from dpbeam.policy.schema import Bounds, Policy, Stage
 
 _CLOSE = 1e-9
@@ -257,5 +266,14 @@ def _parts(choice: MetricChoice) -> Iterator[tuple[tuple[object, ...], str, floa
         case "top_k", TopKArgs():
             listed = args.candidates or ()
             yield ("top_k", args.column, args.max_values, args.pre_threshold, *listed), name, 1.0, 1.0, weight
+        case "custom", CustomArgs():
+            made = args.build()
+            bound, shares = made.row_bound, 2 if made.needs_count else 1
+            root, widest = float(bound.size) ** 0.5, float(bound.most)
+            l1 = widest * {"l1": 1.0, "l2": root, "linf": float(bound.size)}[bound.norm]
+            l2 = widest * {"l1": 1.0, "l2": 1.0, "linf": root}[bound.norm]
+            yield ("custom", made, *args.columns), name, l1, l2, weight / shares
+            if made.needs_count:
+                yield ("count",), "count", 1.0, 1.0, weight / shares
         case kind, _:
             raise Refused(f"stage metric {name}: no mechanism is known for {kind}")

@@ -35,6 +35,7 @@ NOTES: Mapping[str, str] = {
     "mean": f"a mean {_MOMENTS}",
     "variance": f"a variance {_MOMENTS}",
     "stddev": f"a standard deviation {_MOMENTS}",
+    "custom": "a custom metric is computed from noisy sums by its own formula",
     **dict.fromkeys(("quantiles", "median", "min", "max"), f"a quantile {_RANKS}"),
 }
 """Why a metric's own noise isn't one number, by its kind."""

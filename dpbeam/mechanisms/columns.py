@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dpbeam.mechanisms import distinct, frequent
+from dpbeam.mechanisms import custom, distinct, frequent
 from dpbeam.mechanisms.bounding import Bounded
 from dpbeam.mechanisms.fixedpoint import Grid, checked_sum
 from dpbeam.mechanisms.grouping import runs
@@ -40,7 +40,7 @@ def grid_of(quantity: Quantity) -> Grid:
         case "squares":
             half = quantity.reach**2 / 2
             return Grid.for_bounds(-half, half)
-        case "vector":
+        case "vector" | "custom":
             return Grid.for_bounds(-quantity.max_norm, quantity.max_norm)
     raise ValueError(f"a {quantity.kind} is counted, not summed")
 
@@ -54,7 +54,7 @@ def arrow_type(quantity: Quantity) -> pa.DataType:
             return distinct.TYPE
         case "values":
             return frequent.COUNTS_TYPE
-        case "bins" | "vector" | "candidates":
+        case "bins" | "vector" | "candidates" | "custom":
             return pa.list_(pa.int64(), quantity.size)
     return pa.int64()
 
@@ -83,11 +83,11 @@ def accumulate(quantity: Quantity, values: Mapping[str, Numbers], rows: I64, par
         case "bins":
             return _column(quantity, _bins(quantity, values[quantity.columns[0]], rows, partitions))
         case "vector":
-            vectors = np.column_stack([values[name].astype(np.float64) for name in quantity.columns])
-            steps = shorten(vectors, quantity.norm, quantity.max_norm) / grid_of(quantity).step
-            np.trunc(steps, out=steps)  # towards 0, which makes no norm larger
-            totals = [_sums(rows, steps[:, i], partitions) for i in range(quantity.size)]
-            return _column(quantity, np.column_stack(totals))
+            stacked = np.column_stack([values[name].astype(np.float64) for name in quantity.columns])
+            return _vector_sums(quantity, stacked, rows, partitions)
+        case "custom" if quantity.custom is not None:
+            made = custom.contributions(quantity.custom, [values[name] for name in quantity.columns])
+            return _vector_sums(quantity, made, rows, partitions)
         case "tree":
             return _counted(rows * LEAVES + _leaves(quantity, values[quantity.columns[0]]), None, partitions)
         case "distinct":
@@ -190,6 +190,13 @@ def shorten(vectors: F64, norm: Norm | None, most: float) -> F64:
         longer = largest * lengths > most * _SHRINK
     scaled = unit * (most * _SHRINK / np.where(lengths > 0, lengths, 1.0))[:, np.newaxis]
     return np.where(longer[:, np.newaxis], scaled, vectors)
+
+
+def _vector_sums(quantity: Quantity, vectors: F64, rows: I64, partitions: int) -> pa.Array:
+    steps = shorten(vectors, quantity.norm, quantity.max_norm) / grid_of(quantity).step
+    np.trunc(steps, out=steps)  # towards 0, which makes no norm larger
+    totals = [_sums(rows, steps[:, i], partitions) for i in range(quantity.size)]
+    return _column(quantity, np.column_stack(totals))
 
 
 def _column(quantity: Quantity, numbers: I64) -> pa.Array:

@@ -39,7 +39,12 @@ class Part:
 
     @property
     def scale(self) -> float:
-        return self.noise.sigma if isinstance(self.noise, Gaussian) else self.noise.scale
+        return scale_of(self.noise)
+
+
+def scale_of(noise: Additive) -> float:
+    """σ of Gaussian noise, b of Laplace noise."""
+    return noise.sigma if isinstance(noise, Gaussian) else noise.scale
 
 
 def mean(total: Part, count: Part) -> Interval:

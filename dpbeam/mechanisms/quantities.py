@@ -9,7 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from dpbeam.mechanisms.custom import CustomMetric
 
 MetricKind = Literal[
     "count",
@@ -26,6 +29,7 @@ MetricKind = Literal[
     "histogram",
     "distinct_count",
     "top_k",
+    "custom",
 ]
 QuantityKind = Literal[
     "count",
@@ -39,6 +43,7 @@ QuantityKind = Literal[
     "distinct",
     "values",
     "candidates",
+    "custom",
 ]
 Norm = Literal["l1", "l2", "linf"]
 
@@ -142,6 +147,8 @@ class Metric:
     max_values: int = 0
     pre_threshold: int = 1
     candidates: tuple[str, ...] = ()
+    custom: CustomMetric | None = None
+    """What a custom metric computes from `columns`."""
 
     def value_bounds(self) -> tuple[str, float, float]:
         """The column and its clipping bounds.
@@ -164,6 +171,8 @@ class Metric:
                 return tuple(f"{self.name}_{i}" for i in range(len(self.edges) - 1))
             case "vector_sum":
                 return tuple(f"{self.name}_{i}" for i in range(len(self.columns)))
+            case "custom" if self.custom is not None and self.custom.outputs:
+                return tuple(f"{self.name}_{output}" for output in self.custom.outputs)
             case "top_k":
                 return tuple(f"{self.name}_{i}_count" for i in range(1, self.k + 1))
         return (self.name,)
@@ -189,7 +198,8 @@ class Quantity:
     of `columns`, scaled down to a `norm` of at most `max_norm`; `tree` counts rows by node of a quantile tree over
     [low, high], asked for the quantiles at `ranks`; `distinct` counts the distinct values of a column; `values` and
     `candidates` count units by value, `candidates` those of a public list, `values` all whose noisy count passes a
-    threshold (and which at least `pre_threshold` units have), a unit with at most `max_values` of them in a partition.
+    threshold (and which at least `pre_threshold` units have), a unit with at most `max_values` of them in a partition;
+    `custom` adds up what a custom metric makes of `columns`, vectors of a `norm` of at most `max_norm`.
     """
 
     name: str
@@ -206,6 +216,7 @@ class Quantity:
     max_values: int = 0
     pre_threshold: int = 1
     candidates: tuple[str, ...] = ()
+    custom: CustomMetric | None = None
 
     @property
     def definition(self) -> Quantity:
@@ -224,6 +235,7 @@ class Quantity:
             "bins": len(self.edges) - 1,
             "vector": len(self.columns),
             "candidates": len(self.candidates),
+            "custom": 1 if self.custom is None else self.custom.row_bound.size,
         }.get(self.kind, 1)
 
     def sensitivity(self, bounds: Bounds) -> tuple[float, float]:
@@ -241,8 +253,8 @@ class Quantity:
                 return bounds.of_rows(self.reach**2 / 2, self.reach**2 / 2)
             case "tree":  # a row counts in one node of each level; all rows may be in the same ones
                 return bounds.of_rows(TREE_HEIGHT, math.sqrt(TREE_HEIGHT))
-            case "vector":
-                l1, l2 = vector_norms(self.norm, self.max_norm, len(self.columns))
+            case "vector" | "custom":
+                l1, l2 = vector_norms(self.norm, self.max_norm, self.size)
                 return bounds.of_rows(l1, l2)
             case "values" | "candidates":  # a unit counts once for each (partition, value)
                 cells = bounds.of_values(self.max_values)
@@ -371,6 +383,8 @@ def parts(metric: Metric) -> tuple[Quantity, ...]:
                 candidates=metric.candidates,
             )
             return (counted,)
+        case "custom":
+            return _custom(metric)
     raise ValueError(f"unknown metric {metric.kind!r}")
 
 
@@ -391,6 +405,24 @@ def _moments(metric: Metric, powers: tuple[Literal["sum", "squares"], ...]) -> t
         for power in powers
     ]
     return (*sums, Quantity(name="count", kind="count", weight=weight))
+
+
+def _custom(metric: Metric) -> tuple[Quantity, ...]:
+    """The sums of what rows add, and the count if it is needed."""
+    if metric.custom is None:
+        raise ValueError(f"metric {metric.name}: a custom metric must be built first")
+    bound = metric.custom.row_bound
+    weight = metric.weight / (2 if metric.custom.needs_count else 1)
+    sums = Quantity(
+        name=metric.name,
+        kind="custom",
+        weight=weight,
+        columns=metric.columns,
+        norm=bound.norm,
+        max_norm=float(bound.most),
+        custom=metric.custom,
+    )
+    return (sums, Quantity(name="count", kind="count", weight=weight)) if metric.custom.needs_count else (sums,)
 
 
 def _joined(one: Quantity, other: Quantity) -> Quantity:

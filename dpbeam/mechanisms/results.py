@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dpbeam.mechanisms import distinct, frequent, moments, threshold_bias
+from dpbeam.mechanisms import custom, distinct, frequent, moments, threshold_bias
 from dpbeam.mechanisms.accumulate import key_fields, quantity_column
 from dpbeam.mechanisms.columns import grid_of, vectors
 from dpbeam.mechanisms.events import (
@@ -139,7 +139,7 @@ def _add_noise(quantity: Quantity, column: pa.Array, noise: AdditiveNoise) -> pa
             noisy = noise.to_counts(vectors(quantity, column).reshape(-1))
         case "distinct":
             noisy = noise.to_counts(distinct.lengths(column))
-        case "sum" | "total" | "squares" | "vector":
+        case "sum" | "total" | "squares" | "vector" | "custom":
             noisy = noise.to_sums(vectors(quantity, column).reshape(-1), grid_of(quantity))
         case "tree":
             found = noisy_quantiles(
@@ -197,6 +197,15 @@ def _intervals(metric: Metric, noisy: pa.RecordBatch, spec: StageSpec) -> list[t
         case "stddev":
             value, low, high = moments.variance(*parts)
             return [(np.sqrt(value), np.sqrt(low), np.sqrt(high))]
+        case "custom" if metric.custom is not None:
+            count = parts[1] if metric.custom.needs_count else None
+            sums = custom.Noisy(
+                sums=first.noisy,
+                noise=first.noise,
+                count=None if count is None else count.noisy[:, 0],
+                count_noise=None if count is None else count.noise,
+            )
+            return custom.released(metric.custom, sums)
         case "quantiles" | "median" | "min" | "max":
             at = [first.quantity.ranks.index(rank) for rank in metric.ranks]
             return [(first.noisy[:, 3 * i], first.noisy[:, 3 * i + 1], first.noisy[:, 3 * i + 2]) for i in at]
@@ -229,7 +238,7 @@ def _size(quantity: Quantity) -> int:
 def _noisy_type(quantity: Quantity) -> pa.DataType:
     if quantity.kind == "values":
         return frequent.NOISY_TYPE
-    if quantity.kind in ("bins", "vector", "tree", "candidates"):
+    if quantity.kind in ("bins", "vector", "tree", "candidates", "custom"):
         return pa.list_(pa.float64(), _size(quantity))
     return pa.float64()
 

@@ -35,6 +35,12 @@ def scalar(value: object) -> Scalar:
     raise PydanticCustomError("scalar", "must be text, a finite number, true or false")
 
 
+def _scalar_or_list(value: object) -> Scalar | tuple[Scalar, ...]:
+    if isinstance(value, list | tuple):
+        return tuple(scalar(item) for item in value)
+    return scalar(value)
+
+
 class Strict(BaseModel):
     """Frozen; no unknown key, no coercion of text or booleans to numbers, no NaN, no infinity."""
 
@@ -47,6 +53,12 @@ Delta = Annotated[float, Field(gt=0, lt=1)]
 Weight = Annotated[float, Field(ge=LEAST, le=MOST)]
 Bound = Annotated[int, Field(ge=1, le=MAX_BOUND)]
 AnyScalar = Annotated[Scalar, PlainValidator(scalar), PlainSerializer(lambda v: v), WithJsonSchema(SCALAR_SCHEMA)]
+ScalarOrList = Annotated[
+    Scalar | tuple[Scalar, ...],
+    PlainValidator(_scalar_or_list),
+    PlainSerializer(lambda v: v),
+    WithJsonSchema({"anyOf": [SCALAR_SCHEMA, {"type": "array", "items": SCALAR_SCHEMA}]}),
+]
 Clip = Annotated[float, Field(ge=-MAX_MAGNITUDE, le=MAX_MAGNITUDE)]
 
 

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator
 
+from dpbeam.errors import UsageError
 from dpbeam.mechanisms.spec import ColumnType
 from dpbeam.policy import metrics, pre_aggregated, schema
 from dpbeam.policy.compile import metric as compile_metric
@@ -196,6 +197,11 @@ def _metrics(parts: Parts, stage: StageParts, key: Key) -> Iterator[Finding]:
         at: Key = (*key, "metrics", place, metric.kind)
         yield from _arguments(parts, metric.args, at)
         yield from _least_units(parts, metric.args, at)
+        if isinstance(metric.args, metrics.CustomArgs):
+            broken = list(_custom(metric.args, at))
+            yield from broken
+            if broken:
+                continue
         if stage.bounds is not None and stage.bounds.l0 is not None and stage.bounds.linf is None:
             total = isinstance(metric.args, metrics.SumArgs) and metric.args.low_total is not None
             if metric.kind not in ("privacy_id_count", "top_k") and not total:
@@ -251,10 +257,18 @@ def _arguments(parts: Parts, args: metrics.MetricArgs, at: Key) -> Iterator[Find
     if isinstance(args, metrics.TopKArgs):
         yield from _column(parts, (*at, "column"), args.column, _TEXTS)
         yield from _candidates(parts, args, at)
-    if isinstance(args, metrics.VectorSumArgs):
+    if isinstance(args, metrics.VectorSumArgs | metrics.CustomArgs):
         for place, name in enumerate(args.columns):
             yield from _column(parts, (*at, "columns", place), name, _NUMERIC, derived=False)
         yield from _unique(list(args.columns), (*at, "columns"), None, "Name each column once.")
+
+
+def _custom(args: metrics.CustomArgs, at: Key) -> Iterator[Finding]:
+    try:
+        args.build()
+    except UsageError as error:
+        rule, remedy = f"must name a custom metric that can be built: {error}", "See docs/custom_metrics.md."
+        yield Finding(key=(*at, "metric"), rule=rule, remedy=remedy, value=args.metric)
 
 
 def _least_units(parts: Parts, args: metrics.MetricArgs, at: Key) -> Iterator[Finding]:

@@ -53,6 +53,8 @@ def metric(choice: stated.MetricChoice) -> Metric:
             return replace(made, columns=args.columns, norm=args.norm, max_norm=float(args.max_norm))
         case stated.HistogramArgs():
             return replace(made, column=args.column, edges=tuple(map(float, args.edges)))
+        case stated.CustomArgs():
+            return replace(made, columns=args.columns, custom=args.build())
         case stated.TopKArgs():
             return replace(
                 made,

@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from dpbeam.mechanisms.custom import identity
+
 if TYPE_CHECKING:
     from dpbeam.policy.schema import Policy
 
@@ -24,6 +26,8 @@ def policy_digest(policy: Policy, public_files: Mapping[str, str]) -> str:
     for stage, shown in zip(policy.stages, plain["stages"], strict=True):
         for metric, entry in zip(stage.metrics, shown["metrics"], strict=True):
             entry[metric.kind]["name"] = metric.result_name
+            if metric.custom is not None:  # what it computes lies in code, so that belongs to what the policy says
+                entry["custom"]["implementation"] = identity(metric.custom.build())
         if stage.name in public_files:
             shown["partitions"]["public"]["file"] = public_files[stage.name]
     canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -103,6 +103,8 @@ _REMEDIES: Mapping[str, str] = {
     "k": f"Say how many values to show, from 1 to {metrics.MAX_K}.",
     "max_values": "Say for how many values one person may count in a partition; with more of them the noise grows.",
     "candidates": "List the values to choose from, known beforehand: candidates: [red, green, blue].",
+    "metric": "Name a custom metric that is registered, such as geometric_mean.",
+    "params": "Give the parameters that the custom metric takes: params: {low: 1, high: 100}.",
     "edges": "List the limits of the intervals as finite numbers, in rising order: [18, 30, 45, 65].",
     "to": "Write year, month, week, day, hour or minute.",
     "op": "Write ==, !=, <, <=, >, >=, in or not_in.",

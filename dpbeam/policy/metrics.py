@@ -8,8 +8,20 @@ from typing import Annotated, Literal, cast, get_args
 from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from dpbeam.mechanisms import custom
 from dpbeam.mechanisms.quantities import MetricKind, Norm
-from dpbeam.policy.base import MAX_MAGNITUDE, ONE_KEY, AnyScalar, Bound, Clip, Name, Strict, Weight, exactly_one
+from dpbeam.policy.base import (
+    MAX_MAGNITUDE,
+    ONE_KEY,
+    AnyScalar,
+    Bound,
+    Clip,
+    Name,
+    ScalarOrList,
+    Strict,
+    Weight,
+    exactly_one,
+)
 
 METRIC_KINDS: tuple[MetricKind, ...] = get_args(MetricKind)
 MAX_EDGES = 10_001
@@ -101,7 +113,25 @@ class TopKArgs(CountArgs):
         return self
 
 
-MetricArgs = CountArgs | SumArgs | ValueArgs | QuantilesArgs | HistogramArgs | VectorSumArgs | ColumnArgs | TopKArgs
+class CustomArgs(CountArgs):
+    """A registered custom metric of `columns`, with its own `params`."""
+
+    metric: Name
+    columns: Annotated[tuple[Name, ...], Field(strict=False, min_length=1, max_length=MAX_LENGTH)]
+    params: dict[Name, ScalarOrList] = Field(default_factory=dict)
+
+    def build(self) -> custom.CustomMetric:
+        """The metric itself.
+
+        Raises:
+            UsageError: it isn't registered, can't be built from these params, or declares no sensitivity.
+        """
+        return custom.build(self.metric, len(self.columns), self.params)
+
+
+MetricArgs = (
+    CountArgs | SumArgs | ValueArgs | QuantilesArgs | HistogramArgs | VectorSumArgs | ColumnArgs | TopKArgs | CustomArgs
+)
 
 
 ARGUMENTS: Mapping[MetricKind, type[MetricArgs]] = {
@@ -119,6 +149,7 @@ ARGUMENTS: Mapping[MetricKind, type[MetricArgs]] = {
     "histogram": HistogramArgs,
     "distinct_count": ColumnArgs,
     "top_k": TopKArgs,
+    "custom": CustomArgs,
 }
 
 
@@ -141,6 +172,7 @@ class MetricChoice(Strict):
     histogram: HistogramArgs | None = None
     distinct_count: ColumnArgs | None = None
     top_k: TopKArgs | None = None
+    custom: CustomArgs | None = None
 
     @model_validator(mode="after")
     def _one(self) -> MetricChoice:
@@ -166,6 +198,8 @@ class MetricChoice(Strict):
             return args.column
         if isinstance(args, SumArgs | ValueArgs | HistogramArgs | ColumnArgs | TopKArgs):
             return f"{args.column}_{self.kind}"
+        if isinstance(args, CustomArgs):
+            return f"{args.columns[0]}_{args.metric}" if len(args.columns) == 1 else args.metric
         return self.kind
 
 

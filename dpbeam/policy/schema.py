@@ -15,8 +15,6 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
-    PlainSerializer,
-    PlainValidator,
     PrivateAttr,
     Tag,
     WithJsonSchema,
@@ -24,29 +22,22 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from dpbeam.mechanisms.spec import ColumnType, Compression, Format, Scalar
+from dpbeam.mechanisms.spec import ColumnType, Compression, Format
 from dpbeam.policy.base import (
     ONE_KEY,
-    SCALAR_SCHEMA,
     AnyScalar,
     Bound,
     Delta,
     Epsilon,
     Name,
+    ScalarOrList,
     Strict,
     Weight,
     exactly_one,
-    scalar,
 )
 from dpbeam.policy.metrics import MetricEntry
 
 MAX_SHARDS = 1024
-
-
-def _scalar_or_list(value: object) -> Scalar | tuple[Scalar, ...]:
-    if isinstance(value, list | tuple):
-        return tuple(scalar(item) for item in value)
-    return scalar(value)
 
 
 def _paths(value: object) -> object:
@@ -81,12 +72,6 @@ def _rule_tag(value: object) -> str:
 # The pattern engine is Rust's, in which $ matches at the very end alone: a trailing newline is refused.
 StageName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 DatasetName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
-ScalarOrList = Annotated[
-    Scalar | tuple[Scalar, ...],
-    PlainValidator(_scalar_or_list),
-    PlainSerializer(lambda v: v),
-    WithJsonSchema({"anyOf": [SCALAR_SCHEMA, {"type": "array", "items": SCALAR_SCHEMA}]}),
-]
 TEXT_OR_TEXTS = WithJsonSchema(
     {
         "anyOf": [

@@ -236,14 +236,14 @@ CASES = {
         "metrics: [count,",
         "metrics: [cout,",
         "21: stages[0].metrics[0] must be count, privacy_id_count, or a mapping from one of sum, mean, variance, "
-        "stddev, quantiles, median, min, max, vector_sum, histogram, distinct_count, top_k, got 'cout'",
+        "stddev, quantiles, median, min, max, vector_sum, histogram, distinct_count, top_k, custom, got 'cout'",
         "List at least one of count, privacy_id_count, {sum: …} and {mean: …}. Did you mean 'count'?",
     ),
     "a bare sum": (
         "metrics: [count,",
         "metrics: [mean,",
         "21: stages[0].metrics[0] must be count, privacy_id_count, or a mapping from one of sum, mean, variance, "
-        "stddev, quantiles, median, min, max, vector_sum, histogram, distinct_count, top_k, got 'mean'",
+        "stddev, quantiles, median, min, max, vector_sum, histogram, distinct_count, top_k, custom, got 'mean'",
         "Write mean: {column: …, low: …, high: …}.",
     ),
     "an unknown noise": (
