@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from dpbeam.mechanisms import accumulate, bounding, noise, results
+from dpbeam.mechanisms.custom import CustomMetric, RowBound
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace, LaplaceThresholding
 from dpbeam.mechanisms.quantities import Bounds, Metric, quantities
 from dpbeam.mechanisms.spec import StageSpec
@@ -46,6 +48,30 @@ WORD_METRICS = (
     Metric(kind="top_k", name="listed", column="t", k=2, max_values=10**6, candidates=("a", "b", "never")),
 )
 """The metrics that look at values as such, where rows have the columns t and n."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeometricMean(CustomMetric):
+    """exp of the mean logarithm of the values, clipped to [low, high]."""
+
+    version = 1
+    needs_count = True
+    low: float
+    high: float
+
+    @property
+    def row_bound(self):
+        return RowBound(norm="l1", most=math.log(self.high / self.low) / 2)
+
+    def rows(self, columns):
+        return np.log(np.clip(columns[0], self.low, self.high) / math.sqrt(self.low * self.high))
+
+    def release(self, noisy):
+        reach = self.row_bound.most
+        return [tuple(math.sqrt(self.low * self.high) * np.exp(end) for end in noisy.mean(0, -reach, reach))]
+
+    def by_definition(self, values):
+        return math.prod(min(max(value, self.low), self.high) ** (1 / len(values)) for value in values)
 
 
 def stage(
@@ -202,6 +228,8 @@ def expected(
                                 for _, row in members
                             )
                         )
+                case "custom":
+                    answer[metric.name] = metric.custom.by_definition([row[metric.columns[0]] for _, row in members])
                 case "distinct_count":
                     answer[metric.name] = float(len({row[metric.column] for _, row in members}))
                 case "top_k":
