@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import yaml
 from scipy import stats
@@ -36,6 +37,9 @@ FAILURE = 1e-9
 
 EPSILON, DELTA = 1.0, 0.04
 PLACES = ("a", "b", "c", "d")
+EDGES = (0.0, 4.0, 8.0)
+BANDS = ("< 0", "[0, 4)", "[4, 8)", "≥ 8")
+"""The texts of the column `band`, which `value` falls in."""
 Row = tuple[str | None, str | None, float | None]
 F64 = npt.NDArray[np.float64]
 
@@ -89,6 +93,7 @@ def policy_for(folder: Path, stage: dict[str, Any], copies: int) -> Policy:
         "source": {"format": "csv", "path": "unread.csv"},
         "privacy_unit": "person",
         "columns": {"person": {"type": "string"}, "place": {"type": "string"}, "value": {"type": "float64"}},
+        "derive": {"band": {"bin": "value", "edges": EDGES}},
         "run": {"epsilon": EPSILON, "delta": DELTA},
         "stages": [{"name": "audited", "group_by": ["place"], "bounds": {"l0": 2, "linf": 2}} | stage],
     }
@@ -99,16 +104,21 @@ def policy_for(folder: Path, stage: dict[str, Any], copies: int) -> Policy:
 
 def releases(policy: Policy, table: Sequence[Row], copies: int) -> F64:
     """What `copies` independent releases of the table show: a row each, for every place whether it is there, then its
-    released numbers (0 if it isn't)."""
+    released numbers (0 if it isn't), and those that are of one value of `band` by value, with whether it is shown."""
     (stage,) = policy.stages
     spec = compiled.stage_spec(policy, stage, plan(policy).mechanisms)
     batch = rows.prepare(_copied(table, copies), compiled.input_spec(policy))
     released = _release(batch, spec, compiled.public_partitions(policy, stage))
     numbers = [name for name in released.schema.names if name not in spec.keys and released[name].type == pa.float64()]
-    found = np.zeros((copies, len(PLACES), 1 + len(numbers)))
+    shown = [released.column(name).fill_null(0).to_numpy() for name in numbers]
+    for label in (name for name in released.schema.names if f"{name}_count" in numbers):
+        for band in BANDS:
+            there = pc.equal(released.column(label), band).fill_null(False).to_numpy(zero_copy_only=False)
+            shown += [there.astype(float), there * shown[numbers.index(f"{label}_count")]]
+    found = np.zeros((copies, len(PLACES), 1 + len(shown)))
     keys = [key.split("|") for key in released.column("place").to_pylist()]
     at = (np.array([int(copy) for copy, _ in keys], dtype=np.int64), [PLACES.index(place) for _, place in keys])
-    found[at] = np.column_stack([np.ones(len(keys)), *(released.column(name).to_numpy() for name in numbers)])
+    found[at] = np.column_stack([np.ones(len(keys)), *shown])
     return found.reshape(copies, -1)
 
 

@@ -12,9 +12,10 @@ from types import SimpleNamespace
 import pytest
 
 from dpbeam.accounting.plan import plan
-from dpbeam.mechanisms import bounding, noise, selection
+from dpbeam.mechanisms import bounding, custom, noise, selection
 
 audit = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "audit.py")))
+reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 
 COPIES = {"median": 800}
 """Releases of each table, by metric, where it isn't the usual: each search of a quantile draws 192 noises or more."""
@@ -31,6 +32,10 @@ METRICS = {  # all but those that are made from the same noisy quantities as one
     "median": {"median": VALUES},
     "histogram": {"histogram": {"column": "value", "edges": [0, 4, 8, 12]}},
     "vector_sum": {"vector_sum": {"columns": ["value"], "norm": "l2", "max_norm": 10.0}},
+    "distinct_count": {"distinct_count": {"column": "band"}},
+    "top_k": {"top_k": {"column": "band", "k": 2, "max_values": 1}},
+    "top_k of candidates": {"top_k": {"column": "band", "k": 2, "max_values": 1, "candidates": list(audit.BANDS)}},
+    "custom": {"custom": {"metric": "geometric_mean", "columns": ["value"], "params": {"low": 1, "high": 10}}},
 }
 PUBLIC = {"public": {"values": ["all"]}}
 SELECTIONS = {
@@ -47,6 +52,11 @@ def least_epsilon(folder, stage, scenario, copies=USUAL_COPIES):
     with_one = audit.releases(policy, scenario.others + scenario.one, copies)
     without = audit.releases(policy, scenario.others, copies)
     return audit.least_epsilon(with_one, without, audit.DELTA)
+
+
+@pytest.fixture(autouse=True)
+def _custom_metric(monkeypatch):
+    monkeypatch.setitem(custom._registered, "geometric_mean", reference.GeometricMean)
 
 
 @pytest.mark.parametrize("scenario", audit.SCENARIOS, ids=lambda scenario: scenario.name)
@@ -87,7 +97,11 @@ def test_missing_noise_is_caught(tmp_path, monkeypatch, metric):
     monkeypatch.setattr(noise, "_laplace", lambda *_: Silent())
     stage = COUNTING | {"metrics": [METRICS[metric]]}
     copies = COPIES.get(metric, USUAL_COPIES)
-    assert least_epsilon(tmp_path, stage, audit.SCENARIOS[0], copies) > audit.EPSILON
+    scenario = audit.SCENARIOS[0]
+    if metric == "top_k":  # below its threshold nothing shows, with noise or without
+        scenario = audit.Scenario(name="one more of many", others=audit.others(20, "a"), one=(("me", "a", 5.0),))
+        copies = 1_000
+    assert least_epsilon(tmp_path, stage, scenario, copies) > audit.EPSILON
 
 
 @pytest.mark.parametrize("noise_kind", ["laplace", "gaussian"])
@@ -123,6 +137,19 @@ def test_a_forgotten_delta_in_the_threshold_is_caught(tmp_path, monkeypatch, str
     monkeypatch.setattr(selection, "_strategy", without_delta)
     stage = {"metrics": ["count"], "noise": "laplace", "partitions": {"private": {"strategy": strategy}}}
     assert least_epsilon(tmp_path, stage, audit.SCENARIOS[3]) > audit.EPSILON
+
+
+@pytest.mark.parametrize("noise_kind", ["laplace", "gaussian"])
+def test_a_forgotten_delta_in_the_threshold_of_values_is_caught(tmp_path, monkeypatch, noise_kind):
+    build = selection._strategy
+
+    def without_delta(mechanism):
+        built = build(mechanism)
+        return selection.Thresholding(sampler=built.sampler, threshold=1.0, pre_threshold=built.pre_threshold)
+
+    monkeypatch.setattr(selection, "_strategy", without_delta)
+    stage = {"metrics": [METRICS["top_k"]], "noise": noise_kind, "partitions": PUBLIC}
+    assert least_epsilon(tmp_path, stage, audit.SCENARIOS[1]) > audit.EPSILON
 
 
 def test_one_seed_for_every_value_is_caught(tmp_path, monkeypatch):
