@@ -63,11 +63,8 @@ def bounded_cells(row_pairs: I64, codes: I64, ranks: U64 | None, texts: pa.Array
     Guarantee: at most `most` values a pair, a uniform subset of exactly min(most, n) of its n: those with the lowest
     keyed hash of (unit, partition, value), so the choice for a unit depends on its own rows and the run's secret alone.
     """
-    order = np.lexsort((codes, row_pairs))
-    pair, code = row_pairs[order], codes[order]
-    first = np.ones(len(order), dtype=np.bool_)
-    first[1:] = (pair[1:] != pair[:-1]) | (code[1:] != code[:-1])
-    pair, code = pair[first], code[first]
+    cells = np.sort(_cells(row_pairs, codes, texts))
+    pair, code = np.divmod(cells[runs(cells)], max(1, len(texts)))
     starts = runs(pair)
     sizes = np.diff(starts, append=len(pair))
     over = np.flatnonzero(np.repeat(sizes > most, sizes))
@@ -88,14 +85,16 @@ def bounded_cells(row_pairs: I64, codes: I64, ranks: U64 | None, texts: pa.Array
 
 def count_values(partition: I64, code: I64, texts: pa.Array, partitions: int) -> pa.Array:
     """The column of counts: each (partition, value) counts one unit."""
-    cells = partition * max(1, len(texts)) + code
-    found, units = np.unique(cells, return_counts=True)
-    return _lists(
-        found // max(1, len(texts)),
-        texts.take(pa.array(found % max(1, len(texts)))),
-        units.astype(np.int64),
-        partitions,
-    )
+    cells = np.sort(_cells(partition, code, texts))
+    starts = runs(cells)
+    units = np.diff(starts, append=len(cells)).astype(np.int64)
+    of_partition, of_text = np.divmod(cells[starts], max(1, len(texts)))
+    return _lists(of_partition, texts.take(pa.array(of_text)), units, partitions)
+
+
+def _cells(first: I64, code: I64, texts: pa.Array) -> I64:
+    """(first, text) as one int64 each, in this order: both are fewer than rows, and rows fewer than 2**31."""
+    return first * max(1, len(texts)) + code
 
 
 def count_candidates(partition: I64, candidate: I64, partitions: int, size: int) -> I64:
