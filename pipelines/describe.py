@@ -71,6 +71,7 @@ def stage_report(spec: StageSpec, table: pa.Table) -> reports.StageReport:
         clipped=tuple(clipped),
         totals=tuple(totals),
         values=values,
+        shortened=tuple((q.name, q.norm, q.max_norm) for q in spec.quantities if q.norm is not None),
     )
 
 

@@ -90,6 +90,8 @@ class StageReport:
     clipped: tuple[tuple[str, float, float], ...] = ()
     totals: tuple[tuple[str, float, float], ...] = ()
     values: tuple[ValueFacts, ...] = ()
+    shortened: tuple[tuple[str, str, float], ...] = ()
+    """Of the metrics that add up vectors, the name, the norm and the greatest norm that a row counts with."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -197,6 +197,7 @@ def test_every_metric_is_released_with_its_interval(workspace, capsys, exact) ->
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "amount_histogram_1" in page
     assert "<bdi>=tea</bdi>" in page
+    assert "What a row adds to <bdi>vector_sum</bdi> is scaled down to an l1 norm of 2 where it has more." in page
     assert "Each unit counts for at most 1 value of <bdi>kind</bdi> in a partition" in page
 
 
