@@ -166,7 +166,7 @@ def count_delta_not_at_all(monkeypatch):
     from dpbeam.accounting import calibrate as module
 
     real = module._threshold
-    monkeypatch.setattr(module, "_threshold", lambda noise, delta, l0: real(noise, 0.1, l0))
+    monkeypatch.setattr(module, "_threshold", lambda law, scale, delta, l0: real(law, scale, 0.1, l0))
 
 
 def wrong_l0(monkeypatch):

@@ -88,6 +88,7 @@ def test_a_compressed_file_is_one_split(monkeypatch: pytest.MonkeyPatch) -> None
          "source.compression says so. Correct either; source.compression: none reads it as it is."),
         (gzip.compress(b"a,b\n")[:12], "t.gz", {}, "t.gz can't be read: it is damaged, or not compressed as it says."),
     ],
+    ids=["compressed", "not compressed", "of another kind", "cut short"],
 )  # fmt: skip
 def test_a_compression_that_is_not_as_said_is_refused(raw: bytes, path: str, options: Any, said: str) -> None:
     with pytest.raises(UsageError) as caught:
