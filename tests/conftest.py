@@ -9,6 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import settings
+
+settings.register_profile("dpbeam", deadline=None)  # no test depends on how busy the machine is
+settings.load_profile("dpbeam")
 
 
 @dataclass
