@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks import accuracy
 from benchmarks.data import Shape, write_visits
 
 ROOT = Path(__file__).parents[1]
 FOUND = ROOT / "build" / "benchmarks.json"
+TEXTS = ROOT / "build" / "benchmarks_sections.json"
 PEERS = ROOT / "build" / "bench" / "bin" / "python"
 REPEATS = 3
 MILLION = 1_000_000
@@ -68,6 +70,9 @@ CASES: dict[str, list[Entry]] = {
     "plan": [Entry(case="plan of 1,000 mechanisms", system="dpbeam plan", rows=1000)],
 }
 
+SECTIONS = {"accuracy": accuracy.section}
+"""Cases that measure something else than time, each a part of the page by itself."""
+
 
 def measure(system: str, path: Path) -> dict[str, float]:
     """One run of one system in a fresh process."""
@@ -107,20 +112,26 @@ def measured(entries: Sequence[Entry], folder: Path) -> list[dict[str, object]]:
 
 
 def main() -> None:
-    names = sys.argv[1:] or list(CASES)
-    unknown = [name for name in names if name not in CASES]
+    names = sys.argv[1:] or [*CASES, *SECTIONS]
+    unknown = [name for name in names if name not in CASES and name not in SECTIONS]
     if unknown:
-        raise SystemExit(f"no case {unknown[0]}; the cases: {', '.join(CASES)}")
+        raise SystemExit(f"no case {unknown[0]}; the cases: {', '.join([*CASES, *SECTIONS])}")
+    FOUND.parent.mkdir(exist_ok=True)
     known = json.loads(FOUND.read_text()) if FOUND.exists() and sys.argv[1:] else []
-    with tempfile.TemporaryDirectory(dir=ROOT / "build" if FOUND.parent.is_dir() else None) as folder:
+    texts = json.loads(TEXTS.read_text()) if TEXTS.exists() and sys.argv[1:] else {}
+    with tempfile.TemporaryDirectory(dir=FOUND.parent) as folder:
         for name in names:
+            if name in SECTIONS:
+                texts[name] = SECTIONS[name]()
+                continue
             fresh = measured(CASES[name], Path(folder))
             cases = {row["case"] for row in fresh}
             known = [row for row in known if row["case"] not in cases] + fresh
-    FOUND.parent.mkdir(exist_ok=True)
     FOUND.write_text(json.dumps(known, indent=2) + "\n")
-    (ROOT / "docs" / "benchmarks.md").write_text(page(known), encoding="utf-8")
-    print(page(known))
+    TEXTS.write_text(json.dumps(texts, indent=2) + "\n")
+    whole = "\n".join([page(known), *texts.values()])
+    (ROOT / "docs" / "benchmarks.md").write_text(whole, encoding="utf-8")
+    print(whole)
 
 
 def page(results: list[dict[str, object]]) -> str:
