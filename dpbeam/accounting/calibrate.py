@@ -36,6 +36,7 @@ SELECTION_DELTA_SHARE = 0.5
 _GOOD_ENOUGH = 0.997
 # Below this δ the FFTs inside dp_accounting round more than they compute: Rényi divergences take over.
 _SMALLEST_PLD_DELTA = 1e-12
+_FEW = 32
 _GAUSSIAN_KINDS = ("gaussian", "gaussian_thresholding")
 
 
@@ -212,14 +213,19 @@ def _composed_epsilon(mix: _Mix, scale: float, interval: float, delta: float) ->
         parts.append(pld.from_gaussian_mechanism(scale / mix.mu, value_discretization_interval=interval))
     for e, count in mix.laplace.items():
         one = pld.from_laplace_mechanism(scale / e, value_discretization_interval=interval)
-        parts.append(one.self_compose(count, truncation) if count > 1 else one)
+        parts.append(_repeated(one, count, truncation))
     for e, count in mix.generic.items():
         one = _generic(e / scale, interval)
-        parts.append(one.self_compose(count, truncation) if count > 1 else one)
+        parts.append(_repeated(one, count, truncation))
     composed = parts[0]
     for part in parts[1:]:
         composed = composed.compose(part)
     return float(composed.get_epsilon_for_delta(delta))
+
+
+def _repeated(one: Any, count: int, truncation: float) -> Any:
+    """`count` times the same loss. Finding where to truncate takes longer than it saves where there are few."""
+    return one if count == 1 else one.self_compose(count, truncation if count > _FEW else 0.0)
 
 
 def _generic(epsilon: float, interval: float) -> Any:
