@@ -97,7 +97,7 @@ def test_missing_noise_is_caught(tmp_path, monkeypatch, metric):
     monkeypatch.setattr(noise, "_laplace", lambda *_: Silent())
     stage = COUNTING | {"metrics": [METRICS[metric]]}
     copies = COPIES.get(metric, USUAL_COPIES)
-    scenario = audit.SCENARIOS[0]
+    scenario = audit.SCENARIOS[3]
     if metric == "top_k":  # below its threshold nothing shows, with noise or without
         scenario = audit.Scenario(name="one more of many", others=audit.others(20, "a"), one=(("me", "a", 5.0),))
         copies = 1_000
