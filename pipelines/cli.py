@@ -75,6 +75,9 @@ def run(
     refresh: Annotated[
         bool, typer.Option("--refresh", help="Make a new release, charged anew, though one exists.")
     ] = False,
+    engine: Annotated[
+        str, typer.Option("--engine", help="dpbeam, or pipelinedp: PipelineDP's own engine, slow, to compare with.")
+    ] = "dpbeam",
     as_json: AsJson = False,
 ) -> None:
     """Make a private release. Other flags, such as --runner=…, go to Beam; put them after POLICY."""
@@ -88,6 +91,8 @@ def run(
         raise UsageError(f"POLICY must come before Beam's flags, got {policy_path} in its place")
     if not 0 < len(release) <= 128 or not release.isprintable():
         raise UsageError(f"--release must be 1 to 128 printable characters, got {release!r}")
+    if engine not in ("dpbeam", "pipelinedp"):
+        raise UsageError(f"--engine must be dpbeam or pipelinedp, got {engine!r}")
     policy = load_policy(policy_path, source=source, output=output)
     if "://" in policy.output.path:
         raise UsageError(f"output.path must be a folder of this machine for now, got {policy.output.path!r}")
@@ -98,6 +103,7 @@ def run(
         ledger=open_ledger(ledger),
         options=beam_options(context.args),
         output=Path(policy.output.path),
+        engine="pipelinedp" if engine == "pipelinedp" else "dpbeam",
     )
     console = Console(stderr=True)
     with nullcontext() if as_json else console.status("Starting") as status:

@@ -94,6 +94,7 @@ def render(manifest: Manifest, stages: Sequence[StageSpec], tables: dict[str, pa
             dpbeam_version=manifest.dpbeam_version,
             policy_digest=manifest.policy_digest,
             input_fingerprint=manifest.input_fingerprint,
+            engine=manifest.engine,
         ),
         guarantee=manifest.guarantee,
         certificate=manifest.certificate,

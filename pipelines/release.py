@@ -25,6 +25,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from dpbeam import __version__
 from dpbeam.accounting.plan import Plan
 from dpbeam.accounting.plan import plan as make_plan
+from dpbeam.accounting.reference import ReferenceStage, reference_plan
 from dpbeam.errors import DataError, Refused, RunFailed, UsageError
 from dpbeam.ledger import Ledger
 from dpbeam.ledger.amounts import Amount
@@ -36,7 +37,7 @@ from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.schema import Policy
 from dpbeam.reporting import manifest as manifests
-from pipelines import aggregate, inputs, layout, phases, publish
+from pipelines import aggregate, inputs, layout, phases, publish, reference
 from pipelines.describe import metric_columns, render
 from transforms.containment import from_runner
 from transforms.control import Shuffle
@@ -57,10 +58,12 @@ class Run:
     ledger: Ledger
     options: PipelineOptions
     output: Path
+    engine: manifests.Engine = "dpbeam"
     plan: Plan | None = None
     inputs: inputs.Inputs | None = None
     stages: tuple[StageSpec, ...] = ()
     public: Mapping[str, pa.Table] = field(default_factory=dict)
+    reference: tuple[ReferenceStage, ...] = ()
     charge: Charge | None = None
     cached: bool = False
     shuffles: tuple[Shuffle, ...] = ()
@@ -109,10 +112,16 @@ def make_release(run: Run, progress: Progress = lambda step: None) -> Run:
 
 def plan(run: Run) -> Run:
     """Every mechanism of every stage, certified against the run's (ε, δ)."""
-    planned = make_plan(run.policy)
-    stages = tuple(compiled.stage_spec(run.policy, stage, planned.mechanisms) for stage in run.policy.stages)
     public = {stage.name: compiled.public_partitions(run.policy, stage) for stage in run.policy.stages}
     known = {name: table for name, table in public.items() if table is not None}
+    if run.engine == "pipelinedp":
+        if phases.phases(run.policy):
+            raise UsageError("--engine=pipelinedp can't run what needs a Beam job before the main one; leave it out")
+        found = reference_plan(run.policy)
+        specs = tuple(stage.spec for stage in found.stages)
+        return replace(run, plan=found.plan, stages=specs, public=known, reference=found.stages)
+    planned = make_plan(run.policy)
+    stages = tuple(compiled.stage_spec(run.policy, stage, planned.mechanisms) for stage in run.policy.stages)
     return replace(run, plan=planned, stages=stages, public=known)
 
 
@@ -200,7 +209,10 @@ def _run_stages(run: Run) -> Run:
     )
     with _attempt(run, "pipeline"):
         try:
-            shuffles = aggregate.run(job, run.options)
+            if run.engine == "pipelinedp":
+                shuffles = reference.run(job, run.reference, run.options)
+            else:
+                shuffles = aggregate.run(job, run.options)
         except Exception as error:
             failure = from_runner(error)
         else:
@@ -246,6 +258,7 @@ def assemble(run: Run) -> Run:
             mechanisms=run.plan.mechanisms,
             charge=manifests.Charge(id=run.charge.id, meter="basic", epsilon=amount["epsilon"], delta=amount["delta"]),
             files=publish.entries(folder, _rows(run.tables)),
+            engine=run.engine,
         )
         balance = run.ledger.balance(run.policy.dataset)
         (folder / REPORT_NAME).write_text(render(manifest, run.stages, run.tables, balance), encoding="utf-8")
@@ -296,8 +309,11 @@ STEPS: Sequence[tuple[str, Callable[[Run], Run]]] = (
 
 
 def _key(run: Run) -> str:
-    """The idempotency key: the same policy on the same input under the same name is the same release."""
-    identity = json.dumps([run.policy.digest, run.fingerprint, run.release_name])
+    """The idempotency key: the same policy on the same input under the same name, by the same engine, is the same
+    release."""
+    identity = json.dumps(
+        [run.policy.digest, run.fingerprint, run.release_name, *([] if run.engine == "dpbeam" else [run.engine])]
+    )
     return hashlib.sha256(identity.encode()).hexdigest()
 
 

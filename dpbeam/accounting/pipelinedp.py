@@ -165,7 +165,7 @@ class SharedBudgetAccountant(pipeline_dp.NaiveBudgetAccountant):  # type: ignore
         rest = iter(found)
         for one in asked:
             mechanisms = [next(rest) for _ in range(one.count)]
-            one.internal.mechanism_spec.set_eps_delta(*_epsilon_delta(mechanisms[0]))
+            one.internal.mechanism_spec.set_eps_delta(*epsilon_delta(mechanisms[0]))
         for stage in self._stages:
             stage._mechanisms = tuple(next(rest) for _ in stage.requests)
 
@@ -198,7 +198,7 @@ def _request(number: int, internal: Any) -> Request:
     return Request(stage=_STAGE, metric=metric, kind=kind, weight=internal.weight, l1=one, l2=one)
 
 
-def _epsilon_delta(mechanism: Mechanism) -> tuple[float, float]:
+def epsilon_delta(mechanism: Mechanism) -> tuple[float, float]:
     """The (ε, δ) from which PipelineDP builds a mechanism with at least this noise, and at most this failure."""
     match mechanism:
         case Laplace():
@@ -227,7 +227,7 @@ def _really_applied(mechanism: Mechanism) -> Mechanism:
     """What PipelineDP may make of the spec at worst: some metrics share a Gaussian's (ε, δ) out over several."""
     if not isinstance(mechanism, Gaussian) or mechanism.stage != _STAGE:
         return mechanism
-    epsilon, delta = _epsilon_delta(mechanism)
+    epsilon, delta = epsilon_delta(mechanism)
     worst = max(math.sqrt(parts) * _gaussian_mu(epsilon / parts, delta / parts) for parts in range(1, _MOST_PARTS + 1))
     return replace(mechanism, sigma=mechanism.l2 / max(worst, mechanism.l2 / mechanism.sigma))
 

@@ -59,14 +59,16 @@ def mean(total: Part, count: Part) -> Interval:
     return next(centred), next(centred), next(centred)
 
 
-def variance(total: Part, squares: Part, count: Part) -> Interval:
+def variance(total: Part, squares: Part, count: Part, *, shift: float | None = None) -> Interval:
     """Q/C + r²/2 − (S/C)² in [0, r²], where Q adds up (x − centre)² − r²/2, r is half the width of the bounds, and C
     below 1 is taken as 1.
 
     With m = S/C, v is accepted if A − vC could be noise, where A = Q + C·r²/2 − S²/C: the noise is
-    that of Q − 2mS + (r²/2 + m² − v)·C, to first order in the noise of m.
+    that of Q − 2mS + (r²/2 + m² − v)·C, to first order in the noise of m. `shift` stands for r²/2 where the squares
+    were shifted by something else before they were added up.
     """
-    half, most = total.quantity.reach**2 / 2, total.quantity.reach**2
+    most = total.quantity.reach**2
+    half = most / 2 if shift is None else shift
     s, q, c = total.noisy[:, 0], squares.noisy[:, 0], count.noisy[:, 0]
     safe = np.maximum(c, 1.0)
     m = np.clip(s / safe, -total.quantity.reach, total.quantity.reach)
@@ -80,6 +82,19 @@ def variance(total: Part, squares: Part, count: Part) -> Interval:
 
     low, high = _accepted((total, squares, count), above, c, value, 0.0, most, scales)
     return value, low, high
+
+
+def half_width_of_sum(parts: Sequence[Part], weights: Sequence[float]) -> float:
+    """Half the width of the 95 % interval of a weighted sum of figures with independent noises of one kind."""
+    scales = [part.scale * abs(weight) for part, weight in zip(parts, weights, strict=True)]
+    if all(part.noise.kind == "gaussian" for part in parts):
+        return NORMAL_95 * math.hypot(*scales)
+    inner, outer = 0.0, LAPLACE_95 * sum(scales)
+    for _ in range(_BISECTIONS):
+        middle = (inner + outer) / 2
+        out = _laplace_tail(np.array([middle]), [np.array([scale]) for scale in scales])[0] < 0.05
+        inner, outer = (inner, middle) if out else (middle, outer)
+    return outer
 
 
 def _accepted(

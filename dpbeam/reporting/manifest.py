@@ -13,8 +13,13 @@ from dpbeam.errors import UsageError
 from dpbeam.mechanisms.events import Mechanism, from_json, to_json
 from dpbeam.reporting.formats import parse, violations
 
-VERSION = 1
+VERSION = 2
+"""The newest version. What our own engine made is still written as version 1, which has no `engine`."""
 MANIFEST_NAME = "manifest.json"
+
+
+Engine = Literal["dpbeam", "pipelinedp"]
+"""What made the figures: dpbeam's own engine, or PipelineDP's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +83,11 @@ class Manifest:
     mechanisms: tuple[Mechanism, ...]
     charge: Charge
     files: tuple[FileEntry, ...]
+    engine: Engine = "dpbeam"
+
+    @property
+    def version(self) -> int:
+        return 1 if self.engine == "dpbeam" else 2
 
     def __post_init__(self) -> None:
         broken = _broken_rules(self.to_json())
@@ -86,10 +96,13 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """The manifest as a JSON object, in reading order."""
-        plain: dict[str, Any] = {"version": VERSION}
+        plain: dict[str, Any] = {"version": self.version}
         for field in fields(self):
             value = getattr(self, field.name)
             match field.name:
+                case "engine":
+                    if self.version > 1:
+                        plain[field.name] = value
                 case "mechanisms":
                     plain[field.name] = [to_json(mechanism) for mechanism in value]
                 case "files":
@@ -140,7 +153,7 @@ def parse_manifest(text: str) -> Manifest:
         raise ValueError(f"is of version {version}; this dpbeam reads up to version {VERSION}: use a newer dpbeam")
     broken = _broken_rules(document)
     if broken:
-        raise ValueError("breaks the format of version 1:\n" + "\n".join(f"  {rule}" for rule in broken))
+        raise ValueError(f"breaks the format of version {version}:\n" + "\n".join(f"  {rule}" for rule in broken))
     values: dict[str, Any] = {key: value for key, value in document.items() if key != "version"}
     return Manifest(
         **values

@@ -21,7 +21,7 @@ from dpbeam.mechanisms.events import (
     TruncatedGeometric,
 )
 from dpbeam.reporting.charts import MAX_BARS, bar_chart
-from dpbeam.reporting.manifest import Charge, FileEntry, Guarantee, StatedCertificate
+from dpbeam.reporting.manifest import Charge, Engine, FileEntry, Guarantee, StatedCertificate
 from dpbeam.reporting.numbers import about, exact, humane, one_in, significant
 from dpbeam.reporting.rows import DisplayRow, top_rows, visible
 from dpbeam.reporting.tables import MetricColumn
@@ -47,6 +47,7 @@ class ReleaseFacts:
     dpbeam_version: str
     policy_digest: str
     input_fingerprint: str
+    engine: Engine = "dpbeam"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,51 @@
+"""The reference job: a policy's stages go in as plain values; PipelineDP's results for them, staged as any others, come
+out.
+
+Reading, validation and staging are the main job's; what lies between is PipelineDP's engine on Beam.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from dpbeam.accounting.reference import PlannedBudgets, ReferenceStage
+from pipelines.aggregate import Job
+from transforms import arrow_coder
+from transforms.control import Shuffle
+from transforms.read import ReadBlocks
+from transforms.reference import PipelineDPAggregate
+from transforms.stage import StageResults
+from transforms.validate import Validate
+
+
+def build(pipeline: beam.Pipeline, job: Job, stages: Sequence[ReferenceStage]) -> tuple[Shuffle, ...]:
+    """Adds the job to a pipeline. PipelineDP's shuffles carry no control totals, so there are none to wait for."""
+    arrow_coder.register()
+    blocks = pipeline | "Read" >> ReadBlocks(job.input, job.splits) | "Validate" >> Validate(job.input)
+    for stage in stages:
+        spec = stage.spec
+        aggregate = PipelineDPAggregate(
+            spec=spec,
+            params=stage.call.params,
+            grid=stage.call.grid,
+            accountant=PlannedBudgets(stage.budgets),
+            public=job.public.get(spec.name),
+            parts=job.parts,
+        )
+        (
+            blocks
+            | f"{spec.name}.PipelineDP" >> aggregate
+            | f"{spec.name}.Stage" >> StageResults(spec.name, job.parts, job.area)
+        )
+    return ()
+
+
+def run(job: Job, stages: Sequence[ReferenceStage], options: PipelineOptions) -> tuple[Shuffle, ...]:
+    """Runs the job to its end, as `pipelines.aggregate.run` does its own."""
+    pipeline = beam.Pipeline(options=options)
+    shuffles = build(pipeline, job, stages)
+    pipeline.run().wait_until_finish()
+    return shuffles

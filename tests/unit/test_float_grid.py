@@ -1,0 +1,51 @@
+"""On the grid no sum of floats is ever rounded, whatever its order."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dpbeam.mechanisms.float_grid import FloatGrid
+
+finite = st.floats(allow_nan=False, allow_infinity=False, width=64, min_value=-1e300, max_value=1e300)
+bounds = st.tuples(st.floats(-1e6, 1e6), st.floats(1.0, 1e6)).map(lambda pair: (pair[0], pair[0] + pair[1]))
+
+
+@given(bounds, st.lists(finite, min_size=1, max_size=50), st.booleans())
+def test_sums_of_values_and_of_squares_are_exact(limits, values, squares) -> None:
+    low, high = limits
+    grid = FloatGrid.for_bounds(low, high, squares=squares, centred=True)
+    clipped = grid.clip(np.array(values))
+    assert ((low <= grid.low) & (grid.low <= clipped) & (clipped <= grid.high) & (grid.high <= high)).all()
+    middle = grid.low + (grid.high - grid.low) / 2
+    centred = clipped - middle
+    assert [Fraction(c) for c in centred] == [Fraction(c) - Fraction(middle) for c in clipped]
+    assert sum(map(Fraction, centred)) == Fraction(float(centred.sum()))
+    if squares:
+        assert sum(Fraction(c) ** 2 for c in centred) == Fraction(float((centred**2).sum()))
+
+
+@given(bounds, st.lists(finite, min_size=1, max_size=50))
+def test_values_stay_close(limits, values) -> None:
+    low, high = limits
+    grid = FloatGrid.for_bounds(low, high, squares=False, centred=False)
+    assert grid.clip(np.array(values)) == pytest.approx(
+        np.clip(values, low, high), abs=max(abs(low), abs(high)) / 2**27
+    )
+
+
+def test_a_float_sum_off_the_grid_can_move_by_more_than_a_value() -> None:
+    """What the grid is for: one value of at most 1 moves this sum by 2."""
+    big = [1.0] + [2.0**-53] * 2
+    assert Fraction(sum(big)) != sum(map(Fraction, big))
+
+
+@pytest.mark.parametrize(("low", "high"), [(1.0, 1.0), (2.0, 1.0), (math.nan, 1.0), (0.0, math.inf), (-1e308, 1e308)])
+def test_bounds_without_a_grid_are_refused(low, high) -> None:
+    with pytest.raises(ValueError, match=r"^bounds must be finite with low < high, got"):
+        FloatGrid.for_bounds(low, high, squares=False, centred=False)
