@@ -14,6 +14,19 @@ from dpbeam.mechanisms.spec import StageSpec
 from transforms.containment import ContainedDoFn
 
 
+def selected(rows: pa.RecordBatch, spec: StageSpec, selector: Selector | None) -> pa.RecordBatch:
+    """The accumulators of the partitions that are kept: all of them without a selector."""
+    if selector is None:
+        return rows
+    users = rows.column(accumulate.USERS).to_numpy()
+    if spec.shares_count:
+        kept, noisy = selector.keep_noisy(users)
+        rows = rows.append_column(results.NOISY_USERS, pa.array(noisy))
+    else:
+        kept = selector.keep(users)
+    return rows.filter(pa.array(kept, pa.bool_()))
+
+
 class _Select(ContainedDoFn):
     step = "Select"
 
@@ -27,15 +40,7 @@ class _Select(ContainedDoFn):
 
     def work(self, element: tuple[int, pa.RecordBatch]) -> Iterator[tuple[int, pa.RecordBatch]]:
         part, rows = element
-        if self._selector is not None:
-            users = rows.column(accumulate.USERS).to_numpy()
-            if self._spec.shares_count:
-                kept, noisy = self._selector.keep_noisy(users)
-                rows = rows.append_column(results.NOISY_USERS, pa.array(noisy))
-            else:
-                kept = self._selector.keep(users)
-            rows = rows.filter(pa.array(kept, pa.bool_()))
-        yield part, rows
+        yield part, selected(rows, self._spec, self._selector)
 
 
 @dataclass(eq=False)

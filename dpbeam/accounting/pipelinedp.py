@@ -90,8 +90,13 @@ class SharedBudgetAccountant(pipeline_dp.NaiveBudgetAccountant):  # type: ignore
         self._composed: tuple[Mechanism, ...] = ()
         self._certificate: Certificate | None = None
 
-    def add_stage_requests(self, requests: Sequence[Request]) -> StageBudget:
+    def add_stage_requests(
+        self, requests: Sequence[Request], *, aggregation_weight: float | None = None
+    ) -> StageBudget:
         """Registers the mechanisms of a stage of ours; they are known after `compute_budgets`.
+
+        A stage that stands for an aggregation of PipelineDP's gives its `aggregation_weight`, and counts as one of
+        those that the constructor was told of.
 
         Raises:
             UsageError: called after `compute_budgets`, within a scope, or with no request.
@@ -101,6 +106,8 @@ class SharedBudgetAccountant(pipeline_dp.NaiveBudgetAccountant):  # type: ignore
             raise UsageError("add_stage_requests must be called outside of a scope: give the weight in the requests")
         if not requests:
             raise UsageError("add_stage_requests needs at least one request")
+        if aggregation_weight is not None:
+            self._actual_aggregation_weights.append(aggregation_weight)
         self._stages.append(StageBudget(tuple(requests)))
         return self._stages[-1]
 
@@ -168,6 +175,11 @@ class SharedBudgetAccountant(pipeline_dp.NaiveBudgetAccountant):  # type: ignore
             one.internal.mechanism_spec.set_eps_delta(*epsilon_delta(mechanisms[0]))
         for stage in self._stages:
             stage._mechanisms = tuple(next(rest) for _ in stage.requests)
+
+    @property
+    def stages(self) -> int:
+        """How many stages of ours were registered."""
+        return len(self._stages)
 
     @property
     def certificate(self) -> Certificate:

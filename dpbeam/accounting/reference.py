@@ -24,6 +24,7 @@ from dpbeam.accounting.plan import Plan, solve
 from dpbeam.accounting.reference_check import check_reference
 from dpbeam.accounting.reference_params import ReferenceCall, reference_call
 from dpbeam.accounting.requests import Request
+from dpbeam.accounting.stage_requests import stage_requests
 from dpbeam.errors import Refused, UsageError
 from dpbeam.mechanisms.events import (
     Additive,
@@ -35,7 +36,7 @@ from dpbeam.mechanisms.events import (
     Selection,
     TruncatedGeometric,
 )
-from dpbeam.mechanisms.quantities import Quantity, noisy_by_themselves, quantities
+from dpbeam.mechanisms.quantities import Quantity, quantities
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.policy.compile import key_types
 from dpbeam.policy.schema import Policy, Stage
@@ -176,24 +177,25 @@ def _asked(call: ReferenceCall, *, public: bool) -> list[tuple[str, str]]:
 
 def _requests(stage: Stage, call: ReferenceCall) -> Iterator[Request]:
     """Each mechanism that PipelineDP draws, with the policy's weights, as in `dpbeam.accounting.plan.requests_for`."""
-    needed, private = quantities(call.folded), stage.private
-    unit = stage.weight / math.fsum([*(q.weight for q in needed), *([private.weight] if private else [])])
-    alone = noisy_by_themselves(needed, private.strategy if private else None)
-    if private:
-        weight = private.weight + math.fsum(q.weight for q in needed if q not in alone)
-        yield Request(
-            stage=stage.name,
-            metric="partitions",
-            kind=private.strategy,
-            weight=weight * unit,
-            l0=call.bounds.partitions,
-            pre_threshold=private.pre_threshold,
-        )
-    for quantity in alone:
-        l1, l2 = _sensitivity(quantity, call)
+    needed, private = {q.name: q for q in quantities(call.folded)}, stage.private
+    found = stage_requests(
+        stage.name,
+        tuple(needed.values()),
+        call.bounds,
+        noise=stage.noise,
+        strategy=private.strategy if private else None,
+        pre_threshold=private.pre_threshold if private else 1,
+        weight=stage.weight,
+        selection_weight=private.weight if private else 1.0,
+    )
+    for request in found:
+        quantity = needed.get(request.metric)
+        if quantity is None or quantity.kind != "squares":
+            yield request
+            continue
         # PipelineDP's noise on squares is proportioned to what it takes their sensitivity for.
-        weight = quantity.weight * unit * (l1 / _taken_for(quantity, call) if quantity.kind == "squares" else 1.0)
-        yield Request(stage=stage.name, metric=quantity.name, kind=stage.noise, weight=weight, l1=l1, l2=l2)
+        l1, l2 = _sensitivity(quantity, call)
+        yield replace(request, l1=l1, l2=l2, weight=request.weight * l1 / _taken_for(quantity, call))
 
 
 def _sensitivity(quantity: Quantity, call: ReferenceCall) -> tuple[float, float]:

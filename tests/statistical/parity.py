@@ -1,0 +1,118 @@
+"""Runs one stage on both engines with the same noise: what our kernels release, and what PipelineDP's engine does."""
+
+from __future__ import annotations
+
+import runpy
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pipeline_dp
+import pyarrow as pa
+import yaml
+from scipy import stats
+
+from dpbeam.accounting.reference import PlannedBudgets, ReferenceStage, reference_plan
+from dpbeam.mechanisms import noise, results
+from dpbeam.mechanisms.selection import Selector
+from dpbeam.policy.load import load_policy
+from transforms.read import label
+from transforms.reference import rows_of
+from transforms.select import selected
+
+kernels = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
+ALPHA = 1e-9
+PARTITIONS = 20_000
+"""Independent draws a test. Two samples of Laplace noise whose scales differ by 1.3 are told apart at ALPHA from about
+half as many on; of Gaussian noise, earlier."""
+
+
+def stage(folder: Path, *, epsilon: float = 20.0, **fields: Any) -> ReferenceStage:
+    """A stage over the columns u, p, v and w, planned for PipelineDP's engine: the noise that both are run with."""
+    column = {"type": "float64"}
+    policy = {
+        "version": 1,
+        "dataset": "parity",
+        "source": {"format": "csv", "path": "none.csv"},
+        "privacy_unit": "u",
+        "columns": {"u": {"type": "int64"}, "p": {"type": "int64"}, "v": column, "w": column},
+        "run": {"epsilon": epsilon, "delta": 1e-3},
+        "stages": [{"name": "s", "group_by": ["p"]} | fields],
+    }
+    (folder / "policy.yaml").write_text(yaml.safe_dump(policy), encoding="utf-8")
+    (planned,) = reference_plan(load_policy(folder / "policy.yaml")).stages
+    return planned
+
+
+def batch(units: Any, partitions: Any, values: Any = 0.0, others: Any = 0.0) -> pa.RecordBatch:
+    """Rows as columns; a single number stands for all rows."""
+    rows = len(units)
+    columns = [np.broadcast_to(np.asarray(c), rows) for c in (units, partitions, values, others)]
+    kinds = (np.int64, np.int64, np.float64, np.float64)
+    arrays = [pa.array(np.ascontiguousarray(c.astype(kind))) for c, kind in zip(columns, kinds, strict=True)]
+    return pa.RecordBatch.from_arrays(arrays, names=["u", "p", "v", "w"])
+
+
+def alike(values: list[tuple[int, float, float]], partitions: int = PARTITIONS) -> pa.RecordBatch:
+    """The rows (unit, v, w) in every one of many partitions, by units of its own."""
+    units, v, w = (np.array(column) for column in zip(*values, strict=True))
+    each = int(units.max()) + 1
+    at = np.repeat(np.arange(partitions), len(values))
+    return batch(np.tile(units, partitions) + at * each, at, np.tile(v, partitions), np.tile(w, partitions))
+
+
+def ours(planned: ReferenceStage, rows: pa.RecordBatch, public: pa.Table | None = None, *, scale: float = 1.0) -> Any:
+    """{released column: values by partition} of our kernels, sorted by partition; the noise times `scale`."""
+    spec = planned.spec
+    found = kernels.accumulators([rows], spec, shards=4, public=public)
+    selector = None if spec.selection is None else Selector(mechanism=spec.selection)
+    drawn = noise.noises(replace(spec, noise={name: _scaled(m, scale) for name, m in spec.noise.items()}))
+    tables = []
+    for merged in found:
+        kept = selected(merged, spec, selector)
+        tables.append(results.metrics(results.noisy_quantities(kept, spec, drawn), spec))
+    table = pa.Table.from_batches(tables).sort_by("p")
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def theirs(planned: ReferenceStage, rows: pa.RecordBatch, public: pa.Table | None = None) -> dict[str, Any]:
+    """{field of PipelineDP's MetricsTuple: values by partition} of PipelineDP's engine, run locally."""
+    engine = pipeline_dp.DPEngine(PlannedBudgets(planned.budgets), pipeline_dp.LocalBackend())
+    extractors = pipeline_dp.DataExtractors(
+        privacy_id_extractor=lambda row: row[0],
+        partition_extractor=lambda row: row[1],
+        value_extractor=lambda row: row[2],
+    )
+    # A set: PipelineDP looks each row up in it.
+    keys = None if public is None else {(key,) for key in public["p"].to_pylist()}
+    plain = list(rows_of(label(rows, 0, 0, last=True), planned.spec, planned.call.grid))
+    found = sorted(engine.aggregate(plain, planned.call.params, extractors, keys))
+    fields = found[0][1]._fields if found else ()
+    return {"p": np.array([key for (key,), _ in found])} | {
+        name: np.array([getattr(metrics, name) for _, metrics in found], dtype=np.float64) for name in fields
+    }
+
+
+def public(partitions: int = PARTITIONS) -> pa.Table:
+    return pa.table({"p": np.arange(partitions)})
+
+
+def one_law(one: Any, other: Any) -> bool:
+    """Whether two samples may be of one distribution: by chance it says no with probability 1e-9."""
+    return bool(stats.ks_2samp(one, other).pvalue > ALPHA)
+
+
+def one_rate(one: int, other: int, draws: int) -> bool:
+    """Whether two numbers of successes in `draws` each may be of one probability: says no by chance at 1e-9."""
+    table = [[one, draws - one], [other, draws - other]]
+    return bool(stats.fisher_exact(table).pvalue > ALPHA)
+
+
+def _scaled(mechanism: Any, scale: float) -> Any:
+    if scale == 1.0:
+        return mechanism
+    if mechanism.kind == "gaussian":
+        return replace(mechanism, sigma=mechanism.sigma * scale)
+    return replace(mechanism, scale=mechanism.scale * scale)
