@@ -49,6 +49,13 @@ def test_the_ledgers_page_works(reader, capsys) -> None:
         assert invoke(words) == 0, (words, capsys.readouterr().err)
 
 
+def test_the_page_for_pipelinedp_works(reader, capsys) -> None:
+    assert invoke(["init", "people.parquet", "--output", "policy.yaml"]) == 0
+    assert invoke(["budget", "create", "policy.yaml"]) == 0
+    (words,) = commands(ROOT / "docs" / "from_pipelinedp.md")
+    assert invoke(words) == 0, (words, capsys.readouterr().err)
+
+
 def test_readmes_policy_is_the_examples(tmp_path) -> None:
     (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     (tmp_path / "policy.yaml").write_text(block, encoding="utf-8")
