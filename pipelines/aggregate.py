@@ -16,6 +16,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from dpbeam.mechanisms import rows
 from dpbeam.mechanisms.sources import Split
 from dpbeam.mechanisms.spec import InputSpec, StageSpec
+from pipelines import rounds
 from transforms import arrow_coder
 from transforms.accumulate import AccumulateByPartition
 from transforms.bound import BoundContributions
@@ -26,6 +27,7 @@ from transforms.select import SelectPartitions
 from transforms.stage import StageResults
 from transforms.staging import Area
 from transforms.validate import Validate
+from transforms.weigh import WeighPartitions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,8 @@ class Job:
     stages: tuple[StageSpec, ...]
     public: Mapping[str, pa.Table]
     """The public partitions of each stage that has them, by stage name."""
+    found: Mapping[str, pa.Table]
+    """What earlier rounds of a stage's selection found, by stage name."""
     user_shards: int
     parts: int
     """Result files a stage; from the policy, never from the data."""
@@ -51,6 +55,21 @@ def build(pipeline: beam.Pipeline, job: Job) -> tuple[Shuffle, ...]:
     shuffles: list[Shuffle] = []
     reports: list[beam.PCollection] = []
     for spec in job.stages:
+        if spec.round:
+            weigh = WeighPartitions(
+                spec=spec,
+                shards=job.user_shards,
+                parts=job.parts,
+                salt=job.salt,
+                known=rounds.known_to(spec, job.found),
+                splits=len(job.splits),
+                schema=rows.output_schema(job.input),
+            )
+            told, weigh_reports = blocks | f"{spec.name}.Weigh" >> weigh
+            _ = told | f"{spec.name}.Stage" >> StageResults(spec.name, job.parts, job.area)
+            shuffles += weigh.shuffles
+            reports += weigh_reports
+            continue
         public = job.public.get(spec.name)
         bound = BoundContributions(
             spec=spec,

@@ -40,13 +40,15 @@ def metric_columns(spec: StageSpec) -> tuple[MetricColumn, ...]:
 def stage_report(spec: StageSpec, table: pa.Table) -> reports.StageReport:
     """One stage as the report shows it."""
     selection = None
-    if spec.selection is not None:
-        figure = selection_figure(spec.selection)
+    decided = spec.rounds[-1] if spec.rounds else spec.selection
+    if decided is not None:
+        figure = selection_figure(decided)
         selection = reports.SelectionFacts(
             strategy=figure.kind,
             pre_threshold=figure.pre_threshold,
             keep_50=figure.units_50,
             keep_99=figure.units_99,
+            note=figure.note,
         )
     clipped = dict.fromkeys((q.columns[0], q.low, q.high) for q in spec.quantities if q.kind in _CLIPPED)
     totals = dict.fromkeys((q.columns[0], q.low, q.high) for q in spec.quantities if q.kind == "total")

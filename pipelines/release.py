@@ -59,6 +59,7 @@ class Run:
     inputs: inputs.Inputs | None = None
     stages: tuple[StageSpec, ...] = ()
     public: Mapping[str, pa.Table] = field(default_factory=dict)
+    found: Mapping[str, pa.Table] = field(default_factory=dict)
     charge: Charge | None = None
     cached: bool = False
     shuffles: tuple[Shuffle, ...] = ()
@@ -176,10 +177,12 @@ def run_job(run: Run) -> Run:
     the source to the staged shard files."""
     run.area.create()
     for phase in phases.phases(run.policy):
-        known = phases.Parameters(policy=run.policy, plan=run.plan, stages=run.stages, public=run.public)
+        known = phases.Parameters(
+            policy=run.policy, plan=run.plan, stages=run.stages, public=run.public, found=run.found
+        )
         explored = verify(_run_stages(replace(run, stages=phase.stages(known))))
         found = phase.learn(known, explored.tables)
-        run = replace(run, plan=found.plan, stages=found.stages, public=found.public)
+        run = replace(run, plan=found.plan, stages=found.stages, public=found.public, found=found.found)
     return _run_stages(run)
 
 
@@ -189,6 +192,7 @@ def _run_stages(run: Run) -> Run:
         splits=run.inputs.splits,
         stages=run.stages,
         public=run.public,
+        found=run.found,
         user_shards=run.inputs.user_shards,
         parts=run.policy.output.shards,
         salt=secrets.token_bytes(16),

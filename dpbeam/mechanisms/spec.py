@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from dpbeam.mechanisms.events import Additive, Selection
+from dpbeam.mechanisms.events import Additive, Selection, WeightedThresholding
 from dpbeam.mechanisms.quantities import Bounds, Metric, Quantity, noisy_by_themselves, quantities
 
 ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
@@ -108,6 +108,21 @@ class StageSpec:
     metrics: tuple[Metric, ...]
     noise: Mapping[str, Additive]
     selection: Selection | None
+    rounds: tuple[WeightedThresholding, ...] = ()
+    """The rounds by which its partitions are found before it runs; then they are known like public ones."""
+    round: int = 0
+    """Of a stage that is itself such a round: which of `rounds`, from 1."""
+
+    @property
+    def weighing(self) -> WeightedThresholding:
+        """The mechanism of a stage that is a round.
+
+        Raises:
+            ValueError: it isn't one.
+        """
+        if not 1 <= self.round <= len(self.rounds):
+            raise ValueError(f"stage {self.name} is not a round of a selection by weights")
+        return self.rounds[self.round - 1]
 
     @property
     def quantities(self) -> tuple[Quantity, ...]:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Iterator
 
 from dpbeam.mechanisms.spec import ColumnType
+from dpbeam.mechanisms.weights import MOST_L0
 from dpbeam.policy import metrics, schema
 from dpbeam.policy.compile import metric as compile_metric
 from dpbeam.policy.fields import closest
@@ -169,7 +170,43 @@ def _stage(parts: Parts, stage: StageParts, index: int) -> Iterator[Finding]:
             remedy=f"Write pre_threshold: {least} or more.",
             value=private.pre_threshold,
         )
+    if private is not None:
+        yield from _rounds(parts, stage, private, (*key, "partitions", "private"))
+    yield from _selecting(stage, key)
     yield from _metrics(parts, stage, key)
+
+
+def _selecting(stage: StageParts, key: Key) -> Iterator[Finding]:
+    """What doesn't fit a stage without metrics, which releases the partitions that it keeps; or one with metrics."""
+    if stage.metrics and not stage.has_noise:
+        yield Finding(key=(*key, "noise"), rule="is required", remedy="Write laplace or gaussian.", value=ABSENT)
+    if stage.metrics or not stage.has_metrics:
+        return
+    if (stage.partitions is not None and stage.partitions.private is None) or not stage.group_by:
+        rule = "must have at least one entry where the partitions are known beforehand"
+        remedy = "List at least one of count, privacy_id_count, {sum: …} and {mean: …}."
+        yield Finding(key=(*key, "metrics"), rule=rule, remedy=remedy, value=[])
+    elif stage.has_noise:
+        rule = "must be left out where there are no metrics to add it to"
+        yield Finding(key=(*key, "noise"), rule=rule, remedy="Remove it, or list metrics.", value=ABSENT)
+
+
+def _rounds(parts: Parts, stage: StageParts, private: schema.Private, key: Key) -> Iterator[Finding]:
+    """What doesn't fit a strategy that selects in rounds, by weights; or one that doesn't."""
+    if private.rounds is not None and private.strategy != "dp_sips":
+        rule, remedy = "applies to the strategy dp_sips only", "Leave the key out."
+        yield Finding(key=(*key, "rounds"), rule=rule, remedy=remedy, value=private.rounds)
+    if private.strategy not in ("dp_sips", "mad", "mad2r"):
+        return
+    if parts.privacy_unit == "row":
+        rule = "must select by unit counts with privacy_unit: row, where no unit has several partitions to weigh"
+        remedy = "Write truncated_geometric, laplace_thresholding or gaussian_thresholding."
+        yield Finding(key=(*key, "strategy"), rule=rule, remedy=remedy, value=private.strategy)
+    most = None if stage.bounds is None else stage.bounds.l0 or stage.bounds.l1
+    if private.strategy != "dp_sips" and most is not None and most > MOST_L0:
+        rule = f"must be dp_sips, or one that counts units, where one unit may be in more than {MOST_L0} partitions"
+        remedy = f"Write dp_sips, or lower l0 or l1 to {MOST_L0}."
+        yield Finding(key=(*key, "strategy"), rule=rule, remedy=remedy, value=private.strategy)
 
 
 def _whole(stage: StageParts, key: Key) -> Iterator[Finding]:

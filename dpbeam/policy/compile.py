@@ -8,7 +8,7 @@ from dataclasses import replace
 import pyarrow as pa
 
 from dpbeam.mechanisms import spec
-from dpbeam.mechanisms.events import Additive, Gaussian, Laplace, Mechanism, Selection
+from dpbeam.mechanisms.events import Additive, Gaussian, Laplace, Mechanism, Selection, WeightedThresholding
 from dpbeam.mechanisms.quantile_tree import LEAST_RANK, MOST_RANK
 from dpbeam.mechanisms.quantities import Bounds, Metric, noisy_by_themselves
 from dpbeam.policy import metrics as stated
@@ -81,11 +81,14 @@ def stage_spec(policy: schema.Policy, stage: schema.Stage, mechanisms: Sequence[
     """
     noise: dict[str, Additive] = {}
     selection: Selection | None = None
+    rounds: list[WeightedThresholding] = []
     for mechanism in mechanisms:
         if mechanism.stage != stage.name:
             continue
         if isinstance(mechanism, Laplace | Gaussian):
             noise[mechanism.metric] = mechanism
+        elif isinstance(mechanism, WeightedThresholding):
+            rounds.append(mechanism)
         else:
             selection = mechanism
     made = spec.StageSpec(
@@ -97,11 +100,12 @@ def stage_spec(policy: schema.Policy, stage: schema.Stage, mechanisms: Sequence[
         metrics=metrics(stage),
         noise=noise,
         selection=selection,
+        rounds=tuple(rounds),
     )
     needed = noisy_by_themselves(made.quantities, None if selection is None else selection.kind)
     if set(noise) != {quantity.name for quantity in needed}:
         raise ValueError(f"stage {stage.name}: the plan's noise doesn't match the stage's quantities")
-    if (selection is None) != (stage.private is None):
+    if (selection is None and not rounds) != (stage.private is None):
         raise ValueError(f"stage {stage.name}: the plan's selection doesn't match the stage's partitions")
     return made
 

@@ -30,6 +30,7 @@ from dpbeam.policy.base import ONE_KEY, Bound, Delta, Epsilon, Name, Strict, Wei
 from dpbeam.policy.metrics import MetricEntry
 
 MAX_SHARDS = 1024
+MAX_ROUNDS = 10
 
 SCALAR_SCHEMA = {"type": ["string", "integer", "number", "boolean"]}
 
@@ -186,8 +187,9 @@ class Guardrails(Strict):
 class Private(Strict):
     """The partitions come from the data, and are selected privately."""
 
-    strategy: Literal["truncated_geometric", "laplace_thresholding", "gaussian_thresholding"]
+    strategy: Literal["truncated_geometric", "laplace_thresholding", "gaussian_thresholding", "dp_sips", "mad", "mad2r"]
     pre_threshold: Bound = 1
+    rounds: Annotated[int, Field(ge=1, le=MAX_ROUNDS)] | None = None
     weight: Weight = 1.0
 
 
@@ -247,14 +249,15 @@ class Stage(Strict):
     """One table of the release: its grouping, partitions, bounds and metrics.
 
     Without columns in `group_by` the whole table is one partition, which is public, so `partitions` is left out.
+    Without metrics the release is the table of the private partitions that are kept.
     """
 
     name: StageName
     group_by: Annotated[tuple[Name, ...], Field(strict=False)]
     partitions: Partitions | None = None
     bounds: Bounds
-    metrics: Annotated[tuple[MetricEntry, ...], Field(strict=False, min_length=1)]
-    noise: Literal["laplace", "gaussian"]
+    metrics: Annotated[tuple[MetricEntry, ...], Field(strict=False)]
+    noise: Literal["laplace", "gaussian"] | None = None
     weight: Weight = 1.0
 
     @property

@@ -19,6 +19,7 @@ from dpbeam.mechanisms.events import (
     LaplaceThresholding,
     Mechanism,
     TruncatedGeometric,
+    WeightedThresholding,
 )
 from dpbeam.reporting.charts import MAX_BARS, bar_chart
 from dpbeam.reporting.manifest import Charge, FileEntry, Guarantee, StatedCertificate
@@ -33,6 +34,9 @@ _STRATEGIES = {
     TruncatedGeometric.kind: "truncated geometric",
     LaplaceThresholding.kind: "Laplace thresholding",
     GaussianThresholding.kind: "Gaussian thresholding",
+    "dp_sips": "DP-SIPS",
+    "mad": "MAD",
+    "mad2r": "MAD2R",
 }
 
 
@@ -52,12 +56,14 @@ class ReleaseFacts:
 @dataclass(frozen=True, kw_only=True)
 class SelectionFacts:
     """How the partitions of a stage were chosen privately: the strategy (a mechanism's kind), its pre-threshold,
-    and the privacy-unit counts at which a partition is kept with probability 50 % and 99 %, from the plan."""
+    and the privacy-unit counts at which a partition is kept with probability 50 % and 99 %, from the plan. `note` says
+    of which units."""
 
     strategy: str
     pre_threshold: int
     keep_50: int
     keep_99: int
+    note: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +156,7 @@ def _text(value: str) -> str:
 
 def _stage_view(stage: StageReport, index: int) -> dict[str, Any]:
     names = [metric.name for metric in stage.metrics]
-    rows = top_rows(stage.table, keys=stage.keys, metrics=names, by=names[0], limit=MAX_ROWS)
+    rows = top_rows(stage.table, keys=stage.keys, metrics=names, by=names[0] if names else None, limit=MAX_ROWS)
     return {
         "facts": stage,
         "total": f"{stage.table.num_rows:,}",
@@ -208,6 +214,9 @@ def _mechanism_view(mechanism: Mechanism) -> dict[str, Any]:
         case GaussianThresholding():
             kind = "Gaussian thresholding"
             detail = _threshold(f"σ {significant(mechanism.sigma)}", mechanism)
+        case WeightedThresholding():
+            kind = f"{_STRATEGIES[mechanism.strategy]}: Gaussian thresholding of weights"
+            detail = _threshold(f"σ {significant(mechanism.sigma)}", mechanism)
         case _:
             raise ValueError(f"unknown mechanism {type(mechanism).__name__}")
     return {
@@ -220,5 +229,5 @@ def _mechanism_view(mechanism: Mechanism) -> dict[str, Any]:
     }
 
 
-def _threshold(noise: str, mechanism: LaplaceThresholding | GaussianThresholding) -> str:
+def _threshold(noise: str, mechanism: LaplaceThresholding | GaussianThresholding | WeightedThresholding) -> str:
     return f"{noise}, threshold {significant(mechanism.threshold)}, δ {significant(mechanism.delta)}"

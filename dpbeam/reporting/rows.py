@@ -36,10 +36,15 @@ class DisplayRow:
         return math.isfinite(self.values[metric].value)
 
 
-def top_rows(table: pa.Table, *, keys: Sequence[str], metrics: Sequence[str], by: str, limit: int) -> list[DisplayRow]:
-    """The `limit` rows with the largest values of metric `by`, largest first; ties in the table's order."""
-    order = pc.array_sort_indices(table[by].combine_chunks().cast(pa.float64()), order="descending")
-    top = table.take(order[:limit])
+def top_rows(
+    table: pa.Table, *, keys: Sequence[str], metrics: Sequence[str], by: str | None, limit: int
+) -> list[DisplayRow]:
+    """The `limit` rows with the largest values of metric `by`, largest first; ties, and all without `by`, in the
+    table's order."""
+    top = table.slice(0, limit)
+    if by is not None:
+        order = pc.array_sort_indices(table[by].combine_chunks().cast(pa.float64()), order="descending")
+        top = table.take(order[:limit])
     key_columns = [top[key].to_pylist() for key in keys]
     numbers = {
         name: top[name].to_pylist() for metric in metrics for name in (metric, f"{metric}_low", f"{metric}_high")
