@@ -178,6 +178,21 @@ def weigh(batches: Sequence[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
     return batch.take(pa.compute.sort_indices(batch, sort_keys=[(name, "ascending") for name in spec.keys]))
 
 
+def weigh_whole(
+    rows: pa.RecordBatch, spec: StageSpec, salt: bytes, known: pa.Table | None = None, shards: int = 1
+) -> pa.RecordBatch:
+    """A round's weights of rows that fit in memory, by the steps that a job takes; the shards don't matter."""
+    sampled = sample([unfound(rows.select(columns_of(spec)), spec, known)], spec, salt).batch(spec)
+    found = [sample([part], spec, salt) for _, part in split_by_unit(sampled, spec, shards, salt)]
+    given = [shares(pairs, spec, known) for pairs in found]
+    tallied = [tallies(pairs, share, spec) for pairs, share in zip(found, given, strict=True)]
+    empty = pa.RecordBatch.from_pylist([], schema=tally_schema(spec))
+    if spec.weighing.saturation:
+        replies = [returned([empty, *tallied], spec)]
+        tallied += [sent_on(pairs, share, replies, spec) for pairs, share in zip(found, given, strict=True)]
+    return weigh([empty, *tallied], spec)
+
+
 def noise_of(spec: StageSpec) -> AdditiveNoise:
     """The round's Gaussian noise."""
     event = spec.weighing
