@@ -132,13 +132,15 @@ class _SendOn(_Step):
         found, report = receive(self._round.shuffle("returns"), shard, batches)
         replies = [batch for batch in found if rounds.PART in batch.schema.names]
         own = [batch for batch in found if rounds.PART not in batch.schema.names]
+        yield beam.pvalue.TaggedOutput(REPORTS, report)
+        if not own:
+            return  # a shard always sends itself its pairs: they were lost, and the control totals will say so
         pairs = rounds.sample(own, spec, self._round.salt)
         shares = rounds.shares(pairs, spec, self._round.known)
         tallies = [rounds.tallies(pairs, shares, spec), rounds.sent_on(pairs, shares, replies, spec)]
         table = pa.Table.from_batches(tallies).combine_chunks()
         batch = table.to_batches()[0] if table.num_rows else tallies[0]
         yield from _to_partitions(self._round, "partitions", shard, batch)
-        yield beam.pvalue.TaggedOutput(REPORTS, report)
 
 
 class _Weigh(_Step):
