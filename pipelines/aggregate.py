@@ -15,7 +15,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from dpbeam.mechanisms import rows
 from dpbeam.mechanisms.sources import Split
-from dpbeam.mechanisms.spec import InputSpec, StageSpec
+from dpbeam.mechanisms.spec import LEVEL, InputSpec, StageSpec
 from pipelines import rounds
 from transforms import arrow_coder
 from transforms.accumulate import AccumulateByPartition
@@ -23,6 +23,7 @@ from transforms.bound import BoundContributions
 from transforms.control import CheckControlTotals, Shuffle
 from transforms.noise import AddNoise
 from transforms.read import ReadBlocks
+from transforms.roll_up import RollUp
 from transforms.select import SelectPartitions
 from transforms.stage import StageResults
 from transforms.staging import Area
@@ -40,7 +41,7 @@ class Job:
     public: Mapping[str, pa.Table]
     """The public partitions of each stage that has them, by stage name."""
     found: Mapping[str, pa.Table]
-    """What earlier rounds of a stage's selection found, by stage name."""
+    """What earlier rounds of a stage's selection found, or the kept leaves of hierarchical keys; by stage name."""
     user_shards: int
     parts: int
     """Result files a stage; from the policy, never from the data."""
@@ -70,17 +71,20 @@ def build(pipeline: beam.Pipeline, job: Job) -> tuple[Shuffle, ...]:
             shuffles += weigh.shuffles
             reports += weigh_reports
             continue
-        public = job.public.get(spec.name)
+        public, mine, schema = job.public.get(spec.name), blocks, rows.output_schema(job.input)
+        if spec.hierarchical:
+            mine = blocks | f"{spec.name}.RollUp" >> RollUp(spec, job.found[spec.name])
+            schema = schema.append(pa.field(LEVEL, pa.int64()))
         bound = BoundContributions(
             spec=spec,
             shards=job.user_shards,
             salt=job.salt,
             public=public,
             splits=len(job.splits),
-            schema=rows.output_schema(job.input),
+            schema=schema,
         )
         accumulate = AccumulateByPartition(spec=spec, parts=job.parts, public=public, senders=bound.senders)
-        accumulators, bound_reports = blocks | f"{spec.name}.Bound" >> bound
+        accumulators, bound_reports = mine | f"{spec.name}.Bound" >> bound
         merged, merge_reports = accumulators | f"{spec.name}.Accumulate" >> accumulate
         (
             merged

@@ -30,7 +30,7 @@ from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.model import Charge, Reason
 from dpbeam.ledger.outcomes import FenceLost, KeyTaken
 from dpbeam.ledger.owner import Owner, alive
-from dpbeam.mechanisms import columns, noise
+from dpbeam.mechanisms import columns, hierarchy, noise
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.schema import Policy
@@ -218,6 +218,8 @@ def verify(run: Run) -> Run:
         tables = {}
         for spec in run.stages:
             table = run.area.read_stage(spec.name, run.policy.output.shards)
+            if spec.hierarchical:
+                table = hierarchy.shown(table, spec.leaf_keys)
             tables[spec.name] = table.sort_by([(key, "ascending") for key in spec.keys]) if spec.keys else table
         return replace(run, tables=tables)
 

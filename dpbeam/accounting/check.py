@@ -146,8 +146,9 @@ def _from_policy(policy: Policy) -> Iterator[_Expected]:
             spent = 0.0
         if private is not None:
             selecting = private.weight
-            if private.strategy != "truncated_geometric" and "privacy_id_count" in noisy:
-                # A threshold is on a noisy unit count: where one is released, it is that one.
+            if private.strategy != "truncated_geometric" and not private.hierarchical and "privacy_id_count" in noisy:
+                # A threshold is on a noisy unit count: where one is released, it is that one; but hierarchical keys are
+                # selected as leaves, and counted in other cells.
                 selecting += noisy.pop("privacy_id_count")[2]
             rows.append(("partitions", private.strategy, l0, l0**0.5, selecting, private.pre_threshold))
         for name, (l1, l2, weight) in noisy.items():

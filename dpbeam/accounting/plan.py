@@ -111,7 +111,7 @@ def requests_for(policy: Policy, *, share: bool = True) -> tuple[Request, ...]:
         needed = quantities(metrics(stage)) if share else tuple(part for _, part in _unshared(metrics(stage)))
         private = stage.private
         unit = stage.weight / math.fsum([*(q.weight for q in needed), *([private.weight] if private else [])])
-        alone = noisy_by_themselves(needed, private.strategy if private and share else None)
+        alone = noisy_by_themselves(needed, stage.counting if share else None)
         selection_weight = math.fsum(q.weight for q in needed if q not in alone)
         match private.strategy if private else None:
             case "truncated_geometric" | "laplace_thresholding" | "gaussian_thresholding" as kind if private:
@@ -154,8 +154,7 @@ def _sharing(policy: Policy, mechanisms: Sequence[Mechanism]) -> tuple[utility.S
     shared: list[tuple[Stage, Quantity, list[Metric], tuple[str, ...]]] = []
     for stage in policy.stages:
         found = metrics(stage)
-        private = stage.private
-        alone = noisy_by_themselves(quantities(found), private.strategy if private else None)
+        alone = noisy_by_themselves(quantities(found), stage.counting)
         for quantity in quantities(found):
             served = [metric for metric in found if quantity in named(metric, quantities(found))]
             names = (*(() if quantity in alone else (SELECTION_NAME,)), *(metric.name for metric in served))

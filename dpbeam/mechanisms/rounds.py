@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dpbeam.mechanisms import hashing, weights
 from dpbeam.mechanisms.accumulate import key_fields
@@ -119,7 +120,7 @@ def shares(pairs: Pairs, spec: StageSpec, known: pa.Table | None) -> I64:
     """Each pair's share, by the biases that the round before found."""
     if spec.weighing.least_bias == 1 or known is None:
         return weights.shares(pairs.units)
-    hinted = known.filter(pa.compute.less(known.column(BIAS), weights.BIAS_ONE))
+    hinted = known.filter(pc.less(known.column(BIAS), weights.BIAS_ONE))
     least = int(weights.BIAS_ONE * spec.weighing.least_bias)
     given = np.maximum(hinted.column(BIAS).to_numpy(), least)
     biases = _lookup(pairs.keys, [hinted.column(name) for name in spec.keys], given, weights.BIAS_ONE)
@@ -175,7 +176,7 @@ def weigh(batches: Sequence[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
     schema = pa.schema([*key_fields(spec), pa.field(UNITS, pa.int64()), pa.field(WEIGHT, pa.int64())])
     columns = [*keys, pa.array(units), pa.array(weight)]
     batch = pa.RecordBatch.from_arrays([c.cast(f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
-    return batch.take(pa.compute.sort_indices(batch, sort_keys=[(name, "ascending") for name in spec.keys]))
+    return batch.take(pc.sort_indices(batch, sort_keys=[(name, "ascending") for name in spec.keys]))
 
 
 def weigh_whole(

@@ -16,6 +16,9 @@ from dpbeam.mechanisms.quantities import Bounds, Metric, Quantity, noisy_by_them
 ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
 Scalar = str | int | float | bool
 
+LEVEL = "level"
+"""The result column of a hierarchical stage that says how many of a row's keys are real."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:
@@ -112,6 +115,14 @@ class StageSpec:
     """The rounds by which its partitions are found before it runs; then they are known like public ones."""
     round: int = 0
     """Of a stage that is itself such a round: which of `rounds`, from 1."""
+    hierarchical: bool = False
+    """Keys go from coarse to fine, and what isn't kept counts in its parent's `other`. Leaves are selected beforehand;
+    once they are, `keys` end with the level."""
+
+    @property
+    def leaf_keys(self) -> tuple[str, ...]:
+        """The keys of the data, without the level."""
+        return tuple(key for key in self.keys if not (self.hierarchical and key == LEVEL))
 
     @property
     def weighing(self) -> WeightedThresholding:
@@ -131,7 +142,7 @@ class StageSpec:
     @property
     def shares_count(self) -> bool:
         """Whether the noisy unit count that selected a partition is released as well."""
-        strategy = None if self.selection is None else self.selection.kind
+        strategy = None if self.selection is None or self.hierarchical else self.selection.kind
         return len(noisy_by_themselves(self.quantities, strategy)) < len(self.quantities)
 
     @property

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator
 
-from dpbeam.mechanisms.spec import ColumnType
+from dpbeam.mechanisms.spec import LEVEL, ColumnType
 from dpbeam.mechanisms.weights import MOST_L0
 from dpbeam.policy import metrics, schema
 from dpbeam.policy.compile import metric as compile_metric
@@ -172,6 +172,7 @@ def _stage(parts: Parts, stage: StageParts, index: int) -> Iterator[Finding]:
         )
     if private is not None:
         yield from _rounds(parts, stage, private, (*key, "partitions", "private"))
+        yield from _hierarchy(parts, stage, private, key)
     yield from _selecting(stage, key)
     yield from _metrics(parts, stage, key)
 
@@ -207,6 +208,20 @@ def _rounds(parts: Parts, stage: StageParts, private: schema.Private, key: Key) 
         rule = f"must be dp_sips, or one that counts units, where one unit may be in more than {MOST_L0} partitions"
         remedy = f"Write dp_sips, or lower l0 or l1 to {MOST_L0}."
         yield Finding(key=(*key, "strategy"), rule=rule, remedy=remedy, value=private.strategy)
+
+
+def _hierarchy(parts: Parts, stage: StageParts, private: schema.Private, key: Key) -> Iterator[Finding]:
+    """What doesn't fit hierarchical keys."""
+    if not private.hierarchical:
+        return
+    at: Key = (*key, "partitions", "private", "hierarchical")
+    if len(stage.group_by) < 2 or (stage.has_metrics and not stage.metrics):
+        rule = "needs at least two columns in group_by, from coarse to fine, and a metric"
+        yield Finding(key=at, rule=rule, remedy="Leave the key out, or list them.", value=ABSENT)
+    names = [m.args.name or m.result_name for m in stage.metrics if m is not None]
+    if LEVEL in (*parts.columns, *parts.derive, *names):
+        rule = f"adds a result column {LEVEL!r}, so no column and no metric of the stage may be called that"
+        yield Finding(key=at, rule=rule, remedy="Rename it.", value=ABSENT)
 
 
 def _whole(stage: StageParts, key: Key) -> Iterator[Finding]:

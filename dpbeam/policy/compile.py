@@ -101,8 +101,9 @@ def stage_spec(policy: schema.Policy, stage: schema.Stage, mechanisms: Sequence[
         noise=noise,
         selection=selection,
         rounds=tuple(rounds),
+        hierarchical=stage.private is not None and stage.private.hierarchical,
     )
-    needed = noisy_by_themselves(made.quantities, None if selection is None else selection.kind)
+    needed = noisy_by_themselves(made.quantities, stage.counting)
     if set(noise) != {quantity.name for quantity in needed}:
         raise ValueError(f"stage {stage.name}: the plan's noise doesn't match the stage's quantities")
     if (selection is None and not rounds) != (stage.private is None):

@@ -74,6 +74,7 @@ _REMEDIES: Mapping[str, str] = {
     "partitions": "Write {private: {strategy: truncated_geometric}} or {public: {values: [a, b]}}.",
     "strategy": "Write truncated_geometric, laplace_thresholding, gaussian_thresholding, dp_sips, mad or mad2r.",
     "rounds": f"Give a whole number from 1 to {schema.MAX_ROUNDS}, or leave the key out for 3.",
+    "hierarchical": "Write true where group_by goes from coarse to fine, or leave the key out.",
     "pre_threshold": "Give the least number of people a partition needs, 1 or more.",
     "public": "Write {values: [a, b]}, {product: {sex: [f, m], band: [a, b]}} or {file: partitions.csv}.",
     "private": "Write {strategy: truncated_geometric, pre_threshold: 10}.",

@@ -190,6 +190,7 @@ class Private(Strict):
     strategy: Literal["truncated_geometric", "laplace_thresholding", "gaussian_thresholding", "dp_sips", "mad", "mad2r"]
     pre_threshold: Bound = 1
     rounds: Annotated[int, Field(ge=1, le=MAX_ROUNDS)] | None = None
+    hierarchical: bool = False
     weight: Weight = 1.0
 
 
@@ -264,6 +265,13 @@ class Stage(Strict):
     def private(self) -> Private | None:
         """How partitions are selected; None where they are known beforehand."""
         return None if self.partitions is None else self.partitions.private
+
+    @property
+    def counting(self) -> str | None:
+        """The strategy that selects among the very partitions that the metrics count in; None for public partitions,
+        and for hierarchical keys, whose leaves are selected beforehand."""
+        private = self.private
+        return None if private is None or private.hierarchical else private.strategy
 
 
 class Output(Strict):

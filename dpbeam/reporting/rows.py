@@ -72,9 +72,9 @@ def visible(text: str) -> str:
 
 
 def key_text(value: Any) -> str:
-    """A key's value as people read it; the raw text of a string."""
+    """A key's value as people read it; the raw text of a string. A hierarchical key beyond its level is `(other)`."""
     if value is None:
-        return ""
+        return "(other)"
     if isinstance(value, bool):
         return "true" if value else "false"
     return value if isinstance(value, str) else str(value)

@@ -251,6 +251,13 @@ CASES = {
         "19: stages[0].partitions.private.rounds applies to the strategy dp_sips only, got 2",
         "Leave the key out.",
     ),
+    "hierarchical keys without a hierarchy": (
+        "truncated_geometric, pre_threshold: 10}}",
+        "truncated_geometric, pre_threshold: 10, hierarchical: true}}",
+        "19: stages[0].partitions.private.hierarchical needs at least two columns in group_by, from coarse to fine, "
+        "and a metric",
+        "Leave the key out, or list them.",
+    ),
     "no round": (
         "truncated_geometric, pre_threshold: 10}}",
         "dp_sips, pre_threshold: 10, rounds: 0}}",
