@@ -152,3 +152,22 @@ def test_the_plan_says_of_which_units_its_counts_are():
     assert figure.kind == "mad2r"
     assert figure.note.startswith("in the last round, of units that fill all their 9 partitions; of units in this")
     assert figure.units_50 < figure.units_99
+
+
+@pytest.mark.parametrize("strategy", ["gaussian_thresholding", "mad"])
+def test_hierarchical_keys_release_no_count_that_selected_leaves(strategy):
+    """The leaves' noisy counts are of other partitions than the cells, so the unit count has noise of its own."""
+    stage = {
+        "name": "a",
+        "group_by": ["j", "k"],
+        "partitions": {"private": {"strategy": strategy, "hierarchical": True}},
+        "bounds": {"l0": 9, "linf": 2},
+        "metrics": ["privacy_id_count"],
+        "noise": "gaussian",
+    }
+    columns = {name: {"type": "string"} for name in ("user", "j", "k")}
+    base = policy().model_dump(exclude_unset=True)
+    made = plan(Policy.model_validate(base | {"columns": columns, "stages": [stage]}))
+    assert [m.metric.split(".")[0] for m in made.mechanisms] == ["partitions", "privacy_id_count"]
+    assert made.mechanisms[1].l2 == 3.0
+    assert made.utility.sharing == ()
