@@ -30,7 +30,7 @@ from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.model import Charge, Reason
 from dpbeam.ledger.outcomes import FenceLost, KeyTaken
 from dpbeam.ledger.owner import Owner, alive
-from dpbeam.mechanisms import columns, hierarchy, noise
+from dpbeam.mechanisms import columns, hierarchy, noise, rounds
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.schema import Policy
@@ -121,6 +121,8 @@ def guard(run: Run) -> Run:
     Reads names, sizes, headers and footers, and no values.
     """
     for spec in run.stages:
+        for event in spec.rounds:
+            rounds.check(event)
         for quantity in spec.quantities:
             if quantity.kind in ("sum", "total", "squares", "vector"):
                 noise.check(spec.noise[quantity.name], columns.grid_of(quantity))

@@ -13,10 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dpbeam.errors import UsageError
 from dpbeam.mechanisms import hashing, weights
 from dpbeam.mechanisms.accumulate import key_fields
 from dpbeam.mechanisms.bounding import split
-from dpbeam.mechanisms.events import Gaussian
+from dpbeam.mechanisms.events import Gaussian, WeightedThresholding
 from dpbeam.mechanisms.fixedpoint import Grid
 from dpbeam.mechanisms.grouping import group, members, runs
 from dpbeam.mechanisms.noise import AdditiveNoise
@@ -29,6 +30,7 @@ KEPT, BIAS = "__kept", "__bias"
 SHARE, UNITS, HIGH, LOW = "__share", "__units", "__high", "__low"
 PART, WEIGHT = "__part", "__weight"
 
+_MOST_SIGMA, _MOST_WEIGHT = 1 << 16, 1 << 19
 GRID = Grid(low=0.0, high=2.0**21, centre=0.0, step=2.0**-weights.WEIGHT_BITS, lowest=0, highest=1 << 61)
 
 
@@ -192,6 +194,20 @@ def weigh_whole(
         replies = [returned([empty, *tallied], spec)]
         tallied += [sent_on(pairs, share, replies, spec) for pairs, share in zip(found, given, strict=True)]
     return weigh([empty, *tallied], spec)
+
+
+def check(event: WeightedThresholding) -> None:
+    """Refuses noise that leaves no room for weights in int64. To be called before anything is charged.
+
+    Raises:
+        UsageError: σ is 2**16 or more, or the threshold or the saturation 2**19 or more.
+    """
+    if not (event.sigma < _MOST_SIGMA and max(event.threshold, event.saturation) < _MOST_WEIGHT):
+        raise UsageError(
+            f"stage {event.stage}: the noise of {event.metric} must be below {_MOST_SIGMA}, and what is compared with "
+            f"it below {_MOST_WEIGHT}, got σ {event.sigma:g}, threshold {event.threshold:g}; raise epsilon or the "
+            "selection's weight"
+        )
 
 
 def noise_of(spec: StageSpec) -> AdditiveNoise:

@@ -172,3 +172,28 @@ def test_a_partition_of_a_known_weight_is_kept_as_often_as_its_law_says(workspac
     assert stats.binomtest(kept, places, chance).pvalue > 1e-9
     assert stats.binomtest(kept, places, stats.norm.sf(made.weighing.threshold - people + 0.1)).pvalue < 1e-9
     assert math.isfinite(np.float64(chance))
+
+
+def test_stages_with_different_numbers_of_rounds_run_together(workspace, capsys) -> None:
+    select(workspace, "dp_sips", epsilon=30.0)
+    (first,) = workspace.policy["stages"]
+    second = {**first, "name": "second", "partitions": {"private": {"strategy": "mad"}}}
+    third = {**first, "name": "third", "partitions": {"private": {"strategy": "truncated_geometric"}}}
+    fourth = {**first, "name": "fourth", "partitions": {"public": {"values": ["inn", "nowhere"]}}}
+    workspace.policy["stages"] = [first, second, third, fourth]
+    assert workspace.run() == 0, capsys.readouterr().err
+    folder = workspace.release_folder()
+    names = {stage: pq.read_table(folder / f"{stage}.parquet").column("place").to_pylist() for stage in
+             ("by_place", "second", "third", "fourth")}  # fmt: skip
+    assert {"inn", "zoo"} <= set(names["by_place"]) & set(names["second"])
+    assert names["fourth"] == ["inn", "nowhere"]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(
+        ["manifest.json", "report.html", *(f"{stage}.{kind}" for stage in names for kind in ("csv", "parquet"))]
+    )
+
+
+def test_noise_beyond_the_weights_grid_is_refused_before_anything_is_charged(workspace, capsys) -> None:
+    select(workspace, "mad", epsilon=2e-5, delta=1e-9)
+    assert workspace.run() == 2
+    assert "the noise of partitions.round1 must be below 65536" in capsys.readouterr().err
+    assert [entry.kind for entry in workspace.open_ledger().history("visits")] == ["budget_created"]

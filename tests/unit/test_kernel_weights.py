@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpbeam.accounting.rounds import novel_weight
+from dpbeam.errors import UsageError
 from dpbeam.mechanisms import rounds, weights
 from dpbeam.mechanisms.events import WeightedThresholding
 from dpbeam.mechanisms.quantities import Bounds
@@ -188,3 +189,11 @@ def test_no_rows_have_no_weights():
 def test_a_saturation_that_a_lone_unit_could_reach_is_refused():
     with pytest.raises(ValueError, match="a saturation must be at least 1"):
         weights.saturation_steps(0.99)
+
+
+@pytest.mark.parametrize("change", [{"sigma": 65536.0}, {"threshold": 524288.0}, {"saturation": 600000.0}])
+def test_noise_that_leaves_no_room_for_weights_is_refused(change):
+    event = spec(saturation=20.0).weighing
+    rounds.check(replace(event, sigma=65535.0, threshold=524287.0))
+    with pytest.raises(UsageError, match=r"stage s: the noise of partitions\.round1 must be below 65536, and what is"):
+        rounds.check(replace(event, **change))
