@@ -110,13 +110,13 @@ class _Return(_Step):
         found, report = receive(self._round.shuffle("shares"), part, batches)
         outbox = Outbox(self._round.shuffle("returns"), self._round.shards + part, 0, last=True)
         parts = rounds.returned(found, spec)
-        messages_ = []
+        answers = []
         if parts.num_rows:
             for batch in found:
                 if batch.num_rows:
                     shard = batch.column(_FROM)[0].as_py()
-                    messages_ += list(outbox.send(shard, accumulate.filter_public(parts, spec, _keys(batch, spec))))
-        yield from messages_
+                    answers += list(outbox.send(shard, accumulate.filter_public(parts, spec, _keys(batch, spec))))
+        yield from answers
         yield beam.pvalue.TaggedOutput(REPORTS, outbox.report())
         yield beam.pvalue.TaggedOutput(REPORTS, report)
 
