@@ -15,7 +15,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from dpbeam.mechanisms import rows
 from dpbeam.mechanisms.sources import Portion
-from dpbeam.mechanisms.spec import InputSpec, StageSpec
+from dpbeam.mechanisms.spec import LEVEL, InputSpec, StageSpec
+from pipelines import rounds
 from transforms import arrow_coder
 from transforms.accumulate import AccumulateByPartition
 from transforms.bound import BoundContributions
@@ -23,10 +24,12 @@ from transforms.control import CheckControlTotals, Shuffle
 from transforms.noise import AddNoise
 from transforms.one_worker import AggregateInOneWorker, OneWorker
 from transforms.read import ReadBlocks
+from transforms.roll_up import RollUp
 from transforms.select import SelectPartitions
 from transforms.stage import StageResults
 from transforms.staging import Area
 from transforms.validate import Validate
+from transforms.weigh import WeighPartitions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +41,8 @@ class Job:
     stages: tuple[StageSpec, ...]
     public: Mapping[str, pa.Table]
     """The public partitions of each stage that has them, by stage name."""
+    found: Mapping[str, pa.Table]
+    """What earlier rounds of a stage's selection found, or the kept leaves of hierarchical keys; by stage name."""
     user_shards: int
     parts: int
     """Result files a stage; from the policy, never from the data."""
@@ -50,14 +55,16 @@ class Job:
 def build(pipeline: beam.Pipeline, job: Job) -> tuple[Shuffle, ...]:
     """Adds the job to a pipeline. Returns the shuffles whose control totals must agree before publishing."""
     arrow_coder.register()
-    merged, shuffles, reports = _in_one_worker(pipeline, job) if job.one_worker else _through_shuffles(pipeline, job)
+    # Rounds and hierarchical keys go through shuffles on every runner.
+    alone = job.one_worker is not None and not any(spec.round or spec.hierarchical for spec in job.stages)
+    merged, shuffles, reports = _in_one_worker(pipeline, job) if alone else _through_shuffles(pipeline, job)
     for spec in job.stages:
-        (
-            merged[spec.name]
-            | f"{spec.name}.Select" >> SelectPartitions(spec)
-            | f"{spec.name}.AddNoise" >> AddNoise(spec)
-            | f"{spec.name}.Stage" >> StageResults(spec.name, job.parts, job.area)
-        )
+        released = merged[spec.name]
+        if not spec.round:
+            released = (
+                released | f"{spec.name}.Select" >> SelectPartitions(spec) | f"{spec.name}.AddNoise" >> AddNoise(spec)
+            )
+        _ = released | f"{spec.name}.Stage" >> StageResults(spec.name, job.parts, job.area)
     (
         tuple(reports)
         | "Reports" >> beam.Flatten(pipeline=pipeline)
@@ -67,7 +74,7 @@ def build(pipeline: beam.Pipeline, job: Job) -> tuple[Shuffle, ...]:
 
 
 Merged = dict[str, beam.PCollection]
-"""By stage, its merged accumulators as (result shard, batch)."""
+"""By stage, its merged accumulators as (result shard, batch); of a round, what it tells the next."""
 
 
 def _in_one_worker(pipeline: beam.Pipeline, job: Job) -> tuple[Merged, list[Shuffle], list[beam.PCollection]]:
@@ -90,17 +97,34 @@ def _through_shuffles(pipeline: beam.Pipeline, job: Job) -> tuple[Merged, list[S
     shuffles: list[Shuffle] = []
     reports: list[beam.PCollection] = []
     for spec in job.stages:
-        public = job.public.get(spec.name)
+        if spec.round:
+            weigh = WeighPartitions(
+                spec=spec,
+                shards=job.user_shards,
+                parts=job.parts,
+                salt=job.salt,
+                known=rounds.known_to(spec, job.found),
+                splits=len(job.splits),
+                schema=rows.output_schema(job.input),
+            )
+            merged[spec.name], weigh_reports = blocks | f"{spec.name}.Weigh" >> weigh
+            shuffles += weigh.shuffles
+            reports += weigh_reports
+            continue
+        public, mine, schema = job.public.get(spec.name), blocks, rows.output_schema(job.input)
+        if spec.hierarchical:
+            mine = blocks | f"{spec.name}.RollUp" >> RollUp(spec, job.found[spec.name])
+            schema = schema.append(pa.field(LEVEL, pa.int64()))
         bound = BoundContributions(
             spec=spec,
             shards=job.user_shards,
             salt=job.salt,
             public=public,
             splits=len(job.splits),
-            schema=rows.output_schema(job.input),
+            schema=schema,
         )
         accumulate = AccumulateByPartition(spec=spec, parts=job.parts, public=public, senders=bound.senders)
-        accumulators, bound_reports = blocks | f"{spec.name}.Bound" >> bound
+        accumulators, bound_reports = mine | f"{spec.name}.Bound" >> bound
         merged[spec.name], merge_reports = accumulators | f"{spec.name}.Accumulate" >> accumulate
         shuffles += [*bound.shuffles, accumulate.shuffle]
         reports += [*bound_reports, *merge_reports]

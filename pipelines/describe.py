@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from dpbeam.accounting.utility import NOTES, noise_figure, selection_figure
 from dpbeam.ledger.model import Balance
 from dpbeam.mechanisms import results
-from dpbeam.mechanisms.events import Selection
+from dpbeam.mechanisms.events import Gaussian, Laplace, Mechanism, Selection, WeightedThresholding
 from dpbeam.mechanisms.quantities import named
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.policy.schema import Policy
@@ -44,8 +44,9 @@ def metric_columns(spec: StageSpec) -> tuple[MetricColumn, ...]:
     return tuple(found)
 
 
-def stage_report(spec: StageSpec, table: pa.Table) -> reports.StageReport:
-    """One stage as the report shows it."""
+def stage_report(spec: StageSpec, table: pa.Table, mechanisms: Sequence[Mechanism]) -> reports.StageReport:
+    """One stage as the report shows it; `mechanisms` are those of the run."""
+    decided = _deciding(spec.name, mechanisms)
     values = tuple(
         reports.ValueFacts(
             name=metric.name,
@@ -67,7 +68,8 @@ def stage_report(spec: StageSpec, table: pa.Table) -> reports.StageReport:
         l0=spec.bounds.l0,
         linf=spec.bounds.linf,
         l1=spec.bounds.l1,
-        selection=None if spec.selection is None else _selection(spec.selection),
+        selection=None if decided is None else _selection(decided),
+        hierarchical=spec.hierarchical,
         clipped=tuple(clipped),
         totals=tuple(totals),
         values=values,
@@ -75,10 +77,25 @@ def stage_report(spec: StageSpec, table: pa.Table) -> reports.StageReport:
     )
 
 
-def _selection(mechanism: Selection) -> reports.SelectionFacts:
+def _deciding(stage: str, mechanisms: Sequence[Mechanism]) -> Selection | WeightedThresholding | None:
+    """The mechanism that decides on the stage's partitions: of rounds, the last; None where they are public."""
+    found = None
+    for mechanism in mechanisms:
+        if mechanism.stage == stage and mechanism.metric.partition(".")[0] == "partitions":
+            if isinstance(mechanism, Laplace | Gaussian):
+                raise ValueError(f"stage {stage}: partitions must be selected by a selection, got {mechanism.kind}")
+            found = mechanism
+    return found
+
+
+def _selection(mechanism: Selection | WeightedThresholding) -> reports.SelectionFacts:
     figure = selection_figure(mechanism)
     return reports.SelectionFacts(
-        strategy=figure.kind, pre_threshold=figure.pre_threshold, keep_50=figure.units_50, keep_99=figure.units_99
+        strategy=figure.kind,
+        pre_threshold=figure.pre_threshold,
+        keep_50=figure.units_50,
+        keep_99=figure.units_99,
+        note=figure.note,
     )
 
 
@@ -103,7 +120,7 @@ def render(manifest: Manifest, stages: Sequence[StageSpec], tables: dict[str, pa
         balance=reports.Balance(
             **{f"{name}_{part}": amount[part] for name, amount in amounts.items() for part in ("epsilon", "delta")}
         ),
-        stages=[stage_report(spec, tables[spec.name]) for spec in stages],
+        stages=[stage_report(spec, tables[spec.name], manifest.mechanisms) for spec in stages],
         files=manifest.files,
     )
 

@@ -9,7 +9,7 @@ so the plan's composition holds for parameters found on the way (adaptive compos
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -26,6 +26,8 @@ class Parameters:
     plan: Plan
     stages: tuple[StageSpec, ...]
     public: Mapping[str, pa.Table]
+    found: Mapping[str, pa.Table] = field(default_factory=dict)
+    """What the rounds of a stage's selection found so far, for the next of them alone; by stage."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,5 +48,6 @@ class Phase:
 
 def phases(policy: Policy) -> tuple[Phase, ...]:
     """The phases that a policy needs, in order; most need none."""
-    del policy
-    return ()
+    from pipelines import rounds  # it builds its phases from the values above
+
+    return rounds.phases(policy)

@@ -32,7 +32,7 @@ from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.model import Charge, Reason
 from dpbeam.ledger.outcomes import FenceLost, KeyTaken
 from dpbeam.ledger.owner import Owner, alive
-from dpbeam.mechanisms import columns, noise
+from dpbeam.mechanisms import columns, hierarchy, noise, rounds
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.schema import Policy
@@ -64,6 +64,7 @@ class Run:
     stages: tuple[StageSpec, ...] = ()
     public: Mapping[str, pa.Table] = field(default_factory=dict)
     reference: tuple[ReferenceStage, ...] = ()
+    found: Mapping[str, pa.Table] = field(default_factory=dict)
     charge: Charge | None = None
     cached: bool = False
     shuffles: tuple[Shuffle, ...] = ()
@@ -131,6 +132,8 @@ def guard(run: Run) -> Run:
     Reads names, sizes, headers and footers, and no values.
     """
     for spec in run.stages:
+        for event in spec.rounds:
+            rounds.check(event)
         for quantity in spec.quantities:
             if quantity.kind in ("sum", "total", "squares", "vector", "custom"):
                 noise.check(spec.noise[quantity.name], columns.grid_of(quantity))
@@ -187,10 +190,12 @@ def run_job(run: Run) -> Run:
     the source to the staged shard files."""
     run.area.create()
     for phase in phases.phases(run.policy):
-        known = phases.Parameters(policy=run.policy, plan=run.plan, stages=run.stages, public=run.public)
+        known = phases.Parameters(
+            policy=run.policy, plan=run.plan, stages=run.stages, public=run.public, found=run.found
+        )
         explored = verify(_run_stages(replace(run, stages=phase.stages(known))))
         found = phase.learn(known, explored.tables)
-        run = replace(run, plan=found.plan, stages=found.stages, public=found.public)
+        run = replace(run, plan=found.plan, stages=found.stages, public=found.public, found=found.found)
     return _run_stages(run)
 
 
@@ -201,6 +206,7 @@ def _run_stages(run: Run) -> Run:
         splits=run.inputs.splits,
         stages=run.stages,
         public=run.public,
+        found=run.found,
         user_shards=shards,
         parts=run.policy.output.shards,
         salt=secrets.token_bytes(16),
@@ -233,6 +239,8 @@ def verify(run: Run) -> Run:
         tables = {}
         for spec in run.stages:
             table = run.area.read_stage(spec.name, run.policy.output.shards)
+            if spec.hierarchical:
+                table = hierarchy.shown(table, spec.leaf_keys)
             tables[spec.name] = table.sort_by([(key, "ascending") for key in spec.keys]) if spec.keys else table
         return replace(run, tables=tables)
 

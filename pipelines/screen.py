@@ -25,15 +25,15 @@ _KEY_CHARS = 40
 def results(spec: StageSpec, table: pa.Table) -> RenderableType:
     """The top rows of one stage's results, each value above its 95 % interval."""
     columns = metric_columns(spec)
-    first = columns[0].name
+    first = columns[0].name if columns else None
     title = f"{spec.name}: {table.num_rows:,} partitions released" if spec.keys else f"{spec.name}: the whole table"
     if table.num_rows > TOP:
-        title += f"; the {TOP} with the largest {first}"
+        title += f"; the {TOP} with the largest {first}" if first else f"; the first {TOP}"
     shown = Table(
         title=title,
         title_justify="left",
         min_width=60,
-        caption="Below each value: its 95 % interval",
+        caption="Below each value: its 95 % interval" if columns else None,
         caption_justify="left",
     )
     for key in spec.keys:
@@ -79,8 +79,8 @@ def plan(made: Plan, balance: Balance | None) -> RenderableType:
         lines.append(
             Text(
                 f"{found.stage}: {found.kind.replace('_', ' ')} keeps {_kept(found.metric)} of {found.units_50:,} "
-                f"privacy units "
-                f"with probability 50 %, of {found.units_99:,} with 99 %, below {found.pre_threshold:,} never."
+                f"privacy units with probability 50 %, of {found.units_99:,} with 99 %, below {found.pre_threshold:,} "
+                f"never{': ' + found.note if found.note else ''}."
             )
         )
     for shared in made.utility.sharing:

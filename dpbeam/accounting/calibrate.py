@@ -18,6 +18,7 @@ from dp_accounting.pld import pld_pmf
 from dp_accounting.pld import privacy_loss_distribution as pld
 from scipy import stats
 
+from dpbeam.accounting import rounds
 from dpbeam.accounting.requests import Request, check_target
 from dpbeam.errors import Refused
 from dpbeam.mechanisms.events import (
@@ -37,7 +38,7 @@ _GOOD_ENOUGH = 0.997
 # Below this δ the FFTs inside dp_accounting round more than they compute: Rényi divergences take over.
 _SMALLEST_PLD_DELTA = 1e-12
 _FEW = 32
-_GAUSSIAN_KINDS = ("gaussian", "gaussian_thresholding")
+_GAUSSIAN_KINDS = ("gaussian", "gaussian_thresholding", "weighted_thresholding")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +123,8 @@ def _mechanism(request: Request, scale: float, delta: float) -> Mechanism:
                 l0=l0,
                 pre_threshold=pre_threshold,
             )
+        case "weighted_thresholding":
+            return rounds.mechanism(request, l2 * std, delta)
     raise ValueError(f"unknown kind {request.kind!r}")
 
 

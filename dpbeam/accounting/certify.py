@@ -22,6 +22,7 @@ from dpbeam.mechanisms.events import (
     LaplaceThresholding,
     Mechanism,
     TruncatedGeometric,
+    WeightedThresholding,
 )
 
 _ROUNDING = 1e-9
@@ -98,7 +99,7 @@ def _losses(mechanisms: Sequence[Mechanism]) -> composition.Losses:
     worst: Counter[float] = Counter()
     for mechanism in mechanisms:
         match mechanism:
-            case Gaussian() | GaussianThresholding():
+            case Gaussian() | GaussianThresholding() | WeightedThresholding():
                 gaussian.append(_clamped(mechanism.l2 / mechanism.sigma))
             case Laplace() | LaplaceThresholding():
                 laplace[_clamped(mechanism.l1 / mechanism.scale)] += 1
@@ -122,11 +123,42 @@ def _check_consistent(mechanism: Mechanism) -> None:
         case GaussianThresholding():
             expected, stated, name = mechanism.l0**0.5, mechanism.l2, "l2"
             tail = float(special.ndtr(-(mechanism.threshold - 1) / mechanism.sigma))
+        case WeightedThresholding():
+            _check_round(where, mechanism)
+            return
         case _:
             return
     if not stated >= expected * (1 - 1e-12):
         raise Refused(f"{where}: {name} must be at least {expected:.6g} for l0 {mechanism.l0}, got {stated:.6g}")
     failure = -math.expm1(mechanism.l0 * math.log1p(-tail)) if tail < 1 else 1.0
+    if not failure <= mechanism.delta * (1 + 1e-6):
+        raise Refused(
+            f"{where}: a threshold of {mechanism.threshold:.6g} shows a lone unit with probability {failure:.6g}, but "
+            f"the mechanism states delta {mechanism.delta:.6g}"
+        )
+
+
+def _check_round(where: str, mechanism: WeightedThresholding) -> None:
+    """Refuses a round of a selection by weights whose fields don't give its l2 sensitivity and its δ.
+
+    Of t partitions that one unit makes eligible, none weighs more than √(1/(1 + (t − 1)·b²) + (l0 − t)/D²): the unit's
+    own share by biases of at least b, and what it sends on, 1/D of what it gets back (docs/accounting.md).
+    """
+    l0, bias = mechanism.l0, mechanism.least_bias
+    if not mechanism.l2 >= 1:
+        raise Refused(f"{where}: l2 must be at least 1 for shares of norm 1, got {mechanism.l2:.6g}")
+    sends = 0.0
+    if mechanism.saturation:
+        if not mechanism.saturation >= 1:
+            raise Refused(f"{where}: a saturation must be at least 1, got {mechanism.saturation:.6g}")
+        if l0 > 256:
+            raise Refused(f"{where}: l0 must be at most 256 where weight is sent on, got {l0}")
+        sends = bias / (2 * l0)
+    failure = 0.0
+    for t in range(1, l0 + 1):
+        most = math.hypot(1 / math.sqrt(1 + (t - 1) * bias**2), sends * math.sqrt(l0 - t))
+        tail = float(special.ndtr(-(mechanism.threshold - most) / mechanism.sigma))
+        failure = max(failure, -math.expm1(t * math.log1p(-tail)) if tail < 1 else 1.0)
     if not failure <= mechanism.delta * (1 + 1e-6):
         raise Refused(
             f"{where}: a threshold of {mechanism.threshold:.6g} shows a lone unit with probability {failure:.6g}, but "

@@ -20,6 +20,7 @@ from dpbeam.mechanisms.events import (
     LaplaceThresholding,
     Mechanism,
     TruncatedGeometric,
+    WeightedThresholding,
 )
 from dpbeam.policy.metrics import (
     ColumnArgs,
@@ -31,7 +32,7 @@ from dpbeam.policy.metrics import (
     ValueArgs,
     VectorSumArgs,
 )
-from dpbeam.policy.schema import Bounds, Policy, Stage
+from dpbeam.policy.schema import Bounds, Policy, Private, Stage
 
 _CLOSE = 1e-9
 _ONE_SCALE = 1e-6
@@ -49,6 +50,8 @@ class _Expected:
     l0: int
     pre_threshold: int
     weight: float
+    strategy: str | None = None
+    least_bias: float = 1.0
 
 
 def check_plan(
@@ -86,6 +89,13 @@ def _check_one(want: _Expected, mechanism: Mechanism) -> None:
     if not isinstance(mechanism, Laplace | Gaussian):
         found.append(("l0", want.l0, mechanism.l0))
         found.append(("pre_threshold", want.pre_threshold, mechanism.pre_threshold))
+    if isinstance(mechanism, WeightedThresholding):
+        found.append(("l2", 1.0, mechanism.l2))
+        found.append(("least_bias", want.least_bias, mechanism.least_bias))
+        if mechanism.strategy != want.strategy:
+            raise Refused(f"{where}: the strategy must be {want.strategy}, got {mechanism.strategy}")
+        if (mechanism.saturation > 0) != (want.strategy != "dp_sips"):
+            raise Refused(f"{where}: weights have a saturation in mad and mad2r alone, got {mechanism.saturation:.12g}")
     for name, must, is_ in found:
         if not math.isclose(must, is_, rel_tol=_CLOSE):
             raise Refused(f"{where}: {name} must be {must:.12g} by the policy's bounds, got {is_:.12g}")
@@ -98,7 +108,7 @@ def _check_scale(expected: Sequence[_Expected], mechanisms: Sequence[Mechanism])
         match mechanism:
             case Laplace() | LaplaceThresholding():
                 deviation = 2**0.5 * mechanism.scale / mechanism.l1
-            case Gaussian() | GaussianThresholding():
+            case Gaussian() | GaussianThresholding() | WeightedThresholding():
                 deviation = mechanism.sigma / mechanism.l2
             case TruncatedGeometric():
                 deviation = 2**0.5 / mechanism.epsilon
@@ -125,6 +135,8 @@ def _from_requests(requests: Sequence[Request]) -> Iterator[_Expected]:
             l0=request.l0,
             pre_threshold=request.pre_threshold,
             weight=request.weight,
+            strategy=request.strategy,
+            least_bias=request.least_bias,
         )
 
 
@@ -134,10 +146,18 @@ def _from_policy(policy: Policy) -> Iterator[_Expected]:
         rows: list[tuple[str, str, float, float, float, int, int]] = []
         private = stage.private
         noisy = _noisy(stage)
+        if private is not None and private.strategy in ("dp_sips", "mad", "mad2r"):
+            total = math.fsum([private.weight, *(weight for *_, weight in noisy.values())])
+            yield from _rounds(stage, private, l0, stage.weight * private.weight / total)
+            private = None
+            spent = stage.private.weight if stage.private else 0.0
+        else:
+            spent = 0.0
         if private is not None:
             selecting = private.weight
-            if private.strategy != "truncated_geometric" and "privacy_id_count" in noisy:
-                # A threshold is on a noisy unit count: where one is released, it is that one.
+            if private.strategy != "truncated_geometric" and not private.hierarchical and "privacy_id_count" in noisy:
+                # A threshold is on a noisy unit count: where one is released, it is that one; but hierarchical keys are
+                # selected as leaves, and counted in other cells.
                 selecting += noisy.pop("privacy_id_count")[2]
             rows.append(("partitions", private.strategy, l0, l0**0.5, selecting, private.pre_threshold, l0))
         kept = _kept_values(stage)
@@ -147,8 +167,8 @@ def _from_policy(policy: Policy) -> Iterator[_Expected]:
                 pairs, least = kept[name]
                 rows.append((name, f"{stage.noise}_thresholding", pairs, pairs**0.5, weight, least, pairs))
             else:
-                rows.append((name, stage.noise, l1, l2, weight, 1, l0))
-        total = math.fsum(row[4] for row in rows)
+                rows.append((name, stage.noise or "no noise", l1, l2, weight, 1, l0))
+        total = math.fsum([spent, *(row[4] for row in rows)])
         for name, kind, l1, l2, weight, pre_threshold, counted_in in rows:
             yield _Expected(
                 stage=stage.name,
@@ -160,6 +180,25 @@ def _from_policy(policy: Policy) -> Iterator[_Expected]:
                 pre_threshold=pre_threshold,
                 weight=stage.weight * weight / total,
             )
+
+
+def _rounds(stage: Stage, private: Private, l0: int, weight: float) -> Iterator[_Expected]:
+    """The rounds of a selection by weights: each three times the weight of the one before, in root-square `weight`."""
+    count = {"dp_sips": private.rounds or 3, "mad": 1, "mad2r": 2}[private.strategy]
+    length = math.sqrt(math.fsum(9.0**place for place in range(count)))
+    for place in range(count):
+        yield _Expected(
+            stage=stage.name,
+            metric=f"partitions.round{place + 1}",
+            kind="weighted_thresholding",
+            l1=l0**0.5,
+            l2=1.0,
+            l0=l0,
+            pre_threshold=private.pre_threshold,
+            weight=weight * 3.0**place / length,
+            strategy=private.strategy,
+            least_bias=0.5 if private.strategy == "mad2r" and place == 1 else 1.0,
+        )
 
 
 def _noisy(stage: Stage) -> dict[str, tuple[float, float, float]]:

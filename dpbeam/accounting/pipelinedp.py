@@ -20,7 +20,14 @@ from dpbeam.accounting.composition import gaussian_delta, gaussian_epsilon
 from dpbeam.accounting.plan import solve
 from dpbeam.accounting.requests import SELECTIONS, Kind, Request, check_target
 from dpbeam.errors import UsageError
-from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace, LaplaceThresholding, Mechanism
+from dpbeam.mechanisms.events import (
+    Gaussian,
+    GaussianThresholding,
+    Laplace,
+    LaplaceThresholding,
+    Mechanism,
+    WeightedThresholding,
+)
 
 _STAGE = "pipeline_dp"
 # By name, since PipelineDP 0.2 and 0.3 keep the enumeration in different modules.
@@ -223,6 +230,9 @@ def epsilon_delta(mechanism: Mechanism) -> tuple[float, float]:
             # Half of the δ is the noise's there, half the threshold's.
             epsilon, delta = _gaussian_pair(mechanism.l2 / mechanism.sigma, mechanism.delta)
             return epsilon, 2 * delta
+        case WeightedThresholding():
+            epsilon, delta = _gaussian_pair(mechanism.l2 / mechanism.sigma, mechanism.delta)
+            return epsilon, delta + mechanism.delta
         case _:
             return mechanism.epsilon, mechanism.delta
 

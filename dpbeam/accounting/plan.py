@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
-from dpbeam.accounting import utility
+from dpbeam.accounting import rounds, utility
 from dpbeam.accounting.calibrate import calibrate
 from dpbeam.accounting.certify import Certificate
 from dpbeam.accounting.check import check_plan
 from dpbeam.accounting.requests import Request
-from dpbeam.errors import Refused
+from dpbeam.errors import Refused, UsageError
 from dpbeam.mechanisms import events
 from dpbeam.mechanisms.events import Mechanism
 from dpbeam.mechanisms.quantities import Metric, Quantity, named, noisy_by_themselves, parts, quantities
@@ -111,27 +111,38 @@ def requests_for(policy: Policy, *, share: bool = True) -> tuple[Request, ...]:
         needed = quantities(metrics(stage)) if share else tuple(part for _, part in _unshared(metrics(stage)))
         private = stage.private
         unit = stage.weight / math.fsum([*(q.weight for q in needed), *([private.weight] if private else [])])
-        alone = noisy_by_themselves(needed, private.strategy if private and share else None)
+        alone = noisy_by_themselves(needed, stage.counting if share else None)
         selection_weight = math.fsum(q.weight for q in needed if q not in alone)
-        if private:
-            found.append(
-                Request(
-                    stage=stage.name,
-                    metric="partitions",
-                    kind=private.strategy,
-                    weight=(private.weight + selection_weight) * unit,
-                    l0=limits.partitions,
-                    pre_threshold=private.pre_threshold,
+        match private.strategy if private else None:
+            case "truncated_geometric" | "laplace_thresholding" | "gaussian_thresholding" as kind if private:
+                found.append(
+                    Request(
+                        stage=stage.name,
+                        metric="partitions",
+                        kind=kind,
+                        weight=(private.weight + selection_weight) * unit,
+                        l0=limits.partitions,
+                        pre_threshold=private.pre_threshold,
+                    )
                 )
-            )
+            case "dp_sips" | "mad" | "mad2r" if private:
+                found += rounds.requests(stage.name, private, limits.partitions, private.weight * unit)
         for quantity in alone:
             l1, l2 = quantity.sensitivity(limits)
             weight = quantity.weight * unit
             if quantity.kind == "values":
                 found.append(_of_values(stage, quantity, weight))
                 continue
-            found.append(Request(stage=stage.name, metric=quantity.name, kind=stage.noise, weight=weight, l1=l1, l2=l2))
+            found.append(
+                Request(stage=stage.name, metric=quantity.name, kind=_noise(stage), weight=weight, l1=l1, l2=l2)
+            )
     return tuple(found)
+
+
+def _noise(stage: Stage) -> Literal["laplace", "gaussian"]:
+    if stage.noise is None:
+        raise UsageError(f"stage {stage.name}: noise must be laplace or gaussian where there are metrics, got none")
+    return stage.noise
 
 
 def _of_values(stage: Stage, quantity: Quantity, weight: float) -> Request:
@@ -158,8 +169,7 @@ def _sharing(policy: Policy, mechanisms: Sequence[Mechanism]) -> tuple[utility.S
     shared: list[tuple[Stage, Quantity, list[Metric], tuple[str, ...]]] = []
     for stage in policy.stages:
         found = metrics(stage)
-        private = stage.private
-        alone = noisy_by_themselves(quantities(found), private.strategy if private else None)
+        alone = noisy_by_themselves(quantities(found), stage.counting)
         for quantity in quantities(found):
             served = [metric for metric in found if quantity in named(metric, quantities(found))]
             names = (*(() if quantity in alone else (SELECTION_NAME,)), *(metric.name for metric in served))

@@ -183,7 +183,7 @@ def _requests(stage: Stage, call: ReferenceCall) -> Iterator[Request]:
         tuple(needed.values()),
         call.bounds,
         noise=stage.noise,
-        strategy=private.strategy if private else None,
+        strategy=stage.counting,
         pre_threshold=private.pre_threshold if private else 1,
         weight=stage.weight,
         selection_weight=private.weight if private else 1.0,
@@ -343,7 +343,7 @@ def _selection(stage: Stage, call: ReferenceCall, budget: Budget) -> Selection:
 def _spec(policy: Policy, stage: Stage, call: ReferenceCall, drawn: Sequence[Mechanism]) -> StageSpec:
     """The stage as results and report know it: each of its own quantities with the noise that it has in the end."""
     own = {m.metric: m for m in drawn if m.stage == stage.name and isinstance(m, Laplace | Gaussian)}
-    selection = next((m for m in drawn if m.stage == stage.name and not isinstance(m, Laplace | Gaussian)), None)
+    selection = next((m for m in drawn if m.stage == stage.name and isinstance(m, Selection)), None)
     folded = {q.definition: q for q in quantities(call.folded)}
     noise: dict[str, Additive] = {}
     for quantity in quantities(call.metrics):

@@ -54,6 +54,12 @@ def reference_call(stage: Stage) -> ReferenceCall:
     """
     where = f"stage {stage.name}"
     found, limits, private = metrics(stage), bounds(stage), stage.private
+    _check_selection(where, found, private)
+    if stage.counted_by is not None:
+        raise UsageError(
+            f"{where}: PipelineDP doesn't aggregate rows that are aggregated already (source.pre_aggregated); run "
+            "without --engine=pipelinedp"
+        )
     _check_metrics(where, found)
     _check_bounds(where, found, limits, private)
     _check_vectors(where, found, limits, stage)
@@ -120,6 +126,15 @@ def _folded(found: Sequence[Metric]) -> tuple[Metric, ...]:
         sums = [replace(m, kind="mean") for m in found if m.kind == "sum"]
         return (*(m for m in found if m.kind != "sum"), *sums)
     return tuple(found)
+
+
+def _check_selection(where: str, found: Sequence[Metric], private: Private | None) -> None:
+    if private is not None and private.strategy not in _STRATEGIES:
+        raise UsageError(f"{where}: PipelineDP has no {private.strategy}; use one of {', '.join(_STRATEGIES)}")
+    if private is not None and private.hierarchical:
+        raise UsageError(f"{where}: PipelineDP has no hierarchical keys; run without --engine=pipelinedp")
+    if not found:
+        raise UsageError(f"{where}: PipelineDP's aggregation needs a metric; run without --engine=pipelinedp")
 
 
 def _check_metrics(where: str, found: Sequence[Metric]) -> None:

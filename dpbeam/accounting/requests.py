@@ -7,10 +7,20 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from dpbeam.errors import UsageError
+from dpbeam.mechanisms.events import WeightedStrategy
 
-Kind = Literal["laplace", "gaussian", "truncated_geometric", "laplace_thresholding", "gaussian_thresholding"]
+Kind = Literal[
+    "laplace",
+    "gaussian",
+    "truncated_geometric",
+    "laplace_thresholding",
+    "gaussian_thresholding",
+    "weighted_thresholding",
+]
 LEAST_DELTA = 1e-300
-SELECTIONS = frozenset({"truncated_geometric", "laplace_thresholding", "gaussian_thresholding"})
+SELECTIONS = frozenset(
+    {"truncated_geometric", "laplace_thresholding", "gaussian_thresholding", "weighted_thresholding"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +29,8 @@ class Request:
 
     `weight` is relative to all requests that are calibrated together; it need not sum to anything. A selection
     counts privacy units, and one unit is in at most `l0` partitions, so it has no `l1` and `l2` of its own;
-    `pre_threshold` is 1 for no pre-threshold. Noise has neither `l0` nor `pre_threshold`.
+    `pre_threshold` is 1 for no pre-threshold. Noise has neither `l0` nor `pre_threshold`. A round of a selection by
+    weights has a `strategy`, and `least_bias` where it has biases; a unit moves its weights by l2 = 1.
     """
 
     stage: str
@@ -30,6 +41,8 @@ class Request:
     l2: float | None = None
     l0: int = 1
     pre_threshold: int = 1
+    strategy: WeightedStrategy | None = None
+    least_bias: float = 1.0
 
     def __post_init__(self) -> None:
         where = f"stage {self.stage}, {self.metric}"
@@ -48,6 +61,10 @@ class Request:
             raise UsageError(f"{where}: a selection counts units, so it has l0, not l1 and l2")
         if not self.is_selection and (self.l0, self.pre_threshold) != (1, 1):
             raise UsageError(f"{where}: only a selection has l0 and pre_threshold")
+        if (self.kind == "weighted_thresholding") == (self.strategy is None):
+            raise UsageError(f"{where}: a weighted_thresholding, and nothing else, has a strategy")
+        if not 0 < self.least_bias <= 1:
+            raise UsageError(f"{where}: least_bias must be above 0 and at most 1, got {self.least_bias!r}")
 
     @property
     def is_selection(self) -> bool:
@@ -56,6 +73,8 @@ class Request:
     @property
     def sensitivity(self) -> tuple[float, float]:
         """(l1, l2) of the values that get noise."""
+        if self.kind == "weighted_thresholding":
+            return math.sqrt(self.l0), 1.0
         if self.l1 is None or self.l2 is None:
             return float(self.l0), math.sqrt(self.l0)
         return float(self.l1), float(self.l2)

@@ -16,7 +16,7 @@ def stage_requests(
     limits: Bounds,
     *,
     noise: Any,
-    strategy: Kind | None,
+    strategy: Any,
     pre_threshold: int,
     weight: float,
     selection_weight: float = 1.0,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from scipy import special
@@ -20,6 +20,7 @@ from dpbeam.mechanisms.events import (
     Mechanism,
     Selection,
     TruncatedGeometric,
+    WeightedThresholding,
 )
 from dpbeam.mechanisms.quantities import Metric, named, parts, quantities
 
@@ -63,6 +64,7 @@ class SelectionFigure:
     units_50: int
     units_99: int
     metric: str = "partitions"
+    note: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +123,7 @@ def utility(mechanisms: Sequence[Mechanism], metrics: Mapping[str, Sequence[Metr
     noise = noise_of_quantities(mechanisms)
     return Utility(
         noise=tuple(noise_figure(m) for m in mechanisms if isinstance(m, Laplace | Gaussian)),
-        selections=tuple(selection_figure(m) for m in mechanisms if not isinstance(m, Laplace | Gaussian)),
+        selections=tuple(selection_figure(m) for m in _deciding(mechanisms)),
         metrics=tuple(_metric_figure(stage, metric, row, noise) for stage, row in metrics.items() for metric in row),
     )
 
@@ -133,7 +135,7 @@ def noise_of_quantities(mechanisms: Sequence[Mechanism]) -> dict[tuple[str, str]
     for mechanism in mechanisms:
         if isinstance(mechanism, Laplace | Gaussian):
             found[mechanism.stage, mechanism.metric] = noise_figure(mechanism)
-        elif not isinstance(mechanism, TruncatedGeometric):
+        elif isinstance(mechanism, LaplaceThresholding | GaussianThresholding):
             counted = "privacy_id_count" if mechanism.metric == "partitions" else mechanism.metric
             found.setdefault((mechanism.stage, counted), noise_figure(mechanism))
     return found
@@ -150,18 +152,36 @@ def noise_figure(mechanism: Laplace | Gaussian | LaplaceThresholding | GaussianT
     )
 
 
-def selection_figure(mechanism: Selection) -> SelectionFigure:
+def _deciding(mechanisms: Sequence[Mechanism]) -> list[Selection | WeightedThresholding]:
+    """The selections; of those in rounds the last round, which has the least noise."""
+    found: dict[str, Selection | WeightedThresholding] = {}
+    for mechanism in mechanisms:
+        if not isinstance(mechanism, Laplace | Gaussian):
+            found[mechanism.stage] = mechanism
+    return list(found.values())
+
+
+def selection_figure(mechanism: Selection | WeightedThresholding) -> SelectionFigure:
+    """The figures of one selection; of a selection by weights, of its round alone, as its note says."""
+    note = None
+    if isinstance(mechanism, WeightedThresholding):
+        few, many = (_least_units(replace(mechanism, l0=1), chance) for chance in (0.5, 0.99))
+        note = (
+            f"in the last round, of units that fill all their {mechanism.l0} partitions; of units in this partition "
+            f"alone {few:,} and {many:,} are enough"
+        )
     return SelectionFigure(
         stage=mechanism.stage,
-        kind=mechanism.kind,
+        kind=mechanism.strategy if isinstance(mechanism, WeightedThresholding) else mechanism.kind,
         pre_threshold=mechanism.pre_threshold,
         units_50=_least_units(mechanism, 0.5),
         units_99=_least_units(mechanism, 0.99),
         metric=mechanism.metric,
+        note=note,
     )
 
 
-def keep_probability(selection: Selection, units: int) -> float:
+def keep_probability(selection: Selection | WeightedThresholding, units: int) -> float:
     """The probability that a partition of `units` privacy units is kept; 0 for none and below the pre-threshold.
 
     Raises:
@@ -172,6 +192,8 @@ def keep_probability(selection: Selection, units: int) -> float:
     if units < max(1, selection.pre_threshold):
         return 0.0
     beyond = units - (selection.pre_threshold - 1)
+    if isinstance(selection, WeightedThresholding):  # units without biases that fill l0 partitions each
+        return float(special.ndtr((beyond / math.sqrt(selection.l0) - selection.threshold) / selection.sigma))
     if isinstance(selection, TruncatedGeometric):
         return _truncated_geometric(selection, beyond)
     margin = beyond - selection.threshold
@@ -194,7 +216,7 @@ def _truncated_geometric(selection: TruncatedGeometric, units: int) -> float:
     return min(1.0, -math.expm1(-steps * epsilon) * (1 + delta / growth) + math.exp(-steps * epsilon) * at_crossover)
 
 
-def _least_units(selection: Selection, probability: float) -> int:
+def _least_units(selection: Selection | WeightedThresholding, probability: float) -> int:
     high = 1
     while keep_probability(selection, high) < probability:
         high *= 2

@@ -10,7 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
+
+WeightedStrategy = Literal["dp_sips", "mad", "mad2r"]
+"""Selections in rounds, by weights of a unit's partitions together."""
 
 
 def _positive(name: str, value: float) -> None:
@@ -135,13 +138,60 @@ class GaussianThresholding:
         _at_least_one("pre_threshold", self.pre_threshold)
 
 
+@dataclass(frozen=True, kw_only=True)
+class WeightedThresholding:
+    """One round of a selection by weights: keeps a partition if its weight plus N(0, `sigma`²) is ≥ `threshold`.
+
+    A unit spreads a weight vector of l2 norm at most `l2` = 1 over at most `l0` partitions that no round before has
+    kept: evenly, or with biases between `least_bias` and 1. With `saturation` (0: none), weight over it goes back to
+    the units, who send `least_bias`/(2·`l0`) of it to each of their partitions. A partition of fewer than
+    `pre_threshold` units is never kept, and the largest shares of that many units less one don't count. `delta` bounds
+    the probability that any partition is kept that one unit alone made eligible.
+    """
+
+    kind: ClassVar[str] = "weighted_thresholding"
+    stage: str
+    metric: str
+    strategy: WeightedStrategy
+    sigma: float
+    l2: float
+    threshold: float
+    delta: float
+    l0: int
+    pre_threshold: int = 1
+    saturation: float = 0.0
+    least_bias: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.strategy not in get_args(WeightedStrategy):
+            raise ValueError(f"strategy must be one of {', '.join(get_args(WeightedStrategy))}, got {self.strategy!r}")
+        _positive("sigma", self.sigma)
+        _positive("l2", self.l2)
+        _positive("threshold", self.threshold)
+        _probability("delta", self.delta)
+        _at_least_one("l0", self.l0)
+        _at_least_one("pre_threshold", self.pre_threshold)
+        if self.saturation != 0:
+            _positive("saturation", self.saturation)
+        if not (isinstance(self.least_bias, float) and 0 < self.least_bias <= 1):
+            raise ValueError(f"least_bias must be above 0 and at most 1, got {self.least_bias!r}")
+
+
 Additive = Laplace | Gaussian
 Thresholding = LaplaceThresholding | GaussianThresholding
 Selection = TruncatedGeometric | LaplaceThresholding | GaussianThresholding
-Mechanism = Additive | Selection
+Mechanism = Additive | Selection | WeightedThresholding
 
 KINDS: Mapping[str, type[Mechanism]] = {
-    cls.kind: cls for cls in (Laplace, Gaussian, TruncatedGeometric, LaplaceThresholding, GaussianThresholding)
+    cls.kind: cls
+    for cls in (
+        Laplace,
+        Gaussian,
+        TruncatedGeometric,
+        LaplaceThresholding,
+        GaussianThresholding,
+        WeightedThresholding,
+    )
 }
 
 

@@ -10,13 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from dpbeam.mechanisms.events import Additive, Selection, Thresholding
+from dpbeam.mechanisms.events import Additive, Selection, Thresholding, WeightedThresholding
 from dpbeam.mechanisms.quantities import BY_VALUE, Bounds, Metric, Quantity, noisy_by_themselves, quantities
 
 ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
 Scalar = str | int | float | bool
 Format = Literal["csv", "parquet", "jsonl", "avro"]
 Compression = Literal["auto", "none", "gzip", "bz2", "zstd", "xz"]
+
+LEVEL = "level"
+"""The result column of a hierarchical stage that says how many of a row's keys are real."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +125,29 @@ class StageSpec:
     noise: Mapping[str, Additive]
     selection: Selection | None
     thresholds: Mapping[str, Thresholding] = field(default_factory=dict)
+    rounds: tuple[WeightedThresholding, ...] = ()
+    """The rounds by which its partitions are found before it runs; then they are known like public ones."""
+    round: int = 0
+    """Of a stage that is itself such a round: which of `rounds`, from 1."""
+    hierarchical: bool = False
+    """Keys go from coarse to fine, and what isn't kept counts in its parent's `other`. Leaves are selected beforehand;
+    once they are, `keys` end with the level."""
+
+    @property
+    def leaf_keys(self) -> tuple[str, ...]:
+        """The keys of the data, without the level."""
+        return tuple(key for key in self.keys if not (self.hierarchical and key == LEVEL))
+
+    @property
+    def weighing(self) -> WeightedThresholding:
+        """The mechanism of a stage that is a round.
+
+        Raises:
+            ValueError: it isn't one.
+        """
+        if not 1 <= self.round <= len(self.rounds):
+            raise ValueError(f"stage {self.name} is not a round of a selection by weights")
+        return self.rounds[self.round - 1]
 
     @property
     def quantities(self) -> tuple[Quantity, ...]:
@@ -130,7 +156,7 @@ class StageSpec:
     @property
     def shares_count(self) -> bool:
         """Whether the noisy unit count that selected a partition is released as well."""
-        strategy = None if self.selection is None else self.selection.kind
+        strategy = None if self.selection is None or self.hierarchical else self.selection.kind
         return len(noisy_by_themselves(self.quantities, strategy)) < len(self.quantities)
 
     @property

@@ -7,7 +7,8 @@ import math
 from collections.abc import Iterable, Iterator
 
 from dpbeam.errors import UsageError
-from dpbeam.mechanisms.spec import ColumnType
+from dpbeam.mechanisms.spec import LEVEL, ColumnType
+from dpbeam.mechanisms.weights import MOST_L0
 from dpbeam.policy import metrics, pre_aggregated, schema
 from dpbeam.policy.compile import metric as compile_metric
 from dpbeam.policy.compile import text_of
@@ -21,6 +22,7 @@ _NUMERIC = ("int64", "float64")
 _KEYS = ("string", "int64", "bool", "date", "timestamp")
 _TEXTS = ("string", "int64", "bool", "date")
 _RESERVED = ("count", "privacy_id_count", "partitions")
+_STARTS = ("__", "partitions.")
 _PART_NAMES = (".sum", ".squares", ".tree")
 _LEAST_WIDTH = 1e-15
 _RULES = ("on_null", "on_nan", "on_inf", "on_invalid")
@@ -168,8 +170,59 @@ def _stage(parts: Parts, stage: StageParts, index: int) -> Iterator[Finding]:
             remedy=f"Write pre_threshold: {least} or more.",
             value=private.pre_threshold,
         )
+    if private is not None:
+        yield from _rounds(parts, stage, private, (*key, "partitions", "private"))
+        yield from _hierarchy(parts, stage, private, key)
+    yield from _selecting(stage, key)
     yield from _metrics(parts, stage, key)
     yield from pre_aggregated.stage_findings(parts, stage, key)
+
+
+def _selecting(stage: StageParts, key: Key) -> Iterator[Finding]:
+    """What doesn't fit a stage without metrics, which releases the partitions that it keeps; or one with metrics."""
+    if stage.metrics and not stage.has_noise:
+        yield Finding(key=(*key, "noise"), rule="is required", remedy="Write laplace or gaussian.", value=ABSENT)
+    if stage.metrics or not stage.has_metrics:
+        return
+    if (stage.partitions is not None and stage.partitions.private is None) or not stage.group_by:
+        rule = "must have at least one entry where the partitions are known beforehand"
+        remedy = "List at least one of count, privacy_id_count, {sum: …} and {mean: …}."
+        yield Finding(key=(*key, "metrics"), rule=rule, remedy=remedy, value=[])
+    elif stage.has_noise:
+        rule = "must be left out where there are no metrics to add it to"
+        yield Finding(key=(*key, "noise"), rule=rule, remedy="Remove it, or list metrics.", value=ABSENT)
+
+
+def _rounds(parts: Parts, stage: StageParts, private: schema.Private, key: Key) -> Iterator[Finding]:
+    """What doesn't fit a strategy that selects in rounds, by weights; or one that doesn't."""
+    if private.rounds is not None and private.strategy != "dp_sips":
+        rule, remedy = "applies to the strategy dp_sips only", "Leave the key out."
+        yield Finding(key=(*key, "rounds"), rule=rule, remedy=remedy, value=private.rounds)
+    if private.strategy not in ("dp_sips", "mad", "mad2r"):
+        return
+    if parts.privacy_unit == "row":
+        rule = "must select by unit counts with privacy_unit: row, where no unit has several partitions to weigh"
+        remedy = "Write truncated_geometric, laplace_thresholding or gaussian_thresholding."
+        yield Finding(key=(*key, "strategy"), rule=rule, remedy=remedy, value=private.strategy)
+    most = None if stage.bounds is None else stage.bounds.l0 or stage.bounds.l1
+    if private.strategy != "dp_sips" and most is not None and most > MOST_L0:
+        rule = f"must be dp_sips, or one that counts units, where one unit may be in more than {MOST_L0} partitions"
+        remedy = f"Write dp_sips, or lower l0 or l1 to {MOST_L0}."
+        yield Finding(key=(*key, "strategy"), rule=rule, remedy=remedy, value=private.strategy)
+
+
+def _hierarchy(parts: Parts, stage: StageParts, private: schema.Private, key: Key) -> Iterator[Finding]:
+    """What doesn't fit hierarchical keys."""
+    if not private.hierarchical:
+        return
+    at: Key = (*key, "partitions", "private", "hierarchical")
+    if len(stage.group_by) < 2 or (stage.has_metrics and not stage.metrics):
+        rule = "needs at least two columns in group_by, from coarse to fine, and a metric"
+        yield Finding(key=at, rule=rule, remedy="Leave the key out, or list them.", value=ABSENT)
+    names = [m.args.name or m.result_name for m in stage.metrics if m is not None]
+    if LEVEL in (*parts.columns, *parts.derive, *names):
+        rule = f"adds a result column {LEVEL!r}, so no column and no metric of the stage may be called that"
+        yield Finding(key=at, rule=rule, remedy="Rename it.", value=ABSENT)
 
 
 def _whole(stage: StageParts, key: Key) -> Iterator[Finding]:
@@ -212,9 +265,9 @@ def _metrics(parts: Parts, stage: StageParts, key: Key) -> Iterator[Finding]:
                     value=ABSENT,
                 )
         reserved = metric.result_name in _RESERVED and type(metric.args) is not metrics.CountArgs
-        if metric.result_name.startswith("__") or reserved or metric.result_name.endswith(_PART_NAMES):
+        if metric.result_name.startswith(_STARTS) or reserved or metric.result_name.endswith(_PART_NAMES):
             rule = (
-                f"must not start with __ or end with {' or '.join(_PART_NAMES)}; "
+                f"must not start with {' or '.join(_STARTS)} or end with {' or '.join(_PART_NAMES)}; "
                 f"only a count may be called {' or '.join(_RESERVED)}"
             )
             yield Finding(key=(*at, "name"), rule=rule, remedy="Give another name.", value=metric.result_name)

@@ -8,7 +8,16 @@ from dataclasses import replace
 import pyarrow as pa
 
 from dpbeam.mechanisms import spec
-from dpbeam.mechanisms.events import Additive, Gaussian, Laplace, Mechanism, Selection, Thresholding, TruncatedGeometric
+from dpbeam.mechanisms.events import (
+    Additive,
+    Gaussian,
+    Laplace,
+    Mechanism,
+    Selection,
+    Thresholding,
+    TruncatedGeometric,
+    WeightedThresholding,
+)
 from dpbeam.mechanisms.quantile_tree import LEAST_RANK, MOST_RANK
 from dpbeam.mechanisms.quantities import Bounds, Metric, noisy_by_themselves
 from dpbeam.policy import metrics as stated
@@ -109,11 +118,14 @@ def stage_spec(policy: schema.Policy, stage: schema.Stage, mechanisms: Sequence[
     noise: dict[str, Additive] = {}
     thresholds: dict[str, Thresholding] = {}
     selection: Selection | None = None
+    rounds: list[WeightedThresholding] = []
     for mechanism in mechanisms:
         if mechanism.stage != stage.name:
             continue
         if isinstance(mechanism, Laplace | Gaussian):
             noise[mechanism.metric] = mechanism
+        elif isinstance(mechanism, WeightedThresholding):
+            rounds.append(mechanism)
         elif mechanism.metric == "partitions" or isinstance(mechanism, TruncatedGeometric):
             selection = mechanism
         else:
@@ -128,12 +140,14 @@ def stage_spec(policy: schema.Policy, stage: schema.Stage, mechanisms: Sequence[
         noise=noise,
         selection=selection,
         thresholds=thresholds,
+        rounds=tuple(rounds),
+        hierarchical=stage.private is not None and stage.private.hierarchical,
     )
-    needed = noisy_by_themselves(made.quantities, None if selection is None else selection.kind)
+    needed = noisy_by_themselves(made.quantities, stage.counting)
     by_threshold = {quantity.name for quantity in needed if quantity.kind == "values"}
     if set(thresholds) != by_threshold or set(noise) != {quantity.name for quantity in needed} - by_threshold:
         raise ValueError(f"stage {stage.name}: the plan's noise doesn't match the stage's quantities")
-    if (selection is None) != (stage.private is None):
+    if (selection is None and not rounds) != (stage.private is None):
         raise ValueError(f"stage {stage.name}: the plan's selection doesn't match the stage's partitions")
     return made
 

@@ -38,6 +38,8 @@ class StageParts:
     partitions: schema.Partitions | None
     bounds: schema.Bounds | None
     metrics: list[metrics.MetricChoice | None]
+    has_metrics: bool
+    has_noise: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +88,8 @@ def _stage(data: Mapping[str, Any]) -> StageParts:
         partitions=_try(_PARTITIONS, data.get("partitions")),
         bounds=_try(_BOUNDS, data.get("bounds")),
         metrics=[_try(_METRIC, value) for value in _list(data.get("metrics"))],
+        has_metrics=isinstance(data.get("metrics"), list),
+        has_noise="noise" in data,
     )
 
 

@@ -40,6 +40,7 @@ from dpbeam.policy.base import (
 from dpbeam.policy.metrics import MetricEntry
 
 MAX_SHARDS = 1024
+MAX_ROUNDS = 10
 
 
 def _paths(value: object) -> object:
@@ -196,8 +197,10 @@ class Guardrails(Strict):
 class Private(Strict):
     """The partitions come from the data, and are selected privately."""
 
-    strategy: Literal["truncated_geometric", "laplace_thresholding", "gaussian_thresholding"]
+    strategy: Literal["truncated_geometric", "laplace_thresholding", "gaussian_thresholding", "dp_sips", "mad", "mad2r"]
     pre_threshold: Bound = 1
+    rounds: Annotated[int, Field(ge=1, le=MAX_ROUNDS)] | None = None
+    hierarchical: bool = False
     weight: Weight = 1.0
 
 
@@ -257,14 +260,15 @@ class Stage(Strict):
     """One table of the release: its grouping, partitions, bounds and metrics.
 
     Without columns in `group_by` the whole table is one partition, which is public, so `partitions` is left out.
+    Without metrics the release is the table of the private partitions that are kept.
     """
 
     name: StageName
     group_by: Annotated[tuple[Name, ...], Field(strict=False)]
     partitions: Partitions | None = None
     bounds: Bounds
-    metrics: Annotated[tuple[MetricEntry, ...], Field(strict=False, min_length=1)]
-    noise: Literal["laplace", "gaussian"]
+    metrics: Annotated[tuple[MetricEntry, ...], Field(strict=False)]
+    noise: Literal["laplace", "gaussian"] | None = None
     weight: Weight = 1.0
 
     # Set by the policy that holds the stage, so that no stage is compiled as if its rows were single ones.
@@ -279,6 +283,13 @@ class Stage(Strict):
     def private(self) -> Private | None:
         """How partitions are selected; None where they are known beforehand."""
         return None if self.partitions is None else self.partitions.private
+
+    @property
+    def counting(self) -> str | None:
+        """The strategy that selects among the very partitions that the metrics count in; None for public partitions,
+        and for hierarchical keys, whose leaves are selected beforehand."""
+        private = self.private
+        return None if private is None or private.hierarchical else private.strategy
 
 
 class Output(Strict):

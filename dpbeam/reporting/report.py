@@ -19,6 +19,7 @@ from dpbeam.mechanisms.events import (
     LaplaceThresholding,
     Mechanism,
     TruncatedGeometric,
+    WeightedThresholding,
 )
 from dpbeam.reporting.charts import MAX_BARS, bar_chart
 from dpbeam.reporting.manifest import Charge, Engine, FileEntry, Guarantee, StatedCertificate
@@ -33,6 +34,9 @@ _STRATEGIES = {
     TruncatedGeometric.kind: "truncated geometric",
     LaplaceThresholding.kind: "Laplace thresholding",
     GaussianThresholding.kind: "Gaussian thresholding",
+    "dp_sips": "DP-SIPS",
+    "mad": "MAD",
+    "mad2r": "MAD2R",
 }
 
 
@@ -53,12 +57,14 @@ class ReleaseFacts:
 @dataclass(frozen=True, kw_only=True)
 class SelectionFacts:
     """How the partitions of a stage were chosen privately: the strategy (a mechanism's kind), its pre-threshold,
-    and the privacy-unit counts at which a partition is kept with probability 50 % and 99 %, from the plan."""
+    and the privacy-unit counts at which a partition is kept with probability 50 % and 99 %, from the plan. `note` says
+    of which units."""
 
     strategy: str
     pre_threshold: int
     keep_50: int
     keep_99: int
+    note: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +97,7 @@ class StageReport:
     clipped: tuple[tuple[str, float, float], ...] = ()
     totals: tuple[tuple[str, float, float], ...] = ()
     values: tuple[ValueFacts, ...] = ()
+    hierarchical: bool = False
     shortened: tuple[tuple[str, str, float], ...] = ()
     """Of the metrics that add up vectors, the name, the norm and the greatest norm that a row counts with."""
 
@@ -166,7 +173,8 @@ def _text(value: str) -> str:
 def _stage_view(stage: StageReport, index: int) -> dict[str, Any]:
     names = [metric.name for metric in stage.metrics]
     labels = {metric.name: metric.label for metric in stage.metrics if metric.label is not None}
-    rows = top_rows(stage.table, keys=stage.keys, metrics=names, by=names[0], limit=MAX_ROWS, labels=labels)
+    by = names[0] if names else None
+    rows = top_rows(stage.table, keys=stage.keys, metrics=names, by=by, limit=MAX_ROWS, labels=labels)
     return {
         "facts": stage,
         "total": f"{stage.table.num_rows:,}",
@@ -225,6 +233,9 @@ def _mechanism_view(mechanism: Mechanism) -> dict[str, Any]:
         case GaussianThresholding():
             kind = "Gaussian thresholding"
             detail = _threshold(f"σ {significant(mechanism.sigma)}", mechanism)
+        case WeightedThresholding():
+            kind = f"{_STRATEGIES[mechanism.strategy]}: Gaussian thresholding of weights"
+            detail = _threshold(f"σ {significant(mechanism.sigma)}", mechanism)
         case _:
             raise ValueError(f"unknown mechanism {type(mechanism).__name__}")
     return {
@@ -237,5 +248,5 @@ def _mechanism_view(mechanism: Mechanism) -> dict[str, Any]:
     }
 
 
-def _threshold(noise: str, mechanism: LaplaceThresholding | GaussianThresholding) -> str:
+def _threshold(noise: str, mechanism: LaplaceThresholding | GaussianThresholding | WeightedThresholding) -> str:
     return f"{noise}, threshold {significant(mechanism.threshold)}, δ {significant(mechanism.delta)}"

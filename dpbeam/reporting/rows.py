@@ -43,14 +43,16 @@ def top_rows(
     *,
     keys: Sequence[str],
     metrics: Sequence[str],
-    by: str,
+    by: str | None,
     limit: int,
     labels: Mapping[str, str] | None = None,
 ) -> list[DisplayRow]:
-    """The `limit` rows with the largest values of metric `by`, largest first; ties in the table's order. `labels` names
-    the column of text that goes with a metric."""
-    order = pc.array_sort_indices(table[by].combine_chunks().cast(pa.float64()), order="descending")
-    top = table.take(order[:limit])
+    """The `limit` rows with the largest values of metric `by`, largest first; ties, and all without `by`, in the
+    table's order. `labels` names the column of text that goes with a metric."""
+    top = table.slice(0, limit)
+    if by is not None:
+        order = pc.array_sort_indices(table[by].combine_chunks().cast(pa.float64()), order="descending")
+        top = table.take(order[:limit])
     key_columns = [top[key].to_pylist() for key in keys]
     numbers = {
         name: top[name].to_pylist() for metric in metrics for name in (metric, f"{metric}_low", f"{metric}_high")
@@ -80,9 +82,9 @@ def visible(text: str) -> str:
 
 
 def key_text(value: Any) -> str:
-    """A key's value as people read it; the raw text of a string."""
+    """A key's value as people read it; the raw text of a string. A hierarchical key beyond its level is `(other)`."""
     if value is None:
-        return ""
+        return "(other)"
     if isinstance(value, bool):
         return "true" if value else "false"
     return value if isinstance(value, str) else str(value)

@@ -229,15 +229,55 @@ CASES = {
     "no metric": (
         "metrics: [count, sum: {column: hours, low: 0, high: 8}]",
         "metrics: []",
-        "21: stages[0].metrics must have at least one entry, got []",
+        "22: stages[0].noise must be left out where there are no metrics to add it to",
+        "Remove it, or list metrics.",
+    ),
+    "metrics without noise": (
+        "    noise: gaussian\n",
+        "",
+        "17: stages[0].noise is required",
+        "Write laplace or gaussian.",
+    ),
+    "no metric of public partitions": (
+        "{private: {strategy: truncated_geometric, pre_threshold: 10}}\n    bounds: {l0: 4, linf: 2}\n"
+        "    metrics: [count, sum: {column: hours, low: 0, high: 8}]\n    noise: gaussian",
+        "{public: {values: [a]}}\n    bounds: {l0: 4, linf: 2}\n    metrics: []",
+        "21: stages[0].metrics must have at least one entry where the partitions are known beforehand, got []",
         "List at least one of count, privacy_id_count, {sum: …} and {mean: …}.",
+    ),
+    "rounds of a strategy without": (
+        "pre_threshold: 10}}",
+        "pre_threshold: 10, rounds: 2}}",
+        "19: stages[0].partitions.private.rounds applies to the strategy dp_sips only, got 2",
+        "Leave the key out.",
+    ),
+    "hierarchical keys without a hierarchy": (
+        "truncated_geometric, pre_threshold: 10}}",
+        "truncated_geometric, pre_threshold: 10, hierarchical: true}}",
+        "19: stages[0].partitions.private.hierarchical needs at least two columns in group_by, from coarse to fine, "
+        "and a metric",
+        "Leave the key out, or list them.",
+    ),
+    "no round": (
+        "truncated_geometric, pre_threshold: 10}}",
+        "dp_sips, pre_threshold: 10, rounds: 0}}",
+        "19: stages[0].partitions.private.rounds must be at least 1, got 0",
+        "Give a whole number from 1 to 10, or leave the key out for 3.",
+    ),
+    "weight sent on to too many partitions": (
+        "truncated_geometric, pre_threshold: 10}}\n    bounds: {l0: 4, linf: 2}",
+        "mad, pre_threshold: 10}}\n    bounds: {l0: 257, linf: 2}",
+        "19: stages[0].partitions.private.strategy must be dp_sips, or one that counts units, where one unit may be in "
+        "more than 256 partitions, got 'mad'",
+        "Write dp_sips, or lower l0 or l1 to 256.",
     ),
     "an unknown metric": (
         "metrics: [count,",
         "metrics: [cout,",
         "21: stages[0].metrics[0] must be count, privacy_id_count, or a mapping from one of sum, mean, variance, "
         "stddev, quantiles, median, min, max, vector_sum, histogram, distinct_count, top_k, custom, got 'cout'",
-        "List at least one of count, privacy_id_count, {sum: …} and {mean: …}. Did you mean 'count'?",
+        "List at least one of count, privacy_id_count, {sum: …} and {mean: …}; [] for the kept keys alone. "
+        "Did you mean 'count'?",
     ),
     "a bare sum": (
         "metrics: [count,",

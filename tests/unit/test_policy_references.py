@@ -321,8 +321,8 @@ CASES = {
     "a sum named as the selection": (
         "high: 8}",
         "high: 8, name: partitions}",
-        "21: stages[0].metrics[1].sum.name must not start with __ or end with .sum or .squares or .tree; only a count"
-        " may be called count or privacy_id_count or partitions, got 'partitions'",
+        "21: stages[0].metrics[1].sum.name must not start with __ or partitions. or end with .sum or .squares or "
+        ".tree; only a count may be called count or privacy_id_count or partitions, got 'partitions'",
         "Give another name.",
     ),
 }

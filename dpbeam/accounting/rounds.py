@@ -1,0 +1,111 @@
+"""A selection by weights in; its rounds as requests, and each round's mechanism at a known noise, out.
+
+A round is a Gaussian mechanism on weights that one unit moves by l2 ≤ 1, and a failure with δ: that a partition is kept
+which the unit alone made eligible. docs/accounting.md has the proof; `dpbeam.accounting.certify` checks a round again
+by code of its own.
+"""
+
+from __future__ import annotations
+
+import math
+
+from scipy import stats
+
+from dpbeam.accounting.requests import Request
+from dpbeam.mechanisms.events import WeightedStrategy, WeightedThresholding
+from dpbeam.policy.schema import Private
+
+STRATEGIES: tuple[WeightedStrategy, ...] = ("dp_sips", "mad", "mad2r")
+DEFAULT_ROUNDS = 3
+"""Of DP-SIPS. MAD has one round, MAD2R two."""
+GROWTH = 3.0
+"""Each round has this many times the weight of the one before: cheap rounds first, which find what is frequent."""
+LEAST_BIAS = 0.5
+"""In MAD2R's second round a unit gives a partition that is known to be heavy down to this part of an even share."""
+SATURATION_SIGMAS = 2.0
+"""Weight is sent on from where a partition is this many σ above the threshold."""
+
+
+def round_weights(strategy: WeightedStrategy, rounds: int | None) -> tuple[float, ...]:
+    """The weight of each round, of 1 for all: squares add up to 1, since Gaussians compose by their squares."""
+    match strategy:
+        case "dp_sips":
+            count = DEFAULT_ROUNDS if rounds is None else rounds
+        case "mad":
+            count = 1
+        case "mad2r":
+            count = 2
+    grown = [GROWTH**place for place in range(count)]
+    length = math.hypot(*grown)
+    return tuple(weight / length for weight in grown)
+
+
+def requests(stage: str, private: Private, l0: int, weight: float) -> list[Request]:
+    """One request a round, in order; all of them cost together what one Gaussian of `weight` does.
+
+    Raises:
+        ValueError: the strategy has no rounds.
+    """
+    match private.strategy:
+        case "dp_sips" | "mad" | "mad2r" as strategy:
+            pass
+        case other:
+            raise ValueError(f"strategy {other} has no rounds")
+    return [
+        Request(
+            stage=stage,
+            metric=f"partitions.round{place + 1}",
+            kind="weighted_thresholding",
+            weight=weight * share,
+            l0=l0,
+            pre_threshold=private.pre_threshold,
+            strategy=strategy,
+            least_bias=LEAST_BIAS if strategy == "mad2r" and place else 1.0,
+        )
+        for place, share in enumerate(round_weights(strategy, private.rounds))
+    ]
+
+
+def mechanism(request: Request, sigma: float, delta: float) -> WeightedThresholding:
+    """The round's mechanism at noise `sigma`, with the least threshold that keeps its failure at `delta`.
+
+    Raises:
+        ValueError: the request is no round.
+    """
+    if request.strategy is None:
+        raise ValueError(f"stage {request.stage}, {request.metric}: a round needs a strategy")
+    adaptive = request.strategy != "dp_sips"
+    threshold = _threshold(sigma, delta, request.l0, request.least_bias, adaptive=adaptive)
+    return WeightedThresholding(
+        stage=request.stage,
+        metric=request.metric,
+        strategy=request.strategy,
+        sigma=sigma,
+        l2=1.0,
+        threshold=threshold,
+        delta=delta,
+        l0=request.l0,
+        pre_threshold=request.pre_threshold,
+        saturation=threshold + SATURATION_SIGMAS * sigma if adaptive else 0.0,
+        least_bias=request.least_bias,
+    )
+
+
+def novel_weight(t: int, l0: int, least_bias: float, *, adaptive: bool) -> float:
+    """The most that any of `t` partitions weighs which one unit makes eligible, over all that the unit may do.
+
+    Its share is β/√Σβ², at most 1/√(1 + (t − 1)·b²); what it sends on to itself adds the second term (Cauchy–Schwarz).
+    """
+    own = 1 / (1 + (t - 1) * least_bias**2)
+    sent = (least_bias / (2 * l0)) ** 2 * (l0 - t) if adaptive else 0.0
+    return math.sqrt(own + sent)
+
+
+def _threshold(sigma: float, delta: float, l0: int, least_bias: float, *, adaptive: bool) -> float:
+    threshold = 1.0
+    for t in range(1, l0 + 1):
+        each = -math.expm1(math.log1p(-delta) / t)
+        most = novel_weight(t, l0, least_bias, adaptive=adaptive)
+        threshold = max(threshold, most + float(stats.norm.isf(each, scale=sigma)))
+    # Quantiles are rounded to nearest: a last step to the safe side, far above any rounding.
+    return threshold + 1e-9 * max(1.0, threshold)

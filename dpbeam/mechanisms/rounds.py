@@ -1,0 +1,288 @@
+"""Batches of rows in, one round of a selection by weights out: the kept partitions, and what the next round knows.
+
+Each function is one step of `transforms.weigh` between two shuffles. Nothing is drawn before `draw`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dpbeam.errors import UsageError
+from dpbeam.mechanisms import hashing, weights
+from dpbeam.mechanisms.accumulate import key_fields
+from dpbeam.mechanisms.bounding import split
+from dpbeam.mechanisms.events import Gaussian, WeightedThresholding
+from dpbeam.mechanisms.fixedpoint import Grid
+from dpbeam.mechanisms.grouping import group, members, runs
+from dpbeam.mechanisms.noise import AdditiveNoise
+from dpbeam.mechanisms.spec import StageSpec
+from dpbeam.mechanisms.weights import Tally
+
+I64 = npt.NDArray[np.int64]
+
+KEPT, BIAS = "__kept", "__bias"
+SHARE, UNITS, HIGH, LOW = "__share", "__units", "__high", "__low"
+PART, WEIGHT = "__part", "__weight"
+
+_MOST_SIGMA, _MOST_WEIGHT = 1 << 16, 1 << 19
+GRID = Grid(low=0.0, high=2.0**21, centre=0.0, step=2.0**-weights.WEIGHT_BITS, lowest=0, highest=1 << 61)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """Distinct (unit, partition) pairs, sorted by unit code. `ids` and `keys` are the values that codes stand for."""
+
+    units: I64
+    partitions: I64
+    ids: pa.Array
+    keys: tuple[pa.Array, ...]
+
+    @property
+    def size(self) -> int:
+        return len(self.keys[0])
+
+    def batch(self, spec: StageSpec) -> pa.RecordBatch:
+        """The pairs as rows: unit, keys."""
+        columns = [self.ids.take(pa.array(self.units)), *(key.take(pa.array(self.partitions)) for key in self.keys)]
+        return pa.RecordBatch.from_arrays(columns, names=columns_of(spec))
+
+
+def columns_of(spec: StageSpec) -> list[str]:
+    """The columns that a round reads: unit and keys.
+
+    Raises:
+        ValueError: rows are units of their own.
+    """
+    if spec.unit is None:
+        raise ValueError(f"stage {spec.name}: a selection by weights needs units that may be in several partitions")
+    return [spec.unit, *spec.keys]
+
+
+def unfound(batch: pa.RecordBatch, spec: StageSpec, known: pa.Table | None) -> pa.RecordBatch:
+    """The rows whose partition no round before has kept: row-local, since what was kept is public."""
+    if known is None or not batch.num_rows:
+        return batch
+    kept = known.filter(known.column(KEPT))
+    inside = members(
+        [batch.column(name) for name in spec.keys],
+        [kept.column(name).combine_chunks() for name in spec.keys],
+        batch.num_rows,
+    )
+    return batch.filter(pa.array(~inside)) if inside.any() else batch
+
+
+def sample(batches: Sequence[pa.RecordBatch], spec: StageSpec, salt: bytes) -> Pairs:
+    """At most `l0` partitions of each unit, distinct, by the least keyed hash of (unit, partition).
+
+    Guarantee: a uniform subset of exactly min(l0, n) of a unit's n partitions, a function of that unit's rows and the
+    secret salt alone. The sample of a union is the sample of the samples, so a batch may be cut where it is read.
+    """
+    table = pa.Table.from_batches([batch.select(columns_of(spec)) for batch in batches])
+    units, partitions = (
+        group([table.column(name) for name in names], table.num_rows) for names in ([spec.unit], list(spec.keys))
+    )
+    most = max(1, partitions.size)
+    packed = np.unique(units.codes * most + partitions.codes)
+    unit, partition = packed // most, packed % most
+    touched = np.diff(runs(unit), append=len(unit))
+    limit = spec.bounds.partitions
+    over = np.flatnonzero(np.repeat(touched > limit, touched))
+    if len(over):
+        seed = hashing.seed_for(salt, "partitions of a unit in a round")
+        unit_hashes = hashing.hash_column(units.keys[0], seed)
+        key_hashes = hashing.mix_columns(
+            [hashing.hash_column(key, seed) for key in partitions.keys], partitions.size, seed
+        )
+        mixed = hashing.mix64(unit_hashes[unit[over]] ^ hashing.mix64(key_hashes, seed)[partition[over]], seed)
+        order = np.lexsort((mixed, unit[over]))
+        sorted_units = unit[over][order]
+        starts = runs(sorted_units)
+        place = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+        stays = np.ones(len(unit), dtype=np.bool_)
+        stays[over[order[place >= limit]]] = False
+        unit, partition = unit[stays], partition[stays]
+    return Pairs(units=unit, partitions=partition, ids=units.keys[0], keys=partitions.keys)
+
+
+def split_by_unit(
+    pairs: pa.RecordBatch, spec: StageSpec, shards: int, salt: bytes
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """(shard, its pairs): all pairs of a unit go to one shard, the same from every batch."""
+    hashes = hashing.hash_column(pairs.column(columns_of(spec)[0]), hashing.seed_for(salt, "route"))
+    yield from split(pairs, hashes, shards)
+
+
+def shares(pairs: Pairs, spec: StageSpec, known: pa.Table | None) -> I64:
+    """Each pair's share, by the biases that the round before found."""
+    if spec.weighing.least_bias == 1 or known is None:
+        return weights.shares(pairs.units)
+    hinted = known.filter(pc.less(known.column(BIAS), weights.BIAS_ONE))
+    least = int(weights.BIAS_ONE * spec.weighing.least_bias)
+    given = np.maximum(hinted.column(BIAS).to_numpy(), least)
+    biases = _lookup(pairs.keys, [hinted.column(name) for name in spec.keys], given, weights.BIAS_ONE)
+    return weights.shares(pairs.units, biases.astype(np.int64)[pairs.partitions])
+
+
+def tallies(pairs: Pairs, given: I64, spec: StageSpec) -> pa.RecordBatch:
+    """Units by partition and share, for the partitions' shards."""
+    found = weights.tally(pairs.partitions, given)
+    nothing = np.zeros(len(found.units), dtype=np.int64)
+    return _tally_batch(pairs, found.partitions, (found.shares, found.units, nothing, nothing), spec)
+
+
+def sent_on(pairs: Pairs, given: I64, replies: Iterable[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
+    """What the units send on, by partition, given the parts that partitions return."""
+    batches = list(replies)
+    parts = np.zeros(pairs.size)
+    if batches:
+        table = pa.Table.from_batches(batches)
+        found = _lookup(pairs.keys, [table.column(name) for name in spec.keys], table.column(PART).to_numpy(), 0.0)
+        parts = np.asarray(found, dtype=np.float64)
+    high, low = weights.sent_on(pairs.units, pairs.partitions, given, parts, _denominator(spec), pairs.size)
+    some = np.flatnonzero(high | low)
+    nothing = np.zeros(len(some), dtype=np.int64)
+    return _tally_batch(pairs, some, (nothing, nothing, high[some], low[some]), spec)
+
+
+def returned(batches: Sequence[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
+    """The partitions over their saturation, each with the part of every share that goes back."""
+    keys, found, _ = _merged(batches, spec)
+    size = len(keys[0])
+    event = spec.weighing
+    parts = weights.returned(weights.totals(found, size)[1], event.saturation, event.pre_threshold)
+    some = np.flatnonzero(parts > 0)
+    columns = [*(key.take(pa.array(some)) for key in keys), pa.array(parts[some])]
+    schema = pa.schema([*key_fields(spec), pa.field(PART, pa.float64())])
+    return pa.RecordBatch.from_arrays([c.cast(f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
+
+
+def weigh(batches: Sequence[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
+    """Each partition's units and its exact weight in steps of 2**-40, sorted by key.
+
+    Guarantee: adding or removing one unit moves all weights together by l2 ≤ 1; a partition that the unit alone lifts
+    to `pre_threshold` units weighs at most what `rounds.novel_weight` of the accounting room says (docs/accounting.md).
+    """
+    event = spec.weighing
+    keys, found, sent = _merged(batches, spec)
+    size = len(keys[0])
+    units, _ = weights.totals(found, size)
+    kept = weights.trimmed(found, size, event.pre_threshold - 1)
+    others = weights.sent_by_others(event.pre_threshold, event.l0, _denominator(spec))
+    weight = weights.final(kept, event.saturation, sent if event.saturation else None, others)
+    schema = pa.schema([*key_fields(spec), pa.field(UNITS, pa.int64()), pa.field(WEIGHT, pa.int64())])
+    columns = [*keys, pa.array(units), pa.array(weight)]
+    batch = pa.RecordBatch.from_arrays([c.cast(f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
+    return batch.take(pc.sort_indices(batch, sort_keys=[(name, "ascending") for name in spec.keys]))
+
+
+def weigh_whole(
+    rows: pa.RecordBatch, spec: StageSpec, salt: bytes, known: pa.Table | None = None, shards: int = 1
+) -> pa.RecordBatch:
+    """A round's weights of rows that fit in memory, by the steps that a job takes; the shards don't matter."""
+    sampled = sample([unfound(rows.select(columns_of(spec)), spec, known)], spec, salt).batch(spec)
+    found = [sample([part], spec, salt) for _, part in split_by_unit(sampled, spec, shards, salt)]
+    given = [shares(pairs, spec, known) for pairs in found]
+    tallied = [tallies(pairs, share, spec) for pairs, share in zip(found, given, strict=True)]
+    empty = pa.RecordBatch.from_pylist([], schema=tally_schema(spec))
+    if spec.weighing.saturation:
+        replies = [returned([empty, *tallied], spec)]
+        tallied += [sent_on(pairs, share, replies, spec) for pairs, share in zip(found, given, strict=True)]
+    return weigh([empty, *tallied], spec)
+
+
+def check(event: WeightedThresholding) -> None:
+    """Refuses noise that leaves no room for weights in int64. To be called before anything is charged.
+
+    Raises:
+        UsageError: σ is 2**16 or more, or the threshold or the saturation 2**19 or more.
+    """
+    if not (event.sigma < _MOST_SIGMA and max(event.threshold, event.saturation) < _MOST_WEIGHT):
+        raise UsageError(
+            f"stage {event.stage}: the noise of {event.metric} must be below {_MOST_SIGMA}, and what is compared with "
+            f"it below {_MOST_WEIGHT}, got σ {event.sigma:g}, threshold {event.threshold:g}; raise epsilon or the "
+            "selection's weight"
+        )
+
+
+def noise_of(spec: StageSpec) -> AdditiveNoise:
+    """The round's Gaussian noise."""
+    event = spec.weighing
+    return AdditiveNoise(mechanism=Gaussian(stage=event.stage, metric=event.metric, sigma=event.sigma, l2=event.l2))
+
+
+def draw(weighed: pa.RecordBatch, spec: StageSpec, noise: AdditiveNoise) -> pa.RecordBatch:
+    """Keys, `__kept`, and `__bias` for the next round: of the partitions that are kept or biased.
+
+    Guarantee: noise is added once to each weight, exactly, at the planned σ; all that is said of a partition follows
+    from its noisy weight, but that one with fewer than `pre_threshold` units is never kept. A partition that isn't kept
+    may be in the table, with its bias: the table stays in the staging area and is seen by the next round alone.
+    """
+    event = spec.weighing
+    units = weighed.column(UNITS).to_numpy()
+    eligible = units >= event.pre_threshold
+    biasing = spec.round < len(spec.rounds) and spec.rounds[spec.round].least_bias < 1
+    asked = np.flatnonzero(eligible | biasing)
+    noisy = np.full(len(units), -np.inf)
+    noisy[asked] = noise.to_sums(weighed.column(WEIGHT).to_numpy()[asked], GRID)
+    kept = eligible & (noisy >= event.threshold)
+    biases = np.full(len(units), weights.BIAS_ONE, dtype=np.int64)
+    if biasing:
+        following = spec.rounds[spec.round]
+        least = noisy - event.sigma
+        heavy = least > following.saturation
+        wanted = weights.BIAS_ONE * following.saturation / np.where(heavy, least, 1.0)
+        biases[heavy] = np.maximum(wanted[heavy].astype(np.int64), int(weights.BIAS_ONE * following.least_bias))
+    told = np.flatnonzero(kept | (biases < weights.BIAS_ONE))
+    columns = [weighed.column(name).take(pa.array(told)) for name in spec.keys]
+    schema = result_schema(spec)
+    return pa.RecordBatch.from_arrays([*columns, pa.array(kept[told]), pa.array(biases[told])], schema=schema)
+
+
+def result_schema(spec: StageSpec) -> pa.Schema:
+    """The schema of a round's result."""
+    return pa.schema([*key_fields(spec), pa.field(KEPT, pa.bool_()), pa.field(BIAS, pa.int64())])
+
+
+def tally_schema(spec: StageSpec) -> pa.Schema:
+    """The schema of what user shards send to partitions' shards."""
+    return pa.schema([*key_fields(spec), *(pa.field(name, pa.int64()) for name in (SHARE, UNITS, HIGH, LOW))])
+
+
+def _denominator(spec: StageSpec) -> int:
+    return weights.denominator_of(spec.weighing.l0, spec.weighing.least_bias)
+
+
+def _tally_batch(pairs: Pairs, partitions: I64, numbers: Sequence[I64], spec: StageSpec) -> pa.RecordBatch:
+    keys = [key.take(pa.array(partitions)) for key in pairs.keys]
+    schema = tally_schema(spec)
+    columns = [column.cast(field.type) for column, field in zip([*keys, *map(pa.array, numbers)], schema, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _merged(batches: Sequence[pa.RecordBatch], spec: StageSpec) -> tuple[tuple[pa.Array, ...], Tally, tuple[I64, I64]]:
+    """The partitions' keys, their tallies, and what was sent on to each, as normal limbs."""
+    table = pa.Table.from_batches([b.select(tally_schema(spec).names) for b in batches], schema=tally_schema(spec))
+    found = group([table.column(name) for name in spec.keys], table.num_rows)
+    share, units, high, low = (table.column(name).to_numpy() for name in (SHARE, UNITS, HIGH, LOW))
+    sent = (np.zeros(found.size, dtype=np.int64), np.zeros(found.size, dtype=np.int64))
+    for limb, values in zip(sent, (high, low), strict=True):
+        np.add.at(limb, found.codes, values)
+    return found.keys, Tally(partitions=found.codes, shares=share, units=units), sent
+
+
+def _lookup(
+    keys: Sequence[pa.Array], among: Sequence[pa.ChunkedArray], values: npt.NDArray[np.generic], default: float
+) -> npt.NDArray[np.generic]:
+    """The value of each key, given as columns, from a table of distinct keys with values; the default where absent."""
+    listed = len(values)
+    columns = [pa.chunked_array([*column.cast(key.type).chunks, key]) for key, column in zip(keys, among, strict=True)]
+    codes = group(columns, listed + len(keys[0])).codes
+    found = np.full(int(codes.max(initial=-1)) + 1, default, dtype=values.dtype)
+    found[codes[:listed]] = values
+    return found[codes[listed:]]

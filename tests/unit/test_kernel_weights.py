@@ -1,0 +1,199 @@
+"""Weights move by l2 ≤ 1 for one unit more, exactly; what a unit makes eligible weighs what thresholds allow for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dpbeam.accounting.rounds import novel_weight
+from dpbeam.errors import UsageError
+from dpbeam.mechanisms import rounds, weights
+from dpbeam.mechanisms.events import WeightedThresholding
+from dpbeam.mechanisms.quantities import Bounds
+from dpbeam.mechanisms.spec import StageSpec
+
+SALT = b"0123456789abcdef"
+STEP = Fraction(1, 1 << weights.WEIGHT_BITS)
+PARTITIONS = 6
+
+
+def spec(l0=4, saturation=0.0, pre_threshold=1, least_bias=1.0, strategy="mad"):
+    event = WeightedThresholding(
+        stage="s",
+        metric="partitions.round1",
+        strategy=strategy,
+        sigma=1.0,
+        l2=1.0,
+        threshold=5.0,
+        delta=1e-6,
+        l0=l0,
+        pre_threshold=pre_threshold,
+        saturation=saturation,
+        least_bias=least_bias,
+    )
+    return StageSpec(
+        name="s.round1",
+        unit="u",
+        keys=("p",),
+        key_types=("int64",),
+        bounds=Bounds(l0=l0),
+        metrics=(),
+        noise={},
+        selection=None,
+        rounds=(event,),
+        round=1,
+    )
+
+
+def table(sets):
+    pairs = [(unit, partition) for unit, partitions in sets.items() for partition in partitions]
+    units, partitions = zip(*pairs, strict=True) if pairs else ((), ())
+    return pa.record_batch({"u": pa.array(units, pa.int64()), "p": pa.array(partitions, pa.int64())})
+
+
+def hints(biases):
+    columns = {"p": pa.array(list(biases), pa.int64()), rounds.KEPT: pa.array([False] * len(biases), pa.bool_())}
+    return pa.table(columns | {rounds.BIAS: pa.array(list(biases.values()), pa.int64())})
+
+
+def weigh(sets, made, biases=None, shards=1):
+    """{partition: (units, weight in steps)}."""
+    known = hints(biases) if biases else None
+    found = rounds.weigh_whole(table(sets), made, SALT, known, shards)
+    return {p: (u, w) for p, u, w in zip(*(column.to_pylist() for column in found.columns), strict=True)}
+
+
+SETS = st.lists(st.sets(st.integers(0, PARTITIONS - 1), min_size=1, max_size=PARTITIONS), max_size=12)
+SPECS = st.builds(
+    spec,
+    l0=st.integers(1, PARTITIONS),
+    saturation=st.sampled_from([0.0, 1.0, 1.3, 2.0]),
+    pre_threshold=st.integers(1, 4),
+    least_bias=st.sampled_from([1.0, 0.5]),
+)
+BIASES = st.dictionaries(st.integers(0, PARTITIONS - 1), st.integers(512, 1023), max_size=PARTITIONS)
+
+
+@settings(max_examples=400, deadline=None)
+@given(SETS, st.sets(st.integers(0, PARTITIONS - 1), min_size=1), SPECS, BIASES)
+def test_one_unit_more_moves_the_weights_by_l2_of_at_most_one(sets, newcomer, made, biases):
+    before = weigh(dict(enumerate(sets)), made, biases)
+    after = weigh(dict(enumerate([*sets, newcomer])), made, biases)
+    moved = [after[p][1] - before.get(p, (0, 0))[1] for p in after]
+    assert sum(step**2 for step in moved) <= 1 << (2 * weights.WEIGHT_BITS)
+
+
+@settings(max_examples=400, deadline=None)
+@given(SETS, st.sets(st.integers(0, PARTITIONS - 1), min_size=1), SPECS, BIASES)
+def test_what_one_unit_makes_eligible_weighs_at_most_what_thresholds_allow_for(sets, newcomer, made, biases):
+    event = made.weighing
+    before = weigh(dict(enumerate(sets)), made, biases)
+    after = weigh(dict(enumerate([*sets, newcomer])), made, biases)
+    eligible = [
+        p for p, (units, _) in after.items()
+        if units >= event.pre_threshold and before.get(p, (0, 0))[0] < event.pre_threshold
+    ]  # fmt: skip
+    assert len(eligible) <= event.l0
+    for p in eligible:
+        most = novel_weight(len(eligible), event.l0, event.least_bias, adaptive=event.saturation > 0)
+        assert after[p][1] * STEP <= Fraction(most)
+
+
+@settings(max_examples=100, deadline=None)
+@given(SETS, SPECS, BIASES, st.integers(2, 5))
+def test_weights_do_not_depend_on_the_sharding(sets, made, biases, shards):
+    sets = dict(enumerate(sets))
+    assert weigh(sets, made, biases, shards) == weigh(sets, made, biases)
+
+
+def worst(made, sets, newcomer):
+    """The squared l2 distance that one unit makes, as a number."""
+    before, after = weigh(sets, made), weigh({**sets, 999: newcomer}, made)
+    return float(sum(((after[p][1] - before.get(p, (0, 0))[1]) * STEP) ** 2 for p in after))
+
+
+def crowd(l0, people=40):
+    """Everybody has the same full set: all that is returned comes back to the newcomer's own partitions."""
+    return {i: set(range(l0)) for i in range(people)}
+
+
+@pytest.mark.parametrize("l0", [2, 4, 6])
+def test_sending_on_four_times_as_much_would_break_the_sensitivity(l0, monkeypatch):
+    sets = {i: {0} for i in range(3)} | {100 + i: set(range(l0)) for i in range(2)}
+    made = spec(l0=l0, saturation=3.0)
+    assert worst(made, sets, set(range(l0))) <= 1
+    monkeypatch.setattr(weights, "denominator_of", lambda l0, bias: max(1, l0 // 2))
+    assert worst(made, sets | crowd(l0), set(range(l0))) > 1
+
+
+def test_the_sensitivity_is_reached_but_for_the_rounding():
+    assert worst(spec(saturation=0.0), {}, {0, 1, 2}) == pytest.approx(1, abs=1e-4)
+
+
+def test_shares_are_even_and_never_rounded_up():
+    units = np.array([0, 1, 1, 2, 2, 2])
+    found = weights.shares(units)
+    assert found.tolist() == [math.isqrt(weights.NORM**2 // d) for d in (1, 2, 2, 3, 3, 3)]
+
+
+@given(st.lists(st.lists(st.integers(1, 1024), min_size=1, max_size=300), min_size=1, max_size=5))
+def test_the_squares_of_a_units_shares_add_up_to_no_more_than_the_norm(biases):
+    units = np.repeat(np.arange(len(biases)), [len(row) for row in biases])
+    found = weights.shares(units, np.concatenate(biases))
+    for unit in range(len(biases)):
+        assert sum(share**2 for share in found[units == unit].tolist()) <= weights.NORM**2
+
+
+def test_a_share_rounded_up_would_break_the_norm(monkeypatch):
+    monkeypatch.setattr(weights, "NORM", 1 << weights.SHARE_BITS)
+    found = (weights.shares(np.zeros(3, dtype=np.int64)) + 1).tolist()
+    assert sum(share**2 for share in found) > weights.NORM**2
+
+
+def test_trimming_takes_the_largest_shares():
+    made = weights.tally(np.array([0, 0, 0, 1, 1]), np.array([5, 9, 5, 7, 7]))
+    assert weights.trimmed(made, 2, 1).tolist() == [10, 7]
+    assert weights.trimmed(made, 2, 2).tolist() == [5, 0]
+    assert weights.trimmed(made, 2, 9).tolist() == [0, 0]
+
+
+def test_weight_over_the_saturation_goes_to_the_other_partitions_of_its_units():
+    sets = {i: {0} for i in range(10)} | {10: {0, 1}, 11: {2}}
+    plain, sent = weigh(sets, spec(l0=2)), weigh(sets, spec(l0=2, saturation=5.0))
+    total = float(plain[0][1] * STEP)
+    back = (total - 5) / total * math.sqrt(0.5)
+    assert float(sent[0][1] * STEP) == pytest.approx(5 + (10 * (total - 5) / total + back) / 4, abs=1e-4)
+    assert float((sent[1][1] - plain[1][1]) * STEP) == pytest.approx(back / 4, abs=1e-4)
+    assert sent[2] == plain[2]
+
+
+def test_a_pre_threshold_hides_a_partition_however_heavy():
+    made = replace(spec(pre_threshold=5), rounds=(replace(spec(pre_threshold=5).weighing, threshold=1e-9, sigma=1e-9),))
+    told = rounds.draw(rounds.weigh_whole(table({i: {0} for i in range(4)}), made, SALT), made, rounds.noise_of(made))
+    assert told.num_rows == 0
+    told = rounds.draw(rounds.weigh_whole(table({i: {0} for i in range(5)}), made, SALT), made, rounds.noise_of(made))
+    assert told.to_pydict() == {"p": [0], rounds.KEPT: [True], rounds.BIAS: [weights.BIAS_ONE]}
+
+
+def test_no_rows_have_no_weights():
+    assert weigh({}, spec(saturation=2.0)) == {}
+
+
+def test_a_saturation_that_a_lone_unit_could_reach_is_refused():
+    with pytest.raises(ValueError, match="a saturation must be at least 1"):
+        weights.saturation_steps(0.99)
+
+
+@pytest.mark.parametrize("change", [{"sigma": 65536.0}, {"threshold": 524288.0}, {"saturation": 600000.0}])
+def test_noise_that_leaves_no_room_for_weights_is_refused(change):
+    event = spec(saturation=20.0).weighing
+    rounds.check(replace(event, sigma=65535.0, threshold=524287.0))
+    with pytest.raises(UsageError, match=r"stage s: the noise of partitions\.round1 must be below 65536, and what is"):
+        rounds.check(replace(event, **change))
