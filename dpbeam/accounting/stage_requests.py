@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from dpbeam.accounting.requests import Kind, Request
+from dpbeam.accounting.requests import Request
 from dpbeam.mechanisms.quantities import Bounds, Quantity, noisy_by_themselves
 
 

@@ -110,7 +110,7 @@ def shard_of(hashes: U64, shards: int) -> npt.NDArray[np.uint16]:
 
 
 def _hash_strings(array: pa.Array, seed: int) -> U64:
-    """mix(length, Σ_j mix(word_j, key_j)) over the 8-byte little-endian words of each UTF-8 string, zero-padded."""
+    """mix(mix(length) ^ Σ_j mix(word_j, key_j)) over the 8-byte little-endian words of each UTF-8 string, zero-padded."""
     rows = len(array)
     array = array.cast(pa.large_string())
     _, offset_buffer, data_buffer = array.buffers()
@@ -137,7 +137,8 @@ def _hash_strings(array: pa.Array, seed: int) -> U64:
     long = np.flatnonzero(lengths > 8 * _LOOPED_WORDS)
     if len(long):
         total[long] += _tail(words, starts[long], lengths[long], seed)
-    return mix64(mix64(lengths.astype(np.uint64), seed) ^ total, seed)
+    # Lengths under a key of their own: under the words' own, a length could cancel a word.
+    return mix64(mix64(lengths.astype(np.uint64), seed ^ 0xA5A5A5A5A5A5A5A5) ^ total, seed)
 
 
 def _tail(words: U64, starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], seed: int) -> U64:

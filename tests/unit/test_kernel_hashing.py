@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dpbeam.mechanisms import hashing
 
-STRINGS = ["0xd89e2be5e52470e1", "0x9bea58e15f91fa16", "0x92bccec13abfc4ce"]
+STRINGS = ["0x458eef9999fe2106", "0x16ca6fa21053065c", "0x1fb4ef342556a9e7"]
 INTEGERS = ["0x71048b1561c7b0d5", "0xb602657fab5d12eb", "0x8708fffb07cb634"]
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=200)
 
@@ -107,3 +107,9 @@ def test_a_float_column_is_refused():
     message = "a column of type double can't be hashed; units and keys are string, int64, bool, date, timestamp"
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
         hashing.hash_column(pa.array([1.0]), 1)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**64 - 1])
+def test_no_length_cancels_a_word(seed):
+    values = [chr(byte) * count for byte in range(9) for count in range(9) if count or not byte]
+    assert len(set(hashing.hash_column(pa.array(values), seed).tolist())) == len(values)
