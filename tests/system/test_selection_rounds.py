@@ -74,8 +74,13 @@ def test_kept_keys_alone_are_a_release(workspace, capsys, strategy) -> None:
 @pytest.mark.parametrize(
     "strategy", [*STRATEGIES, "truncated_geometric", "laplace_thresholding", "gaussian_thresholding"]
 )
-def test_a_place_below_its_pre_threshold_never_appears(workspace, capsys, strategy) -> None:
-    """With next to no noise: 400 people are in two places, some 133 in each of the others, of which 150 are needed."""
+def test_a_place_below_its_pre_threshold_never_appears(workspace, capsys, request, strategy) -> None:
+    """With next to no noise: 400 people are in two places, some 133 in each of the others, of which 150 are needed.
+
+    MAD leaves the heaviest but two standard deviations above the threshold whatever ε is, so there with none at all.
+    """
+    if strategy.startswith("mad"):
+        request.getfixturevalue("exact")
     select(workspace, strategy, (), pre_threshold=150, epsilon=90.0, delta=0.4)
     assert workspace.run() == 0, capsys.readouterr().err
     assert [row["place"] for row in rows_of(workspace)] == ["inn", "zoo"]
