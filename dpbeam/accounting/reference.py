@@ -119,6 +119,10 @@ def reference_plan(policy: Policy) -> ReferencePlan:
         UsageError: PipelineDP can't do a stage, or does it wrong.
         Refused: no noise scale passes the certifier.
     """
+    if policy.source.pre_aggregated is not None:
+        raise UsageError(
+            "source.pre_aggregated: PipelineDP's engine counts every row as one; run without --engine=pipelinedp"
+        )
     epsilon, delta = policy.run.epsilon, policy.run.delta
     calls = [reference_call(stage) for stage in policy.stages]
     pairs = list(zip(policy.stages, calls, strict=True))

@@ -156,6 +156,16 @@ def test_what_pipelinedp_cant_do_or_does_wrong_is_refused(policy, stage, message
     assert str(refused.value) == f"stage by_place: {message}"
 
 
+def test_rows_that_are_aggregated_already_are_refused(workspace, policy) -> None:
+    workspace.policy["columns"]["visits"] = {"type": "int64"}
+    workspace.policy["source"]["pre_aggregated"] = {"count": "visits"}
+    with pytest.raises(UsageError) as refused:
+        reference_plan(policy(metrics=["count"]))
+    assert str(refused.value) == (
+        "source.pre_aggregated: PipelineDP's engine counts every row as one; run without --engine=pipelinedp"
+    )
+
+
 def test_a_plan_that_lacks_a_mechanism_or_states_less_is_refused(policy) -> None:
     made = policy(metrics=["count", {"variance": VALUES}])
     drawn = reference_plan(made).plan.mechanisms
