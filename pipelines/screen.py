@@ -104,7 +104,7 @@ def plan(made: Plan, balance: Balance | None) -> RenderableType:
 
 def _kept(metric: str) -> str:
     """What a selection keeps: partitions, or values in a partition."""
-    return "a partition" if metric == "partitions" else f"a value of {visible(metric)}"
+    return "a partition" if metric.partition(".")[0] == "partitions" else f"a value of {visible(metric)}"
 
 
 def _part(quantity: str) -> str:

@@ -55,11 +55,6 @@ def reference_call(stage: Stage) -> ReferenceCall:
     where = f"stage {stage.name}"
     found, limits, private = metrics(stage), bounds(stage), stage.private
     _check_selection(where, found, private)
-    if stage.counted_by is not None:
-        raise UsageError(
-            f"{where}: PipelineDP doesn't aggregate rows that are aggregated already (source.pre_aggregated); run "
-            "without --engine=pipelinedp"
-        )
     _check_metrics(where, found)
     _check_bounds(where, found, limits, private)
     _check_vectors(where, found, limits, stage)
