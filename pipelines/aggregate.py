@@ -90,7 +90,7 @@ def _through_shuffles(pipeline: beam.Pipeline, job: Job) -> tuple[Merged, list[S
     shuffles: list[Shuffle] = []
     reports: list[beam.PCollection] = []
     for spec in job.stages:
-        public = job.public.get(spec.name)
+        public = job.public.get(spec.of_input.name)
         bound = BoundContributions(
             spec=spec,
             shards=job.user_shards,
@@ -99,7 +99,9 @@ def _through_shuffles(pipeline: beam.Pipeline, job: Job) -> tuple[Merged, list[S
             splits=len(job.splits),
             schema=rows.output_schema(job.input),
         )
-        accumulate = AccumulateByPartition(spec=spec, parts=job.parts, public=public, senders=bound.senders)
+        accumulate = AccumulateByPartition(
+            spec=spec, parts=job.parts, public=job.public.get(spec.name), senders=bound.senders
+        )
         accumulators, bound_reports = blocks | f"{spec.name}.Bound" >> bound
         merged[spec.name], merge_reports = accumulators | f"{spec.name}.Accumulate" >> accumulate
         shuffles += [*bound.shuffles, accumulate.shuffle]

@@ -16,6 +16,7 @@ import pyarrow as pa
 from dpbeam.accounting.plan import Plan
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.policy.schema import Policy
+from dpbeam.reporting.manifest import ChosenBound
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,8 @@ class Parameters:
     plan: Plan
     stages: tuple[StageSpec, ...]
     public: Mapping[str, pa.Table]
+    chosen: tuple[ChosenBound, ...] = ()
+    """Bounds that a phase found; `policy` then stands for them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,5 +49,6 @@ class Phase:
 
 def phases(policy: Policy) -> tuple[Phase, ...]:
     """The phases that a policy needs, in order; most need none."""
-    del policy
-    return ()
+    from pipelines.bounds import bounds_phase  # here, for it builds on this file's values
+
+    return bounds_phase(policy)
