@@ -111,7 +111,7 @@ def _through_shuffles(pipeline: beam.Pipeline, job: Job) -> tuple[Merged, list[S
             shuffles += weigh.shuffles
             reports += weigh_reports
             continue
-        public, mine, schema = job.public.get(spec.name), blocks, rows.output_schema(job.input)
+        public, mine, schema = job.public.get(spec.of_input.name), blocks, rows.output_schema(job.input)
         if spec.hierarchical:
             mine = blocks | f"{spec.name}.RollUp" >> RollUp(spec, job.found[spec.name])
             schema = schema.append(pa.field(LEVEL, pa.int64()))
@@ -123,7 +123,9 @@ def _through_shuffles(pipeline: beam.Pipeline, job: Job) -> tuple[Merged, list[S
             splits=len(job.splits),
             schema=schema,
         )
-        accumulate = AccumulateByPartition(spec=spec, parts=job.parts, public=public, senders=bound.senders)
+        accumulate = AccumulateByPartition(
+            spec=spec, parts=job.parts, public=job.public.get(spec.name), senders=bound.senders
+        )
         accumulators, bound_reports = mine | f"{spec.name}.Bound" >> bound
         merged[spec.name], merge_reports = accumulators | f"{spec.name}.Accumulate" >> accumulate
         shuffles += [*bound.shuffles, accumulate.shuffle]

@@ -135,6 +135,7 @@ def _show(done: Any) -> None:
     tables = published_tables(done.folder, done.policy)
     for spec in done.stages:
         console.print(screen.results(spec, tables[spec.name]))
+    console.print(screen.chosen(done.chosen))
     balance = done.ledger.balance(done.policy.dataset)
     cost = (
         "This release was made before: the same files again, at no cost."

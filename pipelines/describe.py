@@ -17,7 +17,7 @@ from dpbeam.mechanisms.quantities import named
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.policy.schema import Policy
 from dpbeam.reporting import report as reports
-from dpbeam.reporting.manifest import Manifest
+from dpbeam.reporting.manifest import ChosenBound, Manifest, by_stage
 from dpbeam.reporting.tables import MetricColumn
 
 _CLIPPED = ("sum", "squares", "tree")
@@ -44,8 +44,10 @@ def metric_columns(spec: StageSpec) -> tuple[MetricColumn, ...]:
     return tuple(found)
 
 
-def stage_report(spec: StageSpec, table: pa.Table, mechanisms: Sequence[Mechanism]) -> reports.StageReport:
-    """One stage as the report shows it; `mechanisms` are those of the run."""
+def stage_report(
+    spec: StageSpec, table: pa.Table, mechanisms: Sequence[Mechanism], chosen: Sequence[ChosenBound] = ()
+) -> reports.StageReport:
+    """One stage as the report shows it; `mechanisms` are those of the run, `chosen` the bounds that it found."""
     decided = _deciding(spec.name, mechanisms)
     values = tuple(
         reports.ValueFacts(
@@ -74,6 +76,7 @@ def stage_report(spec: StageSpec, table: pa.Table, mechanisms: Sequence[Mechanis
         totals=tuple(totals),
         values=values,
         shortened=tuple((q.name, q.norm, q.max_norm) for q in spec.quantities if q.norm is not None),
+        chosen=tuple(chosen),
     )
 
 
@@ -101,6 +104,7 @@ def _selection(mechanism: Selection | WeightedThresholding) -> reports.Selection
 
 def render(manifest: Manifest, stages: Sequence[StageSpec], tables: dict[str, pa.Table], balance: Balance) -> str:
     """report.html of a release, from its manifest (which lists the files written so far)."""
+    chosen = by_stage(manifest.chosen_bounds)
     amounts = {name: getattr(balance, name).to_json() for name in ("cap", "spent", "held", "left")}
     return reports.render_report(
         release=reports.ReleaseFacts(
@@ -120,7 +124,9 @@ def render(manifest: Manifest, stages: Sequence[StageSpec], tables: dict[str, pa
         balance=reports.Balance(
             **{f"{name}_{part}": amount[part] for name, amount in amounts.items() for part in ("epsilon", "delta")}
         ),
-        stages=[stage_report(spec, tables[spec.name], manifest.mechanisms) for spec in stages],
+        stages=[
+            stage_report(spec, tables[spec.name], manifest.mechanisms, chosen.get(spec.name, ())) for spec in stages
+        ],
         files=manifest.files,
     )
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 from dpbeam.accounting.plan import Plan
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.policy.schema import Policy
+from dpbeam.reporting.manifest import ChosenBound
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +29,8 @@ class Parameters:
     public: Mapping[str, pa.Table]
     found: Mapping[str, pa.Table] = field(default_factory=dict)
     """What the rounds of a stage's selection found so far, for the next of them alone; by stage."""
+    chosen: tuple[ChosenBound, ...] = ()
+    """Bounds that a phase found; `policy` then stands for them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +47,3 @@ class Phase:
     name: str
     stages: Callable[[Parameters], tuple[StageSpec, ...]]
     learn: Callable[[Parameters, Mapping[str, pa.Table]], Parameters]
-
-
-def phases(policy: Policy) -> tuple[Phase, ...]:
-    """The phases that a policy needs, in order; most need none."""
-    from pipelines import rounds  # it builds its phases from the values above
-
-    return rounds.phases(policy)

@@ -16,16 +16,22 @@ from pathlib import Path
 import pyarrow as pa
 
 from dpbeam.errors import RunFailed
-from dpbeam.reporting.manifest import MANIFEST_NAME, FileEntry, Manifest, parse_manifest
+from dpbeam.reporting.manifest import MANIFEST_NAME, ChosenBound, FileEntry, Manifest, parse_manifest
 from dpbeam.reporting.tables import MetricColumn, write_csv, write_parquet
 
 PENDING_NAME = "manifest.json.pending"
 
 
-def write_tables(folder: Path, tables: Mapping[str, pa.Table], metrics: Mapping[str, Sequence[MetricColumn]]) -> None:
-    """Writes `<stage>.parquet` and `<stage>.csv` of each stage; what `metrics` says goes into the Parquet file."""
+def write_tables(
+    folder: Path,
+    tables: Mapping[str, pa.Table],
+    metrics: Mapping[str, Sequence[MetricColumn]],
+    chosen: Mapping[str, Sequence[ChosenBound]],
+) -> None:
+    """Writes `<stage>.parquet` and `<stage>.csv` of each stage; what `metrics` and `chosen` say goes into the Parquet
+    file."""
     for stage, table in tables.items():
-        write_parquet(table, folder / f"{stage}.parquet", metrics[stage])
+        write_parquet(table, folder / f"{stage}.parquet", metrics[stage], chosen.get(stage, ()))
         write_csv(table, folder / f"{stage}.csv")
 
 

@@ -35,10 +35,13 @@ from dpbeam.ledger.owner import Owner, alive
 from dpbeam.mechanisms import columns, hierarchy, noise, rounds
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.policy import compile as compiled
+from dpbeam.policy.chosen import with_chosen
 from dpbeam.policy.schema import Policy
 from dpbeam.reporting import manifest as manifests
 from pipelines import aggregate, inputs, layout, phases, publish, reference
+from pipelines.bounds import bounds_phase
 from pipelines.describe import metric_columns, render
+from pipelines.rounds import phases as selection_phases
 from transforms.containment import from_runner
 from transforms.control import Shuffle
 from transforms.staging import Area
@@ -69,6 +72,7 @@ class Run:
     cached: bool = False
     shuffles: tuple[Shuffle, ...] = ()
     tables: dict[str, pa.Table] | None = None
+    chosen: tuple[manifests.ChosenBound, ...] = ()
     manifest: manifests.Manifest | None = None
 
     @property
@@ -116,13 +120,13 @@ def plan(run: Run) -> Run:
     public = {stage.name: compiled.public_partitions(run.policy, stage) for stage in run.policy.stages}
     known = {name: table for name, table in public.items() if table is not None}
     if run.engine == "pipelinedp":
-        if phases.phases(run.policy):
+        if _phases(run.policy):
             raise UsageError("--engine=pipelinedp can't run what needs a Beam job before the main one; leave it out")
         found = reference_plan(run.policy)
         specs = tuple(stage.spec for stage in found.stages)
         return replace(run, plan=found.plan, stages=specs, public=known, reference=found.stages)
     planned = make_plan(run.policy)
-    stages = tuple(compiled.stage_spec(run.policy, stage, planned.mechanisms) for stage in run.policy.stages)
+    stages = compiled.stage_specs(run.policy, planned.mechanisms)
     return replace(run, plan=planned, stages=stages, public=known)
 
 
@@ -136,7 +140,8 @@ def guard(run: Run) -> Run:
             rounds.check(event)
         for quantity in spec.quantities:
             if quantity.kind in ("sum", "total", "squares", "vector", "custom"):
-                noise.check(spec.noise[quantity.name], columns.grid_of(quantity))
+                grid = columns.grid_of(quantity)
+                noise.check(spec.noise[quantity.name], grid.finest() if quantity.auto else grid)
     found = inputs.resolve(compiled.input_spec(run.policy))
     folder = run.output / run.policy.dataset
     try:
@@ -189,14 +194,21 @@ def run_job(run: Run) -> Run:
     """The Beam jobs: the policy's phases, each of which is taken from staging before the next, then the main job, from
     the source to the staged shard files."""
     run.area.create()
-    for phase in phases.phases(run.policy):
-        known = phases.Parameters(
-            policy=run.policy, plan=run.plan, stages=run.stages, public=run.public, found=run.found
-        )
-        explored = verify(_run_stages(replace(run, stages=phase.stages(known))))
-        found = phase.learn(known, explored.tables)
-        run = replace(run, plan=found.plan, stages=found.stages, public=found.public, found=found.found)
+    known = phases.Parameters(policy=run.policy, plan=run.plan, stages=run.stages, public=run.public)
+    for phase in _phases(run.policy):
+        explored = verify(_run_stages(replace(run, stages=phase.stages(known), public=known.public, found=known.found)))
+        with _attempt(run, "pipeline"):
+            known = phase.learn(known, explored.tables)
+    run = replace(
+        run, plan=known.plan, stages=known.stages, public=known.public, found=known.found, chosen=known.chosen
+    )
     return _run_stages(run)
+
+
+def _phases(policy: Policy) -> tuple[phases.Phase, ...]:
+    """The jobs before the main one, in order: bounds first, for what is selected depends on them. Most policies need
+    none."""
+    return (*bounds_phase(policy), *selection_phases(policy))
 
 
 def _run_stages(run: Run) -> Run:
@@ -250,7 +262,9 @@ def assemble(run: Run) -> Run:
     with _attempt(run, "publish"):
         folder = run.folder
         folder.mkdir(parents=True)
-        publish.write_tables(folder, run.tables, {spec.name: metric_columns(spec) for spec in run.stages})
+        publish.write_tables(
+            folder, run.tables, {spec.name: metric_columns(spec) for spec in run.stages}, manifests.by_stage(run.chosen)
+        )
         guarantee = manifests.Guarantee(epsilon=run.plan.epsilon, delta=run.plan.delta, unit=run.policy.privacy_unit)
         amount = run.charge.amount.to_json()
         manifest = manifests.Manifest(
@@ -267,6 +281,7 @@ def assemble(run: Run) -> Run:
             charge=manifests.Charge(id=run.charge.id, meter="basic", epsilon=amount["epsilon"], delta=amount["delta"]),
             files=publish.entries(folder, _rows(run.tables)),
             engine=run.engine,
+            chosen_bounds=run.chosen,
         )
         balance = run.ledger.balance(run.policy.dataset)
         (folder / REPORT_NAME).write_text(render(manifest, run.stages, run.tables, balance), encoding="utf-8")
@@ -330,7 +345,7 @@ def _resume(run: Run, charge: Charge) -> Run:
     match charge.state:
         case "PUBLISHED":
             publish.complete(Path(charge.path), charge.manifest_sha256)
-            return replace(run, charge=charge, cached=True)
+            return _as_published(replace(run, charge=charge, cached=True))
         case "SPENT_UNPUBLISHED":
             raise Refused(
                 f"release {charge.release_id} of this policy, input and name was closed without being published; what "
@@ -359,6 +374,17 @@ def _resume(run: Run, charge: Charge) -> Run:
     taken = run.ledger.retry(charge, Owner.current(), staging_gone=True)
     clear(taken)
     return replace(run, charge=taken)
+
+
+def _as_published(run: Run) -> Run:
+    """The run with the bounds and the noise that its release was made with, where the run had chosen them."""
+    manifest = manifests.read_manifest(run.folder / manifests.MANIFEST_NAME)
+    if not manifest.chosen_bounds:
+        return run
+    found = {(bound.stage, bound.metric, bound.parameter): bound.value for bound in manifest.chosen_bounds}
+    policy = with_chosen(run.policy, found)
+    stages = compiled.stage_specs(policy, manifest.mechanisms)
+    return replace(run, stages=stages, chosen=manifest.chosen_bounds)
 
 
 def clear(charge: Charge) -> None:

@@ -5,6 +5,8 @@ Keys come from the data: they are shown as plain text with control characters ma
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -14,6 +16,7 @@ from dpbeam.accounting.plan import Plan
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.model import Balance, JournalEntry
 from dpbeam.mechanisms.spec import StageSpec
+from dpbeam.reporting.manifest import ChosenBound
 from dpbeam.reporting.numbers import humane, significant
 from dpbeam.reporting.rows import top_rows, visible
 from pipelines.describe import metric_columns
@@ -68,13 +71,20 @@ def plan(made: Plan, balance: Balance | None) -> RenderableType:
         ("95 % half-width", "right"),
     ):
         noise.add_column(heading, justify=justify)
+    relative = {(each.stage, each.quantity): each.std for each in made.utility.relative}
     for figure in made.utility.metrics:
-        rows = [(figure.metric, figure.std, figure.half_width_95)]
+        rows = [(figure.metric, figure.metric, figure.std, figure.half_width_95)]
         if figure.parts:
-            rows = [(f"{figure.metric}: {_part(part.metric)}", part.std, part.half_width_95) for part in figure.parts]
-        for name, std, half_width in rows:
-            noise.add_row(figure.stage, Text(visible(name)), significant(std), f"± {significant(half_width)}")
-    lines: list[RenderableType] = [noise]
+            rows = [
+                (f"{figure.metric}: {_part(part.metric)}", part.metric, part.std, part.half_width_95)
+                for part in figure.parts
+            ]
+        for name, quantity, std, half_width in rows:
+            of_one_row = relative.get((figure.stage, quantity))
+            scale, unit = (1.0, "") if of_one_row is None else (std / of_one_row, " r")
+            shown = (significant(std / scale) + unit, f"± {significant(half_width / scale)}{unit}")
+            noise.add_row(figure.stage, Text(visible(name)), *shown)
+    lines: list[RenderableType] = [noise, *map(Text, _automatic(made))]
     for found in made.utility.selections:
         lines.append(
             Text(
@@ -85,10 +95,13 @@ def plan(made: Plan, balance: Balance | None) -> RenderableType:
         )
     for shared in made.utility.sharing:
         names = " and ".join((", ".join(shared.serves[:-1]), shared.serves[-1]))
+        of_one_row = relative.get((shared.stage, shared.quantity))
+        scale, unit = (1.0, "") if of_one_row is None else (shared.std / of_one_row, " r")
         lines.append(
             Text(
                 f"{shared.stage}: {visible(names)} share one noisy {_part(shared.quantity)}, of std "
-                f"{significant(shared.std)}; each by itself, the best would have {significant(shared.std_unshared)}."
+                f"{significant(shared.std / scale)}{unit}; each by itself, the best would have "
+                f"{significant(shared.std_unshared / scale)}{unit}."
             )
         )
     certificate = made.certificate.to_json()
@@ -105,6 +118,39 @@ def plan(made: Plan, balance: Balance | None) -> RenderableType:
 def _kept(metric: str) -> str:
     """What a selection keeps: partitions, or values in a partition."""
     return "a partition" if metric.partition(".")[0] == "partitions" else f"a value of {visible(metric)}"
+
+
+def _automatic(made: Plan) -> list[str]:
+    """What isn't known before the run, and what that means for the figures shown."""
+    found: list[str] = []
+    bounds = made.utility.automatic
+    for stage in dict.fromkeys(bound.stage for bound in bounds):
+        own = [b for b in bounds if b.stage == stage and b.metric is None]
+        if own:
+            names = " and ".join(f"{b.parameter} (at most {b.most:,.0f})" for b in own)
+            found.append(f"{stage}: the run finds {names}. Not known yet: figures are for the most, and will be lower.")
+        sides: dict[str, list[str]] = {}
+        for bound in bounds:
+            if bound.stage == stage and bound.metric is not None:
+                sides.setdefault(visible(bound.metric), []).append(bound.parameter)
+        if sides:
+            names = ", ".join(f"{' and '.join(parameters)} of {metric}" for metric, parameters in sides.items())
+            found.append(f"{stage}: the run finds {names}. Not known yet.")
+    if made.utility.relative:
+        found.append("r is the most that one row may add, by the bounds that the run finds.")
+    return found
+
+
+def chosen(bounds: Sequence[ChosenBound]) -> RenderableType:
+    """The bounds that a run found, a line each."""
+    lines = []
+    for bound in bounds:
+        what = bound.parameter if bound.metric is None else f"{bound.parameter} of {visible(bound.metric)}"
+        how = (
+            "nothing stood out from the noise, so this is the fallback" if bound.fallback else "from a noisy histogram"
+        )
+        lines.append(Text(f"{bound.stage}: found {what} = {bound.value:g} ({how})"))
+    return Group(*lines)
 
 
 def _part(quantity: str) -> str:

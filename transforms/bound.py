@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import apache_beam as beam
 import pyarrow as pa
 
-from dpbeam.mechanisms import accumulate, bounding
+from dpbeam.mechanisms import accumulate, bounding, unit_rows
 from dpbeam.mechanisms.spec import StageSpec
 from transforms.containment import ContainedDoFn
 from transforms.control import Outbox, Shuffle, receive
@@ -34,7 +34,7 @@ class _Route(ContainedDoFn):
     step = "BoundAtSource"
 
     def __init__(self, spec: StageSpec, shards: int, salt: bytes, public: pa.Table | None, shuffle: str) -> None:
-        self._spec, self._shards, self._salt, self._public = spec, shards, salt, public
+        self._spec, self._shards, self._salt, self._public = spec.of_input, shards, salt, public
         self._shuffle = shuffle
 
     def work(self, element: pa.RecordBatch) -> Iterator[object]:
@@ -79,7 +79,7 @@ class _BoundShard(ContainedDoFn):
     def work(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[object]:
         shard, batches = element
         found, report = receive(self._shuffle, shard, batches)
-        bounded = bounding.bound(found, self._spec, self._salt, (shard,))
+        bounded = unit_rows.bound(found, self._spec, self._salt, (shard,))
         accumulated = label(accumulate.accumulate(bounded, self._spec), shard, 0, last=True)
         yield accumulated
         yield beam.pvalue.TaggedOutput(REPORTS, report)
@@ -142,7 +142,7 @@ class BoundContributions(beam.PTransform):
                 | "AccumulateRows"
                 >> beam.ParDo(_AccumulateRows(self.spec, self.public)).with_output_types(pa.RecordBatch)
             ), ()
-        empty = pa.schema([self.schema.field(name) for name in route_columns(self.spec)])
+        empty = pa.schema([self.schema.field(name) for name in route_columns(self.spec.of_input)])
         seeds = seed(blocks.pipeline, "Seed", self._name, [pa.RecordBatch.from_pylist([], schema=empty)] * self.shards)
         routed = blocks | "BoundAtSource" >> messages(
             _Route(self.spec, self.shards, self.salt, self.public, self._name)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dpbeam.errors import RunFailed
-from dpbeam.mechanisms import accumulate, bounding, hashing, rows, sources
+from dpbeam.mechanisms import accumulate, bounding, hashing, rows, sources, unit_rows
 from dpbeam.mechanisms.shelf import Shelf, Total
 from dpbeam.mechanisms.spec import InputSpec, StageSpec
 from dpbeam.mechanisms.tally import Tally
@@ -109,7 +109,7 @@ class _Aggregate(ContainedDoFn):
     def _read(self, sink: Callable[[int, int, pa.RecordBatch], Total], number: int) -> Total:
         """One split: its blocks of typed rows, of the columns that the stages need, go to `sink`."""
         total = Total()
-        needed = list(dict.fromkeys(name for spec in self._stages for name in route_columns(spec)))
+        needed = list(dict.fromkeys(name for spec in self._stages for name in route_columns(spec.of_input)))
         for block, raw in enumerate(raw_blocks(self._splits[number], self._source, batch_rows=BLOCK_ROWS)):
             batch = rows.prepare(raw, self._source).select(needed)
             total += sink(number, block, batch.replace_schema_metadata(None))
@@ -120,7 +120,7 @@ class _Aggregate(ContainedDoFn):
 
         Rows may be cut here for one stage only: another one might keep others of them.
         """
-        (stage, *others) = self._stages
+        (stage, *others) = (spec.of_input for spec in self._stages)
         if others:
             return shelf.put((split, block), batch, self._shards(batch))
         batch = self._of_public(batch, stage)
@@ -138,8 +138,8 @@ class _Aggregate(ContainedDoFn):
         """Bounds one user shard for every stage, and tallies what is kept."""
         found, total = shelf.take(shard)
         for stage in self._stages:
-            public = [self._of_public(batch, stage) for batch in found]
-            bounded = bounding.bound(public, stage, self._salt, (shard,))
+            public = [self._of_public(batch, stage.of_input) for batch in found]
+            bounded = unit_rows.bound(public, stage, self._salt, (shard,))
             tallies[stage.name].add(accumulate.accumulate(bounded, stage))
         return total
 

@@ -22,6 +22,7 @@ from dpbeam.mechanisms.events import (
     TruncatedGeometric,
     WeightedThresholding,
 )
+from dpbeam.policy.auto import AutoClip, AutoCount
 from dpbeam.policy.metrics import (
     ColumnArgs,
     CustomArgs,
@@ -75,6 +76,44 @@ def check_plan(
         _check_one(want, mechanism)
     _check_scale(expected, mechanisms)
     return certify(mechanisms, epsilon=epsilon, delta=delta)
+
+
+def check_same_losses(before: Sequence[Mechanism], after: Sequence[Mechanism]) -> None:
+    """Refuses a plan that a run goes on with unless it is the one it began with, but for bounds and what follows them.
+
+    Guarantee: if it returns, each mechanism has the privacy loss that was fixed before the run, whatever was chosen in
+    it: the noise a unit's change is hidden in, against that change, and a selection's ε and δ. So the certificate of
+    the first plan holds for mechanisms chosen on the way.
+
+    Raises:
+        Refused: a mechanism is gone, new or out of order, or its loss differs.
+    """
+    names = [[f"{m.stage}/{m.metric}/{m.kind}" for m in mechanisms] for mechanisms in (before, after)]
+    if names[0] != names[1]:
+        raise Refused(f"the run must go on with the mechanisms {', '.join(names[0])}, got {', '.join(names[1])}")
+    for old, new in zip(before, after, strict=True):
+        for name, must, is_ in zip(("noise", "delta"), _loss(old), _loss(new), strict=True):
+            if not math.isclose(must, is_, rel_tol=_CLOSE):
+                raise Refused(
+                    f"stage {old.stage}, {old.metric}: its {name} against its sensitivity must stay {must:.12g}, got "
+                    f"{is_:.12g}"
+                )
+
+
+def _loss(mechanism: Mechanism) -> tuple[float, float]:
+    """What a mechanism's privacy loss depends on: its noise by its sensitivity, or its ε; and its δ."""
+    match mechanism:
+        case Laplace():
+            return mechanism.scale / mechanism.l1, 0.0
+        case Gaussian():
+            return mechanism.sigma / mechanism.l2, 0.0
+        case LaplaceThresholding():
+            return mechanism.scale / mechanism.l1, mechanism.delta
+        case GaussianThresholding() | WeightedThresholding():
+            return mechanism.sigma / mechanism.l2, mechanism.delta
+        case TruncatedGeometric():
+            return mechanism.epsilon, mechanism.delta
+    raise Refused(f"no privacy loss is known of {mechanism!r}")
 
 
 def _check_one(want: _Expected, mechanism: Mechanism) -> None:
@@ -142,18 +181,29 @@ def _from_requests(requests: Sequence[Request]) -> Iterator[_Expected]:
 
 def _from_policy(policy: Policy) -> Iterator[_Expected]:
     for stage in policy.stages:
-        l0 = stage.bounds.l0 or stage.bounds.l1 or 0
+        l0 = _whole(stage.bounds.l0) or _whole(stage.bounds.l1) or 0
+        searches = _searches(stage)
         rows: list[tuple[str, str, float, float, float, int, int]] = []
         private = stage.private
         noisy = _noisy(stage)
+        # The private selection shares the stage's weight with all else, whether it is one mechanism or several.
+        selected = [private.weight] if private is not None else []
+        total = math.fsum([*selected, *searches.values(), *(weight for *_, weight in noisy.values())])
+        for (name, metric), weight in searches.items():
+            # A unit counts in one bin of a histogram, once.
+            yield _Expected(
+                stage=name,
+                metric=metric,
+                kind=stage.noise or "no noise",
+                l1=1,
+                l2=1,
+                l0=1,
+                pre_threshold=1,
+                weight=stage.weight * weight / total,
+            )
         if private is not None and private.strategy in ("dp_sips", "mad", "mad2r"):
-            total = math.fsum([private.weight, *(weight for *_, weight in noisy.values())])
             yield from _rounds(stage, private, l0, stage.weight * private.weight / total)
-            private = None
-            spent = stage.private.weight if stage.private else 0.0
-        else:
-            spent = 0.0
-        if private is not None:
+        elif private is not None:
             selecting = private.weight
             if private.strategy != "truncated_geometric" and not private.hierarchical and "privacy_id_count" in noisy:
                 # A threshold is on a noisy unit count: where one is released, it is that one; but hierarchical keys are
@@ -168,7 +218,6 @@ def _from_policy(policy: Policy) -> Iterator[_Expected]:
                 rows.append((name, f"{stage.noise}_thresholding", pairs, pairs**0.5, weight, least, pairs))
             else:
                 rows.append((name, stage.noise or "no noise", l1, l2, weight, 1, l0))
-        total = math.fsum([spent, *(row[4] for row in rows)])
         for name, kind, l1, l2, weight, pre_threshold, counted_in in rows:
             yield _Expected(
                 stage=stage.name,
@@ -201,6 +250,39 @@ def _rounds(stage: Stage, private: Private, l0: int, weight: float) -> Iterator[
         )
 
 
+def _searches(stage: Stage) -> dict[tuple[str, str], float]:
+    """The weights of the histograms that the stage's bounds are found by, in order, by internal stage and metric."""
+    found: dict[tuple[str, str], float] = {}
+    for choice in stage.metrics:
+        args = choice.args
+        if isinstance(args, SumArgs | ValueArgs):
+            for clip in (args.low, args.high):
+                if isinstance(clip, AutoClip):
+                    key = (f"{stage.name}.values", args.column)
+                    found[key] = max(found.get(key, 0.0), clip.auto.weight)
+    for name, bound in (("l0", stage.bounds.l0), ("linf", stage.bounds.linf), ("l1", stage.bounds.l1)):
+        if isinstance(bound, AutoCount):
+            found[f"{stage.name}.units", name] = bound.auto.weight
+    return found
+
+
+def _whole(bound: int | AutoCount | None) -> int | None:
+    """The bound; where the run chooses it, what was chosen, or else the most that may be."""
+    return bound.value if isinstance(bound, AutoCount) else bound
+
+
+def _clip(args: SumArgs | ValueArgs) -> tuple[float, float, str]:
+    """The clipping bounds, and which of them the run chooses: what it chooses is shared with its like alone."""
+    low, high, chosen = args.low, args.high, ""
+    if isinstance(low, AutoClip):
+        low, chosen = low.value("low"), "low"
+    if isinstance(high, AutoClip):
+        high, chosen = high.value("high"), chosen + "high"
+    if low is None or high is None:
+        raise Refused("the values of a metric must be bounded")
+    return low, high, chosen
+
+
 def _noisy(stage: Stage) -> dict[str, tuple[float, float, float]]:
     """What gets noise in a stage, in order of first use: its change by one unit in l1 and in l2, and its weight."""
     found: dict[str, tuple[float, float, float]] = {}
@@ -231,18 +313,20 @@ def _kept_values(stage: Stage) -> dict[str, tuple[int, int]]:
 
 def _pairs(bounds: Bounds, most: int) -> int:
     """The (partition, value) pairs that one unit counts in; each of its rows is in one."""
-    if bounds.l1 is not None:
-        return bounds.l1
-    if bounds.l0 is None:
+    l0, linf, l1 = _whole(bounds.l0), _whole(bounds.linf), _whole(bounds.l1)
+    if l1 is not None:
+        return l1
+    if l0 is None:
         raise Refused("the partitions of a unit aren't bounded: bounds.l0 is missing")
-    return bounds.l0 * min([most, *([] if bounds.linf is None else [bounds.linf])])
+    return l0 * min([most, *([] if linf is None else [linf])])
 
 
 def _times(bounds: Bounds, *, by_partition: bool) -> tuple[float, float]:
     """What one row's, or one partition's, change is multiplied by, in l1 and in l2, for all that a unit may do."""
-    if bounds.l1 is not None:
-        return bounds.l1, bounds.l1**0.5 if by_partition else bounds.l1
-    l0, linf = bounds.l0, 1 if by_partition else bounds.linf
+    l1 = _whole(bounds.l1)
+    if l1 is not None:
+        return l1, l1**0.5 if by_partition else l1
+    l0, linf = _whole(bounds.l0), 1 if by_partition else _whole(bounds.linf)
     if l0 is None or linf is None:
         raise Refused("the rows of a unit aren't bounded: bounds.linf is missing")
     return l0 * linf, l0**0.5 * linf
@@ -254,7 +338,7 @@ def _aggregated(choice: MetricChoice, stage: Stage) -> Iterator[tuple[tuple[obje
     args = choice.args
     match choice.kind, args:
         case "count", _:
-            most = stage.bounds.linf
+            most = _whole(stage.bounds.linf)
             if most is None or stage.bounds.l0 is None:
                 raise Refused(f"stage {stage.name}: counts aggregated already need bounds.l0 and bounds.linf")
             yield ("total", stage.counted_by, 0.0, float(most)), "count", float(most), float(most), args.weight
@@ -274,24 +358,25 @@ def _parts(choice: MetricChoice) -> Iterator[tuple[tuple[object, ...], str, floa
         case (("count" | "privacy_id_count"), _):
             yield (choice.kind,), choice.kind, 1.0, 1.0, weight
         case "sum", SumArgs():
-            total = args.low is None
-            low, high = (args.low_total, args.high_total) if total else (args.low, args.high)
-            if low is None or high is None:
-                raise Refused(f"stage metric {name}: a sum must be bounded")
+            if args.low_total is not None and args.high_total is not None:
+                largest = max(abs(args.low_total), abs(args.high_total))
+                yield ("total", args.column, args.low_total, args.high_total), name, largest, largest, weight
+                return
+            low, high, chosen = _clip(args)
             largest = max(abs(low), abs(high))
-            what = ("total", args.column, low, high) if total else ("sum", args.column, low, high, 0.0)
-            yield what, name, largest, largest, weight
+            yield ("sum", args.column, low, high, chosen or 0.0), name, largest, largest, weight
         case (("mean" | "variance" | "stddev"), ValueArgs()):
-            half = (args.high - args.low) / 2
+            low, high, chosen = _clip(args)
+            half = (high - low) / 2
             share = weight / (2 if choice.kind == "mean" else 3)
-            bounds = (args.column, args.low, args.high)
-            yield ("sum", *bounds, args.low + half), f"{name}.sum", half, half, share
+            centre = f"centre of {chosen}" if chosen else low + half
+            yield ("sum", args.column, low, high, centre), f"{name}.sum", half, half, share
             if choice.kind != "mean":
-                yield ("squares", *bounds), f"{name}.squares", half**2 / 2, half**2 / 2, share
+                yield ("squares", args.column, low, high, chosen), f"{name}.squares", half**2 / 2, half**2 / 2, share
             yield ("count",), "count", 1.0, 1.0, share
         case (("quantiles" | "median" | "min" | "max"), ValueArgs()):
             # A row is counted once in each of the tree's four levels.
-            yield ("tree", args.column, args.low, args.high), f"{name}.tree", 4.0, 2.0, weight
+            yield ("tree", args.column, *_clip(args)), f"{name}.tree", 4.0, 2.0, weight
         case "histogram", HistogramArgs():
             yield ("bins", args.column, *args.edges), name, 1.0, 1.0, weight
         case "vector_sum", VectorSumArgs():

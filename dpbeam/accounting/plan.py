@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from dpbeam.accounting import rounds, utility
+from dpbeam.accounting.automatic import automatic_figures, relative_figures
 from dpbeam.accounting.calibrate import calibrate
 from dpbeam.accounting.certify import Certificate
 from dpbeam.accounting.check import check_plan
@@ -19,6 +20,7 @@ from dpbeam.errors import Refused, UsageError
 from dpbeam.mechanisms import events
 from dpbeam.mechanisms.events import Mechanism
 from dpbeam.mechanisms.quantities import Metric, Quantity, named, noisy_by_themselves, parts, quantities
+from dpbeam.policy.auto import histograms
 from dpbeam.policy.compile import bounds, metrics
 from dpbeam.policy.schema import Policy, Stage
 
@@ -58,6 +60,8 @@ class Plan:
 def plan(policy: Policy) -> Plan:
     """Calibrates all mechanisms of the policy together, and has them checked.
 
+    Bounds that the run chooses stand for the most that they may become until it has.
+
     Guarantee: the plan's mechanisms satisfy the policy's run ε and δ together for one privacy unit, added or removed,
     over all stages, if each stage keeps to its bounds. The checks are `check_plan`'s, which knows nothing of how the
     noise was found.
@@ -77,7 +81,12 @@ def plan(policy: Policy) -> Plan:
         delta=delta,
         mechanisms=mechanisms,
         certificate=certificate,
-        utility=replace(figures, sharing=_sharing(policy, mechanisms)),
+        utility=replace(
+            figures,
+            sharing=_sharing(policy, mechanisms),
+            automatic=automatic_figures(policy),
+            relative=relative_figures(policy, mechanisms),
+        ),
     )
 
 
@@ -99,7 +108,8 @@ def solve(
 
 
 def requests_for(policy: Policy, *, share: bool = True) -> tuple[Request, ...]:
-    """One request for each private selection and each noisy quantity, in the order of the policy.
+    """One request for each histogram that bounds are found by, each private selection and each noisy quantity, in the
+    order of the policy.
 
     With `share` off, every metric has all its quantities to itself: what a plan would be that doesn't share them.
     The weights in a stage are scaled to sum to the stage's weight: adding a metric to a stage makes that stage's
@@ -110,7 +120,20 @@ def requests_for(policy: Policy, *, share: bool = True) -> tuple[Request, ...]:
         limits = bounds(stage)
         needed = quantities(metrics(stage)) if share else tuple(part for _, part in _unshared(metrics(stage)))
         private = stage.private
-        unit = stage.weight / math.fsum([*(q.weight for q in needed), *([private.weight] if private else [])])
+        searches = histograms(stage)
+        weights = [*(q.weight for q in needed), *(h.weight for h in searches), *([private.weight] if private else [])]
+        unit = stage.weight / math.fsum(weights)
+        for histogram in searches:
+            found.append(
+                Request(
+                    stage=histogram.stage,
+                    metric=histogram.metric,
+                    kind=_noise(stage),
+                    weight=histogram.weight * unit,
+                    l1=1.0,
+                    l2=1.0,
+                )
+            )
         alone = noisy_by_themselves(needed, stage.counting if share else None)
         selection_weight = math.fsum(q.weight for q in needed if q not in alone)
         match private.strategy if private else None:

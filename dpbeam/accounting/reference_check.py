@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from dpbeam.errors import Refused
 from dpbeam.mechanisms.events import Gaussian, Laplace, LaplaceThresholding, Mechanism, TruncatedGeometric
+from dpbeam.policy.auto import AutoCount
 from dpbeam.policy.metrics import MetricChoice, SumArgs, ValueArgs, VectorSumArgs
 from dpbeam.policy.schema import Policy, Stage
 
@@ -112,6 +113,8 @@ def _sensitivities(stage: Stage) -> dict[str, tuple[float, float]]:
 def _times(stage: Stage) -> tuple[tuple[float, float], tuple[float, float]]:
     """What one row's change is multiplied by, and what one partition's is, in l1 and in l2."""
     bounds = stage.bounds
+    if isinstance(bounds.l0, AutoCount) or isinstance(bounds.linf, AutoCount) or isinstance(bounds.l1, AutoCount):
+        raise Refused(f"stage {stage.name}: PipelineDP's engine has no bounds that the run finds")
     if bounds.l1 is not None:
         return (bounds.l1, bounds.l1), (bounds.l1, bounds.l1**0.5)
     l0, linf = bounds.l0 or math.nan, bounds.linf or math.nan  # NaN agrees with no mechanism
@@ -127,6 +130,7 @@ def _bounds(choice: MetricChoice) -> tuple[float, float]:
     match choice.args:
         case SumArgs(low=None, low_total=float() | int() as low, high_total=float() | int() as high):
             return low, high
-        case (SumArgs() | ValueArgs()) as args if args.low is not None and args.high is not None:
-            return args.low, args.high
+        case SumArgs() | ValueArgs() as args:
+            if isinstance(args.low, float | int) and isinstance(args.high, float | int):
+                return args.low, args.high
     raise Refused(f"stage metric {choice.result_name}: its values must be bounded from both sides")

@@ -97,6 +97,27 @@ class SharingFigure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AutomaticFigure:
+    """A bound that the run finds: of a stage, or of one of its metrics. `most` is the most, or the farthest from 0,
+    that it may become."""
+
+    stage: str
+    metric: str | None
+    parameter: str
+    most: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelativeFigure:
+    """The standard deviation of the noise of a quantity whose clipping bounds the run finds, where one row adds 1 at
+    most."""
+
+    stage: str
+    quantity: str
+    std: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Utility:
     """All figures of a plan, each in the plan's order."""
 
@@ -104,6 +125,9 @@ class Utility:
     selections: tuple[SelectionFigure, ...]
     metrics: tuple[MetricFigure, ...]
     sharing: tuple[SharingFigure, ...] = ()
+    automatic: tuple[AutomaticFigure, ...] = ()
+    """Until the run has found them, all figures are for the most that these bounds may become."""
+    relative: tuple[RelativeFigure, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -111,6 +135,8 @@ class Utility:
             "selections": [asdict(figure) for figure in self.selections],
             "metrics": [asdict(figure) for figure in self.metrics],
             "sharing": [asdict(figure) for figure in self.sharing],
+            "automatic": [asdict(figure) for figure in self.automatic],
+            "relative": [asdict(figure) for figure in self.relative],
         }
 
 

@@ -101,6 +101,7 @@ def accumulate_rows(batch: pa.RecordBatch, spec: StageSpec) -> pa.RecordBatch:
         partitions=found.size,
         rows=found.codes,
         pairs=found.codes,
+        pair_units=np.arange(batch.num_rows),
         row_pairs=np.arange(batch.num_rows),
         values={name: numbers(batch.column(name)) for name in spec.number_columns},
         words={name: frequent.words(batch.column(name), batch.num_rows) for name in spec.word_columns},

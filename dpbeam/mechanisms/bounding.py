@@ -38,14 +38,16 @@ class Bounded:
 
     `keys[c][g]` is key column c of partition g (of all partitions seen, kept or not). `rows[i]` is the partition of
     kept row i, `values[name][i]` its value, and `row_pairs[i]` its (unit, partition) pair, if a quantity needs to know;
-    `pairs[j]` is the partition of kept pair j. `words` are the columns whose values are counted by value, and
-    `ranks[j]` is the keyed hash by which pair j chooses among its values; None if nothing needs it.
+    `pairs[j]` is the partition of kept pair j, and `pair_units[j]` its unit, as a number. `words` are the columns whose
+    values are counted by value, and `ranks[j]` is the keyed hash by which pair j chooses among its values; None if
+    nothing needs it.
     """
 
     keys: tuple[pa.Array, ...]
     partitions: int
     rows: I64
     pairs: I64
+    pair_units: I64
     row_pairs: I64 | None
     values: Mapping[str, npt.NDArray[np.int64] | npt.NDArray[np.float64]]
     words: Mapping[str, frequent.Words] = field(default_factory=dict)
@@ -148,6 +150,7 @@ def bound(batches: Iterable[pa.RecordBatch], spec: StageSpec, salt: bytes, seeds
         partitions=partitions.size,
         rows=codes,
         pairs=choice.pairs,
+        pair_units=choice.pair_units,
         row_pairs=row_pairs,
         values=values,
         words=words,
@@ -184,7 +187,7 @@ def _choose(units: Groups, partitions: Groups, spec: StageSpec, salt: bytes, pri
         pair_kept = _within_l0(spec.bounds.partitions, units, partitions, pair_unit, pair_partition, salt)
         keep, cut_rows = _within_linf(spec.bounds.linf, order, lengths, pair_kept, priorities)
     row_pairs = None
-    if any(quantity.kind in ("total", "values", "candidates") for quantity in spec.quantities):
+    if not spec.metrics or any(quantity.kind in ("total", "values", "candidates") for quantity in spec.quantities):
         row_pairs = np.empty(len(order), dtype=np.int64)
         row_pairs[order] = np.repeat(np.cumsum(pair_kept) - 1, lengths)
     pairs, pair_units = pair_partition[pair_kept], pair_unit[pair_kept]

@@ -7,7 +7,7 @@ Float sums depend on their order, and rounding can push them further than clippi
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,15 @@ class Grid:
         if lowest > highest:  # bounds closer than a step: the multiple inside the larger bound stands for both
             lowest = highest = min(lowest, highest, key=abs)
         return cls(low=low, high=high, centre=centre, step=step, lowest=lowest, highest=highest)
+
+    def finest(self) -> Grid:
+        """This grid with the smallest step that any bounds may have against how far they reach: a power of two has it.
+
+        Not to be summed on: it says whether noise fits the grid of bounds that the run has yet to choose.
+        """
+        return replace(
+            self, step=math.ldexp(max(abs(self.low - self.centre), abs(self.high - self.centre)), -MAGNITUDE_BITS)
+        )
 
     def encode(self, values: npt.NDArray[np.int64] | F64) -> I64:
         """int64 or finite float64 values as steps from the centre.

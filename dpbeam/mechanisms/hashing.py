@@ -110,7 +110,7 @@ def shard_of(hashes: U64, shards: int) -> npt.NDArray[np.uint16]:
 
 
 def _hash_strings(array: pa.Array, seed: int) -> U64:
-    """mix(mix(length) ^ Σ_j mix(word_j, key_j)) over the 8-byte little-endian words of each UTF-8 string, zero-padded."""
+    """mix(mix(length) ^ Σ_j mix(word_j, key_j)) over the 8-byte little-endian words of UTF-8 strings, zero-padded."""
     rows = len(array)
     array = array.cast(pa.large_string())
     _, offset_buffer, data_buffer = array.buffers()

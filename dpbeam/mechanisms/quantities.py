@@ -127,7 +127,7 @@ class Metric:
     serve quantiles, median, min and max; `edges` (rising, one more than bins) a histogram; `columns`, `norm` and
     `max_norm` a vector_sum. A top_k shows the `k` most frequent values of `column`, one unit counting for at most
     `max_values` in a partition: of the public `candidates`, or else of all values, above a threshold on their noisy
-    counts and never with fewer units than `pre_threshold`.
+    counts and never with fewer units than `pre_threshold`. `auto` says which of `low` and `high` the run chooses.
     """
 
     kind: MetricKind
@@ -149,6 +149,7 @@ class Metric:
     candidates: tuple[str, ...] = ()
     custom: CustomMetric | None = None
     """What a custom metric computes from `columns`."""
+    auto: tuple[str, ...] = ()
 
     def value_bounds(self) -> tuple[str, float, float]:
         """The column and its clipping bounds.
@@ -200,6 +201,9 @@ class Quantity:
     `candidates` count units by value, `candidates` those of a public list, `values` all whose noisy count passes a
     threshold (and which at least `pre_threshold` units have), a unit with at most `max_values` of them in a partition;
     `custom` adds up what a custom metric makes of `columns`, vectors of a `norm` of at most `max_norm`.
+
+    `auto` says which of its bounds the run chooses, and `centred` there that it is centred: two quantities that the
+    policy tells apart stay two, whatever is chosen, so that the plan's noise holds.
     """
 
     name: str
@@ -217,6 +221,7 @@ class Quantity:
     pre_threshold: int = 1
     candidates: tuple[str, ...] = ()
     custom: CustomMetric | None = None
+    auto: tuple[str, ...] = ()
 
     @property
     def definition(self) -> Quantity:
@@ -329,7 +334,7 @@ def parts(metric: Metric) -> tuple[Quantity, ...]:
             bounded = metric if kind == "sum" else replace(metric, low=metric.low_total, high=metric.high_total)
             column, low, high = bounded.value_bounds()
             total = Quantity(name=metric.name, kind=kind, weight=metric.weight, columns=(column,), low=low, high=high)
-            return (total,)
+            return (replace(total, auto=metric.auto),)
         case "mean":
             return _moments(metric, ("sum",))
         case "variance" | "stddev":
@@ -344,6 +349,7 @@ def parts(metric: Metric) -> tuple[Quantity, ...]:
                 low=low,
                 high=high,
                 ranks=metric.ranks,
+                auto=metric.auto,
             )
             return (tree,)
         case "histogram":
@@ -401,6 +407,7 @@ def _moments(metric: Metric, powers: tuple[Literal["sum", "squares"], ...]) -> t
             low=low,
             high=high,
             centre=low + (high - low) / 2,
+            auto=(*metric.auto, "centred") if metric.auto else (),
         )
         for power in powers
     ]

@@ -7,7 +7,7 @@ Nothing here reads data. `dpbeam.policy` makes the input and the metrics, the pl
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from dpbeam.mechanisms.events import Additive, Selection, Thresholding, WeightedThresholding
@@ -107,13 +107,24 @@ class InputSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class UnitRows:
+    """Makes one row of each unit of `stage`, from what it contributes to its partitions by `keys`, within `bounds`."""
+
+    stage: str
+    keys: tuple[str, ...]
+    key_types: tuple[ColumnType, ...]
+    bounds: Bounds
+
+
+@dataclass(frozen=True, kw_only=True)
 class StageSpec:
     """One stage, ready to run: its grouping, its bounds, its mechanisms.
 
     `unit` is the privacy-unit column, or None where every row is a unit of its own. `noise` maps a quantity's name
     to its mechanism; the unit count has none where `selection` is thresholding, whose noisy count it is. `thresholds`
     does the same for quantities that show only what passes a threshold. `selection` is None for public partitions,
-    which are then listed in a table apart. Without `keys` the whole table is one partition.
+    which are then listed in a table apart. Without `keys` the whole table is one partition. With `units`, the stage's
+    rows are not the input's but one a unit (`dpbeam.mechanisms.unit_rows`).
     """
 
     name: str
@@ -132,6 +143,7 @@ class StageSpec:
     hierarchical: bool = False
     """Keys go from coarse to fine, and what isn't kept counts in its parent's `other`. Leaves are selected beforehand;
     once they are, `keys` end with the level."""
+    units: UnitRows | None = None
 
     @property
     def leaf_keys(self) -> tuple[str, ...]:
@@ -148,6 +160,14 @@ class StageSpec:
         if not 1 <= self.round <= len(self.rounds):
             raise ValueError(f"stage {self.name} is not a round of a selection by weights")
         return self.rounds[self.round - 1]
+
+    @property
+    def of_input(self) -> StageSpec:
+        """The stage as the input's rows are routed and bounded for it: itself, or what its units contribute to."""
+        if self.units is None:
+            return self
+        inner = replace(self, name=self.units.stage, units=None, metrics=(), noise={}, thresholds={})
+        return replace(inner, keys=self.units.keys, key_types=self.units.key_types, bounds=self.units.bounds)
 
     @property
     def quantities(self) -> tuple[Quantity, ...]:

@@ -10,6 +10,7 @@ from dpbeam.errors import UsageError
 from dpbeam.mechanisms.spec import LEVEL, ColumnType
 from dpbeam.mechanisms.weights import MOST_L0
 from dpbeam.policy import metrics, pre_aggregated, schema
+from dpbeam.policy.auto import AutoClip, AutoCount, ClipSearch
 from dpbeam.policy.compile import metric as compile_metric
 from dpbeam.policy.compile import text_of
 from dpbeam.policy.fields import closest
@@ -204,7 +205,8 @@ def _rounds(parts: Parts, stage: StageParts, private: schema.Private, key: Key) 
         rule = "must select by unit counts with privacy_unit: row, where no unit has several partitions to weigh"
         remedy = "Write truncated_geometric, laplace_thresholding or gaussian_thresholding."
         yield Finding(key=(*key, "strategy"), rule=rule, remedy=remedy, value=private.strategy)
-    most = None if stage.bounds is None else stage.bounds.l0 or stage.bounds.l1
+    stated = None if stage.bounds is None else stage.bounds.l0 or stage.bounds.l1
+    most = stated.auto.max if isinstance(stated, AutoCount) else stated
     if private.strategy != "dp_sips" and most is not None and most > MOST_L0:
         rule = f"must be dp_sips, or one that counts units, where one unit may be in more than {MOST_L0} partitions"
         remedy = f"Write dp_sips, or lower l0 or l1 to {MOST_L0}."
@@ -236,13 +238,15 @@ def _whole(stage: StageParts, key: Key) -> Iterator[Finding]:
     if stage.has_partitions:
         rule = "must be left out where group_by is empty: the whole table is the one partition, and it is public"
         yield Finding(key=(*key, "partitions"), rule=rule, remedy="Remove it, or group by a column.", value=ABSENT)
-    if stage.bounds is not None and (stage.bounds.l0 or 1) > 1:
+    if stage.bounds is not None and (stage.bounds.l0 or 1) != 1:
         rule = "must be 1 where group_by is empty: there is one partition"
         remedy = "Write l0: 1; a larger one would only add noise."
-        yield Finding(key=(*key, "bounds", "l0"), rule=rule, remedy=remedy, value=stage.bounds.l0)
+        value = ABSENT if isinstance(stage.bounds.l0, AutoCount) else stage.bounds.l0
+        yield Finding(key=(*key, "bounds", "l0"), rule=rule, remedy=remedy, value=value)
 
 
 def _metrics(parts: Parts, stage: StageParts, key: Key) -> Iterator[Finding]:
+    yield from _one_search(stage, key)
     taken = {name: "a column of group_by" for name in stage.group_by if name is not None}
     for place, metric in enumerate(stage.metrics):
         if metric is None:
@@ -346,8 +350,41 @@ def _candidates(parts: Parts, args: metrics.TopKArgs, at: Key) -> Iterator[Findi
     yield from _unique(texts, (*at, "candidates"), None, "Name each candidate once.")
 
 
-def _apart(low: float | None, high: float | None, at: Key, low_key: str, high_key: str) -> Iterator[Finding]:
-    if low is None or high is None:
+def _one_search(stage: StageParts, key: Key) -> Iterator[Finding]:
+    """One histogram of a column finds all its bounds, so they can't ask for different ones."""
+    first: dict[str, ClipSearch] = {}
+    for place, metric in enumerate(stage.metrics):
+        args = None if metric is None else metric.args
+        if metric is None or not isinstance(args, metrics.SumArgs | metrics.ValueArgs):
+            continue
+        for side in ("low", "high"):
+            bound = getattr(args, side)
+            if not isinstance(bound, AutoClip):
+                continue
+            known = first.setdefault(args.column, bound.auto)
+            if (known.least, known.most) != (bound.auto.least, bound.auto.most):
+                yield Finding(
+                    key=(*key, "metrics", place, metric.kind, side, "auto"),
+                    rule=f"must have the same least and most as the other automatic bounds of {args.column} here",
+                    remedy=f"Write {{least: {known.least!r}, most: {known.most!r}}}, or change the others.",
+                    value=ABSENT,
+                )
+
+
+def _apart(
+    low: float | AutoClip | None, high: float | AutoClip | None, at: Key, low_key: str, high_key: str
+) -> Iterator[Finding]:
+    if isinstance(high, AutoClip) and not isinstance(low, AutoClip) and low is not None:
+        if not low <= high.auto.reach / 2:
+            rule, remedy = f"must be at most half of what {high_key} may become, {high.auto.reach!r}", "Raise its most."
+            yield Finding(key=(*at, low_key), rule=rule, remedy=remedy, value=low)
+        return
+    if isinstance(low, AutoClip) and not isinstance(high, AutoClip) and high is not None:
+        if not high >= -low.auto.reach / 2:
+            rule, remedy = f"must be at least half of what {low_key} may become, {-low.auto.reach!r}", "Raise its most."
+            yield Finding(key=(*at, high_key), rule=rule, remedy=remedy, value=high)
+        return
+    if low is None or high is None or isinstance(low, AutoClip) or isinstance(high, AutoClip):
         return
     if not low < high:
         rule, remedy = f"must be below {high_key}, {high!r}", "Give the bounds in rising order."

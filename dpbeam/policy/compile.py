@@ -20,8 +20,8 @@ from dpbeam.mechanisms.events import (
 )
 from dpbeam.mechanisms.quantile_tree import LEAST_RANK, MOST_RANK
 from dpbeam.mechanisms.quantities import Bounds, Metric, noisy_by_themselves
+from dpbeam.policy import auto, pre_aggregated, schema
 from dpbeam.policy import metrics as stated
-from dpbeam.policy import pre_aggregated, schema
 from dpbeam.policy.values import canonical
 
 _RANKS = {"median": (0.5,), "min": (LEAST_RANK,), "max": (MOST_RANK,)}
@@ -49,7 +49,7 @@ def metrics(stage: schema.Stage) -> tuple[Metric, ...]:
     """The stage's metrics, in order."""
     found = tuple(metric(choice) for choice in stage.metrics)
     if stage.counted_by is not None:
-        return tuple(pre_aggregated.metric(each, stage.counted_by, stage.bounds.linf) for each in found)
+        return tuple(pre_aggregated.metric(each, stage.counted_by, auto.count(stage.bounds.linf)) for each in found)
     return found
 
 
@@ -76,11 +76,12 @@ def metric(choice: stated.MetricChoice) -> Metric:
         case stated.ColumnArgs():
             return replace(made, column=args.column)
         case stated.SumArgs():
-            low, high = _float(args.low), _float(args.high)
-            low_total, high_total = _float(args.low_total), _float(args.high_total)
-            return replace(made, column=args.column, low=low, high=high, low_total=low_total, high_total=high_total)
+            if args.low is None or args.high is None:
+                low_total, high_total = _float(args.low_total), _float(args.high_total)
+                return replace(made, column=args.column, low_total=low_total, high_total=high_total)
+            return _clipped(made, args.column, args.low, args.high)
         case stated.ValueArgs():
-            made = replace(made, column=args.column, low=float(args.low), high=float(args.high))
+            made = _clipped(made, args.column, args.low, args.high)
             if isinstance(args, stated.QuantilesArgs):
                 return replace(made, ranks=tuple(map(float, args.ranks)))
             return replace(made, ranks=_RANKS.get(choice.kind, ()))
@@ -93,10 +94,14 @@ def text_of(value: spec.Scalar) -> str:
 
 
 def bounds(stage: schema.Stage) -> Bounds:
-    """What one privacy unit may contribute to the stage. Of rows aggregated already, `linf` clips the counts."""
+    """What one privacy unit may contribute to the stage; the most that it may where the run hasn't chosen yet.
+
+    Of rows aggregated already, `linf` clips the counts.
+    """
+    limits = stage.bounds
     if stage.counted_by is not None:
-        return Bounds(l0=stage.bounds.l0)
-    return Bounds(l0=stage.bounds.l0, linf=stage.bounds.linf, l1=stage.bounds.l1)
+        return Bounds(l0=auto.count(limits.l0))
+    return Bounds(l0=auto.count(limits.l0), linf=auto.count(limits.linf), l1=auto.count(limits.l1))
 
 
 def key_types(policy: schema.Policy, stage: schema.Stage) -> tuple[spec.ColumnType, ...]:
@@ -107,6 +112,11 @@ def key_types(policy: schema.Policy, stage: schema.Stage) -> tuple[spec.ColumnTy
 def public_partitions(policy: schema.Policy, stage: schema.Stage) -> pa.Table | None:
     """The stage's public partitions, distinct, one column a key; None where it selects partitions privately."""
     return schema.public_table_of(policy, stage.name)
+
+
+def stage_specs(policy: schema.Policy, mechanisms: Sequence[Mechanism]) -> tuple[spec.StageSpec, ...]:
+    """Every stage with the mechanisms that the plan gave it."""
+    return tuple(stage_spec(policy, stage, mechanisms) for stage in policy.stages)
 
 
 def stage_spec(policy: schema.Policy, stage: schema.Stage, mechanisms: Sequence[Mechanism]) -> spec.StageSpec:
@@ -150,6 +160,11 @@ def stage_spec(policy: schema.Policy, stage: schema.Stage, mechanisms: Sequence[
     if (selection is None and not rounds) != (stage.private is None):
         raise ValueError(f"stage {stage.name}: the plan's selection doesn't match the stage's partitions")
     return made
+
+
+def _clipped(made: Metric, column: str, low: float | auto.AutoClip, high: float | auto.AutoClip) -> Metric:
+    found = tuple(side for side, bound in (("low", low), ("high", high)) if isinstance(bound, auto.AutoClip))
+    return replace(made, column=column, low=auto.number(low, "low"), high=auto.number(high, "high"), auto=found)
 
 
 def _float(value: float | None) -> float | None:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from dpbeam.policy import metrics, schema
+from dpbeam.policy import auto, metrics, schema
 from dpbeam.policy.violations import ABSENT, Finding, Key
 
 _ANY = "*"
@@ -34,6 +34,10 @@ _MODELS: Mapping[tuple[str, ...], tuple[type[BaseModel], ...]] = {
     ("stages", _ANY, "bounds"): (schema.Bounds,),
     ("stages", _ANY, "metrics", _ANY): (metrics.MetricChoice,),
     **{("stages", _ANY, "metrics", _ANY, kind): (model,) for kind, model in metrics.ARGUMENTS.items()},
+    ("stages", _ANY, "bounds", _ANY): (auto.AutoCount,),
+    ("stages", _ANY, "bounds", _ANY, "auto"): (auto.CountSearch,),
+    ("stages", _ANY, "metrics", _ANY, _ANY, _ANY): (auto.AutoClip,),
+    ("stages", _ANY, "metrics", _ANY, _ANY, _ANY, "auto"): (auto.ClipSearch,),
     ("output",): (schema.Output,),
 }
 
@@ -113,6 +117,14 @@ _REMEDIES: Mapping[str, str] = {
     "shards": f"Give a whole number from 1 to {schema.MAX_SHARDS}.",
 }
 
+# The same for a bound that the run is to find.
+_SEARCH_REMEDIES: Mapping[str, str] = {
+    "auto": "Write {auto: {max: 100}} for a bound on contributions, {auto: {}} for a clipping bound.",
+    "max": "Give the most that the bound may become, a whole number: {auto: {max: 100}}.",
+    "least": "Give the least magnitude that matters, from 1e-12 to 5e14, or leave the key out: 1e-6.",
+    "most": "Give the largest magnitude that the bound may become, from 1e-12 to 5e14, or leave the key out: 1e12.",
+}
+
 _RULES = ("on_null", "on_nan", "on_inf", "on_invalid")
 
 _PATTERN_RULES: Mapping[str, str] = {
@@ -168,7 +180,11 @@ def _finding(data: Mapping[str, Any], details: ErrorDetails) -> Finding | None:
         remedy = "Give the result's column a name of 1 to 255 characters, or leave the key out."
     elif key[-2:-1] == ("columns",):
         remedy = "Write {type: string}, or another of int64, float64, bool, date and timestamp."
+    if "auto" in (name, *key[-2:-1]):
+        remedy = _SEARCH_REMEDIES.get(name, remedy)
     match kind:
+        case "float_type" | "int_type" if isinstance(value, dict) and "auto" in value:
+            rule = "must be a number: this can't be found by the run"
         case "too_short" if value:
             return None  # the list has entries, but none of them is right: each has its own finding
         case "metric" if isinstance(value, str):

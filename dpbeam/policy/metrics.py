@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from dpbeam.mechanisms import custom
 from dpbeam.mechanisms.quantities import MetricKind, Norm
+from dpbeam.policy.auto import ClipOrAuto
 from dpbeam.policy.base import (
     MAX_MAGNITUDE,
     ONE_KEY,
@@ -45,16 +46,16 @@ class ValueArgs(CountArgs):
     """A metric of a column's values, clipped to [low, high]: a sum, mean, variance, median and the like."""
 
     column: Name
-    low: Clip
-    high: Clip
+    low: ClipOrAuto
+    high: ClipOrAuto
 
 
 class SumArgs(CountArgs):
     """A sum of a column: of values clipped to [low, high], or of units' totals clipped to [low_total, high_total]."""
 
     column: Name
-    low: Clip | None = None
-    high: Clip | None = None
+    low: ClipOrAuto | None = None
+    high: ClipOrAuto | None = None
     low_total: Clip | None = None
     high_total: Clip | None = None
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from dpbeam.mechanisms.quantities import Metric
 from dpbeam.mechanisms.spec import Condition
 from dpbeam.policy import metrics, schema
+from dpbeam.policy.auto import AutoCount
 from dpbeam.policy.parts import Parts, StageParts
 from dpbeam.policy.violations import ABSENT, Finding, Key
 
@@ -63,7 +64,14 @@ def stage_findings(parts: Parts, stage: StageParts, key: Key) -> Iterator[Findin
             key=(*key, "bounds", "l1"),
             rule="bounds single rows, and source.pre_aggregated has only their counts",
             remedy="Write bounds: {l0: …, linf: …}; linf is then the most that a unit's rows count for in a partition.",
-            value=stage.bounds.l1,
+            value=ABSENT if isinstance(stage.bounds.l1, AutoCount) else stage.bounds.l1,
+        )
+    if stage.bounds is not None and isinstance(stage.bounds.linf, AutoCount):
+        yield Finding(
+            key=(*key, "bounds", "linf"),
+            rule="must be a number: from rows aggregated already, each of which stands for several, it can't be found",
+            remedy="Write the most that a unit's rows may count for in a partition.",
+            value=ABSENT,
         )
     for place, choice in enumerate(stage.metrics):
         if choice is None or choice.kind in ("count", "privacy_id_count"):

@@ -25,6 +25,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from dpbeam.mechanisms.spec import ColumnType, Compression, Format
+from dpbeam.policy.auto import CountOrAuto
 from dpbeam.policy.base import (
     ONE_KEY,
     AnyScalar,
@@ -243,9 +244,9 @@ class Bounds(Strict):
         }
     )
 
-    l0: Bound | None = None
-    linf: Bound | None = None
-    l1: Bound | None = None
+    l0: CountOrAuto | None = None
+    linf: CountOrAuto | None = None
+    l1: CountOrAuto | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> Bounds:

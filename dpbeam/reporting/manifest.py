@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from dpbeam.mechanisms.events import Mechanism, from_json, to_json
 from dpbeam.reporting.formats import parse, violations
 
 VERSION = 2
-"""The newest version. What our own engine made is still written as version 1, which has no `engine`."""
+"""The newest version. What our own engine made with stated bounds is written as version 1, without what 2 added."""
 MANIFEST_NAME = "manifest.json"
 
 
@@ -61,8 +61,29 @@ class FileEntry:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ChosenBound:
+    """A bound that the run chose from a noisy histogram: `parameter` of a stage, or of one of its metrics.
+
+    `fallback` says that no count of the histogram stood out from its noise.
+    """
+
+    stage: str
+    metric: str | None
+    parameter: Literal["l0", "linf", "l1", "low", "high"]
+    value: float
+    fallback: bool
+
+
+def by_stage(chosen: Sequence[ChosenBound]) -> dict[str, tuple[ChosenBound, ...]]:
+    """The bounds of each stage that has any, by its name."""
+    return {stage: tuple(b for b in chosen if b.stage == stage) for stage in dict.fromkeys(b.stage for b in chosen)}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """What a release is, what it guarantees and what it cost. `docs/formats.md` describes every field.
+
+    One without `chosen_bounds` is written as version 1, which doesn't know them.
 
     Guarantee: `guarantee` holds for all files of `files` together, if `mechanisms` are what was run;
     `dpbeam.reporting.certify` recomputes the first from the second.
@@ -84,10 +105,11 @@ class Manifest:
     charge: Charge
     files: tuple[FileEntry, ...]
     engine: Engine = "dpbeam"
+    chosen_bounds: tuple[ChosenBound, ...] = ()
 
     @property
     def version(self) -> int:
-        return 1 if self.engine == "dpbeam" else 2
+        return 1 if self.engine == "dpbeam" and not self.chosen_bounds else 2
 
     def __post_init__(self) -> None:
         broken = _broken_rules(self.to_json())
@@ -101,11 +123,13 @@ class Manifest:
             value = getattr(self, field.name)
             match field.name:
                 case "engine":
-                    if self.version > 1:
+                    if value != "dpbeam":
                         plain[field.name] = value
                 case "mechanisms":
                     plain[field.name] = [to_json(mechanism) for mechanism in value]
-                case "files":
+                case "chosen_bounds" if not value:
+                    continue
+                case "files" | "chosen_bounds":
                     plain[field.name] = [_plain(entry) for entry in value]
                 case "guarantee" | "certificate" | "charge":
                     plain[field.name] = _plain(value)
@@ -163,6 +187,7 @@ def parse_manifest(text: str) -> Manifest:
             "mechanisms": tuple(from_json(mechanism) for mechanism in values["mechanisms"]),
             "charge": Charge(**values["charge"]),
             "files": tuple(FileEntry(**entry) for entry in values["files"]),
+            "chosen_bounds": tuple(ChosenBound(**entry) for entry in values.get("chosen_bounds", ())),
         }
     )
 

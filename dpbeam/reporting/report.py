@@ -22,7 +22,7 @@ from dpbeam.mechanisms.events import (
     WeightedThresholding,
 )
 from dpbeam.reporting.charts import MAX_BARS, bar_chart
-from dpbeam.reporting.manifest import Charge, Engine, FileEntry, Guarantee, StatedCertificate
+from dpbeam.reporting.manifest import Charge, ChosenBound, Engine, FileEntry, Guarantee, StatedCertificate
 from dpbeam.reporting.numbers import about, exact, humane, one_in, significant
 from dpbeam.reporting.rows import DisplayRow, top_rows, visible
 from dpbeam.reporting.tables import MetricColumn
@@ -83,7 +83,7 @@ class StageReport:
     """One stage: its result `table` (keys, then `m`, `m_low`, `m_high` for each metric), its bounds.
 
     `selection` is None for public partitions. `clipped` names the columns whose values were cut to bounds, each
-    with (low, high).
+    with (low, high), and `chosen` the bounds that the run found.
     """
 
     name: str
@@ -100,6 +100,7 @@ class StageReport:
     hierarchical: bool = False
     shortened: tuple[tuple[str, str, float], ...] = ()
     """Of the metrics that add up vectors, the name, the norm and the greatest norm that a row counts with."""
+    chosen: tuple[ChosenBound, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +144,7 @@ def render_report(
         mechanisms=[_mechanism_view(mechanism) for mechanism in mechanisms],
         any_private=any(stage.selection is not None for stage in stages),
         any_public=any(stage.selection is None for stage in stages),
+        any_chosen=any(stage.chosen for stage in stages),
         by_row=guarantee.unit == "row",
         files=files,
         factor=about(math.exp(min(guarantee.epsilon, 700.0))),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
+
+from dpbeam.reporting.manifest import ChosenBound
 
 LEVEL = 0.95
 ROW_GROUP_ROWS = 1 << 20
@@ -46,15 +49,20 @@ class MetricColumn:
         return (*own, f"{self.name}_bias") if self.biased else own
 
 
-def write_parquet(table: pa.Table, path: str | Path, metrics: Sequence[MetricColumn] = ()) -> None:
+def write_parquet(
+    table: pa.Table, path: str | Path, metrics: Sequence[MetricColumn] = (), chosen: Sequence[ChosenBound] = ()
+) -> None:
     """Writes `table` as Parquet: the same rows and metrics give the same bytes, however the table is chunked.
 
     Each metric's three fields carry `dpbeam.metric`, `dpbeam.kind`, `dpbeam.noise`, `dpbeam.std` (absent if it
-    varies) and `dpbeam.level` as Arrow field metadata; nothing else of the table's metadata is kept.
+    varies) and `dpbeam.level` as Arrow field metadata; bounds that the run chose are in the schema's metadata, as JSON
+    under `dpbeam.chosen_bounds`. Nothing else of the table's metadata is kept.
     """
     about = {column: metric for metric in metrics for column in metric.columns}
     plain = _plain(table)
     schema = pa.schema([_described(field, about.get(field.name)) for field in plain.schema])
+    if chosen:
+        schema = schema.with_metadata({"dpbeam.chosen_bounds": json.dumps([asdict(bound) for bound in chosen])})
     pa.parquet.write_table(
         plain.cast(schema).combine_chunks(), path, row_group_size=ROW_GROUP_ROWS, compression="zstd", version="2.6"
     )

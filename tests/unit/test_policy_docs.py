@@ -73,9 +73,19 @@ def test_every_column_in_the_docs_loads(tmp_path):
     assert load_policy(tmp_path / "policy.yaml").columns["note"].field == ("free.text",)
 
 
+@pytest.mark.parametrize("block", blocks("yaml-stage"))
+def test_every_part_of_a_stage_in_the_docs_loads(block, tmp_path):
+    text = STAGE.replace("GROUP", "[place]").replace("PUBLIC", "public: {values: [north]}")
+    text = text.replace("sex: {type: string}", "cost: {type: float64}")
+    part = "".join(f"    {line}\n" for line in block.splitlines())
+    text = text.replace("    bounds: {l0: 1, linf: 1}\n    metrics: [count]\n", part)
+    (tmp_path / "policy.yaml").write_text(text, encoding="utf-8")
+    assert load_policy(tmp_path / "policy.yaml").stages
+
+
 def test_the_docs_have_policies_to_load():
     assert len(SOURCES) == 4
-    assert (len(blocks("yaml")), len(blocks("yaml-part"))) == (1, 1)
+    assert [len(blocks(kind)) for kind in ("yaml", "yaml-part", "yaml-stage")] == [1, 1, 1]
 
 
 def test_the_docs_name_every_key():

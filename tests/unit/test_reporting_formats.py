@@ -161,6 +161,14 @@ def test_a_schema_refuses_every_mutation_of_its_example(name: str) -> None:
     assert accepted == []
 
 
+def test_a_manifest_of_version_2_keeps_the_schema_and_no_mutation_of_it_does() -> None:
+    chosen = {"stage": "a", "metric": "x", "parameter": "low", "value": 0.5, "fallback": False}
+    document = EXAMPLES["manifest"] | {"version": 2, "chosen_bounds": [chosen, chosen | {"metric": None}]}
+    assert violations("manifest", document) == []
+    accepted = [what for what, mutant in mutants(document) if not violations("manifest", mutant)]
+    assert accepted == [f"('chosen_bounds', {i}): negative value" for i in (0, 1)]  # a clipping bound may be
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_object_of_a_schema_refuses_unknown_fields(name: str) -> None:
     loose = [path for path, node in objects(schema(name)) if "properties" in node and "type" in node]

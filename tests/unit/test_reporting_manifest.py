@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,12 @@ from dpbeam.mechanisms.events import (
 )
 from dpbeam.reporting.manifest import (
     Charge,
+    ChosenBound,
     FileEntry,
     Guarantee,
     Manifest,
     StatedCertificate,
+    by_stage,
     parse_manifest,
     read_manifest,
 )
@@ -68,6 +70,41 @@ def test_a_manifest_reads_back_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
     path.write_bytes(manifest().to_bytes())
     assert read_manifest(path) == manifest()
+
+
+CHOSEN = (
+    ChosenBound(stage="a", metric=None, parameter="l0", value=24, fallback=False),
+    ChosenBound(stage="a", metric="hours", parameter="high", value=0.5, fallback=True),
+)
+
+
+def test_bounds_that_a_run_chose_make_a_manifest_of_version_2_that_reads_back() -> None:
+    whole = manifest(chosen_bounds=CHOSEN)
+    assert whole.to_json()["version"] == 2
+    assert parse_manifest(whole.to_bytes().decode()) == whole
+    assert manifest().to_json()["version"] == 1
+    assert "chosen_bounds" not in manifest().to_json()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"chosen_bounds": [asdict(CHOSEN[0])]}, "breaks the format of version 1"),
+        ({"version": 2}, "breaks the format of version 2:\n  the document: .*not valid under any"),
+        ({"version": 2, "chosen_bounds": []}, "should be non-empty"),
+        ({"version": 2, "chosen_bounds": [asdict(CHOSEN[0]) | {"parameter": "l2"}]}, "'l2' is not one of"),
+        ({"version": 2, "chosen_bounds": [asdict(CHOSEN[0]) | {"note": 1}]}, "Additional properties"),
+    ],
+)
+def test_chosen_bounds_stand_in_version_2_and_nowhere_else(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_manifest(json.dumps(document(**changes)))
+
+
+def test_chosen_bounds_are_found_by_stage() -> None:
+    other = replace(CHOSEN[0], stage="b")
+    assert by_stage((*CHOSEN, other)) == {"a": CHOSEN, "b": (other,)}
+    assert by_stage(()) == {}
 
 
 def test_the_same_manifest_gives_the_same_bytes_after_a_round_trip() -> None:

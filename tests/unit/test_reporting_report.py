@@ -20,7 +20,7 @@ from dpbeam.mechanisms.events import (
     TruncatedGeometric,
 )
 from dpbeam.reporting.charts import MAX_BARS, bar_chart, shorten
-from dpbeam.reporting.manifest import Charge, FileEntry, Guarantee, StatedCertificate
+from dpbeam.reporting.manifest import Charge, ChosenBound, FileEntry, Guarantee, StatedCertificate
 from dpbeam.reporting.report import Balance, ReleaseFacts, SelectionFacts, StageReport, render_report
 from dpbeam.reporting.rows import top_rows
 from dpbeam.reporting.tables import MetricColumn
@@ -262,6 +262,20 @@ def test_rows_are_ordered_by_the_first_metric_largest_first() -> None:
 def test_the_page_says_what_it_must(text: str) -> None:
     html = render(stage(results(["a"]), clipped=(("hours", 0.0, 100.0),)))
     assert text.replace("3 % of the budget", "30 % of the budget") in html
+
+
+def test_bounds_that_the_run_found_are_said_with_their_fallbacks() -> None:
+    chosen = (
+        ChosenBound(stage="by_ngram", metric=None, parameter="l0", value=24, fallback=False),
+        ChosenBound(stage="by_ngram", metric="<b>", parameter="high", value=1.0, fallback=True),
+    )
+    html = render(stage(results(["a"]), chosen=chosen))
+    assert (
+        "Of these bounds the run found some itself, from noisy histograms that are part of its cost: l0 = 24, high of "
+        "<bdi>&lt;b&gt;</bdi> = 1 (nothing stood out from the noise, so this is the fallback)."
+    ) in html
+    assert "its scale follows the bounds that the run found" in html
+    assert "Of these bounds the run found" not in render(stage(results(["a"])))
 
 
 def test_public_partitions_and_rows_as_units_are_put_in_their_own_words() -> None:

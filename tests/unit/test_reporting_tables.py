@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import datetime
 import io
+import json
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpbeam.reporting.manifest import ChosenBound
 from dpbeam.reporting.tables import MetricColumn, escape_formulas, write_csv, write_parquet
 
 COUNT = MetricColumn(name="count", kind="count", noise="gaussian", std=13.5)
@@ -165,6 +168,16 @@ def test_parquet_fields_say_which_noise_a_metric_carries(tmp_path: Path) -> None
         b"dpbeam.std": b"13.5",
         b"dpbeam.level": b"0.95",
     }
+
+
+def test_parquet_says_which_bounds_the_run_chose(tmp_path: Path) -> None:
+    chosen = ChosenBound(stage="a", metric="count", parameter="high", value=8.0, fallback=False)
+    write_parquet(table(), tmp_path / "t.parquet", [COUNT], [chosen])
+    schema = pq.read_schema(tmp_path / "t.parquet")
+    assert json.loads(schema.metadata[b"dpbeam.chosen_bounds"]) == [asdict(chosen)]
+    assert schema.field("count").metadata[b"dpbeam.kind"] == b"count"
+    write_parquet(table(), tmp_path / "t.parquet", [COUNT])
+    assert b"dpbeam.chosen_bounds" not in (pq.read_schema(tmp_path / "t.parquet").metadata or {})
 
 
 def test_a_metric_whose_noise_varies_states_no_std(tmp_path: Path) -> None:
