@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import accuracy
+from benchmarks import accuracy, utility
 from benchmarks.data import Shape, write_visits
 
 ROOT = Path(__file__).parents[1]
@@ -70,7 +70,7 @@ CASES: dict[str, list[Entry]] = {
     "plan": [Entry(case="plan of 1,000 mechanisms", system="dpbeam plan", rows=1000)],
 }
 
-SECTIONS = {"accuracy": accuracy.section}
+SECTIONS = {"accuracy": accuracy.section, "selection": utility.section}
 """Cases that measure something else than time, each a part of the page by itself."""
 
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.utility`: partitions kept by each selection at one (ε, δ), into docs/benchmarks.md.
+"""Partitions kept by each selection at one (ε, δ): `make bench CASES=selection`.
 
 Kernels alone, no Beam, by the same functions that a job calls: each run plans, bounds, selects and draws anew.
 """
@@ -38,7 +38,6 @@ STRATEGIES: Mapping[str, dict[str, Any]] = {
 }
 """What is compared; DP-SIPS of one round is the weighted Gaussian mechanism of Gopi et al. (ICML'20)."""
 EPSILON, DELTA, L0, RUNS = 1.0, 1e-6, 20, 20
-HEADING = "## Partitions kept"
 
 
 def ngrams() -> pa.RecordBatch:
@@ -114,14 +113,15 @@ def results(runs: int = RUNS) -> list[dict[str, Any]]:
     return found
 
 
-def section(found: list[Mapping[str, Any]]) -> str:
-    """The part of docs/benchmarks.md that these rows make."""
+def section() -> str:
+    """This page's part of docs/benchmarks.md."""
+    found = results()
     names = list(dict.fromkeys(row["data"] for row in found))
     lines = [
-        HEADING,
+        "## Partitions kept",
         "",
-        f"By `python -m benchmarks.utility`: means of {found[0]['runs']} runs ± their standard error, at",
-        f"ε = {EPSILON:g}, δ = {DELTA:g} and l0 {L0}, all of it spent on the selection.",
+        f"Means of {found[0]['runs']} runs ± their standard error, at ε = {EPSILON:g}, δ = {DELTA:g} and l0 {L0},",
+        "all of it spent on the selection.",
         "",
         f"| strategy | {' | '.join(names)} |",
         f"|---|{'---|' * len(names)}",
@@ -141,18 +141,5 @@ REMARKS = (
 )
 
 
-def replaced(page: str, part: str) -> str:
-    """The page with its part under `HEADING` replaced, or added at the end."""
-    before, heading, after = page.partition(HEADING)
-    following = after.partition("\n## ")
-    rest = f"\n## {following[2]}" if heading and following[1] else ""
-    return before.rstrip("\n") + "\n\n" + part + rest
-
-
-def main() -> None:
-    page = ROOT / "docs" / "benchmarks.md"
-    page.write_text(replaced(page.read_text(encoding="utf-8"), section(results())), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    print(section())

@@ -77,7 +77,7 @@ def test_kept_keys_alone_are_a_release(workspace, capsys, strategy) -> None:
 def test_a_place_below_its_pre_threshold_never_appears(workspace, capsys, request, strategy) -> None:
     """With next to no noise: 400 people are in two places, some 133 in each of the others, of which 150 are needed.
 
-    MAD leaves the heaviest but two standard deviations above the threshold whatever ε is, so there with none at all.
+    MAD leaves the heaviest but three standard deviations above the threshold whatever ε is, so there with none at all.
     """
     if strategy.startswith("mad"):
         request.getfixturevalue("exact")
