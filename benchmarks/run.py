@@ -40,11 +40,11 @@ class Entry:
 
 
 def against_peers(kind: str) -> list[Entry]:
-    """PipelineDP at a size that it does in reasonable time, all others at 10M rows."""
+    """PipelineDP and OpenDP at sizes that they do in reasonable time, all others at 10M rows."""
     systems = {
         "dpbeam": 10 * MILLION,
         "pipelinedp": MILLION // 5,
-        "opendp": 10 * MILLION,
+        "opendp": MILLION,
         "opendp, coarse": 10 * MILLION,
         "polars, not private": 10 * MILLION,
     }

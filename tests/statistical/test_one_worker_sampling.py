@@ -56,7 +56,7 @@ def aggregate(path: Path, *stages, text=False, room_bytes=1 << 30, shards=16, pu
     source = InputSpec(
         format="parquet", paths=(str(path),), columns=tuple(Column(name=c, type=types[c]) for c in columns)
     )
-    splits = tuple(sources.Split(str(path), i) for i in range(pq.ParquetFile(path).num_row_groups))
+    splits = tuple((sources.Split(str(path), i),) for i in range(pq.ParquetFile(path).num_row_groups))
     plan = one_worker.OneWorker(shards=shards, room_bytes=room_bytes, threads=3)
     salt = secrets.token_bytes(16)
     step = one_worker._Aggregate(plan, source, splits, stages, public or {}, parts, salt)

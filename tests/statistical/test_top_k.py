@@ -81,8 +81,8 @@ def test_a_threshold_that_forgets_that_a_partition_has_several_values_is_noticed
 
     spec = planned(kind)
     (mechanism,) = spec.thresholds.values()
-    law = stats.norm(scale=mechanism.sigma) if kind == "gaussian" else stats.laplace(scale=mechanism.scale)
-    mutant = replace(mechanism, threshold=_threshold(law, mechanism.delta, L0))
+    law, scale = (stats.norm, mechanism.sigma) if kind == "gaussian" else (stats.laplace, mechanism.scale)
+    mutant = replace(mechanism, threshold=_threshold(law, scale, mechanism.delta, L0))
     assert stats.binomtest(shown_in(spec, mutant), DRAWS, mechanism.delta, alternative="greater").pvalue < ALPHA
 
 

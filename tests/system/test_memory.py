@@ -42,7 +42,7 @@ def run(splits, room_bytes):
     step = one_worker._Aggregate(plan, source, splits, (stage,), {{}}, 8, b"0" * 16)
     return sum(output.value[1].num_rows for output in step.process(None) if output.tag != one_worker.REPORTS)
 
-splits = tuple(sources.Split(path, i) for i in range({ROWS} // 1_000_000))
+splits = tuple((sources.Split(path, i),) for i in range({ROWS} // 1_000_000))
 run(splits[:1], {ROOM_BYTES})
 before = peak()
 partitions = run(splits, int(sys.argv[2]))

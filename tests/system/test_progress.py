@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dpbeam.mechanisms import sources
 from transforms import progress
 
 
@@ -14,7 +15,8 @@ def heard_of(workspace, capsys, rows: list[str], release: str) -> list[tuple[str
     return heard
 
 
-def test_progress_tells_nothing_of_the_rows(workspace, capsys) -> None:
+def test_progress_tells_nothing_of_the_rows(workspace, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(sources, "_PORTION_BYTES", 1)  # every file by itself
     workspace.policy["source"]["path"] = "part*.csv"
     workspace.create_budget()
     many = heard_of(workspace, capsys, [f"p{i},inn,{i % 7}" for i in range(3000)], "many")
