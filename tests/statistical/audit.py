@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import yaml
 from scipy import stats
 
-from dpbeam.accounting.plan import plan
+from dpbeam.accounting.plan import Plan, plan
 from dpbeam.mechanisms import accumulate, bounding, noise, results, rows
 from dpbeam.mechanisms.accumulate import USERS
 from dpbeam.mechanisms.selection import Selector
@@ -102,11 +102,17 @@ def policy_for(folder: Path, stage: dict[str, Any], copies: int) -> Policy:
     return load_policy(path)
 
 
-def releases(policy: Policy, table: Sequence[Row], copies: int) -> F64:
+def planned(folder: Path, stage: dict[str, Any], copies: int) -> tuple[Policy, Plan]:
+    """The policy with its plan, which all scenarios are run by."""
+    policy = policy_for(folder, stage, copies)
+    return policy, plan(policy)
+
+
+def releases(policy: Policy, by: Plan, table: Sequence[Row], copies: int) -> F64:
     """What `copies` independent releases of the table show: a row each, for every place whether it is there, then its
     released numbers (0 if it isn't), and those that are of one value of `band` by value, with whether it is shown."""
     (stage,) = policy.stages
-    spec = compiled.stage_spec(policy, stage, plan(policy).mechanisms)
+    spec = compiled.stage_spec(policy, stage, by.mechanisms)
     batch = rows.prepare(_copied(table, copies), compiled.input_spec(policy))
     released = _release(batch, spec, compiled.public_partitions(policy, stage))
     numbers = [name for name in released.schema.names if name not in spec.keys and released[name].type == pa.float64()]

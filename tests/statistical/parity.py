@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import runpy
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,9 +23,12 @@ from transforms.select import selected
 
 kernels = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 ALPHA = 1e-9
-PARTITIONS = 20_000
-"""Independent draws a test. Two samples of Laplace noise whose scales differ by 1.3 are told apart at ALPHA from about
-half as many on; of Gaussian noise, earlier."""
+PARTITIONS = 12_000
+"""Independent draws a test."""
+COPIES = 8
+"""How often a seeded bug draws for each partition. PARTITIONS draws of Laplace noise and COPIES times as many of 1.3
+times its scale are told apart at ALPHA with probability 1 − 1e-9: their distributions are 0.0481 ± 0.0038 apart in two
+places, of which one must be above 0.0317. Of 0.7 times its scale, or of Gaussian noise, more clearly."""
 
 
 def stage(folder: Path, *, epsilon: float = 20.0, **fields: Any) -> ReferenceStage:
@@ -63,18 +65,37 @@ def alike(values: list[tuple[int, float, float]], partitions: int = PARTITIONS) 
     return batch(np.tile(units, partitions) + at * each, at, np.tile(v, partitions), np.tile(w, partitions))
 
 
-def ours(planned: ReferenceStage, rows: pa.RecordBatch, public: pa.Table | None = None, *, scale: float = 1.0) -> Any:
-    """{released column: values by partition} of our kernels, sorted by partition; the noise times `scale`."""
-    spec = planned.spec
-    found = kernels.accumulators([rows], spec, shards=4, public=public)
-    selector = None if spec.selection is None else Selector(mechanism=spec.selection)
-    drawn = noise.noises(replace(spec, noise={name: _scaled(m, scale) for name, m in spec.noise.items()}))
-    tables = []
-    for merged in found:
-        kept = selected(merged, spec, selector)
-        tables.append(results.metrics(results.noisy_quantities(kept, spec, drawn), spec))
-    table = pa.Table.from_batches(tables).sort_by("p")
-    return {name: table[name].to_numpy() for name in table.column_names}
+def ours(planned: ReferenceStage, rows: pa.RecordBatch, public: pa.Table | None = None) -> dict[str, Any]:
+    """{released column: values by partition} of our kernels, sorted by partition."""
+    return _released(_kept(planned, rows, public), planned, noise.noises(planned.spec))
+
+
+def misdrawn(
+    planned: ReferenceStage,
+    rows: pa.RecordBatch,
+    public: pa.Table | None = None,
+    *,
+    scale: float,
+    copies: int = COPIES,
+) -> dict[str, Any]:
+    """As `ours`, with a seeded bug: noise of `scale` times what is planned, drawn `copies` times for each partition."""
+    drawn = {name: Misdrawn(mechanism, scale) for name, mechanism in planned.spec.noise.items()}
+    return _released(_kept(planned, rows, public) * copies, planned, drawn)
+
+
+class Misdrawn:
+    """Stands in for a stage's noise where the test is to reject it: NumPy draws it, at `scale` times its scale."""
+
+    def __init__(self, mechanism: Any, scale: float) -> None:
+        self.mechanism, self._random = mechanism, np.random.default_rng()
+        self._width = scale * (mechanism.sigma if mechanism.kind == "gaussian" else mechanism.scale)
+
+    def to_counts(self, counts: Any) -> Any:
+        draw = self._random.normal if self.mechanism.kind == "gaussian" else self._random.laplace
+        return counts + draw(0.0, self._width, len(counts))
+
+    def to_sums(self, sums: Any, grid: Any) -> Any:
+        return self.to_counts(sums * grid.step)
 
 
 def theirs(planned: ReferenceStage, rows: pa.RecordBatch, public: pa.Table | None = None) -> dict[str, Any]:
@@ -110,9 +131,15 @@ def one_rate(one: int, other: int, draws: int) -> bool:
     return bool(stats.fisher_exact(table).pvalue > ALPHA)
 
 
-def _scaled(mechanism: Any, scale: float) -> Any:
-    if scale == 1.0:
-        return mechanism
-    if mechanism.kind == "gaussian":
-        return replace(mechanism, sigma=mechanism.sigma * scale)
-    return replace(mechanism, scale=mechanism.scale * scale)
+def _kept(planned: ReferenceStage, rows: pa.RecordBatch, public: pa.Table | None) -> list[pa.RecordBatch]:
+    spec = planned.spec
+    selector = None if spec.selection is None else Selector(mechanism=spec.selection)
+    return [selected(merged, spec, selector) for merged in kernels.accumulators([rows], spec, shards=4, public=public)]
+
+
+def _released(kept: list[pa.RecordBatch], planned: ReferenceStage, drawn: Any) -> dict[str, Any]:
+    spec = planned.spec
+    table = pa.Table.from_batches(
+        results.metrics(results.noisy_quantities(merged, spec, drawn), spec) for merged in kept
+    ).sort_by("p")
+    return {name: table[name].to_numpy() for name in table.column_names}

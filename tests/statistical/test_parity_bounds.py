@@ -17,12 +17,9 @@ import pytest
 parity = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "parity.py")))
 PUBLIC = {"public": {"values": [0, 1]}}
 SUM = {"sum": {"column": "v", "low": 0.0, "high": 32.0}}
+GROUPS = 10_000
+"""Independent draws a test of bounds: groups of partitions that share no unit."""
 SELECTIONS = ["truncated_geometric", "laplace_thresholding", "gaussian_thresholding"]
-
-
-def one_of_each_four(found):
-    """The values of every fourth partition: those of one unit's group depend on one another."""
-    return found[::4]
 
 
 def wrong(planned, **bounds):
@@ -30,41 +27,45 @@ def wrong(planned, **bounds):
     return replace(planned, spec=replace(planned.spec, bounds=replace(planned.spec.bounds, **bounds)))
 
 
-BITING = {
-    # Three units in each group of four partitions, with 1, 2, 4 … in a partition: sums tell which rows stayed.
-    "l0": ({"l0": 2, "linf": 1}, lambda u, p, n: (u, p, 2.0**u), 1, {"l0": 3}),
-    "linf": ({"l0": 4, "linf": 2}, lambda u, p, n: (u, p, float(2**n)), 5, {"linf": 3}),
-    "l1": ({"l1": 3}, lambda u, p, n: (u, p, float(2**n)), 3, {"l1": 5}),
-    "l0 and linf": ({"l0": 3, "linf": 2}, lambda u, p, n: (u, p, float(2**n)), 4, {"l0": 2}),
+BITING = {  # by name: bounds, partitions a group, rows of each of its two units in each, their value, and wrong bounds
+    # Values are of units, or 1, 2, 4 … of rows: sums tell which stayed.
+    "l0": ({"l0": 2, "linf": 1}, 3, 1, lambda u, n: 2.0**u, {"l0": 3}),
+    "linf": ({"l0": 2, "linf": 2}, 2, 3, lambda u, n: 2.0**n, {"linf": 3}),
+    "l1": ({"l1": 3}, 2, 3, lambda u, n: 2.0**n, {"l1": 5}),
+    "l0 and linf": ({"l0": 1, "linf": 2}, 2, 3, lambda u, n: 2.0**n, {"l0": 2}),
 }
 
 
 @pytest.mark.parametrize("case", BITING)
 def test_what_bounds_leave_of_a_unit_has_pipelinedps_law(tmp_path, case) -> None:
-    bounds, row, each, other = BITING[case]
-    groups = 10_000
+    bounds, partitions, each, value, other = BITING[case]
     planned = parity.stage(tmp_path, epsilon=100.0, noise="laplace", metrics=[SUM], bounds=bounds, partitions=PUBLIC)
-    pattern = np.array([row(u, p, n) for u in range(3) for p in range(4) for n in range(each)])
-    at = np.repeat(np.arange(groups), len(pattern))
-    u, p, v = np.tile(pattern, (groups, 1)).T
-    rows, public = parity.batch(u + 3 * at, p + 4 * at, v), parity.public(4 * groups)
-    reference = one_of_each_four(parity.theirs(planned, rows, public)["sum"])
+    pattern = np.array([(u, p, value(u, n)) for u in range(2) for p in range(partitions) for n in range(each)])
+    at = np.repeat(np.arange(GROUPS), len(pattern))
+    u, p, v = np.tile(pattern, (GROUPS, 1)).T
+    rows, public = parity.batch(u + 2 * at, p + partitions * at, v), parity.public(partitions * GROUPS)
+
+    def independent(found):
+        """Of one partition in each group: those of a group depend on one another."""
+        return found[::partitions]
+
+    reference = independent(parity.theirs(planned, rows, public)["sum"])
     assert len(set(np.round(reference, 0))) > 3  # the choice shows through the noise
-    assert parity.one_law(one_of_each_four(parity.ours(planned, rows, public)["v_sum"]), reference)
-    assert not parity.one_law(one_of_each_four(parity.ours(wrong(planned, **other), rows, public)["v_sum"]), reference)
+    assert parity.one_law(independent(parity.ours(planned, rows, public)["v_sum"]), reference)
+    assert not parity.one_law(independent(parity.ours(wrong(planned, **other), rows, public)["v_sum"]), reference)
 
 
-@pytest.mark.parametrize("pre_threshold", [1, 6])
+@pytest.mark.parametrize(("pre_threshold", "sizes"), [(1, (2, 3, 4)), (3, (2, 5, 6))])
 @pytest.mark.parametrize("strategy", SELECTIONS)
-def test_as_many_partitions_are_kept_as_by_pipelinedp(tmp_path, strategy, pre_threshold) -> None:
+def test_as_many_partitions_are_kept_as_by_pipelinedp(tmp_path, strategy, pre_threshold, sizes) -> None:
     """Partitions of units of their own, of sizes about the middle of where the strategy decides."""
     private = {"strategy": strategy, "pre_threshold": pre_threshold}
     planned = parity.stage(
-        tmp_path, epsilon=2.0, noise="gaussian", metrics=["count"], bounds={"l0": 1, "linf": 1},
+        tmp_path, epsilon=10.0, noise="gaussian", metrics=["count"], bounds={"l0": 1, "linf": 1},
         partitions={"private": private},
     )  # fmt: skip
     decided = set()
-    for units in (5, 8, 12, 18):
+    for units in sizes:
         rows = parity.alike([(i, 0.0, 0.0) for i in range(units)], 10_000)
         reference, found = len(parity.theirs(planned, rows)["p"]), len(parity.ours(planned, rows)["p"])
         assert parity.one_rate(found, reference, 10_000), units
@@ -80,13 +81,13 @@ def test_as_many_partitions_are_kept_as_by_pipelinedp(tmp_path, strategy, pre_th
 @pytest.mark.parametrize("noise", ["laplace", "gaussian"])
 def test_a_unit_count_that_selects_is_released_as_by_pipelinedp(tmp_path, noise) -> None:
     planned = parity.stage(
-        tmp_path, epsilon=2.0, noise=noise, metrics=["privacy_id_count"], bounds={"l0": 2},
+        tmp_path, epsilon=10.0, noise=noise, metrics=["privacy_id_count"], bounds={"l0": 2},
         partitions={"private": {"strategy": f"{noise}_thresholding"}},
     )  # fmt: skip
     units = round(planned.spec.selection.threshold)
-    rows = parity.alike([(i, 0.0, 0.0) for i in range(units)], 20_000)
+    rows = parity.alike([(i, 0.0, 0.0) for i in range(units)], 10_000)
     reference, found = parity.theirs(planned, rows)["privacy_id_count"], parity.ours(planned, rows)["privacy_id_count"]
-    assert parity.one_rate(len(found), len(reference), 20_000)
+    assert parity.one_rate(len(found), len(reference), 10_000)
     assert parity.one_law(found, reference)
-    more = parity.alike([(i, 0.0, 0.0) for i in range(units + 2)], 20_000)
+    more = parity.alike([(i, 0.0, 0.0) for i in range(units + 2)], 10_000)
     assert not parity.one_law(parity.ours(planned, more)["privacy_id_count"], reference)
