@@ -77,7 +77,7 @@ def test_a_lone_unit_is_shown_with_probability_delta_at_most(strategy, each):
 
 
 def test_the_bound_is_met_where_it_is_tight():
-    """With one partition a unit the worst case is this very one: δ is reached, and six tenths of it would be noticed."""
+    """With one partition a unit the worst case is this very one: δ is reached, and six tenths would be noticed."""
     count = shown(made("dp_sips", l0=1), 1)
     assert stats.binomtest(count, UNITS, DELTA).pvalue > ALPHA
     assert too_often(count, DELTA * 0.6)
