@@ -133,8 +133,8 @@ def section() -> str:
 
 
 REMARKS = (
-    "With many people the order is the papers', but that DP-SIPS has three rounds to MAD2R's two; with as many rounds "
-    "MAD2R keeps more. `dp_sips` of one round is the weighted Gaussian mechanism, and `mad` what adaptive weights add "
+    "MAD2R is not first. With many people DP-SIPS keeps more by its third round; with two rounds, as MAD2R has, it "
+    "keeps fewer. `dp_sips` of one round is the weighted Gaussian mechanism, and `mad` what adaptive weights add "
     "to it. With some thousands of people at this ε hardly a partition is above the threshold, so rounds and MAD have "
     "nothing to take from what is heavy: a round before the last then only costs, its noise and the δ that the last "
     "lacks, and one round is best."
