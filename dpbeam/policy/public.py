@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,6 @@ import pyarrow.parquet as pq
 
 from dpbeam.mechanisms.casting import to_type
 from dpbeam.mechanisms.spec import ColumnType
-from dpbeam.policy.checks import product_rows
 from dpbeam.policy.schema import Public
 from dpbeam.policy.values import ARROW_TYPES, DESCRIPTIONS, canonical, suits, to_python
 from dpbeam.policy.violations import ABSENT, Finding, Key
@@ -75,13 +75,14 @@ def _from_product(
     if set(product) != set(keys):
         rule = f"must have exactly the columns of group_by: {', '.join(keys)}"
         raise BadPartitions(Finding(key=at, rule=rule, remedy="List the values of each.", value=list(product)))
-    if product_rows(product) > MAX_PARTITIONS:
+    count = math.prod(len(values) for values in product.values())
+    if count > MAX_PARTITIONS:
         rule, remedy = f"must not list more than {MAX_PARTITIONS:,} partitions", "List fewer values, or group by less."
         raise BadPartitions(Finding(key=at, rule=rule, remedy=remedy, value=ABSENT))
     for key, kind in zip(keys, types, strict=True):
         for index, item in enumerate(product[key]):
             _check(item, kind, (*at, key, index))
-    columns, before, after = {}, 1, product_rows(product)
+    columns, before, after = {}, 1, count
     for key, kind in zip(keys, types, strict=True):
         values = _array(product[key], kind)
         after //= len(values)

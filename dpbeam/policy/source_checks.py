@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dpbeam.policy.fields import closest
+from dpbeam.policy.common_checks import declared, unique
 from dpbeam.policy.parts import Parts
+from dpbeam.policy.values import DESCRIPTIONS
 from dpbeam.policy.violations import ABSENT, Finding, Key
 
 _LEAVE_OUT = "Leave the key out."
@@ -25,11 +26,10 @@ def source_findings(parts: Parts) -> Iterator[Finding]:
     if source.format not in ("csv", "jsonl") and source.compression not in ("auto", "none"):
         rule = f"applies to the formats csv and jsonl only: {source.format} files are compressed inside"
         yield Finding(key=("source", "compression"), rule=rule, remedy=_LEAVE_OUT, value=source.compression)
+    at: Key = ("source", "path_columns")
     for place, name in enumerate(source.path_columns):
-        at: Key = ("source", "path_columns", place)
-        yield from _declared(parts, at, name)
-        if name in source.path_columns[:place]:
-            yield Finding(key=at, rule="must not stand twice", remedy="Name each column once.", value=name)
+        yield from declared(parts, (*at, place), name, tuple(DESCRIPTIONS), derived=False)
+    yield from unique(source.path_columns, at, None, "Name each column once.")
     for name, rules in parts.columns.items():
         at = ("columns", name, "field")
         if rules is None or rules.field is None:
@@ -41,19 +41,5 @@ def source_findings(parts: Parts) -> Iterator[Finding]:
             rule = "must be one name in the format csv, which has no structs"
             yield Finding(key=at, rule=rule, remedy="Name the column.", value=ABSENT)
     if source.pre_aggregated is not None:
-        yield from _counts(parts, source.pre_aggregated.count)
-
-
-def _declared(parts: Parts, at: Key, name: str) -> Iterator[Finding]:
-    if name not in parts.columns:
-        remedy = f"Declared: {', '.join([*parts.columns][:20])}.{closest(name, parts.columns)}"
-        yield Finding(key=at, rule="must name a column that stands under columns", remedy=remedy, value=name)
-
-
-def _counts(parts: Parts, name: str) -> Iterator[Finding]:
-    at: Key = ("source", "pre_aggregated", "count")
-    yield from _declared(parts, at, name)
-    rules = parts.columns.get(name)
-    if rules is not None and rules.type != "int64":
-        rule = f"must name a column of type int64, and {name} is {rules.type}"
-        yield Finding(key=at, rule=rule, remedy="Declare type: int64 for the column.", value=name)
+        at = ("source", "pre_aggregated", "count")
+        yield from declared(parts, at, source.pre_aggregated.count, ("int64",), derived=False)
