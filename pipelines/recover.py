@@ -15,7 +15,7 @@ from dpbeam.ledger import Ledger
 from dpbeam.ledger.model import Charge
 from dpbeam.ledger.owner import alive
 from pipelines import publish
-from pipelines.release import clear, left_behind
+from pipelines.attempts import clear, left_behind
 
 
 @dataclass(frozen=True, kw_only=True)

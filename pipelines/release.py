@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import secrets
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -26,10 +24,10 @@ from dpbeam import __version__
 from dpbeam.accounting.plan import Plan
 from dpbeam.accounting.plan import plan as make_plan
 from dpbeam.accounting.reference import ReferenceStage, reference_plan
-from dpbeam.errors import DataError, Refused, RunFailed, UsageError
+from dpbeam.errors import Refused, RunFailed, UsageError
 from dpbeam.ledger import Ledger
 from dpbeam.ledger.amounts import Amount
-from dpbeam.ledger.model import Charge, Reason
+from dpbeam.ledger.model import Charge
 from dpbeam.ledger.outcomes import FenceLost, KeyTaken
 from dpbeam.ledger.owner import Owner, alive
 from dpbeam.mechanisms import columns, hierarchy, noise, rounds
@@ -39,6 +37,7 @@ from dpbeam.policy.chosen import with_chosen
 from dpbeam.policy.schema import Policy
 from dpbeam.reporting import manifest as manifests
 from pipelines import aggregate, inputs, layout, phases, publish, reference
+from pipelines.attempts import clear, give_way, journalled, staging_area
 from pipelines.bounds import bounds_phase
 from pipelines.describe import metric_columns, render
 from pipelines.rounds import phases as selection_phases
@@ -87,13 +86,6 @@ class Run:
     @property
     def area(self) -> Area:
         return staging_area(self.charge)
-
-
-def staging_area(charge: Charge) -> Area:
-    """Where an attempt stages its results: beside the dataset's releases, under a name no other attempt has."""
-    parent = Path(charge.path).parent.parent / ".staging"
-    attempt = f"{charge.id}-{charge.attempt}"
-    return Area(path=str(parent / attempt), attempt=attempt)
 
 
 def make_release(run: Run, progress: Progress = lambda step: None) -> Run:
@@ -197,7 +189,7 @@ def run_job(run: Run) -> Run:
     known = phases.Parameters(policy=run.policy, plan=run.plan, stages=run.stages, public=run.public)
     for phase in _phases(run.policy):
         explored = verify(_run_stages(replace(run, stages=phase.stages(known), public=known.public, found=known.found)))
-        with _attempt(run, "pipeline"):
+        with journalled(run.ledger, run.charge, "pipeline"):
             known = phase.learn(known, explored.tables)
     run = replace(
         run, plan=known.plan, stages=known.stages, public=known.public, found=known.found, chosen=known.chosen
@@ -225,7 +217,7 @@ def _run_stages(run: Run) -> Run:
         area=run.area,
         one_worker=layout.one_worker(run.options, shards),
     )
-    with _attempt(run, "pipeline"):
+    with journalled(run.ledger, run.charge, "pipeline"):
         try:
             if run.engine == "pipelinedp":
                 shuffles = reference.run(job, run.reference, run.options)
@@ -241,7 +233,7 @@ def _run_stages(run: Run) -> Run:
 
 def verify(run: Run) -> Run:
     """Takes exactly one file a shard from staging, once; everything a release shows is made from these tables."""
-    with _attempt(run, "staging"):
+    with journalled(run.ledger, run.charge, "staging"):
         missing = [shuffle.name for shuffle in run.shuffles if not run.area.has_marker(shuffle.name)]
         if missing:
             raise RunFailed(
@@ -259,7 +251,7 @@ def verify(run: Run) -> Run:
 
 def assemble(run: Run) -> Run:
     """Writes the release's files, all but the manifest, and the manifest under its pending name."""
-    with _attempt(run, "publish"):
+    with journalled(run.ledger, run.charge, "publish"):
         folder = run.folder
         folder.mkdir(parents=True)
         publish.write_tables(
@@ -291,13 +283,13 @@ def assemble(run: Run) -> Run:
 
 def commit(run: Run) -> Run:
     """The atomic step: the ledger decides, by the run's fence, that this release is out; then one rename shows it."""
-    with _attempt(run, "publish"):
+    with journalled(run.ledger, run.charge, "publish"):
         manifest_sha256 = publish.write_pending(run.folder, run.manifest)
         run.area.remove()
     try:
         charge = run.ledger.publish(run.charge, manifest_sha256=manifest_sha256)
     except FenceLost as lost:
-        _give_way(run.charge, lost.charge)
+        give_way(run.charge, lost.charge)
         raise
     # Whatever else stops the ledger's answer (a signal, a full disk), the ledger's state decides what happened:
     # nothing is cleared here, and `recover` finishes or closes the run.
@@ -387,59 +379,5 @@ def _as_published(run: Run) -> Run:
     return replace(run, stages=stages, chosen=manifest.chosen_bounds)
 
 
-def clear(charge: Charge) -> None:
-    """Removes what all attempts of an unpublished charge left: staging, and the folder without a manifest.
-
-    Only for who holds the charge's fence, or where the charge is closed.
-
-    Raises:
-        RunFailed: something can't be removed, or the folder holds a manifest.
-    """
-    for attempt in range(1, charge.attempt + 1):
-        staging_area(replace(charge, attempt=attempt)).remove()
-    publish.discard(Path(charge.path))
-
-
-def left_behind(charge: Charge) -> bool:
-    """Whether an unpublished charge's attempts left anything that `clear` removes."""
-    areas = [staging_area(replace(charge, attempt=attempt)).path for attempt in range(1, charge.attempt + 1)]
-    return any(os.path.lexists(path) for path in (*areas, charge.path))
-
-
-def _give_way(charge: Charge, now: Charge) -> None:
-    """Removes what this attempt left, after it was given up: the folder only if no other attempt may write there."""
-    if now.state == "SPENT_UNPUBLISHED":
-        clear(charge)
-    else:
-        staging_area(charge).remove()
-
-
 def _rows(tables: dict[str, pa.Table]) -> dict[str, int]:
     return {f"{stage}.{suffix}": table.num_rows for stage, table in tables.items() for suffix in ("parquet", "csv")}
-
-
-class _attempt:
-    """Journals why an attempt failed, clears what it left, and lets its error go on."""
-
-    def __init__(self, run: Run, reason: Reason) -> None:
-        self._run, self._reason = run, reason
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if error is None:
-            return
-        with suppress(RunFailed):  # what can't be removed now is found by the next attempt, or by `recover`
-            now = self._run.ledger.charge(self._run.charge.id)
-            if now is not None and now.fence != self._run.charge.fence:
-                _give_way(self._run.charge, now)
-            else:
-                clear(self._run.charge)
-        reason: Reason = "data_rule" if isinstance(error, DataError) else self._reason
-        if isinstance(error, KeyboardInterrupt):
-            reason = "interrupted"
-        self._run.ledger.fail_attempt(self._run.charge, reason)
-        if isinstance(error, OSError):
-            text = os.strerror(error.errno) if error.errno else type(error).__name__
-            raise RunFailed(f"the release's files can't be written ({text}); nothing was published") from None

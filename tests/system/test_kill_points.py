@@ -21,12 +21,12 @@ import pytest
 
 from dpbeam.ledger import ledger, sqlite
 from dpbeam.reporting import tables
-from pipelines import publish, release
+from pipelines import attempts, publish, release
 from pipelines import recover as recovering
 from transforms import staging
 
 kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
-FILES = {module.__file__ for module in (publish, release, recovering, staging, tables, ledger, sqlite)}
+FILES = {module.__file__ for module in (attempts, publish, release, recovering, staging, tables, ledger, sqlite)}
 
 
 def at_new_lines(act) -> None:

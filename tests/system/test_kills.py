@@ -21,7 +21,7 @@ from dpbeam.errors import DpbeamError, RunFailed
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.outcomes import FenceLost
 from dpbeam.reporting.certify import certify_manifest
-from pipelines import publish, release
+from pipelines import attempts, publish, release
 from pipelines.cli import invoke
 from pipelines.recover import recover
 
@@ -176,7 +176,7 @@ def test_files_that_can_not_be_removed_are_named_and_the_rest_is_settled(workspa
 
         os.waitpid(forked(work), 0)
         charges.append(workspace.open_ledger().open_charges()[-1])
-    stuck = release.staging_area(charges[0]).path
+    stuck = attempts.staging_area(charges[0]).path
     with monkeypatch.context() as broken:
         remove = shutil.rmtree
         broken.setattr(shutil, "rmtree", lambda path, **options: path == stuck or remove(path, **options))
@@ -184,7 +184,7 @@ def test_files_that_can_not_be_removed_are_named_and_the_rest_is_settled(workspa
             recover(workspace.open_ledger())
     assert workspace.open_ledger().open_charges() == []
     assert Path(stuck).exists()
-    assert not Path(release.staging_area(charges[1]).path).exists()
+    assert not Path(attempts.staging_area(charges[1]).path).exists()
     assert [settled.outcome for settled in recover(workspace.open_ledger())] == ["cleared"]
     settle(workspace)
 
