@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import pipeline_dp
 from pipeline_dp.aggregate_params import NormKind
 
-from dpbeam.accounting.requests import Kind, Request
+from dpbeam.accounting.requests import Request
 from dpbeam.accounting.stage_requests import stage_requests
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms.quantities import (
@@ -26,17 +26,19 @@ from dpbeam.mechanisms.quantities import (
     quantities,
 )
 from dpbeam.mechanisms.spec import StageSpec
+from dpbeam.policy.base import MAX_BOUND
+from dpbeam.policy.schema import Private
 
 UNIT, KEY, VALUE = "privacy_id", "partition_key", "value"
 """The columns that PipelineDP's extractors fill."""
 
-_STRATEGIES: dict[str, Kind] = {
+_Strategy = Literal["truncated_geometric", "laplace_thresholding", "gaussian_thresholding"]
+_STRATEGIES: dict[str, _Strategy] = {
     "TRUNCATED_GEOMETRIC": "truncated_geometric",
     "LAPLACE_THRESHOLDING": "laplace_thresholding",
     "GAUSSIAN_THRESHOLDING": "gaussian_thresholding",
 }
 _NORMS: dict[NormKind, Norm] = {NormKind.L1: "l1", NormKind.L2: "l2", NormKind.Linf: "linf"}
-_MAX_BOUND = 2**31
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,15 +76,16 @@ def aggregate_stage(params: Any, *, name: str, public: bool) -> Migrated:
     _check_trust(params, public)
     limits = _bounds(params)
     metrics = tuple(_metrics(params))
-    strategy = None if public else _strategy(params)
+    private = None if public else _private(params)
+    strategy = None if private is None else private.strategy
     needed = _needed(metrics)
     requests = stage_requests(
         name,
         needed,
         limits,
         noise=params.noise_kind.value,
-        strategy=strategy,
-        pre_threshold=params.pre_threshold or 1,
+        private=private,
+        counting=strategy,
         weight=_weight(params.budget_weight),
     )
     spec = _spec(name, limits, metrics)
@@ -102,13 +105,14 @@ def select_stage(params: Any, *, name: str) -> Migrated:
             "contribution_bounds_already_enforced must be False: dpbeam bounds what each privacy id contributes itself"
         )
     limits = Bounds(l0=_whole("max_partitions_contributed", params.max_partitions_contributed))
+    private = _private(params)
     requests = stage_requests(
         name,
         (),
         limits,
-        noise="laplace",
-        strategy=_strategy(params),
-        pre_threshold=params.pre_threshold or 1,
+        noise=None,
+        private=private,
+        counting=private.strategy,
         weight=_weight(params.budget_weight),
     )
     return Migrated(spec=_spec(name, limits, ()), requests=requests, fields=())
@@ -144,8 +148,8 @@ def _bounds(params: Any) -> Bounds:
 
 
 def _whole(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MAX_BOUND:
-        raise UsageError(f"{name} must be a whole number from 1 to {_MAX_BOUND}, got {value!r}")
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_BOUND:
+        raise UsageError(f"{name} must be a whole number from 1 to {MAX_BOUND}, got {value!r}")
     return value
 
 
@@ -155,7 +159,11 @@ def _weight(value: Any) -> float:
     return float(value)
 
 
-def _strategy(params: Any) -> Kind:
+def _private(params: Any) -> Private:
+    return Private(strategy=_strategy(params), pre_threshold=_whole("pre_threshold", params.pre_threshold or 1))
+
+
+def _strategy(params: Any) -> _Strategy:
     if getattr(params, "post_aggregation_thresholding", False):
         if pipeline_dp.Metrics.PRIVACY_ID_COUNT not in params.metrics:
             raise UsageError("post_aggregation_thresholding needs PRIVACY_ID_COUNT among the metrics; add it")
@@ -169,7 +177,7 @@ def _strategy(params: Any) -> Kind:
     return _STRATEGIES[strategy.name]
 
 
-def _shares(strategy: Kind | None) -> bool:
+def _shares(strategy: str | None) -> bool:
     return strategy in ("laplace_thresholding", "gaussian_thresholding")
 
 

@@ -5,18 +5,18 @@ Nothing here reads data: the plan is the same whatever the table holds, so print
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
-from dpbeam.accounting import rounds, utility
+from dpbeam.accounting import utility
 from dpbeam.accounting.automatic import automatic_figures, relative_figures
 from dpbeam.accounting.calibrate import calibrate
 from dpbeam.accounting.certify import Certificate
 from dpbeam.accounting.check import check_plan
 from dpbeam.accounting.requests import Request
-from dpbeam.errors import Refused, UsageError
+from dpbeam.accounting.stage_requests import stage_requests
+from dpbeam.errors import Refused
 from dpbeam.mechanisms import events
 from dpbeam.mechanisms.events import Mechanism
 from dpbeam.mechanisms.quantities import Metric, Quantity, named, noisy_by_themselves, parts, quantities
@@ -117,67 +117,17 @@ def requests_for(policy: Policy, *, share: bool = True) -> tuple[Request, ...]:
     """
     found: list[Request] = []
     for stage in policy.stages:
-        limits = bounds(stage)
-        needed = quantities(metrics(stage)) if share else tuple(part for _, part in _unshared(metrics(stage)))
-        private = stage.private
-        searches = histograms(stage)
-        weights = [*(q.weight for q in needed), *(h.weight for h in searches), *([private.weight] if private else [])]
-        unit = stage.weight / math.fsum(weights)
-        for histogram in searches:
-            found.append(
-                Request(
-                    stage=histogram.stage,
-                    metric=histogram.metric,
-                    kind=_noise(stage),
-                    weight=histogram.weight * unit,
-                    l1=1.0,
-                    l2=1.0,
-                )
-            )
-        alone = noisy_by_themselves(needed, stage.counting if share else None)
-        selection_weight = math.fsum(q.weight for q in needed if q not in alone)
-        match private.strategy if private else None:
-            case "truncated_geometric" | "laplace_thresholding" | "gaussian_thresholding" as kind if private:
-                found.append(
-                    Request(
-                        stage=stage.name,
-                        metric="partitions",
-                        kind=kind,
-                        weight=(private.weight + selection_weight) * unit,
-                        l0=limits.partitions,
-                        pre_threshold=private.pre_threshold,
-                    )
-                )
-            case "dp_sips" | "mad" | "mad2r" if private:
-                found += rounds.requests(stage.name, private, limits.partitions, private.weight * unit)
-        for quantity in alone:
-            l1, l2 = quantity.sensitivity(limits)
-            weight = quantity.weight * unit
-            if quantity.kind == "values":
-                found.append(_of_values(stage, quantity, weight))
-                continue
-            found.append(
-                Request(stage=stage.name, metric=quantity.name, kind=_noise(stage), weight=weight, l1=l1, l2=l2)
-            )
+        found += stage_requests(
+            stage.name,
+            quantities(metrics(stage)) if share else [part for _, part in _unshared(metrics(stage))],
+            bounds(stage),
+            noise=stage.noise,
+            private=stage.private,
+            counting=stage.counting if share else None,
+            weight=stage.weight,
+            searches=histograms(stage),
+        )
     return tuple(found)
-
-
-def _noise(stage: Stage) -> Literal["laplace", "gaussian"]:
-    if stage.noise is None:
-        raise UsageError(f"stage {stage.name}: noise must be laplace or gaussian where there are metrics, got none")
-    return stage.noise
-
-
-def _of_values(stage: Stage, quantity: Quantity, weight: float) -> Request:
-    """The threshold on the noisy unit counts of all (partition, value) pairs: of those, l0 is what one unit is in."""
-    return Request(
-        stage=stage.name,
-        metric=quantity.name,
-        kind="laplace_thresholding" if stage.noise == "laplace" else "gaussian_thresholding",
-        weight=weight,
-        l0=bounds(stage).of_values(quantity.max_values),
-        pre_threshold=quantity.pre_threshold,
-    )
 
 
 def _unshared(stage_metrics: Sequence[Metric]) -> list[tuple[Metric, Quantity]]:

@@ -181,16 +181,15 @@ def _asked(call: ReferenceCall, *, public: bool) -> list[tuple[str, str]]:
 
 def _requests(stage: Stage, call: ReferenceCall) -> Iterator[Request]:
     """Each mechanism that PipelineDP draws, with the policy's weights, as in `dpbeam.accounting.plan.requests_for`."""
-    needed, private = {q.name: q for q in quantities(call.folded)}, stage.private
+    needed = {q.name: q for q in quantities(call.folded)}
     found = stage_requests(
         stage.name,
         tuple(needed.values()),
         call.bounds,
         noise=stage.noise,
-        strategy=stage.counting,
-        pre_threshold=private.pre_threshold if private else 1,
+        private=stage.private,
+        counting=stage.counting,
         weight=stage.weight,
-        selection_weight=private.weight if private else 1.0,
     )
     for request in found:
         quantity = needed.get(request.metric)

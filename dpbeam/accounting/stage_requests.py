@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Literal
 
+from dpbeam.accounting import rounds
 from dpbeam.accounting.requests import Request
+from dpbeam.errors import UsageError
 from dpbeam.mechanisms.quantities import Bounds, Quantity, noisy_by_themselves
+from dpbeam.policy.auto import Histogram
+from dpbeam.policy.schema import Private
+
+_Noise = Literal["laplace", "gaussian"]
 
 
 def stage_requests(
@@ -15,35 +21,75 @@ def stage_requests(
     needed: Sequence[Quantity],
     limits: Bounds,
     *,
-    noise: Any,
-    strategy: Any,
-    pre_threshold: int,
+    noise: _Noise | None,
+    private: Private | None,
+    counting: str | None,
     weight: float,
-    selection_weight: float = 1.0,
+    searches: Sequence[Histogram] = (),
 ) -> tuple[Request, ...]:
-    """One request for the selection, if any, and each quantity with noise of its own; their weights sum to `weight`.
+    """One request for each histogram that bounds are found by, the private selection or each of its rounds, and each
+    quantity with noise of its own, in this order.
 
-    A thresholding selection has the weight of a unit count that it serves, too.
+    The weights of all histograms, the selection and all quantities are scaled to sum to `weight`. A selection that
+    counts units where the quantities count them (by the strategy `counting`; None where there is none) has the weight
+    of a unit count that it serves, too; that of a selection in rounds is shared among them, in root-square.
+
+    Raises:
+        UsageError: something needs noise, and `noise` is None.
     """
-    whole = math.fsum([*(q.weight for q in needed), *([selection_weight] if strategy else [])])
-    unit = weight / whole
-    alone = noisy_by_themselves(needed, strategy)
-    found = []
-    if strategy is not None:
-        served = math.fsum(q.weight for q in needed if q not in alone)
-        found.append(
-            Request(
-                stage=stage,
-                metric="partitions",
-                kind=strategy,
-                weight=(selection_weight + served) * unit,
-                l0=limits.partitions,
-                pre_threshold=pre_threshold,
-            )
+    weights = [*(q.weight for q in needed), *(h.weight for h in searches), *([private.weight] if private else [])]
+    unit = weight / math.fsum(weights)
+    alone = noisy_by_themselves(needed, counting)
+    served = math.fsum(q.weight for q in needed if q not in alone)
+    return (
+        *(_of_histogram(histogram, _stated(noise, stage), unit) for histogram in searches),
+        *(_of_selection(stage, private, limits, served, unit) if private else ()),
+        *(_of_quantity(stage, quantity, limits, _stated(noise, stage), unit) for quantity in alone),
+    )
+
+
+def _stated(noise: _Noise | None, stage: str) -> _Noise:
+    if noise is None:
+        raise UsageError(f"stage {stage}: noise must be laplace or gaussian where there are metrics, got none")
+    return noise
+
+
+def _of_histogram(histogram: Histogram, noise: _Noise, unit: float) -> Request:
+    return Request(
+        stage=histogram.stage, metric=histogram.metric, kind=noise, weight=histogram.weight * unit, l1=1.0, l2=1.0
+    )
+
+
+def _of_selection(stage: str, private: Private, limits: Bounds, served: float, unit: float) -> Sequence[Request]:
+    match private.strategy:
+        case "truncated_geometric" | "laplace_thresholding" | "gaussian_thresholding" as kind:
+            return [
+                Request(
+                    stage=stage,
+                    metric="partitions",
+                    kind=kind,
+                    weight=(private.weight + served) * unit,
+                    l0=limits.partitions,
+                    pre_threshold=private.pre_threshold,
+                )
+            ]
+        case "dp_sips" | "mad" | "mad2r":
+            return rounds.requests(stage, private, limits.partitions, private.weight * unit)
+        case other:
+            raise ValueError(f"strategy {other} has no request")
+
+
+def _of_quantity(stage: str, quantity: Quantity, limits: Bounds, noise: _Noise, unit: float) -> Request:
+    weight = quantity.weight * unit
+    if quantity.kind == "values":
+        # A threshold on the noisy unit counts of all (partition, value) pairs: of those, l0 is what one unit is in.
+        return Request(
+            stage=stage,
+            metric=quantity.name,
+            kind="laplace_thresholding" if noise == "laplace" else "gaussian_thresholding",
+            weight=weight,
+            l0=limits.of_values(quantity.max_values),
+            pre_threshold=quantity.pre_threshold,
         )
-    for quantity in alone:
-        l1, l2 = quantity.sensitivity(limits)
-        found.append(
-            Request(stage=stage, metric=quantity.name, kind=noise, weight=quantity.weight * unit, l1=l1, l2=l2)
-        )
-    return tuple(found)
+    l1, l2 = quantity.sensitivity(limits)
+    return Request(stage=stage, metric=quantity.name, kind=noise, weight=weight, l1=l1, l2=l2)

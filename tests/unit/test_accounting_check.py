@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from dpbeam.accounting import plan as plans
+from dpbeam.accounting import stage_requests
 from dpbeam.accounting.calibrate import calibrate
 from dpbeam.accounting.check import check_plan
 from dpbeam.accounting.requests import Request
@@ -291,9 +292,14 @@ def test_values_that_are_kept_without_a_threshold_are_refused(monkeypatch):
     made = plans.plan(policy(stages=[OTHERS]))
     kinds = {m.metric: m.kind for m in made.mechanisms}
     assert (kinds["k_top_k"], kinds["listed"]) == ("gaussian_thresholding", "gaussian")
-    monkeypatch.setattr(plans, "_of_values", lambda stage, q, weight: Request(
-        stage=stage.name, metric=q.name, kind="gaussian", weight=weight, l1=8.0, l2=8**0.5
-    ))  # fmt: skip
+    real = stage_requests._of_quantity
+
+    def forgotten(stage, q, limits, noise, unit):
+        if q.kind != "values":
+            return real(stage, q, limits, noise, unit)
+        return Request(stage=stage, metric=q.name, kind="gaussian", weight=q.weight * unit, l1=8.0, l2=8**0.5)
+
+    monkeypatch.setattr(stage_requests, "_of_quantity", forgotten)
     with pytest.raises(Refused, match=r"^stage a, k_top_k: the mechanism must be gaussian_thresholding, got gaussian$"):
         plans.plan(policy(stages=[OTHERS]))
 
