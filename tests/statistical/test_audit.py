@@ -141,8 +141,8 @@ def test_a_skipped_linf_is_caught(tmp_path, monkeypatch):
     assert least_epsilon(tmp_path, stage, audit.SCENARIOS[1], copies=20_000) > audit.EPSILON
 
 
-@pytest.mark.parametrize("strategy", ["laplace_thresholding", "gaussian_thresholding"])
-def test_a_forgotten_delta_in_the_threshold_is_caught(tmp_path, monkeypatch, strategy):
+def forget_delta(monkeypatch):
+    """Makes a threshold only say that the noisy count is at least one unit's."""
     build = selection._strategy
 
     def without_delta(mechanism):
@@ -150,19 +150,18 @@ def test_a_forgotten_delta_in_the_threshold_is_caught(tmp_path, monkeypatch, str
         return selection.Thresholding(sampler=built.sampler, threshold=1.0, pre_threshold=built.pre_threshold)
 
     monkeypatch.setattr(selection, "_strategy", without_delta)
+
+
+@pytest.mark.parametrize("strategy", ["laplace_thresholding", "gaussian_thresholding"])
+def test_a_forgotten_delta_in_the_threshold_is_caught(tmp_path, monkeypatch, strategy):
+    forget_delta(monkeypatch)
     stage = {"metrics": ["count"], "noise": "laplace", "partitions": {"private": {"strategy": strategy}}}
     assert least_epsilon(tmp_path, stage, audit.SCENARIOS[3]) > audit.EPSILON
 
 
 @pytest.mark.parametrize("noise_kind", ["laplace", "gaussian"])
 def test_a_forgotten_delta_in_the_threshold_of_values_is_caught(tmp_path, monkeypatch, noise_kind):
-    build = selection._strategy
-
-    def without_delta(mechanism):
-        built = build(mechanism)
-        return selection.Thresholding(sampler=built.sampler, threshold=1.0, pre_threshold=built.pre_threshold)
-
-    monkeypatch.setattr(selection, "_strategy", without_delta)
+    forget_delta(monkeypatch)
     stage = {"metrics": [METRICS["top_k"]], "noise": noise_kind, "partitions": PUBLIC}
     assert least_epsilon(tmp_path, stage, audit.SCENARIOS[1]) > audit.EPSILON
 
