@@ -6,7 +6,7 @@ quantity i of the stage, as `dpbeam.mechanisms.columns` lays it out: all of it i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,10 +15,11 @@ import pyarrow.compute as pc
 
 from dpbeam.mechanisms import columns, frequent, hashing
 from dpbeam.mechanisms.bounding import Bounded, numbers, split
+from dpbeam.mechanisms.casting import ARROW_TYPES
 from dpbeam.mechanisms.fixedpoint import checked_sum
 from dpbeam.mechanisms.grouping import group, members
 from dpbeam.mechanisms.quantities import BY_VALUE, Bounds, Quantity
-from dpbeam.mechanisms.spec import ColumnType, StageSpec
+from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.mechanisms.spreading import spread
 
 I64 = npt.NDArray[np.int64]
@@ -26,15 +27,6 @@ Numbers = npt.NDArray[np.int64] | npt.NDArray[np.float64]
 
 COUNT = "__count"
 USERS = "__users"
-
-_ARROW: Mapping[ColumnType, pa.DataType] = {
-    "string": pa.string(),
-    "int64": pa.int64(),
-    "float64": pa.float64(),
-    "bool": pa.bool_(),
-    "date": pa.date32(),
-    "timestamp": pa.timestamp("us"),
-}
 
 
 def quantity_column(spec: StageSpec, quantity: Quantity) -> str:
@@ -50,7 +42,9 @@ def own_columns(spec: StageSpec) -> dict[str, Quantity]:
 
 
 def key_fields(spec: StageSpec) -> list[pa.Field]:
-    return [pa.field(name, _ARROW[kind], nullable=False) for name, kind in zip(spec.keys, spec.key_types, strict=True)]
+    return [
+        pa.field(name, ARROW_TYPES[kind], nullable=False) for name, kind in zip(spec.keys, spec.key_types, strict=True)
+    ]
 
 
 def accumulators_schema(spec: StageSpec) -> pa.Schema:

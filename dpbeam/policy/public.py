@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
-from dpbeam.mechanisms.casting import to_type
+from dpbeam.mechanisms.casting import ARROW_TYPES, to_type
 from dpbeam.mechanisms.spec import ColumnType
 from dpbeam.policy.schema import Public
-from dpbeam.policy.values import ARROW_TYPES, DESCRIPTIONS, canonical, suits, to_python
+from dpbeam.policy.values import DESCRIPTIONS, canonical, suits, to_python
 from dpbeam.policy.violations import ABSENT, Finding, Key
 
 MAX_PARTITIONS = 10_000_000

@@ -6,20 +6,9 @@ import math
 import re
 from datetime import date, datetime, timezone
 
-import pyarrow as pa
-
 from dpbeam.mechanisms.spec import ColumnType, Scalar
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
-
-ARROW_TYPES: dict[ColumnType, pa.DataType] = {
-    "string": pa.string(),
-    "int64": pa.int64(),
-    "float64": pa.float64(),
-    "bool": pa.bool_(),
-    "date": pa.date32(),
-    "timestamp": pa.timestamp("us"),
-}
 
 DESCRIPTIONS: dict[ColumnType, str] = {
     "string": "text",
@@ -70,7 +59,7 @@ def canonical(value: Scalar, column_type: ColumnType) -> Scalar:
 
 
 def to_python(value: Scalar, column_type: ColumnType) -> object:
-    """The value as pyarrow takes it for `ARROW_TYPES[column_type]`; it must suit the type."""
+    """The value as pyarrow takes it for `casting.ARROW_TYPES[column_type]`; it must suit the type."""
     if column_type == "date":
         return _parse_date(str(value))
     return _parse_timestamp(str(value)) if column_type == "timestamp" else value
