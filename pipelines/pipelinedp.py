@@ -22,7 +22,7 @@ import pyarrow as pa
 from dpbeam.accounting.migrate import KEY, UNIT, Field, Migrated, aggregate_stage, select_stage
 from dpbeam.accounting.pipelinedp import SharedBudgetAccountant
 from dpbeam.errors import UsageError
-from dpbeam.mechanisms.results import std
+from dpbeam.mechanisms.widths import std
 from transforms.containment import ContainedDoFn
 from transforms.private_aggregate import AggregatePrivately, Budget, with_mechanisms
 from transforms.python_rows import Extract, ExtractColumns, from_text, to_text

@@ -38,6 +38,7 @@ from dpbeam.mechanisms.events import (
 )
 from dpbeam.mechanisms.quantities import Quantity, quantities
 from dpbeam.mechanisms.spec import StageSpec
+from dpbeam.mechanisms.widths import std
 from dpbeam.policy.compile import key_types
 from dpbeam.policy.schema import Policy, Stage
 
@@ -228,7 +229,13 @@ def _budget(name: str, kind: str, call: ReferenceCall, wanted: Sequence[Mechanis
         return Budget(name=name, kind=kind, epsilon=3 * epsilon, delta=3 * delta)
     if name in ("VectorSum", "Quantile"):
         return Budget(name=name, kind=kind, epsilon=epsilon, delta=delta)
-    return Budget(name=name, kind=kind, epsilon=epsilon, delta=delta, std=_std(relative))
+    return Budget(
+        name=name,
+        kind=kind,
+        epsilon=epsilon,
+        delta=delta,
+        std=std(relative) / (relative.l1 if isinstance(relative, Laplace) else relative.l2),
+    )
 
 
 def _as_taken(mechanism: Additive, sensitivity: Any) -> Additive:
@@ -236,12 +243,6 @@ def _as_taken(mechanism: Additive, sensitivity: Any) -> Additive:
     if isinstance(mechanism, Laplace):
         return replace(mechanism, l1=float(sensitivity.l1))
     return replace(mechanism, l2=float(sensitivity.l2))
-
-
-def _std(mechanism: Additive) -> float:
-    if isinstance(mechanism, Laplace):
-        return mechanism.scale * math.sqrt(2) / mechanism.l1
-    return mechanism.sigma / mechanism.l2
 
 
 def _parts(name: str, call: ReferenceCall) -> Iterator[tuple[Quantity, Any]]:

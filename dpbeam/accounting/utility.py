@@ -23,6 +23,7 @@ from dpbeam.mechanisms.events import (
     WeightedThresholding,
 )
 from dpbeam.mechanisms.quantities import Metric, named, parts, quantities
+from dpbeam.mechanisms.widths import half_width, std
 
 _MOMENTS = (
     "is made from noisy centred sums and the noisy count: its error depends on the partition's count, and is roughly "
@@ -169,12 +170,12 @@ def noise_of_quantities(mechanisms: Sequence[Mechanism]) -> dict[tuple[str, str]
 
 def noise_figure(mechanism: Laplace | Gaussian | LaplaceThresholding | GaussianThresholding) -> NoiseFigure:
     """The noise's standard deviation, and the half-width that it stays within with probability 95 %."""
-    if isinstance(mechanism, Laplace | LaplaceThresholding):
-        std, half_width = math.sqrt(2) * mechanism.scale, mechanism.scale * math.log(20)
-    else:
-        std, half_width = mechanism.sigma, mechanism.sigma * float(special.ndtri(0.975))
     return NoiseFigure(
-        stage=mechanism.stage, metric=mechanism.metric, kind=mechanism.kind, std=std, half_width_95=half_width
+        stage=mechanism.stage,
+        metric=mechanism.metric,
+        kind=mechanism.kind,
+        std=std(mechanism),
+        half_width_95=half_width(mechanism),
     )
 
 

@@ -25,8 +25,9 @@ import numpy.typing as npt
 
 from dpbeam.errors import RunFailed, UsageError
 from dpbeam.mechanisms import moments
-from dpbeam.mechanisms.events import Additive, Laplace
+from dpbeam.mechanisms.events import Additive
 from dpbeam.mechanisms.quantities import Norm, Quantity
+from dpbeam.mechanisms.widths import half_width
 
 F64 = npt.NDArray[np.float64]
 Interval = tuple[F64, F64, F64]
@@ -74,9 +75,7 @@ class Noisy:
 
     def sum(self, place: int) -> Interval:
         """One of the sums, with its interval."""
-        value = self.sums[:, place]
-        laplace = isinstance(self.noise, Laplace)
-        margin = (moments.LAPLACE_95 if laplace else moments.NORMAL_95) * moments.scale_of(self.noise)
+        value, margin = self.sums[:, place], half_width(self.noise)
         return value, value - margin, value + margin
 
     def mean(self, place: int, low: float, high: float) -> Interval:

@@ -14,17 +14,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dpbeam.mechanisms.events import Additive, Gaussian, Laplace
+from dpbeam.mechanisms.events import Additive, Laplace
 from dpbeam.mechanisms.quantities import Quantity
+from dpbeam.mechanisms.widths import LAPLACE_95, NORMAL_95, scale_of
 
 F64 = npt.NDArray[np.float64]
 Interval = tuple[F64, F64, F64]
 """Values, and the ends of their intervals."""
-
-NORMAL_95 = 1.959963984540054
-"""The 97.5 % quantile of the standard normal distribution."""
-LAPLACE_95 = math.log(20.0)
-"""Where the two tails of a standard Laplace distribution leave 5 %."""
 
 _BISECTIONS = 45
 
@@ -40,11 +36,6 @@ class Part:
     @property
     def scale(self) -> float:
         return scale_of(self.noise)
-
-
-def scale_of(noise: Additive) -> float:
-    """σ of Gaussian noise, b of Laplace noise."""
-    return noise.sigma if isinstance(noise, Gaussian) else noise.scale
 
 
 def mean(total: Part, count: Part) -> Interval:

@@ -15,8 +15,9 @@ import pyarrow as pa
 from dpbeam.mechanisms import moments, threshold_bias
 from dpbeam.mechanisms.moments import Part
 from dpbeam.mechanisms.quantities import Metric, Quantity, named
-from dpbeam.mechanisms.results import half_width, result_schema, thresholding
+from dpbeam.mechanisms.results import result_schema, thresholding
 from dpbeam.mechanisms.spec import StageSpec
+from dpbeam.mechanisms.widths import half_width
 
 F64 = npt.NDArray[np.float64]
 

@@ -6,7 +6,6 @@ numbers and public parameters: it costs nothing and can be done again.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -17,19 +16,17 @@ from dpbeam.mechanisms import custom, distinct, frequent, moments, threshold_bia
 from dpbeam.mechanisms.accumulate import key_fields, quantity_column
 from dpbeam.mechanisms.columns import grid_of, vectors
 from dpbeam.mechanisms.events import (
-    Additive,
-    Gaussian,
     GaussianThresholding,
-    Laplace,
     LaplaceThresholding,
     Thresholding,
 )
-from dpbeam.mechanisms.moments import LAPLACE_95, NORMAL_95, Part
+from dpbeam.mechanisms.moments import Part
 from dpbeam.mechanisms.noise import AdditiveNoise
 from dpbeam.mechanisms.quantile_tree import noisy_quantiles
 from dpbeam.mechanisms.quantities import Metric, Quantity, named
 from dpbeam.mechanisms.selection import Selector
 from dpbeam.mechanisms.spec import StageSpec
+from dpbeam.mechanisms.widths import half_width, std
 
 F64 = npt.NDArray[np.float64]
 
@@ -38,24 +35,6 @@ NOISY_USERS = "__noisy_users"
 
 _OF_RANK = 3
 """What is kept of a tree for each rank: the quantile and the ends of its interval."""
-
-
-def std(mechanism: Additive) -> float:
-    """The standard deviation of a mechanism's noise."""
-    match mechanism:
-        case Gaussian(sigma=sigma):
-            return sigma
-        case Laplace(scale=scale):
-            return scale * math.sqrt(2)
-
-
-def half_width(mechanism: Additive) -> float:
-    """Half the width of the 95 % interval of a mechanism's noise."""
-    match mechanism:
-        case Gaussian(sigma=sigma):
-            return NORMAL_95 * sigma
-        case Laplace(scale=scale):
-            return LAPLACE_95 * scale
 
 
 def noisy_schema(spec: StageSpec) -> pa.Schema:

@@ -19,11 +19,12 @@ ALLOWED = {
     "dpbeam.policy": ("dpbeam.policy", "dpbeam.mechanisms", "dpbeam.errors"),
     "dpbeam.accounting": (
         "dpbeam.accounting", "dpbeam.policy", "dpbeam.mechanisms.spec", "dpbeam.mechanisms.quantities",
-        "dpbeam.mechanisms.events", "dpbeam.mechanisms.float_grid", "dpbeam.errors",
+        "dpbeam.mechanisms.events", "dpbeam.mechanisms.float_grid", "dpbeam.mechanisms.widths", "dpbeam.errors",
     ),
     "dpbeam.ledger": ("dpbeam.ledger", "dpbeam.errors"),
     "dpbeam.reporting": (
-        "dpbeam.reporting", "dpbeam.accounting", "dpbeam.mechanisms.events", "dpbeam.errors", "dpbeam._version",
+        "dpbeam.reporting", "dpbeam.accounting", "dpbeam.mechanisms.events", "dpbeam.mechanisms.widths",
+        "dpbeam.errors", "dpbeam._version",
     ),
     "dpbeam": ("dpbeam._version",),
     "transforms": ("transforms", "dpbeam.mechanisms", "dpbeam.errors"),

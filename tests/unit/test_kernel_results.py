@@ -14,8 +14,8 @@ import pyarrow as pa
 import pytest
 from scipy import integrate, stats
 
-from dpbeam.mechanisms import moments, results
-from dpbeam.mechanisms.events import Gaussian, Laplace
+from dpbeam.mechanisms import moments, results, widths
+from dpbeam.mechanisms.events import Gaussian, Laplace, TruncatedGeometric
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 KINDS = ["gaussian", "laplace"]
@@ -44,23 +44,28 @@ def test_the_schema_lists_keys_then_each_metric_with_its_interval():
 
 def test_half_widths_leave_five_percent_outside():
     assert stats.norm(scale=3).sf(
-        results.half_width(Gaussian(stage="s", metric="m", sigma=3.0, l2=1.0))
+        widths.half_width(Gaussian(stage="s", metric="m", sigma=3.0, l2=1.0))
     ) == pytest.approx(0.025)
     assert stats.laplace(scale=3).sf(
-        results.half_width(Laplace(stage="s", metric="m", scale=3.0, l1=1.0))
+        widths.half_width(Laplace(stage="s", metric="m", scale=3.0, l1=1.0))
     ) == pytest.approx(0.025)
+
+
+def test_a_selection_that_shows_no_count_has_no_width():
+    with pytest.raises(ValueError, match=r"^TruncatedGeometric adds no noise to values$"):
+        widths.std(TruncatedGeometric(stage="s", epsilon=1.0, delta=1e-9, l0=1))
 
 
 def test_stds_are_those_of_the_distributions():
-    assert results.std(Gaussian(stage="s", metric="m", sigma=3.0, l2=1.0)) == stats.norm(scale=3).std()
-    assert results.std(Laplace(stage="s", metric="m", scale=3.0, l1=1.0)) == pytest.approx(stats.laplace(scale=3).std())
+    assert widths.std(Gaussian(stage="s", metric="m", sigma=3.0, l2=1.0)) == stats.norm(scale=3).std()
+    assert widths.std(Laplace(stage="s", metric="m", scale=3.0, l1=1.0)) == pytest.approx(stats.laplace(scale=3).std())
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_additive_metrics_get_their_value_and_its_margin(kind):
     spec = reference.stage(kind=kind, scale=2.0)
     (row,) = results.metrics(noisy_batch(spec, count=[-3.5], v_sum=[10.0]), spec).to_pylist()
-    margin = results.half_width(spec.noise["v_sum"])
+    margin = widths.half_width(spec.noise["v_sum"])
     assert (row["count"], row["v_sum"]) == (-3.5, 10.0)
     assert (row["v_sum_low"], row["v_sum_high"]) == (10.0 - margin, 10.0 + margin)
 
@@ -93,7 +98,7 @@ def two_laplaces(distance, a, b):
 def test_the_ends_of_a_mean_interval_are_where_the_test_turns(kind):
     spec = reference.stage(kind=kind)
     total, count = 40.0, 60.0
-    of_sum, of_count = (results.std(spec.noise[name]) for name in ("v_mean.sum", "count"))
+    of_sum, of_count = (widths.std(spec.noise[name]) for name in ("v_mean.sum", "count"))
     for (end,) in means(spec, [total], [count])[1:]:
         t = end - 0.5
         distance = abs(total - t * count)
