@@ -61,6 +61,15 @@ class Gaussian:
         _positive("l2", self.l2)
 
 
+def _selects(mechanism: Selection | WeightedThresholding) -> None:
+    """That a selection's threshold, if it has one, its δ, l0 and pre-threshold are in their ranges."""
+    if not isinstance(mechanism, TruncatedGeometric):
+        _positive("threshold", mechanism.threshold)
+    _probability("delta", mechanism.delta)
+    _at_least_one("l0", mechanism.l0)
+    _at_least_one("pre_threshold", mechanism.pre_threshold)
+
+
 @dataclass(frozen=True, kw_only=True)
 class TruncatedGeometric:
     """Keeps partitions by the optimal (ε, δ) selection of Desfontaines et al., https://arxiv.org/abs/2006.03684.
@@ -79,9 +88,7 @@ class TruncatedGeometric:
 
     def __post_init__(self) -> None:
         _positive("epsilon", self.epsilon)
-        _probability("delta", self.delta)
-        _at_least_one("l0", self.l0)
-        _at_least_one("pre_threshold", self.pre_threshold)
+        _selects(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,10 +113,7 @@ class LaplaceThresholding:
     def __post_init__(self) -> None:
         _positive("scale", self.scale)
         _positive("l1", self.l1)
-        _positive("threshold", self.threshold)
-        _probability("delta", self.delta)
-        _at_least_one("l0", self.l0)
-        _at_least_one("pre_threshold", self.pre_threshold)
+        _selects(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,10 +136,7 @@ class GaussianThresholding:
     def __post_init__(self) -> None:
         _positive("sigma", self.sigma)
         _positive("l2", self.l2)
-        _positive("threshold", self.threshold)
-        _probability("delta", self.delta)
-        _at_least_one("l0", self.l0)
-        _at_least_one("pre_threshold", self.pre_threshold)
+        _selects(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,10 +168,7 @@ class WeightedThresholding:
             raise ValueError(f"strategy must be one of {', '.join(get_args(WeightedStrategy))}, got {self.strategy!r}")
         _positive("sigma", self.sigma)
         _positive("l2", self.l2)
-        _positive("threshold", self.threshold)
-        _probability("delta", self.delta)
-        _at_least_one("l0", self.l0)
-        _at_least_one("pre_threshold", self.pre_threshold)
+        _selects(self)
         if self.saturation != 0:
             _positive("saturation", self.saturation)
         if not (isinstance(self.least_bias, float) and 0 < self.least_bias <= 1):
