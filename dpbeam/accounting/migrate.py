@@ -14,7 +14,7 @@ from typing import Any, Literal
 import pipeline_dp
 from pipeline_dp.aggregate_params import NormKind
 
-from dpbeam.accounting.requests import Request
+from dpbeam.accounting.requests import Request, check_positive
 from dpbeam.accounting.stage_requests import stage_requests
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms.quantities import (
@@ -154,8 +154,7 @@ def _whole(name: str, value: Any) -> int:
 
 
 def _weight(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, float | int) or not 0 < value < math.inf:
-        raise UsageError(f"budget_weight must be a positive finite number, got {value!r}")
+    check_positive("budget_weight", value)
     return float(value)
 
 
@@ -213,8 +212,7 @@ def _metric(asked: Any, params: Any) -> Metric:
 def _vector(params: Any) -> Metric:
     size, most, norm = params.vector_size, params.vector_max_norm, params.vector_norm_kind
     _whole("vector_size", size)
-    if isinstance(most, bool) or not isinstance(most, float | int) or not 0 < most < math.inf:
-        raise UsageError(f"vector_max_norm must be a positive finite number, got {most!r}")
+    check_positive("vector_max_norm", most)
     if norm not in _NORMS:
         raise UsageError(f"vector_norm_kind must be NormKind.L1, L2 or Linf, got {norm!r}")
     columns = tuple(f"{VALUE}_{i}" for i in range(size))

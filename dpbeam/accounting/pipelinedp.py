@@ -18,7 +18,7 @@ from pipeline_dp.budget_accounting import MechanismSpec, MechanismSpecInternal
 from dpbeam.accounting.certify import Certificate, certify
 from dpbeam.accounting.composition import gaussian_delta, gaussian_epsilon
 from dpbeam.accounting.plan import solve
-from dpbeam.accounting.requests import SELECTIONS, Kind, Request, check_target
+from dpbeam.accounting.requests import SELECTIONS, Kind, Request, check_positive, check_target
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms.events import (
     Gaussian,
@@ -137,8 +137,7 @@ class SharedBudgetAccountant(pipeline_dp.NaiveBudgetAccountant):  # type: ignore
             raise UsageError("noise_standard_deviation can't be asked for: the noise follows from the budget; omit it")
         if isinstance(sensitivity, bool) or not isinstance(sensitivity, float | int) or sensitivity != 1:
             raise UsageError(f"sensitivity must be 1, got {sensitivity!r}: scale the noise made from eps and delta")
-        if isinstance(weight, bool) or not isinstance(weight, float | int) or not 0 < weight < math.inf:
-            raise UsageError(f"weight must be a positive finite number, got {weight!r}")
+        check_positive("weight", weight)
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
             raise UsageError(f"count must be a whole number of at least 1, got {count!r}")
         if getattr(mechanism_type, "name", None) not in _KINDS:

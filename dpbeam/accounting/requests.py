@@ -52,8 +52,7 @@ class Request:
         if not self.is_selection:
             needed += [("l1", self.l1), ("l2", self.l2)]
         for name, value in needed:
-            if isinstance(value, bool) or not isinstance(value, float | int) or not 0 < value < math.inf:
-                raise UsageError(f"{where}: {name} must be a positive finite number, got {value!r}")
+            check_positive(f"{where}: {name}", value)
         for name, count in (("l0", self.l0), ("pre_threshold", self.pre_threshold)):
             if isinstance(count, bool) or not isinstance(count, int) or count < 1:
                 raise UsageError(f"{where}: {name} must be a whole number of at least 1, got {count!r}")
@@ -80,14 +79,23 @@ class Request:
         return float(self.l1), float(self.l2)
 
 
+def check_positive(name: str, value: object) -> None:
+    """Refuses what isn't a number above 0, and finite.
+
+    Raises:
+        UsageError: it isn't.
+    """
+    if isinstance(value, bool) or not isinstance(value, float | int) or not 0 < value < math.inf:
+        raise UsageError(f"{name} must be a positive finite number, got {value!r}")
+
+
 def check_target(epsilon: float, delta: float) -> None:
     """Refuses a run's (ε, δ) that no plan can rest on.
 
     Raises:
         UsageError: ε isn't a positive finite number, or δ isn't above 0 and below 1.
     """
-    if isinstance(epsilon, bool) or not isinstance(epsilon, float | int) or not 0 < epsilon < math.inf:
-        raise UsageError(f"epsilon must be a positive finite number, got {epsilon!r}")
+    check_positive("epsilon", epsilon)
     if isinstance(delta, bool) or not isinstance(delta, float | int) or not 0 < delta < 1:
         raise UsageError(f"delta must be above 0 and below 1, got {delta!r}; a common choice is 1e-8")
     if not delta >= LEAST_DELTA:
