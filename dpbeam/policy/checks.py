@@ -33,9 +33,7 @@ def cross_findings(parts: Parts) -> list[Finding]:
 def _columns(parts: Parts) -> Iterator[Finding]:
     for name, rules in parts.columns.items():
         key: Key = ("columns", name)
-        if not name or name.startswith("__"):
-            rule = "must have a name that is not empty and doesn't start with __"
-            yield Finding(key=key, rule=rule, remedy="Rename the column in the source.", value=ABSENT)
+        yield from _named(name, key, "Rename the column in the source.")
         if rules is None:
             continue
         for rule_name in _RULES:
@@ -55,9 +53,7 @@ def _columns(parts: Parts) -> Iterator[Finding]:
 def _derived(parts: Parts) -> Iterator[Finding]:
     for name, derive in parts.derive.items():
         key: Key = ("derive", name)
-        if not name or name.startswith("__"):
-            rule = "must have a name that is not empty and doesn't start with __"
-            yield Finding(key=key, rule=rule, remedy="Give it another name.", value=ABSENT)
+        yield from _named(name, key, "Give it another name.")
         if name in parts.columns:
             rule = "has the name of a column that is read"
             yield Finding(key=key, rule=rule, remedy="Give the derived column a name of its own.", value=ABSENT)
@@ -70,6 +66,12 @@ def _derived(parts: Parts) -> Iterator[Finding]:
                 yield from declared(parts, (*key, "truncate"), derive.truncate, types, derived=False)
             case schema.DeriveLower():
                 yield from declared(parts, (*key, "lower"), derive.lower, ("string",), derived=False)
+
+
+def _named(name: str, key: Key, remedy: str) -> Iterator[Finding]:
+    if not name or name.startswith("__"):
+        rule = "must have a name that is not empty and doesn't start with __"
+        yield Finding(key=key, rule=rule, remedy=remedy, value=ABSENT)
 
 
 def _unit(parts: Parts) -> Iterator[Finding]:
