@@ -32,6 +32,9 @@ _MARGIN = 1.86
 would cover more than 95 %: this covers 95 % where rows are dense against the noise, and more where they are sparse."""
 
 AddNoise = Callable[[I64], F64]
+Children = Callable[[int, I64], F64]
+"""The noisy counts (nodes, 16) of the children of nodes of a level. A level's nodes are numbered from 0, 16**level to a
+partition; they come rising, each once, and a level is asked for once."""
 
 
 def noisy_quantiles(
@@ -45,20 +48,32 @@ def noisy_quantiles(
     Guarantee: each node's count gets one draw, and the result depends on the data through noisy counts alone: its
     cost is that of releasing the whole tree.
     """
-    partitions, wanted = len(trees), np.clip(np.array(ranks), LEAST_RANK, MOST_RANK)
+    return search(_noised(trees, add_noise), len(trees), ranks, low, high, std)
+
+
+def search(children: Children, partitions: int, ranks: Sequence[float], low: float, high: float, std: float) -> F64:
+    """As `noisy_quantiles`, from trees whose counts have their noise already: post-processing, all of it."""
+    wanted = np.clip(np.array(ranks), LEAST_RANK, MOST_RANK)
     partition = np.tile(np.repeat(np.arange(partitions), len(wanted)), 3)
-    rank = np.tile(np.tile(wanted, partitions), 3)
-    searches = _Searches(partition, rank, std)
-    leaf_partition, leaf, rows = tree_leaves(trees)
-    for level in range(1, TREE_HEIGHT + 1):
-        node = leaf_partition * TREE_BRANCHING**level + leaf // TREE_BRANCHING ** (TREE_HEIGHT - level)
+    searches = _Searches(np.tile(np.tile(wanted, partitions), 3), std)
+    for level in range(TREE_HEIGHT):
+        nodes, which = np.unique(partition * TREE_BRANCHING**level + searches.node, return_inverse=True)
+        searches.descend(children(level, nodes)[which])
+    return searches.ends(low, high).reshape(3, partitions, len(wanted)).transpose(1, 2, 0)
+
+
+def _noised(trees: pa.Array, add_noise: AddNoise) -> Children:
+    """The counts of trees, each drawn noise for when it is asked for."""
+    partition, leaf, rows = tree_leaves(trees)
+
+    def children(level: int, nodes: I64) -> F64:
+        node = partition * TREE_BRANCHING ** (level + 1) + leaf // TREE_BRANCHING ** (TREE_HEIGHT - level - 1)
         starts = runs(node)
         counts = np.add.reduceat(rows, starts) if len(starts) else np.zeros(0, dtype=np.int64)
-        parents, which = np.unique(partition * TREE_BRANCHING ** (level - 1) + searches.node, return_inverse=True)
-        children = (parents[:, np.newaxis] * TREE_BRANCHING + np.arange(TREE_BRANCHING)).reshape(-1)
-        noisy = np.rint(add_noise(_lookup(node[starts], counts, children)))
-        searches.descend(noisy.reshape(-1, TREE_BRANCHING)[which])
-    return searches.ends(low, high).reshape(3, partitions, len(wanted)).transpose(1, 2, 0)
+        wanted = (nodes[:, np.newaxis] * TREE_BRANCHING + np.arange(TREE_BRANCHING)).reshape(-1)
+        return np.rint(add_noise(_lookup(node[starts], counts, wanted))).reshape(-1, TREE_BRANCHING)
+
+    return children
 
 
 class _Searches:
@@ -67,9 +82,9 @@ class _Searches:
     `node` is the node a search has come to, numbered from 0 in its level.
     """
 
-    def __init__(self, partition: I64, rank: F64, std: float) -> None:
-        self.node = np.zeros(len(partition), dtype=np.int64)
-        self._third = len(partition) // 3
+    def __init__(self, rank: F64, std: float) -> None:
+        self.node = np.zeros(len(rank), dtype=np.int64)
+        self._third = len(rank) // 3
         self._level = 0
         self._stopped_at = np.full(self._third, TREE_HEIGHT)
         self._asked = rank
@@ -94,29 +109,29 @@ class _Searches:
         width = TREE_BRANCHING ** (TREE_HEIGHT - self._stopped_at)
         # A stopped search went on to the first child each time: its node at the level it stopped has this first leaf.
         first = leaf[: self._third] // width * width
-        fraction = (1 - self._rank) * (first / LEAVES) + self._rank * ((first + width) / LEAVES)
+        left, right = _at(first / LEAVES, low, high), _at((first + width) / LEAVES, low, high)
+        quantile = (1 - self._rank) * left + self._rank * right
         lower, upper = leaf[self._third : 2 * self._third], leaf[2 * self._third :] + 1
-        fractions = np.concatenate(
-            [
-                fraction,
-                np.minimum(lower / (LEAVES - 1), fraction),
-                np.maximum(np.minimum(upper / (LEAVES - 1), 1.0), fraction),
-            ]
-        )
-        values: F64 = fractions * high + (1 - fractions) * low
-        return values
+        lower_end = np.minimum(_at(lower / (LEAVES - 1), low, high), quantile)
+        upper_end = np.maximum(_at(np.minimum(upper / (LEAVES - 1), 1.0), low, high), quantile)
+        return np.concatenate([quantile, lower_end, upper_end])
 
     def _point(self, children: F64) -> I64:
-        """The child that holds the rank, children of a negligible share left out."""
+        """The child that holds the rank, children of a negligible share left out.
+
+        Each step is that of Google's code, in its order: most quantiles of few rows are one of few values, and another
+        rounding would make others of them.
+        """
         total = children.sum(axis=1)
         counted = np.where(children >= total[:, np.newaxis] * _NEGLIGIBLE, children, 0.0)
         corrected = counted.sum(axis=1)
         going = (self._stopped_at == TREE_HEIGHT) & (total > 0) & (corrected > 0)
-        share = np.cumsum(counted, axis=1) / np.where(going, corrected, 1.0)[:, np.newaxis]
-        child = np.argmax(share >= (self._rank - _TOLERANCE)[:, np.newaxis], axis=1)
+        whole = np.where(going, corrected, 1.0)
+        up_to = np.cumsum(counted, axis=1)
+        child = np.argmax(up_to / whole[:, np.newaxis] >= (self._rank - _TOLERANCE)[:, np.newaxis], axis=1)
         at = np.arange(len(child))
-        own = children[at, child] / np.where(going, corrected, 1.0)
-        inside = (self._rank - (share[at, child] - own)) / np.where(own != 0, own, 1.0)
+        before, own = (up_to[at, child] - children[at, child]) / whole, children[at, child] / whole
+        inside = (self._rank - before) / np.where(own != 0, own, 1.0)
         self._rank = np.where(going, np.clip(inside, 0.0, 1.0), self._rank)
         self._stopped_at = np.where((self._stopped_at == TREE_HEIGHT) & ~going, self._level, self._stopped_at)
         chosen: I64 = np.where(going, child, 0)
@@ -159,6 +174,10 @@ class _Searches:
         at = np.arange(len(chosen))
         self._left, self._variance = boundary[at, chosen], variance[at, chosen]
         return chosen
+
+
+def _at(fraction: F64, low: float, high: float) -> F64:
+    return fraction * high + (1 - fraction) * low
 
 
 def _lookup(keys: I64, counts: I64, wanted: I64) -> I64:

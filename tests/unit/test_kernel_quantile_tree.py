@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import platform
+import struct
+
 import numpy as np
 import pyarrow as pa
+import pydp
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydp.algorithms.quantile_tree import QuantileTree
 
 from dpbeam.mechanisms import columns
-from dpbeam.mechanisms.quantile_tree import noisy_quantiles
+from dpbeam.mechanisms.quantile_tree import noisy_quantiles, search
 from dpbeam.mechanisms.quantities import Quantity, rank_label
 
 RANKS = (0.0, 0.003, 0.1, 0.25, 0.5, 0.75, 0.9, 0.999, 1.0)
@@ -52,6 +56,62 @@ def test_a_large_skewed_partition_has_googles_quantiles():
     values = np.random.default_rng(7).exponential(3.0, 20_000)
     found = noisy_quantiles(trees([values]), RANKS, -20.0, 20.0, exact, 0.0)[0, :, 0]
     assert found == pytest.approx(googles(values.tolist()), abs=1e-9)
+
+
+class NoisyTree:
+    """One tree whose counts get whole noise as a search asks for them, and the same counts as a tree of Google's."""
+
+    def __init__(self, leaves, std, seed):
+        self._leaves, self._std, self._rng = np.sort(leaves), std, np.random.default_rng(seed)
+        self.counts = {}
+
+    def __call__(self, level, nodes):
+        children = (nodes[:, np.newaxis] * 16 + np.arange(16)).reshape(-1)
+        edges = np.searchsorted(self._leaves, np.stack([children, children + 1]) * 16 ** (3 - level))
+        noisy = np.rint(edges[1] - edges[0] + self._rng.normal(0, self._std, len(children))).astype(np.int64)
+        first = (16 ** (level + 1) - 1) // 15  # Google numbers nodes through all levels, from 0 for the root
+        self.counts |= dict(zip((first + children).tolist(), noisy.tolist(), strict=True))
+        return noisy.reshape(-1, 16).astype(np.float64)
+
+    def googles(self, ranks, low, high):
+        """What Google's search makes of these counts, which it takes from a message of them (protobuf's format)."""
+        nodes = b"".join(_part(1, b"\x08" + _varint(i) + b"\x10" + _varint(n)) for i, n in self.counts.items())
+        shape = b"\x29" + struct.pack("<d", low) + b"\x31" + struct.pack("<d", high) + b"\x48\x04\x50\x10"
+        name = b"type.googleapis.com/differential_privacy.BoundedQuantilesSummary"
+        made = QuantileTree(low, high, 4, 16)
+        made.merge(pydp._pydp.bytes_to_summary(_part(2, _part(1, name) + _part(2, nodes + shape))))
+        return made.compute_quantiles(1e6, 0.0, 1, 1, list(ranks))
+
+
+def _part(number, content):
+    return bytes([number << 3 | 2]) + _varint(len(content)) + content
+
+
+def _varint(number):
+    number %= 2**64
+    found = []
+    while number > 127:
+        found.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*found, number])
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(st.integers(0, 65535) | st.sampled_from([0, 4095, 4096, 65535]), max_size=80),
+    st.sampled_from([0.0, 0.3, 1.0, 3.0, 30.0, 1000.0]),
+    st.lists(st.floats(0, 1) | st.sampled_from(RANKS), min_size=1, max_size=6),
+    st.sampled_from([(-5.0, 9.0), (0.0, 1.0), (-20.0, 20.0), (0.1, 1e6)]),
+    st.integers(0, 2**32),
+)
+def test_with_the_same_noise_a_quantile_is_googles_to_the_last_bit(leaves, std, ranks, bounds, seed):
+    """Rows near each other, ties, ranks between two rows, no rows; counts that are negative, and all of them."""
+    made = NoisyTree(leaves, std, seed)
+    found = search(made, 1, ranks, *bounds, std)[0, :, 0]
+    theirs = made.googles(ranks, *bounds)
+    assert found == pytest.approx(theirs, rel=1e-12, abs=1e-9)
+    if platform.machine() in ("x86_64", "AMD64"):  # elsewhere a compiler may round a product and a sum at once
+        assert found.tolist() == theirs
 
 
 @settings(max_examples=60, deadline=None)
