@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dpbeam.mechanisms import custom, distinct, frequent, moments, threshold_bias
+from dpbeam.mechanisms import custom, distinct, frequent, moments, places, threshold_bias
 from dpbeam.mechanisms.accumulate import key_fields, quantity_column
 from dpbeam.mechanisms.columns import grid_of, vectors
 from dpbeam.mechanisms.events import (
@@ -140,8 +140,8 @@ def _top_k(metric: Metric, noisy: pa.RecordBatch, spec: StageSpec) -> list[pa.Ar
     """The columns of each of the k values: itself, its noisy count with its interval, and, where it had to pass a
     threshold, its bias. Null where there are fewer values.
 
-    A count's interval is that of the value's own count, given that it passed the threshold; that noise may have brought
-    it among the k largest isn't in it.
+    A count's interval is that of the value's own count, given that it passed the threshold, and holds although noise
+    may have brought the value to its place.
     """
     (quantity,) = named(metric, spec.quantities)
     column = noisy.column(_noisy(quantity))
@@ -151,12 +151,13 @@ def _top_k(metric: Metric, noisy: pa.RecordBatch, spec: StageSpec) -> list[pa.Ar
         if quantity.kind == "values":
             value, count = frequent.largest(column, place)
             missing = np.isnan(count)
-            numbers = (count, *threshold_bias.interval(np.where(missing, 0.0, count), spec.thresholds[quantity.name]))
+            counts, sizes = column.flatten().flatten()[1].to_numpy(), distinct.lengths(column)
+            numbers = (count, *places.of_shown(counts, sizes, count, spec.thresholds[quantity.name]))
         else:
             counts = column.flatten().to_numpy().reshape(-1, quantity.size)
             value, count = frequent.largest_candidate(counts, quantity.candidates, place)
-            missing, margin = np.zeros(len(count), dtype=np.bool_), half_width(spec.noise[quantity.name])
-            numbers = (count, count - margin, count + margin)
+            missing = np.zeros(len(count), dtype=np.bool_)
+            numbers = (count, *places.of_candidates(counts, count, spec.noise[quantity.name]))
         columns.extend((value, *(pa.array(number, mask=missing) for number in numbers)))
     return columns
 

@@ -24,13 +24,15 @@ _REACH = 60.0
 """How far, in scales of the noise, a true count is looked for: no noise goes that far."""
 
 
-def interval(noisy: F64, mechanism: LaplaceThresholding | GaussianThresholding) -> tuple[F64, F64, F64]:
+def interval(
+    noisy: F64, mechanism: LaplaceThresholding | GaussianThresholding, miss: F64 | float = 0.05
+) -> tuple[F64, F64, F64]:
     """(low, high, bias) of released noisy counts, each at least the mechanism's least noisy count.
 
     [low, high] holds the true counts n at which neither P(noise lifts n to this much or more | kept) nor P(to this
-    much or less | kept) is below 2.5 %. No n below the pre-threshold, or 1, is considered: such partitions are never
-    kept. `bias` is E[noise | n kept] at an estimate of n: the noisy count less the bias that a count of its own size
-    would have.
+    much or less | kept) is below half of `miss`. No n below the pre-threshold, or 1, is considered: such partitions are
+    never kept. `bias` is E[noise | n kept] at an estimate of n: the noisy count less the bias that a count of its own
+    size would have.
     """
     least = mechanism.threshold + (mechanism.pre_threshold - 1)
     scale = mechanism.sigma if isinstance(mechanism, GaussianThresholding) else mechanism.scale
@@ -49,8 +51,8 @@ def interval(noisy: F64, mechanism: LaplaceThresholding | GaussianThresholding) 
         """P(noisy count or more | n, kept); it grows with n."""
         return np.exp(np.minimum(log_sf((noisy - n) / scale) - log_sf((least - n) / scale), 0.0))
 
-    low = _first(lambda n: above(n) >= 0.025, floor, ceiling)
-    high = _first(lambda n: above(n) > 0.975, floor, ceiling)
+    low = _first(lambda n: above(n) >= miss / 2, floor, ceiling)
+    high = _first(lambda n: above(n) > 1 - miss / 2, floor, ceiling)
     bias = np.zeros_like(noisy)
     for _ in range(_ROUNDS):
         bias = scale * mean((least - (noisy - bias)) / scale)

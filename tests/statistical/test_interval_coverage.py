@@ -12,11 +12,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from scipy import stats
 
 from dpbeam.accounting.utility import noise_figure
-from dpbeam.mechanisms import columns, noise, results, threshold_bias
+from dpbeam.mechanisms import columns, noise, places, results, threshold_bias
 from dpbeam.mechanisms.events import GaussianThresholding, LaplaceThresholding, Selection
 from dpbeam.mechanisms.quantile_tree import LEAST_RANK, MOST_RANK, noisy_quantiles
 from dpbeam.mechanisms.quantities import Metric, Quantity
@@ -25,7 +26,7 @@ from dpbeam.mechanisms.selection import Selector
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 
 DRAWS = 20_000
-WHICH = (0, 0, 0, 0, 0, 1, 1, 1, 2, 2)
+WHICH = (0, 0, 0, 0, 0, 0, 1, 1, 1, 2)
 """Of ten rows, those with the most frequent value, the next and the third."""
 BOUNDS = {"column": "v", "low": 0.0, "high": 100.0}
 METRICS = (
@@ -84,20 +85,54 @@ def test_intervals_for_another_scale_than_is_drawn_are_noticed_in_every_metric(k
     assert {name: share for name, share in found.items() if 0.94 <= share <= 0.96} == {}
 
 
-@pytest.mark.parametrize("kind", ["gaussian", "laplace"])
-def test_the_first_of_values_with_equal_counts_is_within_its_interval_less_often(kind: str) -> None:
-    """What docs/policy.md says of it: the largest of five noisy counts is high, so its interval holds its count in some
-    88 % of the draws (Gaussian: 0.975⁵ − 0.025⁵)."""
-    words = tuple(f"t{i}" for i in range(5))
-    top = Metric(kind="top_k", name="top", column="t", k=1, max_values=1, candidates=words)
-    table = pa.table({"u": np.arange(100), "p": [0] * 100, "t": [words[i % 5] for i in range(100)]})
-    spec = reference.stage(metrics=(top,), kind=kind, scale=5.0)
+WORDS = tuple(f"t{i}" for i in range(8))
+
+
+def coverage_by_place(counts: tuple[int, ...], kind: str, listed: bool) -> list[tuple[int, int]]:
+    """For each place that was filled in 500 draws or more: in how many of these draws its interval holds the count of
+    the value that came there, and how many they are. One partition's words have these counts; `listed` as candidates.
+    """
+    words = WORDS[: len(counts)]
+    candidates = words if listed else ()
+    top = Metric(kind="top_k", name="top", column="t", k=len(counts), max_values=1, candidates=candidates)
+    texts = np.repeat(words, counts)
+    table = pa.table({"u": np.arange(len(texts)), "p": np.zeros(len(texts), dtype=np.int64), "t": texts})
+    spec = reference.stage(metrics=(top,), kind=kind, scale=5.0, threshold=30.0)
     (merged,) = reference.accumulators(table.to_batches(), spec)
     copies = pa.Table.from_batches([merged] * DRAWS).combine_chunks().to_batches()[0]
     released = results.metrics(results.noisy_quantities(copies, spec, noise.noises(spec)), spec)
-    low, high = (released.column(f"top_1_count_{end}").to_numpy() for end in ("low", "high"))
+    of_word = pa.array([*counts, None])
+    found = []
+    for place in range(1, len(counts) + 1):
+        where = pc.index_in(released.column(f"top_{place}"), value_set=pa.array(words))
+        truth = of_word.take(where.fill_null(len(counts))).drop_null().to_numpy()
+        low, high = (released.column(f"top_{place}_count_{end}").drop_null().to_numpy() for end in ("low", "high"))
+        found.append((int(((low <= truth) & (truth <= high)).sum()), len(truth)))
+    return [(held, draws) for held, draws in found if draws >= 500]
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "laplace"])
+@pytest.mark.parametrize("listed", [False, True])
+@pytest.mark.parametrize(
+    "counts", [(100,) * 5, (31,) * 8, (90, 80, 70, 60, 50, 40), (400, 120, 115, 110, 105, 29, 28, 1)]
+)
+def test_intervals_hold_the_count_of_whatever_value_noise_brought_to_a_place(counts, listed, kind) -> None:
+    """Equal counts, equal ones about the threshold of 30, steps of two scales of the noise, some of each."""
+    found = coverage_by_place(counts, kind, listed)
+    assert len(found) >= 5
+    for held, draws in found:
+        assert stats.binomtest(held, draws, 0.95, alternative="less").pvalue > 1e-9
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "laplace"])
+@pytest.mark.parametrize("listed", [False, True])
+def test_intervals_of_each_count_by_itself_hold_the_first_of_five_equal_ones_less_often(monkeypatch, listed, kind):
+    """What intervals for places are there for: 0.975⁵ − 0.025⁵ = 88 %."""
+    monkeypatch.setattr(places, "_miss", lambda noisy, sizes, at_place, mechanism: 0.05)
+    held, draws = coverage_by_place((100,) * 5, kind, listed)[0]
     # 20,000 draws: 0.866 and 0.896 are 6.6 standard deviations off.
-    assert 0.866 <= float(((low <= 20) & (high >= 20)).mean()) <= 0.896
+    assert draws == DRAWS
+    assert 0.866 <= held / draws <= 0.896
 
 
 @pytest.mark.parametrize("kind", ["normal", "laplace"])
