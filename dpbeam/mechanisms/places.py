@@ -21,14 +21,8 @@ import numpy.typing as npt
 from scipy import special
 
 from dpbeam.mechanisms import threshold_bias
-from dpbeam.mechanisms.events import (
-    Additive,
-    Gaussian,
-    GaussianThresholding,
-    Laplace,
-    LaplaceThresholding,
-    Thresholding,
-)
+from dpbeam.mechanisms.events import Additive, Laplace, LaplaceThresholding, Thresholding
+from dpbeam.mechanisms.widths import scale_of
 
 F64 = npt.NDArray[np.float64]
 I64 = npt.NDArray[np.int64]
@@ -69,10 +63,5 @@ def _each(miss: float, number: I64 | F64) -> F64:
 
 def _half_width(mechanism: Additive | Thresholding, miss: F64) -> F64:
     """What the noise leaves, up or down, with probability `miss`."""
-    match mechanism:
-        case Gaussian(sigma=sigma) | GaussianThresholding(sigma=sigma):
-            return np.asarray(-sigma * special.ndtri(miss / 2))
-        case Laplace(scale=scale) | LaplaceThresholding(scale=scale):
-            return -scale * np.log(miss)
-        case _:
-            raise ValueError(f"counts can't be ranked with {mechanism.kind} noise")
+    laplace = isinstance(mechanism, Laplace | LaplaceThresholding)
+    return scale_of(mechanism) * np.asarray(-np.log(miss) if laplace else -special.ndtri(miss / 2))

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from pydp.algorithms.quantile_tree import QuantileTree
 
 parity = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "parity.py")))
 NOISES = ["laplace", "gaussian"]
@@ -88,6 +89,26 @@ def test_quantiles_have_pipelinedps_law_and_no_other(tmp_path, noise, epsilon, p
     assert ours == {"v_p25": True, "v_p50": True}
     # A median shows noise of the wrong scale for sure, the rank 0.25 less where the noise is large.
     assert [bug["v_p50"] for bug in bugs] == [False, False]
+
+
+def test_intervals_of_pydps_tree_are_drawn_with_l0_and_linf_changed_about() -> None:
+    """Why the reference engine has none for quantiles: Gaussian noise for l0 10, linf 1 isn't enough for 1 and 10."""
+    tree = QuantileTree(0.0, 1.0, 4, 16)
+    for value in np.linspace(0, 1, 400):
+        tree.add_entry(value)
+
+    def drawn(compute, l0, linf, **more):
+        call = {"max_partitions_contributed": l0, "max_contributions_per_partition": linf, "noise_type": "gaussian"}
+        return [compute(epsilon=5.0, delta=1e-6, quantiles=[0.5], **call, **more)[0] for _ in range(2_000)]
+
+    def with_intervals(l0, linf):
+        more = {"confidence_interval_level": 0.95}
+        return [own.quantile for own in drawn(tree.compute_quantiles_and_confidence_intervals, l0, linf, **more)]
+
+    right = drawn(tree.compute_quantiles, 1, 10)
+    assert parity.one_law(right, with_intervals(10, 1))
+    assert not parity.one_law(right, with_intervals(1, 10))
+    assert np.std(with_intervals(1, 10)) < np.std(right) / 2
 
 
 @pytest.mark.parametrize(
