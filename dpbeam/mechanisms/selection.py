@@ -5,23 +5,17 @@ mechanisms the noisy counts that decided it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from dpbeam.mechanisms import noise
+from dpbeam.mechanisms import noise, skipping
 from dpbeam.mechanisms.events import GaussianThresholding, LaplaceThresholding, Selection, TruncatedGeometric
 
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
-
-
-class Strategy(Protocol):
-    """Decides on one partition by its number of units, with fresh randomness each time."""
-
-    def should_keep(self, users: int) -> bool: ...
 
 
 @dataclass(kw_only=True)
@@ -32,7 +26,7 @@ class Selector:
     """
 
     mechanism: Selection
-    _built: list[Strategy] = field(default_factory=list, repr=False, compare=False)
+    _built: list[skipping.Strategy | Thresholding] = field(default_factory=list, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"mechanism": self.mechanism, "_built": []}
@@ -43,10 +37,14 @@ class Selector:
         Guarantee: one decision a partition, made from its unit count alone; a unit must be in at most `l0` of all
         the partitions that the mechanism is applied to. Both are the caller's to keep.
         """
-        should_keep = self._strategy().should_keep
+        strategy = self._strategy()
         kept = np.zeros(len(users), dtype=np.bool_)
         open_ = self._open(users)
-        kept[open_] = np.fromiter(map(should_keep, users[open_].tolist()), dtype=np.bool_, count=len(open_))
+        if isinstance(strategy, Thresholding):
+            decisions = map(strategy.should_keep, users[open_].tolist())
+            kept[open_] = np.fromiter(decisions, dtype=np.bool_, count=len(open_))
+        else:
+            kept[open_] = skipping.decide(strategy, users[open_])
         return kept
 
     def keep_noisy(self, users: I64) -> tuple[Mask, F64]:
@@ -72,7 +70,7 @@ class Selector:
         found: I64 = np.flatnonzero(users >= max(1, self.mechanism.pre_threshold))
         return found
 
-    def _strategy(self) -> Strategy:
+    def _strategy(self) -> skipping.Strategy | Thresholding:
         if not self._built:
             self._built.append(_strategy(self.mechanism))
         return self._built[0]
@@ -98,7 +96,7 @@ class Thresholding:
         return users >= self.pre_threshold and self.noisy(users) >= self.least
 
 
-def _strategy(mechanism: Selection) -> Strategy:
+def _strategy(mechanism: Selection) -> skipping.Strategy | Thresholding:
     """PyDP's truncated geometric selection, or a threshold on PyDP's noise at exactly the planned scale.
 
     PyDP's own thresholding takes (ε, δ) and picks scale and threshold itself; a plan fixes both.
@@ -109,7 +107,7 @@ def _strategy(mechanism: Selection) -> Strategy:
 
             threshold = () if mechanism.pre_threshold == 1 else (mechanism.pre_threshold,)
             return cast(
-                Strategy,
+                skipping.Strategy,
                 create_partition_strategy(
                     "truncated_geometric", mechanism.epsilon, mechanism.delta, mechanism.l0, *threshold
                 ),
