@@ -53,13 +53,12 @@ class Tally:
 
     def part(self, number: int) -> pa.RecordBatch:
         """The merged accumulators of one result shard. To be taken once, when all is added: it lets go of them."""
-        found = []
+        found: list[pa.RecordBatch] = []
         for at in range(number * self._each, (number + 1) * self._each):
-            found.append(self._merge(self._buckets[at]))
+            found += self._buckets[at].batches
             self._buckets[at] = _Bucket()
-        return accumulate.merge(found, self.spec) if len(found) > 1 else found[0]
+        return accumulate.merge(found, self.spec)
 
-    def _merge(self, bucket: _Bucket) -> pa.RecordBatch:
+    def _merge(self, bucket: _Bucket) -> None:
         merged = accumulate.merge(bucket.batches, self.spec)
         bucket.batches, bucket.merged_rows, bucket.pending_rows = [merged], merged.num_rows, 0
-        return merged
