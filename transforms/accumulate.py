@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 import apache_beam as beam
 import pyarrow as pa
 
-from dpbeam.mechanisms import accumulate
+from dpbeam.mechanisms import accumulate, tally
 from dpbeam.mechanisms.spec import StageSpec
 from transforms.bound import REPORTS, SEEDER, messages, seed
 from transforms.containment import ContainedDoFn
-from transforms.control import Outbox, Shuffle, receive
+from transforms.control import Inbox, Outbox, Shuffle
 from transforms.read import place
 
 
@@ -48,10 +48,10 @@ class _Merge(ContainedDoFn):
 
     def work(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[object]:
         part, batches = element
-        found, report = receive(self._shuffle, part, batches)
-        merged = accumulate.merge(found, self._spec)
+        inbox = Inbox(self._shuffle, part)
+        merged = tally.merged((rows for _, rows in inbox.open(batches)), self._spec)
         yield part, merged
-        yield beam.pvalue.TaggedOutput(REPORTS, report)
+        yield beam.pvalue.TaggedOutput(REPORTS, inbox.report())
 
 
 @dataclass(eq=False)

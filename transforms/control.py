@@ -56,6 +56,29 @@ class Outbox:
         return (shuffle, SENT, sender, block, last, self._totals)
 
 
+class Inbox:
+    """Opens the messages that arrive at one destination, one after the other, and adds them up."""
+
+    def __init__(self, shuffle: str, destination: int) -> None:
+        self._shuffle, self._destination = shuffle, destination
+        self._rows = self._tags = 0
+
+    def open(self, batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[bytes, pa.RecordBatch]]:
+        """Each message's tag, and its batch without it, in the order in which they arrived."""
+        for batch in batches:
+            tag = (batch.schema.metadata or {}).get(_TAG, b"")
+            if len(tag) != 8:
+                raise RunFailed(f"shuffle {self._shuffle} delivered a message without its tag; nothing was published")
+            self._rows += batch.num_rows
+            self._tags += struct.unpack("<Q", tag)[0]
+            yield tag, batch.replace_schema_metadata(None)
+
+    def report(self) -> Report:
+        """What to report when all messages were opened."""
+        totals = {self._destination: (self._rows, self._tags & _MASK)}
+        return (self._shuffle, RECEIVED, self._destination, 0, True, totals)
+
+
 def receive(shuffle: str, destination: int, batches: Iterable[pa.RecordBatch]) -> tuple[list[pa.RecordBatch], Report]:
     """The batches that arrived at a destination, stripped of their tags, and what to report of them.
 
@@ -63,16 +86,9 @@ def receive(shuffle: str, destination: int, batches: Iterable[pa.RecordBatch]) -
     that is executed again samples the same rows of each unit; if it sampled others, and the results of both executions
     went on to different partitions, a unit might count with more rows than its bounds allow.
     """
-    found: list[tuple[bytes, pa.RecordBatch]] = []
-    for batch in batches:
-        tag = (batch.schema.metadata or {}).get(_TAG, b"")
-        if len(tag) != 8:
-            raise RunFailed(f"shuffle {shuffle} delivered a message without its tag; nothing was published")
-        found.append((tag, batch.replace_schema_metadata(None)))
-    found.sort(key=lambda tagged: tagged[0])
-    rows = sum(batch.num_rows for _, batch in found)
-    tags = sum(struct.unpack("<Q", tag)[0] for tag, _ in found) & _MASK
-    return [batch for _, batch in found], (shuffle, RECEIVED, destination, 0, True, {destination: (rows, tags)})
+    inbox = Inbox(shuffle, destination)
+    found = sorted(inbox.open(batches), key=lambda tagged: tagged[0])
+    return [batch for _, batch in found], inbox.report()
 
 
 @dataclass(frozen=True, kw_only=True)

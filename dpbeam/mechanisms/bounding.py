@@ -295,7 +295,7 @@ def _priorities(batches: Sequence[pa.RecordBatch], salt: bytes, purpose: str, se
 
 
 def _crowded_rows(batch: pa.RecordBatch, spec: StageSpec, salt: bytes) -> I64 | None:
-    """The rows of units that share a crowded hash bucket; None if they are too few to be worth bounding here."""
+    """The rows of units that share a crowded hash bucket; None if there is none."""
     rows = batch.num_rows
     limit = spec.bounds.rows or 64 * spec.bounds.partitions
     if rows <= limit:
@@ -304,7 +304,7 @@ def _crowded_rows(batch: pa.RecordBatch, spec: StageSpec, salt: bytes) -> I64 | 
     bucket = (hashes >> np.uint64(52)).view(np.int64)
     counts = np.bincount(bucket, minlength=_BUCKETS)
     crowded = counts > 4 * limit + 4 * rows // _BUCKETS + 32  # chance alone doesn't reach 32
-    if counts[crowded].sum() * 64 < rows or not crowded.any():
+    if not crowded.any():
         return None
     hot: I64 = np.flatnonzero(crowded[bucket])
     return hot

@@ -1,11 +1,13 @@
 """Accumulators of many shards go in, from several threads; one merged row a partition comes out, in result parts.
 
-They are merged as they come, so that a partition is held about once, not once for every shard that it is in.
+They are merged as they come, so that a partition is held about once, not once for every shard that it is in. `merged`
+does the same for one result part, from one thread.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -14,15 +16,34 @@ from dpbeam.mechanisms import accumulate
 from dpbeam.mechanisms.spec import StageSpec
 
 _BUCKETS = 16
-_PENDING_ROWS = 1 << 18
+_PENDING_BYTES = 8 << 20
 
 
 @dataclass(kw_only=True)
 class _Bucket:
+    """Accumulators that add up to one merged batch: held are about three times its bytes, or `_PENDING_BYTES` more."""
+
+    spec: StageSpec
     batches: list[pa.RecordBatch] = field(default_factory=list)
-    merged_rows: int = 0
-    pending_rows: int = 0
+    merged_bytes: int = 0
+    pending_bytes: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, rows: pa.RecordBatch) -> None:
+        with self.lock:
+            self.batches.append(rows)
+            self.pending_bytes += rows.nbytes
+            if self.pending_bytes > max(_PENDING_BYTES, 2 * self.merged_bytes):
+                merged = accumulate.merge(self.batches, self.spec)
+                self.batches, self.merged_bytes, self.pending_bytes = [merged], merged.nbytes, 0
+
+
+def merged(accumulators: Iterable[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
+    """The exact sum of accumulators, whatever their order: as `accumulate.merge`, but not all held at a time."""
+    bucket = _Bucket(spec=spec)
+    for rows in accumulators:
+        bucket.add(rows)
+    return accumulate.merge(bucket.batches, spec)
 
 
 @dataclass(kw_only=True)
@@ -39,26 +60,17 @@ class Tally:
 
     def __post_init__(self) -> None:
         self._each = max(1, _BUCKETS // self.parts)
-        self._buckets = [_Bucket() for _ in range(self.parts * self._each)]
+        self._buckets = [_Bucket(spec=self.spec) for _ in range(self.parts * self._each)]
 
     def add(self, accumulators: pa.RecordBatch) -> None:
         """Adds accumulators in."""
         for number, rows in accumulate.split_by_partition(accumulators, self.spec, len(self._buckets)):
-            bucket = self._buckets[number]
-            with bucket.lock:
-                bucket.batches.append(rows)
-                bucket.pending_rows += rows.num_rows
-                if bucket.pending_rows > max(_PENDING_ROWS, 2 * bucket.merged_rows):
-                    self._merge(bucket)
+            self._buckets[number].add(rows)
 
     def part(self, number: int) -> pa.RecordBatch:
         """The merged accumulators of one result shard. To be taken once, when all is added: it lets go of them."""
         found: list[pa.RecordBatch] = []
         for at in range(number * self._each, (number + 1) * self._each):
             found += self._buckets[at].batches
-            self._buckets[at] = _Bucket()
+            self._buckets[at] = _Bucket(spec=self.spec)
         return accumulate.merge(found, self.spec)
-
-    def _merge(self, bucket: _Bucket) -> None:
-        merged = accumulate.merge(bucket.batches, self.spec)
-        bucket.batches, bucket.merged_rows, bucket.pending_rows = [merged], merged.num_rows, 0

@@ -20,16 +20,16 @@ def visits(people: int = 400) -> list[str]:
 
 
 def corrupt(change, where, monkeypatch, *, only: int = 0) -> None:
-    """Makes one destination of a shuffle get `change(messages)` in place of its messages."""
-    original = where.receive
+    """Makes one destination of the shuffle that `where` receives get `change(messages)` in place of its messages."""
+    original = where.work
     monkeypatch.setattr(
         where,
-        "receive",
-        lambda name, to, batches: original(name, to, change(list(batches)) if to == only else batches),
+        "work",
+        lambda self, element: original(self, (element[0], change(list(element[1]))) if element[0] == only else element),
     )
 
 
-@pytest.mark.parametrize("where", [bound, accumulate], ids=["users", "partitions"])
+@pytest.mark.parametrize("where", [bound._BoundShard, accumulate._Merge], ids=["users", "partitions"])
 @pytest.mark.parametrize(
     "change",
     [lambda found: found[1:], lambda found: [*found, found[0]], lambda found: [found[0], *found[:-1]]],

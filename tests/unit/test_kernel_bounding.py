@@ -147,6 +147,13 @@ def test_pre_bounding_cuts_a_unit_with_half_the_rows_to_its_bounds():
     assert cut.num_rows >= 5000
 
 
+def test_pre_bounding_cuts_a_unit_with_a_hundredth_of_the_rows():
+    table = reference.numbered([1] * 500 + list(range(10, 50_010)), [0, 1, 2, 3, 4] * 10_100)
+    (batch, *_) = reference.batches_of(table, [])
+    cut = bounding.prebound(batch, spec_for(2, 3), SALT, (0, 0))
+    assert sum(unit == 1 for unit in cut.column("u").to_pylist()) == 6
+
+
 def test_pre_bounding_by_partitions_alone_adds_no_priorities():
     table = reference.numbered([1] * 3000, list(range(3000)))
     (batch, *_) = reference.batches_of(table, [])

@@ -104,7 +104,7 @@ def test_a_value_has_one_shard_whatever_it_is_beside(kind):
 
 
 def test_a_tally_is_the_exact_merge_from_any_threads(monkeypatch):
-    monkeypatch.setattr(tally, "_PENDING_ROWS", 50)
+    monkeypatch.setattr(tally, "_PENDING_BYTES", 5_000)
     spec, rng = reference.stage(metrics=reference.VALUE_METRICS), np.random.default_rng(3)
     batches = [
         pa.record_batch(

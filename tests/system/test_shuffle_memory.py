@@ -1,0 +1,185 @@
+"""What a worker of a shuffling run needs is bounded by a block and a shard, whatever the distribution of the keys.
+
+The runner's part is played by files: every message is written where it is sent, as its coder encodes it, and read where
+it is received, one after the other. So all that the process holds is what the steps themselves hold.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BLOCKS, BLOCK_ROWS, ROW_BYTES = 64, 1 << 17, 16
+ALL_BYTES = BLOCKS * BLOCK_ROWS * ROW_BYTES
+SHARDS, PARTS = 64, 8
+SHARD_BYTES = ALL_BYTES // SHARDS
+PARTITIONS = 100_000
+PARTITION_BYTES = 24
+SLACK_BYTES = 24 << 20
+"""What the allocators keep, and the first use of each library's code."""
+BOUND_BYTES = (
+    4 * BLOCK_ROWS * ROW_BYTES  # docs/scale.md
+    + int(1.5 * 8 * SHARD_BYTES)
+    + 4 * (PARTITIONS * PARTITION_BYTES // PARTS + (8 << 20))
+    + SLACK_BYTES
+)
+
+RUN = rf"""
+import json, re, runpy, sys, tempfile
+from collections import Counter
+from pathlib import Path
+import numpy as np
+import pyarrow as pa
+from dpbeam.mechanisms import bounding
+from transforms import accumulate, arrow_coder, bound
+from transforms.control import Outbox, Shuffle, agree
+from transforms.read import label
+
+def peak():
+    # not ru_maxrss, which begins with what the parent held when it forked
+    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) << 10
+
+reference = runpy.run_path("tests/unit/kernel_reference.py")
+stage = reference["stage"](unit="user", keys=("place",), l0=10, linf=3, metrics=reference["COUNTS"])
+coder, SALT = arrow_coder.ArrowBatchCoder(), b"0" * 16
+shape, spoilt = sys.argv[1:3]
+shards = 1 if spoilt == "one shard" else {SHARDS}
+if spoilt == "uncut":
+    bounding._crowded_rows = lambda *_: None
+
+
+class Files:
+    def __init__(self, folder):
+        self.folder, self.reports = Path(folder), []
+
+    def send(self, outputs):
+        for output in outputs:
+            if isinstance(output, bound.beam.pvalue.TaggedOutput):
+                self.reports.append(output.value)
+            else:
+                key, message = output
+                data = coder.encode(message)
+                with open(self.folder / str(key), "ab") as file:
+                    file.write(len(data).to_bytes(8, "little") + data)
+
+    def arrived(self, key):
+        with open(self.folder / str(key), "rb") as file:
+            while size := file.read(8):
+                yield coder.decode(file.read(int.from_bytes(size, "little")))
+
+
+def blocks(count):
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        users = rng.integers(0, {BLOCKS * BLOCK_ROWS} // 20, {BLOCK_ROWS})
+        places = np.minimum(rng.pareto(1.0, {BLOCK_ROWS}) * 10, {PARTITIONS} - 1).astype(np.int64)
+        half = rng.random({BLOCK_ROWS}) < 0.5
+        if shape == "hot unit":
+            users[half] = 0
+        if shape == "hot partition":
+            places[half] = 0
+        yield label(pa.record_batch({{"user": users, "place": places}}), number, 0, last=True)
+
+
+def run(count):
+    with tempfile.TemporaryDirectory() as users, tempfile.TemporaryDirectory() as partitions:
+        users, partitions, held = Files(users), Files(partitions), 0
+        schema = pa.schema([("user", pa.int64()), ("place", pa.int64())])
+        seeds = [pa.RecordBatch.from_pylist([], schema=schema)] * shards
+        users.send(bound._Seed("users", seeds).process(None))
+        route = bound._Route(stage, shards, SALT, None, "users")
+        for block in blocks(count):
+            users.send(route.process(block))
+        step = bound._BoundShard(stage, SALT, "users")
+        spread = accumulate._RoutePartitions(stage, {PARTS}, "partitions")
+        skeleton = [accumulate.accumulate.empty(stage)] * {PARTS}
+        partitions.send(bound._Seed("partitions", skeleton).process(None))
+        for shard in range(shards):
+            for output in step.process((shard, users.arrived(shard))):
+                if isinstance(output, bound.beam.pvalue.TaggedOutput):
+                    users.reports.append(output.value)
+                else:
+                    partitions.send(spread.process(output))
+        step = accumulate._Merge(stage, "partitions")
+        for part in range({PARTS}):
+            for output in step.process((part, partitions.arrived(part))):
+                if isinstance(output, bound.beam.pvalue.TaggedOutput):
+                    partitions.reports.append(output.value)
+                else:
+                    held += output[1].column("__users").to_numpy().sum()
+        senders = frozenset((bound.SEEDER, *range(count)))
+        assert agree(Shuffle(name="users", senders=senders, destinations=shards), users.reports)
+        senders = frozenset((bound.SEEDER, *range(shards)))
+        assert agree(Shuffle(name="partitions", senders=senders, destinations={PARTS}), partitions.reports)
+        return int(held)
+
+
+run(1)
+before = peak()
+pairs = run({BLOCKS})
+print(json.dumps([peak() - before, pairs]))
+"""
+
+MERGE = r"""
+import json, re, runpy, sys
+from pathlib import Path
+import numpy as np
+import pyarrow as pa
+from dpbeam.mechanisms import accumulate as kernel
+from transforms import accumulate
+from transforms.control import Outbox, receive
+
+def peak():
+    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) << 10
+
+reference = runpy.run_path("tests/unit/kernel_reference.py")
+stage = reference["stage"](unit="user", keys=("place",), metrics=reference["COUNTS"])
+columns = [np.arange(80_000), np.ones(80_000, dtype=np.int64), np.ones(80_000, dtype=np.int64)]
+rows = pa.RecordBatch.from_arrays([pa.array(c) for c in columns], schema=kernel.accumulators_schema(stage))
+
+def messages(count):
+    for shard in range(count):
+        copied = rows.take(pa.array(np.arange(rows.num_rows)))
+        yield from (message for _, message in Outbox("partitions", shard, 0, last=True).send(0, copied))
+
+def merge(count):
+    if sys.argv[1] == "all at once":
+        return kernel.merge(receive("partitions", 0, messages(count))[0], stage)
+    (_, merged), _ = accumulate._Merge(stage, "partitions").process((0, messages(count)))
+    return merged
+
+merge(10)
+before = peak()
+merged = merge(100)
+assert merged.column("__users").to_numpy().tolist() == [100] * 80_000
+print(json.dumps(peak() - before))
+"""
+
+
+def child(script: str, *arguments: str) -> object:
+    command = [sys.executable, "-c", script, *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+
+
+@pytest.mark.parametrize(("shape", "spoilt"), [("even", ""), ("hot unit", "uncut"), ("hot partition", "")])
+def test_a_worker_holds_a_block_and_a_shard(shape, spoilt) -> None:
+    more, pairs = child(RUN, shape, "")
+    spoilt_more, same = child(RUN, shape, spoilt or "one shard")
+    assert pairs == same
+    assert more < BOUND_BYTES < ALL_BYTES < spoilt_more
+
+
+def test_merging_holds_the_partitions_and_not_every_shard_s_share_of_them() -> None:
+    all_bytes = 100 * 80_000 * PARTITION_BYTES
+    bound = 4 * (80_000 * PARTITION_BYTES + (8 << 20)) + SLACK_BYTES
+    assert child(MERGE, "") < bound < all_bytes < child(MERGE, "all at once")
