@@ -116,20 +116,19 @@ class _Aggregate(ContainedDoFn):
         return total
 
     def _shelve(self, shelf: Shelf, split: int, block: int, batch: pa.RecordBatch) -> Total:
-        """Puts a block on the shelf, in two where few units have many of its rows: theirs are cut down first.
-
-        Rows may be cut here for one stage only: another one might keep others of them.
-        """
-        (stage, *others) = (spec.of_input for spec in self._stages)
-        if others:
-            return shelf.put((split, block), batch, self._shards(batch))
-        batch = self._of_public(batch, stage)
+        """Puts a block on the shelf, in two where few units have many of its rows: theirs are cut down first, to what
+        any stage may keep."""
+        stages = [spec.of_input for spec in self._stages]
+        if len(stages) == 1:
+            batch = self._of_public(batch, stages[0])
         shard = self._shards(batch)
         sizes = np.bincount(shard, minlength=self._plan.shards)
         crowded = (sizes > 3 * len(shard) // self._plan.shards + _CROWD_ROWS)[shard]
         if not crowded.any():
             return shelf.put((split, 2 * block), batch, shard)
-        cut = bounding.prebound(batch.filter(pa.array(crowded)), stage, self._salt, (split, block))
+        many = batch.filter(pa.array(crowded))
+        wanted = [(stage, self._public_rows(many, stage)) for stage in stages]
+        cut = bounding.prebound_together(many, wanted, self._salt, (split, block))
         calm = np.flatnonzero(~crowded)
         total = shelf.put((split, 2 * block), batch.take(pa.array(calm)), shard[calm])
         return total + shelf.put((split, 2 * block + 1), cut, self._shards(cut))
@@ -155,6 +154,10 @@ class _Aggregate(ContainedDoFn):
     def _of_public(self, batch: pa.RecordBatch, stage: StageSpec) -> pa.RecordBatch:
         public = self._public.get(stage.name)
         return batch if public is None else accumulate.filter_public(batch, stage, public)
+
+    def _public_rows(self, batch: pa.RecordBatch, stage: StageSpec) -> npt.NDArray[np.bool_] | None:
+        public = self._public.get(stage.name)
+        return None if public is None else accumulate.of_public(batch, stage, public)
 
 
 @dataclass(eq=False)

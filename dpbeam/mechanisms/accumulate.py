@@ -150,10 +150,15 @@ def merge(batches: Iterable[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
 def filter_public(batch: pa.RecordBatch, spec: StageSpec, public: pa.Table) -> pa.RecordBatch:
     """The rows whose partition is public: row-local, and to be done *before* bounding, so that no unit spends its
     `l0` on partitions that are never released."""
-    inside = members(
+    inside = of_public(batch, spec, public)
+    return batch if inside.all() else batch.filter(pa.array(inside))
+
+
+def of_public(batch: pa.RecordBatch, spec: StageSpec, public: pa.Table) -> npt.NDArray[np.bool_]:
+    """Marks the rows whose partition is public."""
+    return members(
         [batch.column(name) for name in spec.keys], [_flat(public.column(name)) for name in spec.keys], batch.num_rows
     )
-    return batch if inside.all() else batch.filter(pa.array(inside))
 
 
 def split_by_partition(batch: pa.RecordBatch, spec: StageSpec, shards: int) -> Iterator[tuple[int, pa.RecordBatch]]:

@@ -95,29 +95,59 @@ def prebound(batch: pa.RecordBatch, spec: StageSpec, salt: bytes, seeds: Sequenc
     at; where none were looked at, drawing them later is the same as having drawn them. (Drawing them *again* is not:
     survivors have low priorities, and would lose to rows that were never compared.)
     """
-    batch = _project(batch, spec)
-    hot = _crowded_rows(batch, spec, salt)
-    if hot is None:
-        return batch
-    some = batch.take(pa.array(hot))
-    drawn = np.empty(0, dtype=np.uint64)
+    return prebound_together(_project(batch, spec), [(spec, None)], salt, seeds)
+
+
+def prebound_together(
+    batch: pa.RecordBatch, stages: Sequence[tuple[StageSpec, Mask | None]], salt: bytes, seeds: Sequence[int]
+) -> pa.RecordBatch:
+    """As `prebound` for several stages, each with a mark for its rows of the batch (None: all): a row goes if no stage
+    needs it. All columns of the batch stay.
+
+    Guarantee: for each stage that of `prebound`. A row that another stage needs may stay though `prebound` would drop
+    it; then it meets, in `bound`, the same rows of lower priority or partitions of lower hash that would have ruled it
+    out here. All stages look at the same priorities, as `bound` does where nothing was cut (its draws depend on shard
+    and salt alone): what a unit keeps for one stage and for another is not independent. It needn't be: for any
+    priorities one unit more moves each stage within its bounds, and the stages' noise is independent.
+    """
+    drawn: list[U64] = []
 
     def priorities() -> U64:
-        nonlocal drawn
-        drawn = _priorities([batch], salt, "prebound", seeds)
-        return drawn[hot]
+        if not drawn:
+            drawn.append(_priorities([batch], salt, "prebound", seeds))
+        return drawn[0]
 
+    stays, cut_rows = np.zeros(batch.num_rows, dtype=np.bool_), False
+    for spec, mine in stages:
+        needed, cut = _needed(batch, spec, mine, salt, priorities)
+        stays |= needed
+        cut_rows = cut_rows or cut
+    if stays.all():
+        return batch
+    kept = batch.filter(pa.array(stays))
+    if not cut_rows or PRIORITY in batch.schema.names:
+        return kept
+    carried = pa.array(priorities()[stays])
+    return pa.RecordBatch.from_arrays([*kept.columns, carried], names=[*kept.schema.names, PRIORITY])
+
+
+def _needed(
+    batch: pa.RecordBatch, spec: StageSpec, mine: Mask | None, salt: bytes, priorities: Callable[[], U64]
+) -> tuple[Mask, bool]:
+    """The rows that `bound` might keep for one stage, and whether rows of lower priority ruled others out."""
+    needed = np.ones(batch.num_rows, dtype=np.bool_) if mine is None else mine.copy()
+    at = np.flatnonzero(needed)
+    rows = _project(batch if mine is None else batch.take(pa.array(at)), spec)
+    hot = _crowded_rows(rows, spec, salt)
+    if hot is None:
+        return needed, False
+    some, at = rows.take(pa.array(hot)), at[hot]
     units = group([some.column(_unit(spec))], len(hot))
     partitions = group([some.column(name) for name in spec.keys], len(hot))
-    choice = _choose(units, partitions, spec, salt, priorities)
-    if choice.keep is None:
-        return batch
-    stays = np.ones(batch.num_rows, dtype=np.bool_)
-    stays[hot[~choice.keep]] = False
-    kept = batch.filter(pa.array(stays))
-    if not choice.cut_rows or PRIORITY in batch.schema.names:
-        return kept
-    return pa.RecordBatch.from_arrays([*kept.columns, pa.array(drawn[stays])], names=[*kept.schema.names, PRIORITY])
+    choice = _choose(units, partitions, spec, salt, lambda: priorities()[at])
+    if choice.keep is not None:
+        needed[at[~choice.keep]] = False
+    return needed, choice.cut_rows
 
 
 def bound(batches: Iterable[pa.RecordBatch], spec: StageSpec, salt: bytes, seeds: Sequence[int]) -> Bounded:
