@@ -45,16 +45,16 @@ def rows(places, *, one_partition, units=UNITS):
     return pa.record_batch({"u": ids // EACH, "p": partitions, "id": ids})
 
 
-def subsets(bounded, units=UNITS):
-    """Which two places each unit kept."""
-    ids = np.sort(bounded.values["id"]).reshape(units, KEEP)
+def subsets(bounded, units=UNITS, keep=KEEP):
+    """Which places each unit kept, two of them if not said otherwise."""
+    ids = np.sort(bounded.values["id"]).reshape(units, keep)
     assert (ids // EACH == np.arange(units)[:, None]).all()
     return [tuple(pair) for pair in (ids % EACH).tolist()]
 
 
-def is_uniform(found):
+def is_uniform(found, keep=KEEP):
     counts = Counter(found)
-    return stats.chisquare([counts[subset] for subset in SUBSETS]).pvalue > ALPHA
+    return stats.chisquare([counts[subset] for subset in itertools.combinations(range(EACH), keep)]).pvalue > ALPHA
 
 
 def bound(batches, l0, linf):
@@ -94,6 +94,19 @@ def test_kept_rows_are_uniform_without_packed_keys(monkeypatch):
 def test_kept_rows_are_uniform_when_some_batches_were_pre_bounded(all_hot):
     parts = [rows([0, 1, 2], one_partition=True), rows([3, 4, 5], one_partition=True)]
     assert is_uniform(merged(parts, 1, KEEP))
+
+
+@pytest.mark.parametrize("carried", [True, False], ids=["priorities travel", "priorities are drawn again"])
+def test_kept_rows_are_uniform_for_each_of_the_stages_that_were_pre_bounded_together(all_hot, carried):
+    """The narrow stage meets rows that only the wide one needed; drawn again, its two lowest lose to the others."""
+    narrow, wide, salt = spec_for(1, KEEP), spec_for(1, 3), secrets.token_bytes(16)
+    cut = bounding.prebound_together(
+        rows([0, 1, 2, 3], one_partition=True), [(narrow, None), (wide, None)], salt, (0, 0)
+    )
+    assert cut.num_rows == 3 * UNITS
+    both = [rows([4, 5], one_partition=True), cut if carried else cut.select(["u", "p", "id"])]
+    assert is_uniform(subsets(bounding.bound(both, narrow, salt, (0,)))) == carried
+    assert is_uniform(subsets(bounding.bound(both, wide, salt, (0,)), keep=3), keep=3) == carried
 
 
 @pytest.mark.parametrize("one_partition", [True, False])

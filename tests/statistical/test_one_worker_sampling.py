@@ -113,6 +113,29 @@ def test_what_is_kept_is_uniform_where_every_shard_is_cut_at_the_source(tmp_path
     assert agree(*reports)
 
 
+@pytest.mark.parametrize("stages", [1, 2])
+def test_a_hot_unit_is_cut_where_it_is_read(tmp_path, monkeypatch, stages):
+    """Unit 0 has half of all rows, in one partition; a block leaves of it what the bounds of the stages allow."""
+    shelved, put = [], Shelf.put
+
+    def counted(self, place, rows, shard):
+        shelved.append(rows)
+        return put(self, place, rows, shard)
+
+    monkeypatch.setattr(Shelf, "put", counted)
+    size, hot = 120_000, np.arange(120_000) % 2 == 0
+    units, values = np.where(hot, 0, np.arange(size)), np.ones(size)
+    table = pa.table({"u": units, "p": np.where(hot, 7, np.arange(size) % 5), "v": values})
+    pq.write_table(table, tmp_path / "rows.parquet", row_group_size=30_000)
+    all_stages = [replace(reference.stage(**PRIVATE, l0=1, linf=linf), name=f"s{linf}") for linf in (KEEP, 5)]
+    found, reports = aggregate(tmp_path / "rows.parquet", *all_stages[:stages])
+    left = sum(pc.sum(pc.equal(rows["u"], 0)).as_py() or 0 for rows in shelved)
+    assert left == (4 * KEEP if stages == 1 else 4 * 5)
+    for linf in (KEEP, 5)[:stages]:
+        assert [row["__count"] for row in found[f"s{linf}"].to_pylist() if row["p"] == 7] == [linf]
+    assert agree(*reports)
+
+
 def test_a_unit_split_over_shards_is_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr(
         hashing, "route_here", lambda array, salt, shards: (np.arange(len(array)) % shards).astype(np.uint16)
