@@ -17,13 +17,15 @@ from dpbeam.mechanisms.spec import StageSpec
 
 _BUCKETS = 16
 _PENDING_BYTES = 8 << 20
+"""Of a bucket; of a tally in all, at most sixteen times as much."""
 
 
 @dataclass(kw_only=True)
 class _Bucket:
-    """Accumulators that add up to one merged batch: held are about three times its bytes, or `_PENDING_BYTES` more."""
+    """Accumulators that add up to one merged batch. Held are about three times its bytes, or `most_pending_bytes`."""
 
     spec: StageSpec
+    most_pending_bytes: int
     batches: list[pa.RecordBatch] = field(default_factory=list)
     merged_bytes: int = 0
     pending_bytes: int = 0
@@ -33,14 +35,14 @@ class _Bucket:
         with self.lock:
             self.batches.append(rows)
             self.pending_bytes += rows.nbytes
-            if self.pending_bytes > max(_PENDING_BYTES, 2 * self.merged_bytes):
+            if self.pending_bytes > max(self.most_pending_bytes, 2 * self.merged_bytes):
                 merged = accumulate.merge(self.batches, self.spec)
                 self.batches, self.merged_bytes, self.pending_bytes = [merged], merged.nbytes, 0
 
 
 def merged(accumulators: Iterable[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
     """The exact sum of accumulators, whatever their order: as `accumulate.merge`, but not all held at a time."""
-    bucket = _Bucket(spec=spec)
+    bucket = _Bucket(spec=spec, most_pending_bytes=_PENDING_BYTES)
     for rows in accumulators:
         bucket.add(rows)
     return accumulate.merge(bucket.batches, spec)
@@ -60,7 +62,7 @@ class Tally:
 
     def __post_init__(self) -> None:
         self._each = max(1, _BUCKETS // self.parts)
-        self._buckets = [_Bucket(spec=self.spec) for _ in range(self.parts * self._each)]
+        self._buckets = [self._bucket() for _ in range(self.parts * self._each)]
 
     def add(self, accumulators: pa.RecordBatch) -> None:
         """Adds accumulators in."""
@@ -72,5 +74,9 @@ class Tally:
         found: list[pa.RecordBatch] = []
         for at in range(number * self._each, (number + 1) * self._each):
             found += self._buckets[at].batches
-            self._buckets[at] = _Bucket(spec=self.spec)
+            self._buckets[at] = self._bucket()
         return accumulate.merge(found, self.spec)
+
+    def _bucket(self) -> _Bucket:
+        share = _BUCKETS * _PENDING_BYTES // max(_BUCKETS, self.parts)
+        return _Bucket(spec=self.spec, most_pending_bytes=share)
