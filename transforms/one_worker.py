@@ -33,6 +33,8 @@ T = TypeVar("T")
 BLOCK_ROWS = 1 << 19
 """Rows of a split that are sorted into shards at a time."""
 _CROWD_ROWS = 4096
+_PENDING_PART = 16
+"""Beside its room for rows, a sixteenth as much for accumulators that wait to be merged."""
 _STAGE = "stage."
 
 
@@ -64,7 +66,8 @@ class _Aggregate(ContainedDoFn):
         self._stages, self._public, self._parts, self._salt = stages, public, parts, salt
 
     def work(self, element: object) -> Iterator[object]:
-        tallies = {spec.name: Tally(spec=spec, parts=self._parts) for spec in self._stages}
+        pending = self._plan.room_bytes // _PENDING_PART // len(self._stages)
+        tallies = {spec.name: Tally(spec=spec, parts=self._parts, pending_bytes=pending) for spec in self._stages}
         threads = ThreadPoolExecutor(self._plan.threads, thread_name_prefix="dpbeam")
         try:
             if self._stages[0].unit is None:

@@ -273,7 +273,10 @@ def _pairs(units: Groups, partitions: Groups) -> tuple[I64, I64, I64, I64]:
         packed = units.codes.astype(np.uint64)
         packed <<= np.uint64(partition_bits)
         packed |= partitions.codes.view(np.uint64)
-        order = ordering(packed, unit_bits + partition_bits)
+        if partitions.sorting is None:
+            order = ordering(packed, unit_bits + partition_bits)
+        else:  # in order of partitions already, so that only the units are left to sort by
+            order = partitions.sorting[ordering((packed >> np.uint64(partition_bits))[partitions.sorting], unit_bits)]
         packed = packed[order]
         starts = runs(packed)
         heads = packed[starts]

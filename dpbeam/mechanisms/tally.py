@@ -16,8 +16,8 @@ from dpbeam.mechanisms import accumulate
 from dpbeam.mechanisms.spec import StageSpec
 
 _BUCKETS = 16
-_PENDING_BYTES = 8 << 20
-"""Of a bucket; of a tally in all, at most sixteen times as much."""
+PENDING_BYTES = 8 << 20
+"""What `merged` lets wait."""
 
 
 @dataclass(kw_only=True)
@@ -42,7 +42,7 @@ class _Bucket:
 
 def merged(accumulators: Iterable[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
     """The exact sum of accumulators, whatever their order: as `accumulate.merge`, but not all held at a time."""
-    bucket = _Bucket(spec=spec, most_pending_bytes=_PENDING_BYTES)
+    bucket = _Bucket(spec=spec, most_pending_bytes=PENDING_BYTES)
     for rows in accumulators:
         bucket.add(rows)
     return accumulate.merge(bucket.batches, spec)
@@ -52,12 +52,15 @@ def merged(accumulators: Iterable[pa.RecordBatch], spec: StageSpec) -> pa.Record
 class Tally:
     """The running sum of one stage's accumulators, spread over `parts` result shards by a fixed hash of the key.
 
+    About `pending_bytes` of them wait to be merged, or twice as much as there is merged: many wait for one sort.
+
     Guarantee: each part is the exact sum of all that was added, whatever the order and the threads: sums are int64
     fixed point, and a sum beyond int64 is refused.
     """
 
     spec: StageSpec
     parts: int
+    pending_bytes: int
     _buckets: list[_Bucket] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -78,5 +81,4 @@ class Tally:
         return accumulate.merge(found, self.spec)
 
     def _bucket(self) -> _Bucket:
-        share = _BUCKETS * _PENDING_BYTES // max(_BUCKETS, self.parts)
-        return _Bucket(spec=self.spec, most_pending_bytes=share)
+        return _Bucket(spec=self.spec, most_pending_bytes=self.pending_bytes // (self.parts * self._each))

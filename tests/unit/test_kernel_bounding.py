@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dpbeam.mechanisms import bounding
+from dpbeam.mechanisms import bounding, grouping
 from dpbeam.mechanisms.bounding import PRIORITY
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
@@ -79,6 +79,19 @@ def test_the_path_without_packed_keys_keeps_the_same_rows(monkeypatch, rows, l0,
         plain = bounding.bound(batches, spec, SALT, (1,))
     assert reference.kept_ids(packed) == reference.kept_ids(plain)
     assert Counter(packed.pairs.tolist()) == Counter(plain.pairs.tolist())
+
+
+@pytest.mark.parametrize("distinct", [20, 3000])
+def test_pairs_are_in_order_whether_or_not_partitions_were_grouped_by_sorting(distinct):
+    rng = np.random.default_rng(0)
+    units = grouping.group([pa.array(rng.integers(0, 500, 4000))], 4000)
+    partitions = grouping.group([pa.array(rng.integers(0, distinct, 4000))], 4000)
+    assert (partitions.sorting is None) == (distinct == 20)
+    order, starts, unit, partition = bounding._pairs(units, partitions)
+    assert order.tolist() == np.lexsort((partitions.codes, units.codes)).tolist()
+    assert unit.tolist() == units.codes[order[starts]].tolist()
+    assert partition.tolist() == partitions.codes[order[starts]].tolist()
+    assert len(starts) == len(set(zip(units.codes.tolist(), partitions.codes.tolist(), strict=True)))
 
 
 def test_ties_in_the_packed_bits_of_priorities_are_decided_by_the_full_priority():

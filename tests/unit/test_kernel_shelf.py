@@ -103,8 +103,8 @@ def test_a_value_has_one_shard_whatever_it_is_beside(kind):
     assert hashing.route_here(values, b"another salt....", 64).tolist() != whole.tolist()
 
 
-def test_a_tally_is_the_exact_merge_from_any_threads(monkeypatch):
-    monkeypatch.setattr(tally, "_PENDING_BYTES", 5_000)
+@pytest.mark.parametrize("pending_bytes", [0, 80_000, 1 << 30])
+def test_a_tally_is_the_exact_merge_from_any_threads(pending_bytes):
     spec, rng = reference.stage(metrics=reference.VALUE_METRICS), np.random.default_rng(3)
     batches = [
         pa.record_batch(
@@ -113,7 +113,7 @@ def test_a_tally_is_the_exact_merge_from_any_threads(monkeypatch):
         for _ in range(12)
     ]
     found = [accumulate.accumulate(bounding.bound([batch], spec, SALT, (i,)), spec) for i, batch in enumerate(batches)]
-    counted = tally.Tally(spec=spec, parts=3)
+    counted = tally.Tally(spec=spec, parts=3, pending_bytes=pending_bytes)
     threads = [threading.Thread(target=counted.add, args=(batch,)) for batch in found]
     for thread in threads:
         thread.start()
