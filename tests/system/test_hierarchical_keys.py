@@ -68,6 +68,9 @@ def test_totals_lose_nothing_with_exact_noise(workspace, capsys, exact, monkeypa
         def should_keep(self, users: int) -> bool:
             return users >= 250
 
+        def probability_of_keep(self, users: int) -> float:
+            return float(self.should_keep(users))
+
     hierarchical(workspace, "truncated_geometric")
     monkeypatch.setattr(selection, "_strategy", lambda _: AtLeast())
     assert workspace.run() == 0, capsys.readouterr().err
@@ -88,6 +91,9 @@ def test_an_other_takes_no_more_of_a_unit_than_any_cell(workspace, capsys, exact
     class Never:
         def should_keep(self, users: int) -> bool:
             return False
+
+        def probability_of_keep(self, users: int) -> float:
+            return 0.0
 
     hierarchical(workspace, "truncated_geometric", {"l0": 4, "linf": 2})
     monkeypatch.setattr(selection, "_strategy", lambda _: Never())
