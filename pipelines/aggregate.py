@@ -14,8 +14,9 @@ import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from dpbeam.mechanisms import rows
+from dpbeam.mechanisms.hierarchy import Hierarchy
 from dpbeam.mechanisms.sources import Portion
-from dpbeam.mechanisms.spec import LEVEL, InputSpec, StageSpec
+from dpbeam.mechanisms.spec import InputSpec, StageSpec
 from pipelines import rounds
 from transforms import arrow_coder
 from transforms.accumulate import AccumulateByPartition
@@ -24,7 +25,6 @@ from transforms.control import CheckControlTotals, Shuffle
 from transforms.noise import AddNoise
 from transforms.one_worker import AggregateInOneWorker, OneWorker
 from transforms.read import ReadBlocks
-from transforms.roll_up import RollUp
 from transforms.select import SelectPartitions
 from transforms.stage import StageResults
 from transforms.staging import Area
@@ -111,22 +111,21 @@ def _through_shuffles(pipeline: beam.Pipeline, job: Job) -> tuple[Merged, list[S
             shuffles += weigh.shuffles
             reports += weigh_reports
             continue
-        public, mine, schema = job.public.get(spec.of_input.name), blocks, rows.output_schema(job.input)
-        if spec.hierarchical:
-            mine = blocks | f"{spec.name}.RollUp" >> RollUp(spec, job.found[spec.name])
-            schema = schema.append(pa.field(LEVEL, pa.int64()))
+        # Every row has a cell among those of hierarchical keys: none is left out.
+        among = Hierarchy(keys=spec.leaf_keys, kept=job.found[spec.name]) if spec.hierarchical else None
         bound = BoundContributions(
             spec=spec,
             shards=job.user_shards,
             salt=job.salt,
-            public=public,
+            public=job.public.get(spec.of_input.name) if among is None else None,
             splits=len(job.splits),
-            schema=schema,
+            schema=rows.output_schema(job.input),
+            among=among,
         )
         accumulate = AccumulateByPartition(
             spec=spec, parts=job.parts, public=job.public.get(spec.name), senders=bound.senders
         )
-        accumulators, bound_reports = mine | f"{spec.name}.Bound" >> bound
+        accumulators, bound_reports = blocks | f"{spec.name}.Bound" >> bound
         merged[spec.name], merge_reports = accumulators | f"{spec.name}.Accumulate" >> accumulate
         shuffles += [*bound.shuffles, accumulate.shuffle]
         reports += [*bound_reports, *merge_reports]

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from dpbeam.accounting.utility import NOTES, noise_figure, selection_figure
 from dpbeam.ledger.model import Balance
 from dpbeam.mechanisms import results
-from dpbeam.mechanisms.events import Gaussian, Laplace, Mechanism, Selection, WeightedThresholding
+from dpbeam.mechanisms.events import Gaussian, Laplace, Mechanism, Selection, WeightedThresholding, others_of
 from dpbeam.mechanisms.quantities import named
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.policy.schema import Policy
@@ -35,10 +35,14 @@ def metric_columns(spec: StageSpec) -> tuple[MetricColumn, ...]:
         else:
             noise = spec.thresholds[quantity] if biased else spec.noise[quantity]
         std = None if metric.kind in NOTES else noise_figure(noise).std
+        others = others_of(noise)
+        other_std = None if std is None or others is None or others.noise == 1 else std * others.noise
         law: Literal["laplace", "gaussian"] = "laplace" if noise.kind.startswith("laplace") else "gaussian"
         labels = metric.labels or (None,) * len(metric.released)
         found.extend(
-            MetricColumn(name=name, kind=metric.kind, noise=law, std=std, biased=biased, label=label)
+            MetricColumn(
+                name=name, kind=metric.kind, noise=law, std=std, other_std=other_std, biased=biased, label=label
+            )
             for name, label in zip(metric.released, labels, strict=True)
         )
     return tuple(found)
@@ -65,13 +69,13 @@ def stage_report(
     return reports.StageReport(
         name=spec.name,
         table=table,
-        keys=spec.keys,
+        keys=spec.result_keys,
         metrics=metric_columns(spec),
         l0=spec.bounds.l0,
         linf=spec.bounds.linf,
         l1=spec.bounds.l1,
         selection=None if decided is None else _selection(decided),
-        hierarchical=spec.hierarchical,
+        other_leaves=spec.other_leaves if spec.hierarchical else None,
         clipped=tuple(clipped),
         totals=tuple(totals),
         values=values,

@@ -31,6 +31,7 @@ from dpbeam.ledger.model import Charge
 from dpbeam.ledger.outcomes import FenceLost, KeyTaken
 from dpbeam.ledger.owner import Owner, alive
 from dpbeam.mechanisms import columns, hierarchy, noise, rounds
+from dpbeam.mechanisms.events import in_others
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.chosen import with_chosen
@@ -133,7 +134,7 @@ def guard(run: Run) -> Run:
         for quantity in spec.quantities:
             if quantity.kind in ("sum", "total", "squares", "vector", "custom"):
                 grid = columns.grid_of(quantity)
-                noise.check(spec.noise[quantity.name], grid.finest() if quantity.auto else grid)
+                noise.check(in_others(spec.noise[quantity.name]), grid.finest() if quantity.auto else grid)
     found = inputs.resolve(compiled.input_spec(run.policy))
     folder = run.output / run.policy.dataset
     try:

@@ -39,16 +39,18 @@ def results(spec: StageSpec, table: pa.Table) -> RenderableType:
         caption="Below each value: its 95 % interval" if columns else None,
         caption_justify="left",
     )
-    for key in spec.keys:
+    for key in spec.result_keys:  # of a cached release the stage was never rolled up
         shown.add_column(Text(visible(key)))
     for column in columns:
         shown.add_column(Text(visible(column.name)), justify="right")
     labels = {column.name: column.label for column in columns if column.label is not None}
-    for row in top_rows(table, keys=spec.keys, metrics=[c.name for c in columns], by=first, limit=TOP, labels=labels):
+    for row in top_rows(
+        table, keys=spec.result_keys, metrics=[c.name for c in columns], by=first, limit=TOP, labels=labels
+    ):
         cells: list[Text] = [Text(_short(key)) for key in row.keys]
         for column in columns:
             value = row.values[column.name]
-            spread = column.std if column.std is not None else (value.high - value.low) / 4
+            spread = column.one_std if column.one_std is not None else (value.high - value.low) / 4
             interval = f"{humane(value.low, spread)} … {humane(value.high, spread)}"
             label = f"{_short(row.labels[column.name])}: " if row.labels.get(column.name) else ""
             cells.append(Text.assemble(label, humane(value.value, spread), "\n", (interval, "dim")))
@@ -84,7 +86,7 @@ def plan(made: Plan, balance: Balance | None) -> RenderableType:
             scale, unit = (1.0, "") if of_one_row is None else (std / of_one_row, " r")
             shown = (significant(std / scale) + unit, f"± {significant(half_width / scale)}{unit}")
             noise.add_row(figure.stage, Text(visible(name)), *shown)
-    lines: list[RenderableType] = [noise, *map(Text, _automatic(made))]
+    lines: list[RenderableType] = [noise, *map(Text, _automatic(made)), *map(Text, _others(made))]
     for found in made.utility.selections:
         lines.append(
             Text(
@@ -138,6 +140,21 @@ def _automatic(made: Plan) -> list[str]:
             found.append(f"{stage}: the run finds {names}. Not known yet.")
     if made.utility.relative:
         found.append("r is the most that one row may add, by the bounds that the run finds.")
+    return found
+
+
+def _others(made: Plan) -> list[str]:
+    """What one privacy unit adds to one `other` of hierarchical keys, and the noise there."""
+    found: list[str] = []
+    for stage in dict.fromkeys(figure.stage for figure in made.utility.others):
+        own = [figure for figure in made.utility.others if figure.stage == stage]
+        rows = "" if own[0].rows is None else f"{own[0].rows:,} rows, of "
+        moves = ", ".join(f"{_part(figure.quantity)} by {significant(figure.most)}" for figure in own)
+        stds = ", ".join(f"{_part(figure.quantity)} {significant(figure.std)}" for figure in own)
+        found.append(
+            f"{stage}: to one (other) a privacy unit adds at most {rows}{own[0].leaves:,} leaves. "
+            f"That moves its {moves} at most. Noise std there: {stds}."
+        )
     return found
 
 

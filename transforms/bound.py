@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 import apache_beam as beam
 import pyarrow as pa
 
-from dpbeam.mechanisms import accumulate, bounding, unit_rows
+from dpbeam.mechanisms import accumulate, bounding, hierarchy, unit_rows
+from dpbeam.mechanisms.hierarchy import Hierarchy
 from dpbeam.mechanisms.spec import StageSpec
 from transforms.containment import ContainedDoFn
 from transforms.control import Outbox, Shuffle, receive
@@ -33,8 +34,17 @@ class _Route(ContainedDoFn):
 
     step = "BoundAtSource"
 
-    def __init__(self, spec: StageSpec, shards: int, salt: bytes, public: pa.Table | None, shuffle: str) -> None:
+    def __init__(
+        self,
+        spec: StageSpec,
+        shards: int,
+        salt: bytes,
+        public: pa.Table | None,
+        among: Hierarchy | None,
+        shuffle: str,
+    ) -> None:
         self._spec, self._shards, self._salt, self._public = spec.of_input, shards, salt, public
+        self._cells_of = None if among is None else among.cells_of
         self._shuffle = shuffle
 
     def work(self, element: pa.RecordBatch) -> Iterator[object]:
@@ -43,7 +53,7 @@ class _Route(ContainedDoFn):
         rows = element.select(route_columns(self._spec)).replace_schema_metadata(None)
         if self._public is not None:
             rows = accumulate.filter_public(rows, self._spec, self._public)
-        rows = bounding.prebound(rows, self._spec, self._salt, (split, block))
+        rows = bounding.prebound(rows, self._spec, self._salt, (split, block), self._cells_of)
         messages = [
             message
             for shard, part in bounding.split_by_unit(rows, self._spec, self._shards, self._salt)
@@ -73,13 +83,16 @@ class _BoundShard(ContainedDoFn):
 
     step = "Bound"
 
-    def __init__(self, spec: StageSpec, salt: bytes, shuffle: str) -> None:
-        self._spec, self._salt, self._shuffle = spec, salt, shuffle
+    def __init__(self, spec: StageSpec, salt: bytes, among: Hierarchy | None, shuffle: str) -> None:
+        self._spec, self._salt, self._among, self._shuffle = spec, salt, among, shuffle
 
     def work(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[object]:
         shard, batches = element
         found, report = receive(self._shuffle, shard, batches)
-        bounded = unit_rows.bound(found, self._spec, self._salt, (shard,))
+        if self._among is None:
+            bounded = unit_rows.bound(found, self._spec, self._salt, (shard,))
+        else:
+            bounded = hierarchy.bound(found, self._spec, self._among, self._salt, (shard,))
         accumulated = label(accumulate.accumulate(bounded, self._spec), shard, 0, last=True)
         yield accumulated
         yield beam.pvalue.TaggedOutput(REPORTS, report)
@@ -90,14 +103,16 @@ class _AccumulateRows(ContainedDoFn):
 
     step = "Accumulate"
 
-    def __init__(self, spec: StageSpec, public: pa.Table | None) -> None:
-        self._spec, self._public = spec, public
+    def __init__(self, spec: StageSpec, public: pa.Table | None, among: Hierarchy | None) -> None:
+        self._spec, self._public, self._among = spec, public, among
 
     def work(self, element: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         split, block, last = place(element)
-        rows = element.select(route_columns(self._spec)).replace_schema_metadata(None)
+        rows = element.select(route_columns(self._spec.of_input)).replace_schema_metadata(None)
         if self._public is not None:
             rows = accumulate.filter_public(rows, self._spec, self._public)
+        if self._among is not None:
+            rows = hierarchy.roll_up(rows, self._among)
         accumulated = label(accumulate.accumulate_rows(rows, self._spec), split, block, last=last)
         yield accumulated
 
@@ -107,7 +122,8 @@ class BoundContributions(beam.PTransform):
     """At most `l0` partitions a unit and `linf` rows a (unit, partition), both chosen uniformly, then accumulated.
 
     Guarantee: one unit more or less changes at most `l0` partitions' accumulators, each by at most what `linf` rows
-    of clipped values add up to; the samples of other units don't depend on it, given that `salt` stays secret.
+    of clipped values add up to (an `other` of hierarchical keys: those of several leaves, `l0` in all); the samples of
+    other units don't depend on it, given that `salt` stays secret.
 
     Result: a tuple of accumulator batches labelled with their sender, and the reports of the shuffle.
     """
@@ -119,6 +135,8 @@ class BoundContributions(beam.PTransform):
     splits: int
     schema: pa.Schema
     """Schema of a validated block."""
+    among: Hierarchy | None = None
+    """Of hierarchical keys, the kept leaves: rows are bounded by leaves, then rolled up to their cells."""
 
     senders: frozenset[int] = field(init=False)
     """The labels the accumulators carry: user shards, or the splits where rows are units."""
@@ -140,18 +158,19 @@ class BoundContributions(beam.PTransform):
             return (
                 blocks
                 | "AccumulateRows"
-                >> beam.ParDo(_AccumulateRows(self.spec, self.public)).with_output_types(pa.RecordBatch)
+                >> beam.ParDo(_AccumulateRows(self.spec, self.public, self.among)).with_output_types(pa.RecordBatch)
             ), ()
         empty = pa.schema([self.schema.field(name) for name in route_columns(self.spec.of_input)])
         seeds = seed(blocks.pipeline, "Seed", self._name, [pa.RecordBatch.from_pylist([], schema=empty)] * self.shards)
         routed = blocks | "BoundAtSource" >> messages(
-            _Route(self.spec, self.shards, self.salt, self.public, self._name)
+            _Route(self.spec, self.shards, self.salt, self.public, self.among, self._name)
         )
         bounded = (
             (routed.main, seeds.main)
             | "Together" >> beam.Flatten()
             | "ByUserShard" >> beam.GroupByKey()
-            | "Bound" >> beam.ParDo(_BoundShard(self.spec, self.salt, self._name)).with_outputs(REPORTS, main="main")
+            | "Bound"
+            >> beam.ParDo(_BoundShard(self.spec, self.salt, self.among, self._name)).with_outputs(REPORTS, main="main")
         )
         return bounded.main, (routed[REPORTS], seeds[REPORTS], bounded[REPORTS])
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import apache_beam as beam
 import pyarrow as pa
 
-from dpbeam.mechanisms import results
-from dpbeam.mechanisms.noise import AdditiveNoise, noises
+from dpbeam.mechanisms.releasing import Releaser
 from dpbeam.mechanisms.spec import StageSpec
 from transforms.containment import ContainedDoFn
 
@@ -19,15 +18,14 @@ class _AddNoise(ContainedDoFn):
 
     def __init__(self, spec: StageSpec) -> None:
         self._spec = spec
-        self._noises: dict[str, AdditiveNoise] = {}
+        self._releaser: Releaser | None = None
 
     def setup(self) -> None:
-        self._noises = noises(self._spec)
+        self._releaser = Releaser(spec=self._spec)
 
     def work(self, element: tuple[int, pa.RecordBatch]) -> Iterator[tuple[int, pa.RecordBatch]]:
         part, rows = element
-        noisy = results.noisy_quantities(rows, self._spec, self._noises)
-        released = results.metrics(noisy, self._spec)
+        released = self._releaser.released(rows)
         yield part, released
 
 

@@ -87,9 +87,9 @@ def _mechanism(request: Request, scale: float, delta: float) -> Mechanism:
     stage, metric, l0, pre_threshold = request.stage, request.metric, request.l0, request.pre_threshold
     match request.kind:
         case "laplace":
-            return Laplace(stage=stage, metric=metric, scale=l1 * std / math.sqrt(2), l1=l1)
+            return Laplace(stage=stage, metric=metric, scale=l1 * std / math.sqrt(2), l1=l1, other=request.other)
         case "gaussian":
-            return Gaussian(stage=stage, metric=metric, sigma=l2 * std, l2=l2)
+            return Gaussian(stage=stage, metric=metric, sigma=l2 * std, l2=l2, other=request.other)
         case "truncated_geometric":
             return TruncatedGeometric(
                 stage=stage,

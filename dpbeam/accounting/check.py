@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 
 from dpbeam.accounting.certify import Certificate, certify
+from dpbeam.accounting.check_other import check_other
 from dpbeam.accounting.expected import Expected, expected
 from dpbeam.accounting.requests import Request
 from dpbeam.errors import Refused
@@ -111,6 +112,7 @@ def _check_one(want: Expected, mechanism: Mechanism) -> None:
     for name, must, is_ in found:
         if not math.isclose(must, is_, rel_tol=_CLOSE):
             raise Refused(f"{where}: {name} must be {must:.12g} by the policy's bounds, got {is_:.12g}")
+    check_other(where, want.leaves, mechanism)
 
 
 def _check_scale(wanted: Sequence[Expected], mechanisms: Sequence[Mechanism]) -> None:

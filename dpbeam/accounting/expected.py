@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from dpbeam.accounting.check_other import Leaves, by_leaves
 from dpbeam.accounting.requests import Request
 from dpbeam.errors import Refused
 from dpbeam.policy.auto import AutoClip, AutoCount
@@ -40,6 +41,7 @@ class Expected:
     weight: float
     strategy: str | None = None
     least_bias: float = 1.0
+    leaves: Leaves | None = None
 
 
 def expected(asked: Policy | Sequence[Request]) -> list[Expected]:
@@ -119,6 +121,7 @@ def _from_policy(policy: Policy) -> Iterator[Expected]:
                 l0=counted_in,
                 pre_threshold=pre_threshold,
                 weight=stage.weight * weight / total,
+                leaves=None if name == "partitions" or name in kept else _leaves(stage, name),
             )
 
 
@@ -189,6 +192,16 @@ def _noisy(stage: Stage) -> dict[str, tuple[float, float, float]]:
             before = found.get(name, (0.0, 0.0, 0.0))[2]
             found[name] = (in_l1 * l1, in_l2 * l2, weight + before)
     return found
+
+
+def _leaves(stage: Stage, quantity: str) -> Leaves | None:
+    """What one unit does to a quantity by leaves of hierarchical keys; None where keys aren't."""
+    for choice in stage.metrics:
+        for what, name, l1, l2, _ in _aggregated(choice, stage) if stage.counted_by else _parts(choice):
+            if name == quantity:
+                most = choice.args.max_values if isinstance(choice.args, TopKArgs) else None
+                return by_leaves(stage, str(what[0]), l1, l2, most)
+    raise Refused(f"stage {stage.name}: {quantity} is no quantity of the policy")
 
 
 def _kept_values(stage: Stage) -> dict[str, tuple[int, int]]:

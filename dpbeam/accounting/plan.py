@@ -46,7 +46,7 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """The plan as `dpbeam plan --json` prints it."""
         return {
-            "version": 1,
+            "version": 2 if any(map(events.others_of, self.mechanisms)) else 1,
             "dataset": self.dataset,
             "policy_digest": self.policy_digest,
             "epsilon": self.epsilon,

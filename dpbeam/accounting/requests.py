@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from dpbeam.errors import UsageError
-from dpbeam.mechanisms.events import WeightedStrategy
+from dpbeam.mechanisms.events import Other, WeightedStrategy
 
 Kind = Literal[
     "laplace",
@@ -30,7 +30,8 @@ class Request:
     `weight` is relative to all requests that are calibrated together; it need not sum to anything. A selection
     counts privacy units, and one unit is in at most `l0` partitions, so it has no `l1` and `l2` of its own;
     `pre_threshold` is 1 for no pre-threshold. Noise has neither `l0` nor `pre_threshold`. A round of a selection by
-    weights has a `strategy`, and `least_bias` where it has biases; a unit moves its weights by l2 = 1.
+    weights has a `strategy`, and `least_bias` where it has biases; a unit moves its weights by l2 = 1. Noise of
+    hierarchical keys has an `other`, by which values of others are divided before `l2` is taken.
     """
 
     stage: str
@@ -43,6 +44,7 @@ class Request:
     pre_threshold: int = 1
     strategy: WeightedStrategy | None = None
     least_bias: float = 1.0
+    other: Other | None = None
 
     def __post_init__(self) -> None:
         where = f"stage {self.stage}, {self.metric}"
@@ -62,6 +64,8 @@ class Request:
             raise UsageError(f"{where}: only a selection has l0 and pre_threshold")
         if (self.kind == "weighted_thresholding") == (self.strategy is None):
             raise UsageError(f"{where}: a weighted_thresholding, and nothing else, has a strategy")
+        if self.is_selection and self.other is not None:
+            raise UsageError(f"{where}: a selection looks at leaves, so it has no other")
         if not 0 < self.least_bias <= 1:
             raise UsageError(f"{where}: least_bias must be above 0 and at most 1, got {self.least_bias!r}")
 

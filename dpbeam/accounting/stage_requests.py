@@ -9,6 +9,7 @@ from typing import Literal
 from dpbeam.accounting import rounds
 from dpbeam.accounting.requests import Request
 from dpbeam.errors import UsageError
+from dpbeam.mechanisms.others import in_one_other, other_leaves
 from dpbeam.mechanisms.quantities import Bounds, Quantity, noisy_by_themselves
 from dpbeam.policy.auto import Histogram
 from dpbeam.policy.schema import Private
@@ -41,10 +42,11 @@ def stage_requests(
     unit = weight / math.fsum(weights)
     alone = noisy_by_themselves(needed, counting)
     served = math.fsum(q.weight for q in needed if q not in alone)
+    leaves = other_leaves(limits, private.other_l0) if private and private.hierarchical else None
     return (
         *(_of_histogram(histogram, _stated(noise, stage), unit) for histogram in searches),
         *(_of_selection(stage, private, limits, served, unit) if private else ()),
-        *(_of_quantity(stage, quantity, limits, _stated(noise, stage), unit) for quantity in alone),
+        *(_of_quantity(stage, quantity, limits, leaves, _stated(noise, stage), unit) for quantity in alone),
     )
 
 
@@ -79,7 +81,10 @@ def _of_selection(stage: str, private: Private, limits: Bounds, served: float, u
             raise ValueError(f"strategy {other} has no request")
 
 
-def _of_quantity(stage: str, quantity: Quantity, limits: Bounds, noise: _Noise, unit: float) -> Request:
+def _of_quantity(
+    stage: str, quantity: Quantity, limits: Bounds, leaves: int | None, noise: _Noise, unit: float
+) -> Request:
+    """`leaves` is how many leaves of one unit an `other` takes; None where keys aren't hierarchical."""
     weight = quantity.weight * unit
     if quantity.kind == "values":
         # A threshold on the noisy unit counts of all (partition, value) pairs: of those, l0 is what one unit is in.
@@ -92,4 +97,5 @@ def _of_quantity(stage: str, quantity: Quantity, limits: Bounds, noise: _Noise, 
             pre_threshold=quantity.pre_threshold,
         )
     l1, l2 = quantity.sensitivity(limits)
-    return Request(stage=stage, metric=quantity.name, kind=noise, weight=weight, l1=l1, l2=l2)
+    other = None if leaves is None else in_one_other(quantity, limits, leaves, noise)
+    return Request(stage=stage, metric=quantity.name, kind=noise, weight=weight, l1=l1, l2=l2, other=other)

@@ -21,6 +21,7 @@ from dpbeam.mechanisms.events import (
     Selection,
     TruncatedGeometric,
     WeightedThresholding,
+    in_others,
 )
 from dpbeam.mechanisms.quantities import Metric, named, parts, quantities
 from dpbeam.mechanisms.widths import half_width, std
@@ -119,6 +120,19 @@ class RelativeFigure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class OtherFigure:
+    """What one privacy unit adds to one `other` of hierarchical keys at most: `rows` (None: nothing depends on their
+    number) of `leaves` leaves, which move the quantity by `most`; and the standard deviation of the noise there."""
+
+    stage: str
+    quantity: str
+    leaves: int
+    rows: int | None
+    most: float
+    std: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Utility:
     """All figures of a plan, each in the plan's order."""
 
@@ -129,6 +143,7 @@ class Utility:
     automatic: tuple[AutomaticFigure, ...] = ()
     """Until the run has found them, all figures are for the most that these bounds may become."""
     relative: tuple[RelativeFigure, ...] = ()
+    others: tuple[OtherFigure, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -138,6 +153,7 @@ class Utility:
             "sharing": [asdict(figure) for figure in self.sharing],
             "automatic": [asdict(figure) for figure in self.automatic],
             "relative": [asdict(figure) for figure in self.relative],
+            "others": [asdict(figure) for figure in self.others],
         }
 
 
@@ -152,6 +168,18 @@ def utility(mechanisms: Sequence[Mechanism], metrics: Mapping[str, Sequence[Metr
         noise=tuple(noise_figure(m) for m in mechanisms if isinstance(m, Laplace | Gaussian)),
         selections=tuple(selection_figure(m) for m in _deciding(mechanisms)),
         metrics=tuple(_metric_figure(stage, metric, row, noise) for stage, row in metrics.items() for metric in row),
+        others=tuple(
+            OtherFigure(
+                stage=m.stage,
+                quantity=m.metric,
+                leaves=m.other.leaves,
+                rows=m.other.rows,
+                most=m.other.most,
+                std=noise_figure(in_others(m)).std,
+            )
+            for m in mechanisms
+            if isinstance(m, Laplace | Gaussian) and m.other is not None
+        ),
     )
 
 
@@ -181,10 +209,10 @@ def noise_figure(mechanism: Laplace | Gaussian | LaplaceThresholding | GaussianT
 
 def _deciding(mechanisms: Sequence[Mechanism]) -> list[Selection | WeightedThresholding]:
     """The selections; of those in rounds the last round, which has the least noise."""
-    found: dict[str, Selection | WeightedThresholding] = {}
+    found: dict[tuple[str, str], Selection | WeightedThresholding] = {}
     for mechanism in mechanisms:
         if not isinstance(mechanism, Laplace | Gaussian):
-            found[mechanism.stage] = mechanism
+            found[mechanism.stage, mechanism.metric.partition(".")[0]] = mechanism
     return list(found.values())
 
 

@@ -67,7 +67,10 @@ def accumulate(bounded: Bounded, spec: StageSpec) -> pa.RecordBatch:
     own = []
     for quantity in own_columns(spec).values():
         if quantity.kind == "total":
-            made = columns.accumulate_totals(quantity, bounded.values, bounded.row_pairs, bounded.pairs, partitions)
+            row_pairs, pairs = bounded.row_pairs, bounded.pairs
+            if bounded.leaf_cells is not None:  # a unit's total is one of a leaf, also where leaves are rolled up
+                row_pairs, pairs = bounded.row_leaves, bounded.leaf_cells
+            made = columns.accumulate_totals(quantity, bounded.values, row_pairs, pairs, partitions)
         elif quantity.kind in BY_VALUE:
             made = columns.accumulate_by_value(quantity, bounded)
         else:

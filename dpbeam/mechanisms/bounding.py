@@ -16,13 +16,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dpbeam.mechanisms import distinct, frequent, hashing
+from dpbeam.mechanisms import distinct, frequent, hashing, leaves
 from dpbeam.mechanisms.grouping import Groups, group, ordering, runs
 from dpbeam.mechanisms.hashing import U64
 from dpbeam.mechanisms.spec import StageSpec
 
 I64 = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
+CellsOf = Callable[[Groups], Groups]
+"""Of leaves of hierarchical keys, their cells: code l of the result is the cell of leaf l."""
 
 PRIORITY = "__priority"
 
@@ -41,6 +43,10 @@ class Bounded:
     `pairs[j]` is the partition of kept pair j, and `pair_units[j]` its unit, as a number. `words` are the columns whose
     values are counted by value, and `ranks[j]` is the keyed hash by which pair j chooses among its values; None if
     nothing needs it.
+
+    Where partitions are leaves of hierarchical keys, `cells` are their cells; `dpbeam.mechanisms.hierarchy` rolls them
+    up. Then partitions are cells, and kept row i belongs to the (unit, leaf) pair `row_leaves[i]`, which lies in the
+    cell `leaf_cells[row_leaves[i]]`.
     """
 
     keys: tuple[pa.Array, ...]
@@ -52,6 +58,9 @@ class Bounded:
     values: Mapping[str, npt.NDArray[np.int64] | npt.NDArray[np.float64]]
     words: Mapping[str, frequent.Words] = field(default_factory=dict)
     ranks: U64 | None = None
+    cells: Groups | None = None
+    row_leaves: I64 | None = None
+    leaf_cells: I64 | None = None
 
 
 def input_columns(spec: StageSpec) -> tuple[str, ...]:
@@ -81,7 +90,9 @@ def split(batch: pa.RecordBatch, hashes: U64, shards: int) -> Iterator[tuple[int
         yield int(shard[order[start]]), rows.slice(start, end - start)
 
 
-def prebound(batch: pa.RecordBatch, spec: StageSpec, salt: bytes, seeds: Sequence[int]) -> pa.RecordBatch:
+def prebound(
+    batch: pa.RecordBatch, spec: StageSpec, salt: bytes, seeds: Sequence[int], cells_of: CellsOf | None = None
+) -> pa.RecordBatch:
     """Cuts units with very many rows where they are read, so that one of them can't swamp a shard.
 
     Returns the batch with the stage's columns only, and, if a (unit, partition) lost rows, the column `__priority`
@@ -93,16 +104,21 @@ def prebound(batch: pa.RecordBatch, spec: StageSpec, salt: bytes, seeds: Sequenc
     (unit, partition) in this batch have lower ones, or if `l0` partitions of its unit in this batch have a lower
     keyed hash: it would not have survived in the union either. Rows that stay keep the priorities that were looked
     at; where none were looked at, drawing them later is the same as having drawn them. (Drawing them *again* is not:
-    survivors have low priorities, and would lose to rows that were never compared.)
+    survivors have low priorities, and would lose to rows that were never compared.) With `cells_of`, which leaves of a
+    unit count is `leaves.spread_over_cells`'s choice, which leaves out no more of many than it does of few.
     """
-    return prebound_together(_project(batch, spec), [(spec, None)], salt, seeds)
+    return prebound_together(_project(batch, spec), [(spec, None)], salt, seeds, cells_of)
 
 
 def prebound_together(
-    batch: pa.RecordBatch, stages: Sequence[tuple[StageSpec, Mask | None]], salt: bytes, seeds: Sequence[int]
+    batch: pa.RecordBatch,
+    stages: Sequence[tuple[StageSpec, Mask | None]],
+    salt: bytes,
+    seeds: Sequence[int],
+    cells_of: CellsOf | None = None,
 ) -> pa.RecordBatch:
     """As `prebound` for several stages, each with a mark for its rows of the batch (None: all): a row goes if no stage
-    needs it. All columns of the batch stay.
+    needs it. All columns of the batch stay. `cells_of` is for one stage with hierarchical keys, alone.
 
     Guarantee: for each stage that of `prebound`. A row that another stage needs may stay though `prebound` would drop
     it; then it meets, in `bound`, the same rows of lower priority or partitions of lower hash that would have ruled it
@@ -119,7 +135,7 @@ def prebound_together(
 
     stays, cut_rows = np.zeros(batch.num_rows, dtype=np.bool_), False
     for spec, mine in stages:
-        needed, cut = _needed(batch, spec, mine, salt, priorities)
+        needed, cut = _needed(batch, spec, mine, salt, priorities, cells_of)
         stays |= needed
         cut_rows = cut_rows or cut
     if stays.all():
@@ -132,7 +148,12 @@ def prebound_together(
 
 
 def _needed(
-    batch: pa.RecordBatch, spec: StageSpec, mine: Mask | None, salt: bytes, priorities: Callable[[], U64]
+    batch: pa.RecordBatch,
+    spec: StageSpec,
+    mine: Mask | None,
+    salt: bytes,
+    priorities: Callable[[], U64],
+    cells_of: CellsOf | None,
 ) -> tuple[Mask, bool]:
     """The rows that `bound` might keep for one stage, and whether rows of lower priority ruled others out."""
     needed = np.ones(batch.num_rows, dtype=np.bool_) if mine is None else mine.copy()
@@ -144,13 +165,20 @@ def _needed(
     some, at = rows.take(pa.array(hot)), at[hot]
     units = group([some.column(_unit(spec))], len(hot))
     partitions = group([some.column(name) for name in spec.keys], len(hot))
-    choice = _choose(units, partitions, spec, salt, lambda: priorities()[at])
+    cells = None if cells_of is None else cells_of(partitions)
+    choice = _choose(units, partitions, spec, salt, lambda: priorities()[at], cells)
     if choice.keep is not None:
         needed[at[~choice.keep]] = False
     return needed, choice.cut_rows
 
 
-def bound(batches: Iterable[pa.RecordBatch], spec: StageSpec, salt: bytes, seeds: Sequence[int]) -> Bounded:
+def bound(
+    batches: Iterable[pa.RecordBatch],
+    spec: StageSpec,
+    salt: bytes,
+    seeds: Sequence[int],
+    cells_of: CellsOf | None = None,
+) -> Bounded:
     """Bounds one shard: all rows, from all batches, of the units that are routed to it. `seeds` name the shard.
 
     Guarantee: at most `linf` rows a (unit, partition), a uniform subset of exactly min(linf, n) of them; at most
@@ -164,7 +192,8 @@ def bound(batches: Iterable[pa.RecordBatch], spec: StageSpec, salt: bytes, seeds
     rows = sum(batch.num_rows for batch in found)
     units = group([_chunked(found, _unit(spec))], rows)
     partitions = group([_chunked(found, name) for name in spec.keys], rows)
-    choice = _choose(units, partitions, spec, salt, lambda: _priorities(found, salt, "bound", seeds))
+    cells = None if cells_of is None else cells_of(partitions)
+    choice = _choose(units, partitions, spec, salt, lambda: _priorities(found, salt, "bound", seeds), cells)
     values = {name: _numbers(found, name) for name in spec.number_columns}
     words = {name: frequent.words(_chunked(found, name), rows) for name in spec.word_columns} if rows else {}
     codes, row_pairs = partitions.codes, choice.row_pairs
@@ -185,6 +214,7 @@ def bound(batches: Iterable[pa.RecordBatch], spec: StageSpec, salt: bytes, seeds
         values=values,
         words=words,
         ranks=ranks,
+        cells=cells,
     )
 
 
@@ -204,7 +234,14 @@ class _Choice:
     cut_rows: bool
 
 
-def _choose(units: Groups, partitions: Groups, spec: StageSpec, salt: bytes, priorities: Callable[[], U64]) -> _Choice:
+def _choose(
+    units: Groups,
+    partitions: Groups,
+    spec: StageSpec,
+    salt: bytes,
+    priorities: Callable[[], U64],
+    cells: Groups | None = None,
+) -> _Choice:
     order, starts, pair_unit, pair_partition = _pairs(units, partitions)
     lengths = np.diff(starts, append=len(order))
     if spec.bounds.l1 is not None:
@@ -214,7 +251,10 @@ def _choose(units: Groups, partitions: Groups, spec: StageSpec, salt: bytes, pri
             pair_kept = np.logical_or.reduceat(keep[order], starts)
         cut_rows = keep is not None
     else:
-        pair_kept = _within_l0(spec.bounds.partitions, units, partitions, pair_unit, pair_partition, salt)
+        if cells is None:
+            pair_kept = _within_l0(spec.bounds.partitions, units, partitions, pair_unit, pair_partition, salt)
+        else:
+            pair_kept = _within_cells(spec, units, partitions, cells, pair_unit, pair_partition, salt)
         keep, cut_rows = _within_linf(spec.bounds.linf, order, lengths, pair_kept, priorities)
     row_pairs = None
     if not spec.metrics or any(quantity.kind in ("total", "values", "candidates") for quantity in spec.quantities):
@@ -232,6 +272,26 @@ def _within_l0(l0: int, units: Groups, partitions: Groups, pair_unit: I64, pair_
     if len(over):
         ranks = _pair_priorities(units, partitions, pair_unit[over], pair_partition[over], salt)
         kept[over] = _lowest(pair_unit[over], ranks, l0)
+    return kept
+
+
+def _within_cells(
+    spec: StageSpec, units: Groups, leaf: Groups, cells: Groups, pair_unit: I64, pair_leaf: I64, salt: bytes
+) -> Mask:
+    """As `_within_l0`, where partitions are leaves: at most `spec.other_leaves` of a unit in one cell, too."""
+    kept = np.ones(len(pair_unit), dtype=np.bool_)
+    touched = np.diff(runs(pair_unit), append=len(pair_unit))
+    over = np.flatnonzero(np.repeat(touched > spec.other_leaves, touched))
+    if len(over):
+        unit, of_leaf = pair_unit[over], pair_leaf[over]
+        kept[over] = leaves.spread_over_cells(
+            unit,
+            cells.codes[of_leaf],
+            _pair_priorities(units, leaf, unit, of_leaf, salt, "leaves of a cell"),
+            _pair_priorities(units, cells, unit, cells.codes[of_leaf], salt),
+            spec.bounds.partitions,
+            spec.other_leaves,
+        )
     return kept
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, Literal, get_args
 
 WeightedStrategy = Literal["dp_sips", "mad", "mad2r"]
@@ -32,29 +32,62 @@ def _at_least_one(name: str, value: int) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Other:
+    """What one unit may do to one `other` of hierarchical keys: add at most `rows` rows (None: of which nothing depends
+    on their number) of at most `leaves` leaves, and so move its value by at most `most` (in l1 where the noise is
+    Laplace, in l2 where it is Gaussian). An `other` gets `noise` times the noise of a leaf, 1 or more.
+    """
+
+    leaves: int
+    rows: int | None
+    most: float
+    noise: float
+
+    def __post_init__(self) -> None:
+        _at_least_one("leaves", self.leaves)
+        if self.rows is not None:
+            _at_least_one("rows", self.rows)
+        _positive("most", self.most)
+        _positive("noise", self.noise)
+        if not self.noise >= 1:
+            raise ValueError(f"noise must be at least 1, got {self.noise!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Laplace:
-    """Adds Laplace noise of scale `scale` to each value; one unit moves the vector by at most `l1`."""
+    """Adds Laplace noise of scale `scale` to each value; one unit moves the vector by at most `l1`.
+
+    Where keys are hierarchical, `other` says how much of that may fall on one `other`, whose noise is the same.
+    """
 
     kind: ClassVar[str] = "laplace"
     stage: str
     metric: str
     scale: float
     l1: float
+    other: Other | None = None
 
     def __post_init__(self) -> None:
         _positive("scale", self.scale)
         _positive("l1", self.l1)
+        if self.other is not None and self.other.noise != 1:
+            raise ValueError(f"an other has the Laplace noise of a leaf, got {self.other.noise!r} times that")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Gaussian:
-    """Adds Gaussian noise of standard deviation `sigma` to each value; one unit moves the vector by `l2`."""
+    """Adds Gaussian noise of standard deviation `sigma` to each value; one unit moves the vector by `l2`.
+
+    Where keys are hierarchical, values of an `other` get `sigma · other.noise`, and `l2` is of the vector in which they
+    are divided by `other.noise`: the Gaussian mechanism on that vector, read on another scale.
+    """
 
     kind: ClassVar[str] = "gaussian"
     stage: str
     metric: str
     sigma: float
     l2: float
+    other: Other | None = None
 
     def __post_init__(self) -> None:
         _positive("sigma", self.sigma)
@@ -193,10 +226,24 @@ KINDS: Mapping[str, type[Mechanism]] = {
 }
 
 
+def others_of(mechanism: Mechanism) -> Other | None:
+    """What one unit may do to one `other`; None where keys aren't hierarchical, and of what selects."""
+    return mechanism.other if isinstance(mechanism, Laplace | Gaussian) else None
+
+
+def in_others(mechanism: Additive) -> Additive:
+    """The noise that an `other` gets, as a mechanism of its own: for drawing it, not for what it costs."""
+    if isinstance(mechanism, Laplace) or mechanism.other is None:
+        return mechanism
+    return replace(mechanism, sigma=mechanism.sigma * mechanism.other.noise)
+
+
 def to_json(mechanism: Mechanism) -> dict[str, Any]:
     """The mechanism as the manifest and `dpbeam plan --json` print it."""
     return {"stage": mechanism.stage, "metric": mechanism.metric, "kind": mechanism.kind} | {
-        key: value for key, value in asdict(mechanism).items() if key not in ("stage", "metric")
+        key: value
+        for key, value in asdict(mechanism).items()
+        if key not in ("stage", "metric") and not (key == "other" and value is None)
     }
 
 
@@ -211,6 +258,8 @@ def from_json(fields: Mapping[str, Any]) -> Mechanism:
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
     try:
+        if isinstance(rest.get("other"), Mapping):
+            rest["other"] = Other(**rest["other"])
         return KINDS[kind](**rest)
     except TypeError as error:
         raise ValueError(f"a mechanism of kind {kind} has other fields: {error}") from None

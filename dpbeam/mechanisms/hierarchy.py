@@ -1,5 +1,5 @@
-"""Rows with hierarchical keys (country, city, shop) and the kept leaves in; rows of cells out: what isn't kept goes
-to its parent's `other`.
+"""Rows with hierarchical keys (country, city, shop) and the kept leaves in; bounded rows of cells out: what isn't kept
+goes to its parent's `other`.
 
 A cell is a leaf that was kept, or the rest below a prefix of kept leaves: (country, city, other), (country, other,
 other), …, the total's (other, other, other). Its `level` says how many of its keys are real, so no real key can be
@@ -8,44 +8,108 @@ taken for an `other`: beyond the level the keys hold a placeholder, and null in 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dpbeam.mechanisms.grouping import members
-from dpbeam.mechanisms.spec import LEVEL
+from dpbeam.mechanisms import bounding
+from dpbeam.mechanisms.bounding import Bounded
+from dpbeam.mechanisms.grouping import Groups, group, members
+from dpbeam.mechanisms.spec import LEVEL, StageSpec
 
 I64 = npt.NDArray[np.int64]
 
 
-def roll_up(rows: pa.RecordBatch, keys: Sequence[str], kept: pa.Table) -> pa.RecordBatch:
-    """The rows with their cell's keys, and `level` (int64) as a last column.
+@dataclass(frozen=True, kw_only=True)
+class Hierarchy:
+    """The leaves that were kept, by their `keys`, which go from coarse to fine."""
 
-    Guarantee: row-local, given the kept leaves: so if those are public, it changes no sensitivity, and every row has
-    exactly one of `cells(kept, keys)`.
+    keys: tuple[str, ...]
+    kept: pa.Table
+    _prefixes: tuple[pa.Table, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        found = tuple(
+            self.kept.select(list(self.keys[:depth])).group_by(list(self.keys[:depth]), use_threads=False).aggregate([])
+            for depth in range(1, len(self.keys) + 1)
+        )
+        object.__setattr__(self, "_prefixes", found)
+
+    def levels(self, columns: Sequence[pa.Array], count: int) -> I64:
+        """How many leading keys of each row's cell are real: those of the longest prefix that a kept leaf has."""
+        level = np.zeros(count, dtype=np.int64)
+        for depth, prefixes in enumerate(self._prefixes, start=1):
+            wanted = [prefixes.column(name).combine_chunks() for name in self.keys[:depth]]
+            level += members(columns[:depth], wanted, count)
+        return level
+
+    def cells_of(self, leaves: Groups) -> Groups:
+        """The cell of each leaf, with the level as a last key.
+
+        Guarantee: a function of the leaf and of the kept ones, so where those are public, rolling up doesn't look
+        across rows; and every leaf has exactly one of `cells(kept, keys)`.
+        """
+        if not leaves.size:  # a shard without rows doesn't know its columns' types
+            return Groups(codes=np.empty(0, dtype=np.int64), keys=(), size=0)
+        level = self.levels(leaves.keys, leaves.size)
+        columns = [_where(level > place, column) for place, column in enumerate(leaves.keys)]
+        return group([*columns, pa.array(level)], leaves.size)
+
+
+def bound(
+    batches: Iterable[pa.RecordBatch], spec: StageSpec, among: Hierarchy, salt: bytes, seeds: Sequence[int]
+) -> Bounded:
+    """Bounds one shard by leaves, and rolls up what is kept."""
+    return rolled(bounding.bound(batches, spec.of_input, salt, seeds, among.cells_of))
+
+
+def rolled(bounded: Bounded) -> Bounded:
+    """Rows and units by cell, from those by leaf.
+
+    Guarantee: every kept row is there, once, in its leaf's cell. A unit that is in several leaves of a cell is there
+    once, as it is where it is in one; what its rows of each leaf add up to can still be told apart. Which of its
+    values count there depends on its own rows and on secret randomness alone.
+
+    Raises:
+        ValueError: `bounded` wasn't bounded by the leaves of hierarchical keys.
     """
-    level = levels(rows, keys, kept)
+    cells = bounded.cells
+    if cells is None:
+        raise ValueError("only what was bounded by leaves can be rolled up")
+    leaf_cells = cells.codes[bounded.pairs]
+    packed, place = np.unique(bounded.pair_units * max(1, cells.size) + leaf_cells, return_inverse=True)
+    pair_units, pairs = np.divmod(packed, max(1, cells.size))
+    ranks = None
+    if bounded.ranks is not None:
+        ranks = np.full(len(packed), np.iinfo(np.uint64).max, dtype=np.uint64)
+        np.minimum.at(ranks, place, bounded.ranks)
+    return replace(
+        bounded,
+        keys=cells.keys,
+        partitions=cells.size,
+        rows=cells.codes[bounded.rows],
+        pairs=pairs,
+        pair_units=pair_units,
+        row_pairs=None if bounded.row_pairs is None else place[bounded.row_pairs],
+        ranks=ranks,
+        cells=None,
+        row_leaves=bounded.row_pairs,
+        leaf_cells=leaf_cells,
+    )
+
+
+def roll_up(rows: pa.RecordBatch, among: Hierarchy) -> pa.RecordBatch:
+    """The rows with their cell's keys, and `level` (int64) as a last column: where each row is a unit of its own, which
+    is in one leaf, there is nothing to bound before."""
+    level = among.levels([rows.column(name) for name in among.keys], rows.num_rows)
     columns = dict(zip(rows.schema.names, rows.columns, strict=True))
-    for place, name in enumerate(keys):
+    for place, name in enumerate(among.keys):
         columns[name] = _where(level > place, columns[name])
     return pa.RecordBatch.from_arrays([*columns.values(), pa.array(level)], names=[*columns, LEVEL])
-
-
-def levels(rows: pa.RecordBatch, keys: Sequence[str], kept: pa.Table) -> I64:
-    """How many leading keys of each row's cell are real: those of the longest prefix that a kept leaf has."""
-    level = np.zeros(rows.num_rows, dtype=np.int64)
-    for depth in range(1, len(keys) + 1):
-        names = list(keys[:depth])
-        prefixes = kept.select(names).group_by(names, use_threads=False).aggregate([])
-        level += members(
-            [rows.column(name) for name in names],
-            [prefixes.column(name).combine_chunks() for name in names],
-            rows.num_rows,
-        )
-    return level
 
 
 def cells(kept: pa.Table, keys: Sequence[str]) -> pa.Table:

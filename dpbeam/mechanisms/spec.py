@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from dpbeam.mechanisms.events import Additive, Selection, Thresholding, WeightedThresholding
+from dpbeam.mechanisms.others import other_leaves
 from dpbeam.mechanisms.quantities import BY_VALUE, Bounds, Metric, Quantity, noisy_by_themselves, quantities
 
 ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
@@ -143,12 +144,24 @@ class StageSpec:
     hierarchical: bool = False
     """Keys go from coarse to fine, and what isn't kept counts in its parent's `other`. Leaves are selected beforehand;
     once they are, `keys` end with the level."""
+    other_l0: int | None = None
+    """The most leaves of one unit that count in one `other`; None for as many as the bounds allow in all."""
     units: UnitRows | None = None
 
     @property
     def leaf_keys(self) -> tuple[str, ...]:
         """The keys of the data, without the level."""
         return tuple(key for key in self.keys if not (self.hierarchical and key == LEVEL))
+
+    @property
+    def result_keys(self) -> tuple[str, ...]:
+        """The key columns of what is released, known before the leaves are."""
+        return (*self.leaf_keys, LEVEL) if self.hierarchical else self.keys
+
+    @property
+    def other_leaves(self) -> int:
+        """The most leaves of one unit that count in one `other`."""
+        return other_leaves(self.bounds, self.other_l0)
 
     @property
     def weighing(self) -> WeightedThresholding:
@@ -163,9 +176,11 @@ class StageSpec:
 
     @property
     def of_input(self) -> StageSpec:
-        """The stage as the input's rows are routed and bounded for it: itself, or what its units contribute to."""
+        """The stage as the input's rows are routed and bounded for it: itself, by the leaves of hierarchical keys, or
+        what its units contribute to."""
         if self.units is None:
-            return self
+            leaves = self.leaf_keys
+            return self if leaves == self.keys else replace(self, keys=leaves, key_types=self.key_types[: len(leaves)])
         inner = replace(self, name=self.units.stage, units=None, metrics=(), noise={}, thresholds={})
         return replace(inner, keys=self.units.keys, key_types=self.units.key_types, bounds=self.units.bounds)
 

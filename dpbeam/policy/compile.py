@@ -152,6 +152,7 @@ def stage_spec(policy: schema.Policy, stage: schema.Stage, mechanisms: Sequence[
         thresholds=thresholds,
         rounds=tuple(rounds),
         hierarchical=stage.private is not None and stage.private.hierarchical,
+        other_l0=None if stage.private is None else stage.private.other_l0,
     )
     needed = noisy_by_themselves(made.quantities, stage.counting)
     by_threshold = {quantity.name for quantity in needed if quantity.kind == "values"}

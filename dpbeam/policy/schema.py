@@ -202,6 +202,7 @@ class Private(Strict):
     pre_threshold: Bound = 1
     rounds: Annotated[int, Field(ge=1, le=MAX_ROUNDS)] | None = None
     hierarchical: bool = False
+    other_l0: Bound | None = None
     weight: Weight = 1.0
 
 

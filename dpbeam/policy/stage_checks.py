@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from dpbeam.mechanisms.spec import LEVEL
 from dpbeam.mechanisms.weights import MOST_L0
-from dpbeam.policy import pre_aggregated, schema
+from dpbeam.policy import hierarchy, pre_aggregated, schema
 from dpbeam.policy.auto import AutoCount
 from dpbeam.policy.common_checks import KEYS, declared, guarded, unique
 from dpbeam.policy.metric_checks import metric_findings
@@ -76,6 +76,7 @@ def _rounds(parts: Parts, stage: StageParts, private: schema.Private, key: Key) 
 
 def _hierarchy(parts: Parts, stage: StageParts, private: schema.Private, key: Key) -> Iterator[Finding]:
     """What doesn't fit hierarchical keys."""
+    yield from hierarchy.other_findings(stage.bounds, private, (*key, "partitions", "private", "other_l0"))
     if not private.hierarchical:
         return
     at: Key = (*key, "partitions", "private", "hierarchical")

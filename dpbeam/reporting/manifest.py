@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dpbeam.errors import UsageError
-from dpbeam.mechanisms.events import Mechanism, from_json, to_json
+from dpbeam.mechanisms.events import Mechanism, from_json, others_of, to_json
 from dpbeam.reporting.formats import parse, violations
 
 VERSION = 2
-"""The newest version. What our own engine made with stated bounds is written as version 1, without what 2 added."""
+"""The newest version. What our own engine made with stated bounds and plain keys is written as version 1, without what
+2 added."""
 MANIFEST_NAME = "manifest.json"
 
 
@@ -83,7 +84,7 @@ def by_stage(chosen: Sequence[ChosenBound]) -> dict[str, tuple[ChosenBound, ...]
 class Manifest:
     """What a release is, what it guarantees and what it cost. `docs/formats.md` describes every field.
 
-    One without `chosen_bounds` is written as version 1, which doesn't know them.
+    One without `chosen_bounds` and hierarchical keys is written as version 1, which doesn't know them.
 
     Guarantee: `guarantee` holds for all files of `files` together, if `mechanisms` are what was run;
     `dpbeam.reporting.certify` recomputes the first from the second.
@@ -109,7 +110,8 @@ class Manifest:
 
     @property
     def version(self) -> int:
-        return 1 if self.engine == "dpbeam" and not self.chosen_bounds else 2
+        old = self.engine == "dpbeam" and not self.chosen_bounds and not any(map(others_of, self.mechanisms))
+        return 1 if old else 2
 
     def __post_init__(self) -> None:
         broken = _broken_rules(self.to_json())

@@ -97,7 +97,8 @@ class StageReport:
     clipped: tuple[tuple[str, float, float], ...] = ()
     totals: tuple[tuple[str, float, float], ...] = ()
     values: tuple[ValueFacts, ...] = ()
-    hierarchical: bool = False
+    other_leaves: int | None = None
+    """Of hierarchical keys, the most leaves of one unit that count in one `other`."""
     shortened: tuple[tuple[str, str, float], ...] = ()
     """Of the metrics that add up vectors, the name, the norm and the greatest norm that a row counts with."""
     chosen: tuple[ChosenBound, ...] = ()
@@ -206,7 +207,7 @@ def _chart_view(stage: StageReport, metric: MetricColumn, prefix: str) -> dict[s
 
 def _cell(row: DisplayRow, metric: MetricColumn) -> dict[str, str]:
     shown = row.values[metric.name]
-    spread = metric.std if metric.std is not None else (shown.high - shown.low) / (2 * _Z95)
+    spread = (shown.high - shown.low) / (2 * _Z95) if metric.one_std is None else metric.one_std
     return {
         "label": row.labels.get(metric.name, ""),
         "value": humane(shown.value, spread),
@@ -222,10 +223,13 @@ def _mechanism_view(mechanism: Mechanism) -> dict[str, Any]:
     match mechanism:
         case Laplace():
             kind, std, half = "Laplace noise", math.sqrt(2) * mechanism.scale, mechanism.scale * math.log(20)
-            detail = f"scale {significant(mechanism.scale)}, L1 sensitivity {significant(mechanism.l1)}"
+            detail = (
+                f"scale {significant(mechanism.scale)}, L1 sensitivity {significant(mechanism.l1)}{_other(mechanism)}"
+            )
         case Gaussian():
             kind, std, half = "Gaussian noise", mechanism.sigma, _Z95 * mechanism.sigma
             detail = f"σ {significant(mechanism.sigma)}, L2 sensitivity {significant(mechanism.l2)}"
+            detail += _other(mechanism)
         case TruncatedGeometric():
             kind = "Truncated geometric selection"
             detail = f"ε {significant(mechanism.epsilon)}, δ {significant(mechanism.delta)}"
@@ -248,6 +252,16 @@ def _mechanism_view(mechanism: Mechanism) -> dict[str, Any]:
         "std": "–" if std is None else significant(std),
         "half_width": "–" if half is None else "± " + significant(half),
     }
+
+
+def _other(mechanism: Laplace | Gaussian) -> str:
+    """What one unit may do to one `other` of hierarchical keys."""
+    other = mechanism.other
+    if other is None:
+        return ""
+    rows = "" if other.rows is None else f" of {other.rows:,} rows"
+    noise = "" if other.noise == 1 else f", which has {significant(other.noise)} times the noise"
+    return f"; at most {significant(other.most)}{rows} in one (other){noise}"
 
 
 def _threshold(noise: str, mechanism: LaplaceThresholding | GaussianThresholding | WeightedThresholding) -> str:

@@ -37,11 +37,18 @@ class MetricColumn:
     noise: Literal["laplace", "gaussian"]
     std: float | None
     level: float = LEVEL
+    other_std: float | None = None
+    """That of the others of hierarchical keys, where they have more noise than leaves; `std` is of leaves then."""
     biased: bool = False
     """Whether the value is shown only if it passed a threshold, so that a column `<name>_bias` estimates by how much it
     is too high on average."""
     label: str | None = None
     """The column of text that says which value of a partition this one counts."""
+
+    @property
+    def one_std(self) -> float | None:
+        """`std` where all rows have it."""
+        return self.std if self.other_std is None else None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -55,8 +62,9 @@ def write_parquet(
     """Writes `table` as Parquet: the same rows and metrics give the same bytes, however the table is chunked.
 
     Each metric's three fields carry `dpbeam.metric`, `dpbeam.kind`, `dpbeam.noise`, `dpbeam.std` (absent if it
-    varies) and `dpbeam.level` as Arrow field metadata; bounds that the run chose are in the schema's metadata, as JSON
-    under `dpbeam.chosen_bounds`. Nothing else of the table's metadata is kept.
+    varies), `dpbeam.other_std` (of others of hierarchical keys, where they have more) and `dpbeam.level` as Arrow field
+    metadata; bounds that the run chose are in the schema's metadata, as JSON under `dpbeam.chosen_bounds`. Nothing else
+    of the table's metadata is kept.
     """
     about = {column: metric for metric in metrics for column in metric.columns}
     plain = _plain(table)
@@ -106,6 +114,8 @@ def _described(field: pa.Field, metric: MetricColumn | None) -> pa.Field:
     about = {"metric": metric.name, "kind": metric.kind, "noise": metric.noise, "level": repr(metric.level)}
     if metric.std is not None:
         about["std"] = repr(metric.std)
+    if metric.other_std is not None:
+        about["other_std"] = repr(metric.other_std)
     return field.with_metadata({f"dpbeam.{key}": value for key, value in about.items()})
 
 

@@ -61,18 +61,10 @@ def test_what_is_not_kept_counts_in_its_parents_other(workspace, capsys, strateg
     assert (workspace.release_folder() / "by_place.csv").read_text(encoding="utf-8").count('"fr",,1') == 1
 
 
-def test_totals_lose_nothing_with_exact_noise(workspace, capsys, exact, monkeypatch) -> None:
-    from dpbeam.mechanisms import selection
-
-    class AtLeast:
-        def should_keep(self, users: int) -> bool:
-            return users >= 250
-
-        def probability_of_keep(self, users: int) -> float:
-            return float(self.should_keep(users))
-
-    hierarchical(workspace, "truncated_geometric")
-    monkeypatch.setattr(selection, "_strategy", lambda _: AtLeast())
+@pytest.mark.parametrize("bounds", [{"l1": 5}, {"l0": 4, "linf": 1}], ids=str)
+def test_totals_lose_nothing_with_exact_noise(workspace, capsys, exact, monkeypatch, bounds) -> None:
+    hierarchical(workspace, "truncated_geometric", bounds)
+    selecting_at_least(monkeypatch, 250)
     assert workspace.run() == 0, capsys.readouterr().err
     cells = found(workspace)
     assert {cell: row["count"] for cell, row in cells.items()} == {
@@ -84,20 +76,50 @@ def test_totals_lose_nothing_with_exact_noise(workspace, capsys, exact, monkeypa
     assert sum(row["count"] for row in cells.values()) == len(rows())
 
 
-def test_an_other_takes_no_more_of_a_unit_than_any_cell(workspace, capsys, exact, monkeypatch) -> None:
-    """The bound that the noise is planned for: linf rows a cell, also where many of a unit's leaves fall together."""
+def selecting_at_least(monkeypatch, least) -> None:
     from dpbeam.mechanisms import selection
 
-    class Never:
+    class AtLeast:
         def should_keep(self, users: int) -> bool:
-            return False
+            return users >= least
 
         def probability_of_keep(self, users: int) -> float:
-            return 0.0
+            return float(users >= least)
 
-    hierarchical(workspace, "truncated_geometric", {"l0": 4, "linf": 2})
-    monkeypatch.setattr(selection, "_strategy", lambda _: Never())
+    monkeypatch.setattr(selection, "_strategy", lambda _: AtLeast())
+
+
+@pytest.mark.parametrize(
+    ("least", "bounds", "other_l0", "count"),
+    [
+        (1000, {"l0": 4, "linf": 2}, None, 1700),  # nothing is kept: all leaves of a person fall together, and count
+        (1000, {"l0": 4, "linf": 2}, 2, 2 * 600),  # of which two may
+        (1000, {"l0": 1, "linf": 2}, None, 600),  # l0 bounds leaves: one of each person counts
+    ],
+)
+def test_an_other_takes_the_leaves_of_a_unit_that_the_bounds_let_in(
+    workspace, capsys, exact, monkeypatch, least, bounds, other_l0, count
+) -> None:
+    hierarchical(workspace, "truncated_geometric", bounds)
+    (stage,) = workspace.policy["stages"]
+    stage["partitions"]["private"] |= {} if other_l0 is None else {"other_l0": other_l0}
+    selecting_at_least(monkeypatch, least)
     assert workspace.run() == 0, capsys.readouterr().err
     ((cell, row),) = found(workspace).items()
     assert cell == (None, None, 0)
-    assert (row["count"], row["privacy_id_count"]) == (2 * 600, 600)
+    assert (row["count"], row["privacy_id_count"]) == (count, 600)
+
+
+def test_cells_of_a_unit_come_before_second_leaves(workspace, capsys, exact, monkeypatch) -> None:
+    """With l0 3, nobody's leaves in others push out a kept one: up to three cells a person, one leaf in each."""
+    hierarchical(workspace, "truncated_geometric", {"l0": 3, "linf": 1})
+    workspace.csv(*rows(), *(f"p{i},fr,hamlet{i}_{j},1" for i in range(600) for j in range(9)), header=HEADER)
+    # Selection counts people in three of their leaves each, at random: in lyon some 70, under 25 in 1 of 10¹¹ runs.
+    selecting_at_least(monkeypatch, 25)
+    assert workspace.run() == 0, capsys.readouterr().err
+    counts = {cell: row["privacy_id_count"] for cell, row in found(workspace).items()}
+    # Of people with paris, others of fr and one of lyon and villages, all three count; of those with all four, three.
+    four = sum(1 for i in range(600) if i % 2 and i % 3 == 0)
+    assert sum(counts.values()) == 600 + 300 + 600 + 200 - four
+    assert counts[("fr", "paris", 2)] >= 600 - four
+    assert sum(row["count"] for row in found(workspace).values()) == 3 * 600

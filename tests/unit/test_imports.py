@@ -19,7 +19,8 @@ ALLOWED = {
     "dpbeam.policy": ("dpbeam.policy", "dpbeam.mechanisms", "dpbeam.errors"),
     "dpbeam.accounting": (
         "dpbeam.accounting", "dpbeam.policy", "dpbeam.mechanisms.spec", "dpbeam.mechanisms.quantities",
-        "dpbeam.mechanisms.events", "dpbeam.mechanisms.float_grid", "dpbeam.mechanisms.widths", "dpbeam.errors",
+        "dpbeam.mechanisms.events", "dpbeam.mechanisms.others", "dpbeam.mechanisms.float_grid",
+        "dpbeam.mechanisms.widths", "dpbeam.errors",
     ),
     "dpbeam.ledger": ("dpbeam.ledger", "dpbeam.errors"),
     "dpbeam.reporting": (

@@ -27,6 +27,10 @@ def batch(rows, types=TEXT):
     return pa.RecordBatch.from_arrays([c.combine_chunks() for c in table(rows, types).columns], names=list(KEYS))
 
 
+def among(rows, types=TEXT):
+    return hierarchy.Hierarchy(keys=KEYS, kept=table(rows, types))
+
+
 def cell_of(row, kept):
     """Straight from the definition."""
     for depth in range(3, 0, -1):
@@ -46,7 +50,7 @@ def as_table(made):
 @settings(max_examples=300, deadline=None)
 @given(st.lists(leaves, max_size=30), st.sets(leaves, max_size=6))
 def test_each_row_goes_to_the_cell_that_the_definition_says(rows, kept):
-    rolled = hierarchy.roll_up(batch(rows), KEYS, table(sorted(kept)))
+    rolled = hierarchy.roll_up(batch(rows), among(sorted(kept)))
     assert shown(as_table(rolled)) == [cell_of(row, kept) for row in rows]
 
 
@@ -54,7 +58,7 @@ def test_each_row_goes_to_the_cell_that_the_definition_says(rows, kept):
 @given(st.lists(leaves, max_size=30), st.sets(leaves, max_size=6))
 def test_every_cell_of_a_row_is_listed_once_so_nothing_is_lost(rows, kept):
     listed = Counter(tuple(row.values()) for row in hierarchy.cells(table(sorted(kept)), KEYS).to_pylist())
-    rolled = Counter(tuple(r.values()) for r in hierarchy.roll_up(batch(rows), KEYS, table(sorted(kept))).to_pylist())
+    rolled = Counter(tuple(r.values()) for r in hierarchy.roll_up(batch(rows), among(sorted(kept))).to_pylist())
     assert set(listed.values()) == {1}
     assert set(rolled) <= set(listed)
     assert sum(rolled.values()) == len(rows)
@@ -71,7 +75,7 @@ def test_the_cells_are_the_leaves_and_an_other_below_each_prefix(kept):
 def test_a_key_that_is_called_other_is_not_the_other():
     kept = [("a", "other", "other")]
     rows = [("a", "other", "other"), ("a", "other", "x"), ("a", "x", "x"), ("x", "x", "x")]
-    assert shown(as_table(hierarchy.roll_up(batch(rows), KEYS, table(kept)))) == [
+    assert shown(as_table(hierarchy.roll_up(batch(rows), among(kept)))) == [
         ("a", "other", "other", 3),
         ("a", "other", None, 2),
         ("a", None, None, 1),
@@ -93,7 +97,7 @@ def test_a_key_that_is_called_other_is_not_the_other():
 def test_no_type_has_a_key_that_is_taken_for_the_placeholder(kind, zero, one):
     types = (kind, kind, kind)
     rows = [(zero, zero, zero), (zero, zero, one), (zero, one, one), (one, one, one)]
-    rolled = hierarchy.roll_up(batch(rows, types), KEYS, table([(zero, zero, zero)], types))
+    rolled = hierarchy.roll_up(batch(rows, types), among([(zero, zero, zero)], types))
     assert shown(as_table(rolled)) == [
         (zero, zero, zero, 3),
         (zero, zero, None, 2),
@@ -108,5 +112,5 @@ def test_dictionary_encoded_keys_roll_up_like_plain_ones():
     rows = [("a", "b", "c"), ("a", "b", "d"), ("x", "y", "z")]
     plain = batch(rows)
     encoded = pa.RecordBatch.from_arrays([c.dictionary_encode() for c in plain.columns], names=list(KEYS))
-    kept = table([("a", "b", "c")])
-    assert hierarchy.roll_up(encoded, KEYS, kept).to_pylist() == hierarchy.roll_up(plain, KEYS, kept).to_pylist()
+    kept = among([("a", "b", "c")])
+    assert hierarchy.roll_up(encoded, kept).to_pylist() == hierarchy.roll_up(plain, kept).to_pylist()
