@@ -100,7 +100,7 @@ def check_other(where: str, want: Leaves | None, mechanism: Mechanism) -> None:
             f"{where}: with others at {stated.noise:.12g} times a leaf's noise a unit moves the values by "
             f"{math.sqrt(squares):.12g} in l2, more than the stated {mechanism.l2:.12g}"
         )
-    if stated.noise > 1 and _worst_squares(want, stated.noise * _LESS) <= mechanism.l2**2:
+    if stated.noise > 1 and _worst_squares(want, stated.noise * _LESS) <= mechanism.l2**2 * (1 + _CLOSE):
         raise Refused(f"{where}: others have more noise than the policy's bounds ask for, {stated.noise:.12g} times")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pyarrow.parquet as pq
 import pytest
 
@@ -123,3 +125,91 @@ def test_cells_of_a_unit_come_before_second_leaves(workspace, capsys, exact, mon
     assert sum(counts.values()) == 600 + 300 + 600 + 200 - four
     assert counts[("fr", "paris", 2)] >= 600 - four
     assert sum(row["count"] for row in found(workspace).values()) == 3 * 600
+
+
+def test_a_cached_release_is_shown_as_it_was_made(workspace, capsys) -> None:
+    hierarchical(workspace, "gaussian_thresholding")
+    assert workspace.run() == 0, capsys.readouterr().err
+    first = capsys.readouterr().out
+    assert workspace.run() == 0, capsys.readouterr().err
+    again = capsys.readouterr().out
+    assert "level" in again
+    assert again.split("This release was made before")[0] == first.split("This release cost")[0].split("yet.\n")[-1]
+
+
+def test_the_plan_the_manifest_and_the_report_say_what_a_person_adds_to_an_other(workspace, capsys) -> None:
+    from pipelines.cli import invoke
+
+    hierarchical(workspace, "truncated_geometric", {"l0": 4, "linf": 2})
+    assert invoke(["plan", str(workspace.policy_path), "--ledger", workspace.ledger]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        "by_place: to one (other) a privacy unit adds at most 8 rows, of 4 leaves. That moves its count by 8, "
+        "privacy_id_count by 1 at most. Noise std there:"
+    ) in said
+    assert workspace.run() == 0, capsys.readouterr().err
+    (manifest,) = workspace.manifests()
+    certify_manifest(manifest)
+    whole = json.loads(manifest.read_text(encoding="utf-8"))
+    assert whole["version"] == 2
+    _, count, units = whole["mechanisms"]
+    assert count["other"] == {"leaves": 4, "rows": 8, "most": 8.0, "noise": 2.0}
+    assert units["other"] == {"leaves": 4, "rows": 8, "most": 1.0, "noise": 1.0}
+    report = (workspace.release_folder() / "report.html").read_text(encoding="utf-8")
+    assert "at most 8 of 8 rows in one (other), which has 2 times the noise" in report
+    assert "at most 4 partitions in one such row" in report
+    # In the files, leaves have the plan's noise, others twice that.
+    table = pq.read_table(workspace.release_folder() / "by_place.parquet")
+    about = table.schema.field("count").metadata
+    assert float(about[b"dpbeam.other_std"]) == 2 * float(about[b"dpbeam.std"]) == 2 * count["sigma"]
+    assert b"dpbeam.other_std" not in table.schema.field("privacy_id_count").metadata
+    for row in table.to_pylist():
+        sigmas = (row["count_high"] - row["count_low"]) / 2 / 1.959963984540054 / count["sigma"]
+        assert sigmas == pytest.approx(1.0 if row["level"] == 2 else 2.0)
+
+
+def test_hierarchical_and_other_stages_run_together(workspace, capsys, exact, monkeypatch) -> None:
+    hierarchical(workspace, "truncated_geometric", {"l0": 4, "linf": 1})
+    (stage,) = workspace.policy["stages"]
+    flat = {"private": {"strategy": "truncated_geometric"}}
+    listed = {"public": {"values": ["fr", "it"]}}
+    workspace.policy["stages"] += [
+        stage | {"name": "again", "group_by": ["city", "country"]},
+        stage | {"name": "flat", "partitions": flat},
+        stage | {"name": "listed", "group_by": ["country"], "partitions": listed, "bounds": {"l0": 1, "linf": 9}},
+        {k: v for k, v in stage.items() if k != "partitions"}
+        | {"name": "all", "group_by": [], "bounds": {"l0": 1, "linf": 9}},
+    ]
+    selecting_at_least(monkeypatch, 250)
+    assert workspace.run() == 0, capsys.readouterr().err
+    tables = {
+        s["name"]: pq.read_table(workspace.release_folder() / f"{s['name']}.parquet")
+        for s in workspace.policy["stages"]
+    }
+    totals = {name: sum(table.column("count").to_pylist()) for name, table in tables.items()}
+    everything = len(rows())
+    assert totals == {
+        "by_place": everything,
+        "again": everything,
+        "flat": 900,
+        "listed": everything - 200,
+        "all": everything,
+    }
+    assert tables["again"].num_rows == 2 + 2 + 1  # two cities, an other below each, and the total's
+    assert "level" not in tables["flat"].column_names
+
+
+def test_where_rows_are_units_each_is_in_one_cell(workspace, capsys, exact, monkeypatch) -> None:
+    hierarchical(workspace, "truncated_geometric", {"l0": 1, "linf": 1})
+    workspace.policy["privacy_unit"] = "row"
+    selecting_at_least(monkeypatch, 250)
+    assert workspace.run() == 0, capsys.readouterr().err
+    assert {cell: row["privacy_id_count"] for cell, row in found(workspace).items()} == {
+        ("fr", "paris", 2): 600,
+        ("fr", "lyon", 2): 300,
+        ("fr", None, 1): 600,
+        (None, None, 0): 200,
+    }
+    (manifest,) = workspace.manifests()
+    mechanism = json.loads(manifest.read_text(encoding="utf-8"))["mechanisms"][1]
+    assert mechanism["other"] == {"leaves": 1, "rows": 1, "most": 1.0, "noise": 1.0}

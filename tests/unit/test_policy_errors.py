@@ -228,6 +228,35 @@ CASES = {
         "and a metric",
         "Leave the key out, or list them.",
     ),
+    "leaves of an other without a hierarchy": (
+        "truncated_geometric, pre_threshold: 10}}",
+        "truncated_geometric, pre_threshold: 10, other_l0: 2}}",
+        "19: stages[0].partitions.private.other_l0 applies to hierarchical keys only, got 2",
+        "Leave the key out, or write hierarchical: true.",
+    ),
+    "more leaves of an other than a unit has": (
+        "[place]\n    partitions: {private: {strategy: truncated_geometric, pre_threshold: 10}}",
+        "[place, band]\n    partitions: {private: {strategy: mad, pre_threshold: 10, hierarchical: true, other_l0: 5}}",
+        "19: stages[0].partitions.private.other_l0 must be at most bounds.l0, 4: a unit counts in no more leaves, "
+        "got 5",
+        "Lower it, or leave it out to lose nothing.",
+    ),
+    "leaves of an other beside l1": (
+        "[place]\n    partitions: {private: {strategy: truncated_geometric, pre_threshold: 10}}\n"
+        "    bounds: {l0: 4, linf: 2}",
+        "[place, band]\n"
+        "    partitions: {private: {strategy: mad, pre_threshold: 10, hierarchical: true, other_l0: 5}}\n"
+        "    bounds: {l1: 4}",
+        "19: stages[0].partitions.private.other_l0 must be left out with bounds.l1, which lets all rows of a unit into "
+        "one other at no more noise, got 5",
+        "Remove it, or bound by l0 and linf.",
+    ),
+    "hierarchical public partitions": (
+        "{private: {strategy: truncated_geometric, pre_threshold: 10}}",
+        "{public: {values: [a], hierarchical: true}}",
+        "19: stages[0].partitions.public.hierarchical is not a known key",
+        "Known keys here: values, product, file.",
+    ),
     "no round": (
         "truncated_geometric, pre_threshold: 10}}",
         "dp_sips, pre_threshold: 10, rounds: 0}}",
