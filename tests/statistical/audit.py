@@ -24,13 +24,15 @@ import yaml
 from scipy import stats
 
 from dpbeam.accounting.plan import Plan, plan
-from dpbeam.mechanisms import accumulate, bounding, noise, results, rows
+from dpbeam.mechanisms import accumulate, bounding, hierarchy, results, rows
 from dpbeam.mechanisms.accumulate import USERS
+from dpbeam.mechanisms.releasing import Releaser
 from dpbeam.mechanisms.selection import Selector
-from dpbeam.mechanisms.spec import StageSpec
+from dpbeam.mechanisms.spec import LEVEL, StageSpec
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.load import load_policy
 from dpbeam.policy.schema import Policy
+from pipelines import rounds
 
 FAILURE = 1e-9
 """The probability that a bound of this file is above the truth."""
@@ -40,6 +42,8 @@ PLACES = ("a", "b", "c", "d")
 EDGES = (0.0, 4.0, 8.0)
 BANDS = ("< 0", "[0, 4)", "[4, 8)", "≥ 8")
 """The texts of the column `band`, which `value` falls in."""
+TEXT = {"type": "string"}
+OTHER = "other"
 Row = tuple[str | None, str | None, float | None]
 F64 = npt.NDArray[np.float64]
 
@@ -56,6 +60,14 @@ class Scenario:
 def others(people: int, places: Sequence[str] = PLACES) -> tuple[Row, ...]:
     return tuple((f"o{i}", place, 5.0) for i in range(people) for place in places)
 
+
+MANY_PLACES = tuple(f"z{i}" for i in range(25))
+ALL_IN_ONE_OTHER = Scenario(
+    name="one whose leaves all fall into one other",
+    others=(*others(260, "a"), *(("p", place, 5.0) for place in MANY_PLACES)),
+    one=tuple(("me", place, 10.0) for place in MANY_PLACES for _ in range(2)),
+)
+"""Of hierarchical keys: `a` is kept, places of few people never are."""
 
 SCENARIOS = (
     Scenario(name="one more in one partition", others=others(3), one=(("me", "a", 10.0),)),
@@ -92,7 +104,7 @@ def policy_for(folder: Path, stage: dict[str, Any], copies: int) -> Policy:
         "dataset": "audit",
         "source": {"format": "csv", "path": "unread.csv"},
         "privacy_unit": "person",
-        "columns": {"person": {"type": "string"}, "place": {"type": "string"}, "value": {"type": "float64"}},
+        "columns": {"person": TEXT, "group": TEXT, "place": TEXT, "value": {"type": "float64"}},
         "derive": {"band": {"bin": "value", "edges": EDGES}},
         "run": {"epsilon": EPSILON, "delta": DELTA},
         "stages": [{"name": "audited", "group_by": ["place"], "bounds": {"l0": 2, "linf": 2}} | stage],
@@ -110,7 +122,8 @@ def planned(folder: Path, stage: dict[str, Any], copies: int) -> tuple[Policy, P
 
 def releases(policy: Policy, by: Plan, table: Sequence[Row], copies: int) -> F64:
     """What `copies` independent releases of the table show: a row each, for every place whether it is there, then its
-    released numbers (0 if it isn't), and those that are of one value of `band` by value, with whether it is shown."""
+    released numbers (0 if it isn't), and those that are of one value of `band` by value, with whether it is shown. Of
+    hierarchical keys, the copy's `other` comes last; that of all copies is left out."""
     (stage,) = policy.stages
     spec = compiled.stage_spec(policy, stage, by.mechanisms)
     batch = rows.prepare(_copied(table, copies), compiled.input_spec(policy))
@@ -121,15 +134,46 @@ def releases(policy: Policy, by: Plan, table: Sequence[Row], copies: int) -> F64
         for band in BANDS:
             there = pc.equal(released.column(label), band).fill_null(False).to_numpy(zero_copy_only=False)
             shown += [there.astype(float), there * shown[numbers.index(f"{label}_count")]]
-    found = np.zeros((copies, len(PLACES), 1 + len(shown)))
-    keys = [key.split("|") for key in released.column("place").to_pylist()]
-    at = (np.array([int(copy) for copy, _ in keys], dtype=np.int64), [PLACES.index(place) for _, place in keys])
-    found[at] = np.column_stack([np.ones(len(keys)), *shown])
+    places = (*PLACES, OTHER)
+    found = np.zeros((copies, len(places), 1 + len(shown)))
+    keys = [key.split("|") for key in _keys(released)]
+    mine = np.array([len(key) == 2 and key[1] in places for key in keys], dtype=np.bool_)
+    keys = [key for key, own in zip(keys, mine, strict=True) if own]
+    at = (np.array([int(copy) for copy, _ in keys], dtype=np.int64), [places.index(place) for _, place in keys])
+    found[at] = np.column_stack([np.ones(len(mine)), *shown])[mine]
     return found.reshape(copies, -1)
+
+
+def _keys(released: pa.RecordBatch) -> list[str]:
+    """ "copy|place" of each row, "copy|other" of an `other`; something else of the `other` of all copies."""
+    if LEVEL not in released.schema.names:
+        return released.column("place").to_pylist()
+    rows_of = released.select(["group", "place", LEVEL]).to_pylist()
+    return [["", f"{row['group']}|{OTHER}", row["place"]][row[LEVEL]] for row in rows_of]
 
 
 def _release(batch: pa.RecordBatch, spec: StageSpec, public: pa.Table | None) -> pa.RecordBatch:
     """The engine's steps in their order, on one worker."""
+    if spec.hierarchical:
+        return _hierarchical(batch, spec)
+    found = _selected(batch, spec, public)
+    return Releaser(spec=spec).released(found)
+
+
+def _hierarchical(batch: pa.RecordBatch, spec: StageSpec) -> pa.RecordBatch:
+    """The two jobs of a stage with hierarchical keys."""
+    leaves = pa.Table.from_batches([_selected(batch, rounds._round(spec, 1), None).select(list(spec.keys))])
+    rolled, salt = rounds._rolled(spec), secrets.token_bytes(16)
+    among = hierarchy.Hierarchy(keys=spec.keys, kept=leaves)
+    halves = [batch.slice(0, batch.num_rows // 2), batch.slice(batch.num_rows // 2)]
+    cut = [bounding.prebound(half, rolled.of_input, salt, (0, i), among.cells_of) for i, half in enumerate(halves)]
+    counted = accumulate.accumulate(hierarchy.bound(cut, rolled, among, salt, (0,)), rolled)
+    zeros = accumulate.zeros(hierarchy.cells(leaves, spec.keys), rolled)
+    return Releaser(spec=rolled).released(accumulate.merge([counted, zeros], rolled))
+
+
+def _selected(batch: pa.RecordBatch, spec: StageSpec, public: pa.Table | None) -> pa.RecordBatch:
+    """Accumulators of the partitions that are kept."""
     salt = secrets.token_bytes(16)
     if public is not None:
         batch = accumulate.filter_public(batch, spec, public)
@@ -147,7 +191,7 @@ def _release(batch: pa.RecordBatch, spec: StageSpec, public: pa.Table | None) ->
         else:
             kept = selector.keep(users)
         found = found.filter(pa.array(kept, pa.bool_()))
-    return results.metrics(results.noisy_quantities(found, spec, noise.noises(spec)), spec)
+    return found
 
 
 def _copied(table: Sequence[Row], copies: int) -> pa.RecordBatch:
@@ -158,7 +202,8 @@ def _copied(table: Sequence[Row], copies: int) -> pa.RecordBatch:
         return pa.array(np.char.add(np.char.add(copy, "|"), values).tolist(), pa.string())
 
     values = pa.array([row[2] for row in table] * copies, pa.float64())
-    return pa.RecordBatch.from_arrays([text(0), text(1), values], names=["person", "place", "value"])
+    columns = [text(0), pa.array(copy.tolist(), pa.string()), text(1), values]
+    return pa.RecordBatch.from_arrays(columns, names=["person", "group", "place", "value"])
 
 
 def least_epsilon(one: F64, other: F64, delta: float) -> float:
