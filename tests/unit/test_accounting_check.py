@@ -294,9 +294,9 @@ def test_values_that_are_kept_without_a_threshold_are_refused(monkeypatch):
     assert (kinds["k_top_k"], kinds["listed"]) == ("gaussian_thresholding", "gaussian")
     real = stage_requests._of_quantity
 
-    def forgotten(stage, q, limits, noise, unit):
+    def forgotten(stage, q, limits, leaves, noise, unit):
         if q.kind != "values":
-            return real(stage, q, limits, noise, unit)
+            return real(stage, q, limits, leaves, noise, unit)
         return Request(stage=stage, metric=q.name, kind="gaussian", weight=q.weight * unit, l1=8.0, l2=8**0.5)
 
     monkeypatch.setattr(stage_requests, "_of_quantity", forgotten)

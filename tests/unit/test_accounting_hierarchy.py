@@ -8,12 +8,14 @@ from dataclasses import replace
 
 import pytest
 
+from dpbeam.accounting import stage_requests
 from dpbeam.accounting.check import check_plan, check_same_losses
 from dpbeam.accounting.check_other import Leaves, _worst_squares
 from dpbeam.accounting.plan import plan
 from dpbeam.accounting.requests import Request
 from dpbeam.errors import Refused, UsageError
 from dpbeam.mechanisms.events import Gaussian, Laplace, Other, from_json, to_json
+from dpbeam.mechanisms.others import in_one_other
 from dpbeam.policy.chosen import automatic, with_chosen
 from dpbeam.policy.schema import Policy
 from dpbeam.reporting.formats import violations
@@ -72,11 +74,12 @@ def others(made):
 
 
 @pytest.mark.parametrize("noise", ["laplace", "gaussian"])
-@pytest.mark.parametrize("bounds", [{"l0": 6, "linf": 2}, {"l0": 1, "linf": 1}, {"l1": 5}], ids=str)
-@pytest.mark.parametrize("other_l0", [None, 1])
+@pytest.mark.parametrize(
+    ("bounds", "other_l0"),
+    [({"l0": 6, "linf": 2}, None), ({"l0": 6, "linf": 2}, 1), ({"l0": 1, "linf": 1}, None), ({"l1": 5}, None)],
+    ids=str,
+)
 def test_every_metric_has_its_figure_in_plan_json_and_manifest_and_passes_the_check(noise, bounds, other_l0):
-    if "l1" in bounds and other_l0:
-        pytest.skip("refused where the policy is loaded")
     made = plan(policy(bounds, noise=noise, other_l0=other_l0))
     assert {m.metric for m in made.mechanisms} == {*others(made), "partitions", "t_top_k"}
     assert None not in others(made).values()
@@ -202,6 +205,21 @@ def test_a_slip_in_what_an_other_takes_is_refused(metric, change, message):
     with pytest.raises(Refused) as error:
         check_plan(MADE, mechanisms, epsilon=EPSILON, delta=DELTA)
     assert str(error.value) == f"stage a, {metric}: {message}"
+
+
+@pytest.mark.parametrize(
+    "slip",
+    [
+        lambda quantity, bounds, leaves, noise: in_one_other(quantity, bounds, 1, noise),
+        lambda quantity, bounds, leaves, noise: replace(in_one_other(quantity, bounds, leaves, noise), noise=1.0),
+        lambda quantity, bounds, leaves, noise: None,
+    ],
+    ids=["one leaf alone", "the noise of leaves", "no other"],
+)
+def test_a_slip_in_the_plans_own_rule_is_refused(monkeypatch, slip):
+    monkeypatch.setattr(stage_requests, "in_one_other", slip)
+    with pytest.raises(Refused, match=r"^stage a, count: "):
+        plan(policy({"l0": 6, "linf": 2}))
 
 
 def test_a_forgotten_other_is_refused():
