@@ -39,6 +39,10 @@ class Hierarchy:
         )
         object.__setattr__(self, "_prefixes", found)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Sent to workers without what follows from it."""
+        return _hierarchy, (self.keys, self.kept)
+
     def levels(self, columns: Sequence[pa.Array], count: int) -> I64:
         """How many leading keys of each row's cell are real: those of the longest prefix that a kept leaf has."""
         level = np.zeros(count, dtype=np.int64)
@@ -58,6 +62,10 @@ class Hierarchy:
         level = self.levels(leaves.keys, leaves.size)
         columns = [_where(level > place, column) for place, column in enumerate(leaves.keys)]
         return group([*columns, pa.array(level)], leaves.size)
+
+
+def _hierarchy(keys: tuple[str, ...], kept: pa.Table) -> Hierarchy:
+    return Hierarchy(keys=keys, kept=kept)
 
 
 def bound(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from dpbeam.mechanisms.grouping import runs
+from dpbeam.mechanisms.grouping import ordering, runs
 from dpbeam.mechanisms.hashing import U64
 
 I64 = npt.NDArray[np.int64]
@@ -29,14 +29,30 @@ def spread_over_cells(unit: I64, cell: I64, leaf_rank: U64, cell_rank: U64, l0: 
     its own place, which grows too.
     """
     keep = np.ones(len(unit), dtype=np.bool_)
-    in_cell = np.lexsort((leaf_rank, cell, unit))
-    starts = np.union1d(runs(unit[in_cell]), runs(cell[in_cell]))
+    if not len(unit):
+        return keep
+    in_cell, starts = _sorted_runs(unit * (int(cell.max()) + 1) + cell, leaf_rank)
     place = np.empty(len(unit), dtype=np.int64)
-    place[in_cell] = np.arange(len(unit)) - np.repeat(starts, np.diff(starts, append=len(unit)))
+    place[in_cell] = _positions(starts, len(unit))
     keep[place >= most] = False
     left = np.flatnonzero(keep)
-    in_unit = left[np.lexsort((cell_rank[left], place[left], unit[left]))]
-    firsts = runs(unit[in_unit])
-    position = np.arange(len(in_unit)) - np.repeat(firsts, np.diff(firsts, append=len(in_unit)))
-    keep[in_unit[position >= l0]] = False
+    in_unit, _ = _sorted_runs(unit[left] * most + place[left], cell_rank[left])
+    in_unit = left[in_unit]
+    keep[in_unit[_positions(runs(unit[in_unit]), len(in_unit)) >= l0]] = False
     return keep
+
+
+def _sorted_runs(codes: I64, ranks: U64) -> tuple[I64, I64]:
+    """The order by codes and, where they are equal, by ranks; and where each run of equal codes starts in it.
+
+    Codes are below 2**62: units, and cells, are fewer than rows, and rows fewer than 2**31.
+    """
+    order = ordering(ranks, 64)
+    order = order[ordering(codes.view(np.uint64)[order], int(codes.max()).bit_length())]
+    return order, runs(codes[order])
+
+
+def _positions(starts: I64, count: int) -> I64:
+    """The place of each of `count` entries in its run."""
+    positions: I64 = np.arange(count) - np.repeat(starts, np.diff(starts, append=count))
+    return positions

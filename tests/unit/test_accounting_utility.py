@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -114,3 +115,9 @@ def test_a_renamed_count_has_the_figure_of_the_count():
     metrics = {"s": (Metric(kind="count", name="visits"),)}
     (figure,) = utility([Gaussian(stage="s", metric="count", sigma=2.0, l2=1.0)], metrics).metrics
     assert (figure.metric, figure.std) == ("visits", 2.0)
+
+
+def test_the_selection_of_partitions_and_that_of_values_are_both_shown():
+    of_values = replace(laplace_like_pydp(1.0, 1e-5, 4), metric="top")
+    shown = utility([geometric(), of_values], {"s": ()}).selections
+    assert [figure.metric for figure in shown] == ["partitions", "top"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import pickle
 from collections import Counter
 
 import pyarrow as pa
@@ -114,3 +115,11 @@ def test_dictionary_encoded_keys_roll_up_like_plain_ones():
     encoded = pa.RecordBatch.from_arrays([c.dictionary_encode() for c in plain.columns], names=list(KEYS))
     kept = among([("a", "b", "c")])
     assert hierarchy.roll_up(encoded, kept).to_pylist() == hierarchy.roll_up(plain, kept).to_pylist()
+
+
+def test_a_hierarchy_that_is_sent_to_a_worker_is_the_same():
+    kept = among([("a", "b", "c"), ("a", "x", "y")])
+    rows = batch([("a", "b", "c"), ("a", "b", "d"), ("a", "z", "z"), ("x", "y", "z")])
+    sent = pickle.loads(pickle.dumps(kept))  # noqa: S301
+    assert (sent.keys, sent.kept) == (kept.keys, kept.kept)
+    assert hierarchy.roll_up(rows, sent).to_pylist() == hierarchy.roll_up(rows, kept).to_pylist()
