@@ -113,7 +113,8 @@ def _clamped(loss: float) -> float:
 
 
 def _check_consistent(mechanism: Mechanism) -> None:
-    """Refuses a selection whose sensitivity or threshold doesn't give the δ that it states."""
+    """Refuses a selection whose sensitivity or threshold doesn't give the δ that it states, and noise on others that is
+    too little for what it states of one of them."""
     where = f"stage {mechanism.stage}, {mechanism.metric}"
     match mechanism:
         case LaplaceThresholding():
@@ -126,6 +127,9 @@ def _check_consistent(mechanism: Mechanism) -> None:
         case WeightedThresholding():
             _check_round(where, mechanism)
             return
+        case Laplace() | Gaussian():
+            _check_other(where, mechanism)
+            return
         case _:
             return
     if not stated >= expected * (1 - 1e-12):
@@ -135,6 +139,21 @@ def _check_consistent(mechanism: Mechanism) -> None:
         raise Refused(
             f"{where}: a threshold of {mechanism.threshold:.6g} shows a lone unit with probability {failure:.6g}, but "
             f"the mechanism states delta {mechanism.delta:.6g}"
+        )
+
+
+def _check_other(where: str, mechanism: Laplace | Gaussian) -> None:
+    """Refuses noise on others of hierarchical keys with which one unit, all in one `other`, moves the values further
+    than stated."""
+    other = mechanism.other
+    if other is None:
+        return
+    most = mechanism.l1 if isinstance(mechanism, Laplace) else mechanism.l2
+    moved = other.most / other.noise
+    if not moved <= most * (1 + _ROUNDING):
+        raise Refused(
+            f"{where}: at {other.noise:.6g} times a leaf's noise one other moves by {moved:.6g} against it, more than "
+            f"the stated {most:.6g}"
         )
 
 

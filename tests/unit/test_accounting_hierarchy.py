@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from dpbeam.accounting import stage_requests
+from dpbeam.accounting.certify import certify
 from dpbeam.accounting.check import check_plan, check_same_losses
 from dpbeam.accounting.check_other import Leaves, _worst_squares
 from dpbeam.accounting.plan import plan
@@ -220,6 +221,29 @@ def test_a_slip_in_the_plans_own_rule_is_refused(monkeypatch, slip):
     monkeypatch.setattr(stage_requests, "in_one_other", slip)
     with pytest.raises(Refused, match=r"^stage a, count: "):
         plan(policy({"l0": 6, "linf": 2}))
+
+
+@pytest.mark.parametrize(
+    ("noise", "change", "message"),
+    [
+        (
+            "gaussian",
+            {"noise": 1.0},
+            "at 1 times a leaf's noise one other moves by 8 against it, more than the stated 4.89898",
+        ),
+        (
+            "laplace",
+            {"most": 13.0},
+            "at 1 times a leaf's noise one other moves by 13 against it, more than the stated 12",
+        ),
+    ],
+)
+def test_what_contradicts_itself_is_not_certified_without_the_policy(noise, change, message):
+    selection, count = plan(policy({"l0": 6, "linf": 2}, ["count"], noise, other_l0=4)).mechanisms
+    assert certify([selection, count], epsilon=EPSILON, delta=DELTA)
+    with pytest.raises(Refused) as error:
+        certify([selection, replace(count, other=replace(count.other, **change))], epsilon=EPSILON, delta=DELTA)
+    assert str(error.value) == f"stage a, count: {message}"
 
 
 def test_a_forgotten_other_is_refused():
