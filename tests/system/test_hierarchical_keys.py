@@ -213,3 +213,20 @@ def test_where_rows_are_units_each_is_in_one_cell(workspace, capsys, exact, monk
     (manifest,) = workspace.manifests()
     mechanism = json.loads(manifest.read_text(encoding="utf-8"))["mechanisms"][1]
     assert mechanism["other"] == {"leaves": 1, "rows": 1, "most": 1.0, "noise": 1.0}
+
+
+def test_leaves_are_bounded_by_what_the_run_chose(workspace, capsys) -> None:
+    hierarchical(workspace, "gaussian_thresholding", {"l0": {"auto": {"max": 64}}, "linf": 1})
+    (stage,) = workspace.policy["stages"]
+    stage["partitions"]["private"]["other_l0"] = 3
+    assert workspace.run() == 0, capsys.readouterr().err
+    (manifest,) = workspace.manifests()
+    certify_manifest(manifest)
+    whole = json.loads(manifest.read_text(encoding="utf-8"))
+    (chosen,) = whole["chosen_bounds"]
+    (count,) = (m for m in whole["mechanisms"] if m["metric"] == "count")
+    leaves = min(3, chosen["value"])
+    assert 1 < chosen["value"] < 64
+    assert count["l2"] == pytest.approx(chosen["value"] ** 0.5)
+    assert count["other"] == {"leaves": leaves, "rows": leaves, "most": 1.0 * leaves, "noise": leaves**0.5}
+    assert {cell[2] for cell in found(workspace)} == {0, 1, 2}
