@@ -1,7 +1,7 @@
 """The parameters of a PipelineDP job in, the same as a stage of ours out, with the mechanisms it needs.
 
 `AggregateParams` and `SelectPartitionsParams` are taken as they are. What they say that would rest on trust in the
-data, or that our engine doesn't do, is refused by name.
+data, or that our engine doesn't do, is refused by name. What PipelineDP 0.2 hasn't got yet has the default of 0.3.
 """
 
 from __future__ import annotations
@@ -100,10 +100,7 @@ def select_stage(params: Any, *, name: str) -> Migrated:
     """
     if not isinstance(params, pipeline_dp.SelectPartitionsParams):
         raise UsageError(f"params must be pipeline_dp.SelectPartitionsParams, got {type(params).__name__}")
-    if params.contribution_bounds_already_enforced:
-        raise UsageError(
-            "contribution_bounds_already_enforced must be False: dpbeam bounds what each privacy id contributes itself"
-        )
+    _check_not_enforced(params)
     limits = Bounds(l0=_whole("max_partitions_contributed", params.max_partitions_contributed))
     private = _private(params)
     requests = stage_requests(
@@ -118,16 +115,20 @@ def select_stage(params: Any, *, name: str) -> Migrated:
     return Migrated(spec=_spec(name, limits, ()), requests=requests, fields=())
 
 
+def _check_not_enforced(params: Any) -> None:
+    if getattr(params, "contribution_bounds_already_enforced", False):
+        raise UsageError(
+            "contribution_bounds_already_enforced must be False: dpbeam bounds what each privacy id contributes itself"
+        )
+
+
 def _check_trust(params: Any, public: bool) -> None:
     if params.custom_combiners:
         raise UsageError("custom_combiners can't be run: they are PipelineDP's; use its engine for them")
     if not params.metrics:
         raise UsageError("metrics must name at least one metric; to select partitions alone, call select_partitions")
-    if params.contribution_bounds_already_enforced:
-        raise UsageError(
-            "contribution_bounds_already_enforced must be False: dpbeam bounds what each privacy id contributes itself"
-        )
-    if not params.perform_cross_partition_contribution_bounding:
+    _check_not_enforced(params)
+    if not getattr(params, "perform_cross_partition_contribution_bounding", True):
         raise UsageError(
             "perform_cross_partition_contribution_bounding must be True: dpbeam bounds what each privacy id contributes"
         )
@@ -264,6 +265,7 @@ def _fields(params: Any, metrics: Sequence[Metric], *, shared: bool) -> list[Fie
     order = [*moments, "privacy_id_count", "vector_sum"]
     if not known.keys() & {"variance", "mean"}:
         order = ["count", "sum", "privacy_id_count", "vector_sum"]
+    noise_stated = getattr(params, "output_noise_stddev", False)
     found: list[Field] = []
     for kind in order:
         if kind not in known:
@@ -272,7 +274,7 @@ def _fields(params: Any, metrics: Sequence[Metric], *, shared: bool) -> list[Fie
         found.append(Field(name=kind, columns=metric.released))
         # PipelineDP states the noise of these alone, and not where it makes them from a mean or thresholds them.
         stated = kind == "privacy_id_count" or (kind in ("count", "sum") and not known.keys() & {"variance", "mean"})
-        if params.output_noise_stddev and stated and not (kind == "privacy_id_count" and shared):
+        if noise_stated and stated and not (kind == "privacy_id_count" and shared):
             found.append(Field(name=f"{kind}_noise_stddev", noise_of=parts(metric)[0].name))
     if "quantiles" in known:
         quantiles = known["quantiles"]

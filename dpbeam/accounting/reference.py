@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib import metadata
 from typing import Any
 
 import pipeline_dp
@@ -117,9 +118,14 @@ def reference_plan(policy: Policy) -> ReferencePlan:
     sensitivities that its sums really have (a variance's squares move by more than it takes into account).
 
     Raises:
-        UsageError: PipelineDP can't do a stage, or does it wrong.
+        UsageError: PipelineDP can't do a stage, or does it wrong; or it is older than 0.3.
         Refused: no noise scale passes the certifier.
     """
+    if not hasattr(pipeline_dp.NaiveBudgetAccountant, "mechanism_specs"):  # what it will draw can't be asked then
+        raise UsageError(
+            f"--engine=pipelinedp needs PipelineDP 0.3 or later, got {metadata.version('pipeline-dp')}; use Python "
+            "3.11 or later, for which there is one, or leave the option out"
+        )
     if policy.source.pre_aggregated is not None:
         raise UsageError(
             "source.pre_aggregated: PipelineDP's engine counts every row as one; run without --engine=pipelinedp"

@@ -17,6 +17,7 @@ from transforms.read import label
 from transforms.reference import PipelineDPAggregate
 
 parity = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "parity.py")))
+pytestmark = pytest.mark.usefixtures("reference_engine")
 PARTITIONS = 10_000
 
 

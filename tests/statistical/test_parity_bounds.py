@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 parity = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "parity.py")))
+pytestmark = pytest.mark.usefixtures("reference_engine")
 PUBLIC = {"public": {"values": [0, 1]}}
 SUM = {"sum": {"column": "v", "low": 0.0, "high": 32.0}}
 GROUPS = 10_000

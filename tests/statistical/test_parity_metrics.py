@@ -16,6 +16,7 @@ import pytest
 from pydp.algorithms.quantile_tree import QuantileTree
 
 parity = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "parity.py")))
+pytestmark = pytest.mark.usefixtures("reference_engine")
 NOISES = ["laplace", "gaussian"]
 SCALAR = {"column": "v", "low": -4.0, "high": 8.0}
 BALANCED = {"column": "v", "low": -8.0, "high": 8.0}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dpbeam.reporting.certify import certify_manifest
 from dpbeam.reporting.manifest import read_manifest
 
+pytestmark = pytest.mark.usefixtures("reference_engine")
 VALUES = {"column": "amount", "low": 0.0, "high": 16.0}
 ENGINE = "--engine=pipelinedp"
 

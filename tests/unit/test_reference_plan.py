@@ -24,7 +24,7 @@ GAUSSIAN_THRESHOLDING = {"private": {"strategy": "gaussian_thresholding"}}
 
 
 @pytest.fixture
-def policy(workspace):
+def policy(workspace, reference_engine):
     def make(**stage):
         workspace.policy["stages"][0] |= stage
         path = workspace.folder / "policy.yaml"
@@ -32,6 +32,12 @@ def policy(workspace):
         return load_policy(path)
 
     return make
+
+
+def test_a_pipelinedp_that_does_not_say_what_it_draws_is_refused(workspace, monkeypatch) -> None:
+    monkeypatch.delattr(pipeline_dp.budget_accounting.BudgetAccountant, "mechanism_specs", raising=False)
+    with pytest.raises(UsageError, match=r"^--engine=pipelinedp needs PipelineDP 0\.3 or later, got 0\.[23]\.\d+; use"):
+        reference_plan(load_policy(workspace.policy_path))
 
 
 def test_where_pipelinedp_draws_what_our_engine_draws_the_noise_is_the_same(policy) -> None:
