@@ -49,7 +49,7 @@ def test_the_ledgers_page_works(reader, capsys) -> None:
         assert invoke(words) == 0, (words, capsys.readouterr().err)
 
 
-def test_the_page_for_pipelinedp_works(reader, capsys) -> None:
+def test_the_page_for_pipelinedp_works(reader, capsys, reference_engine) -> None:
     assert invoke(["init", "people.parquet", "--output", "policy.yaml"]) == 0
     assert invoke(["budget", "create", "policy.yaml"]) == 0
     (words,) = commands(ROOT / "docs" / "from_pipelinedp.md")
