@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -23,7 +24,6 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from dpbeam import __version__
 from dpbeam.accounting.plan import Plan
 from dpbeam.accounting.plan import plan as make_plan
-from dpbeam.accounting.reference import ReferenceStage, reference_plan
 from dpbeam.errors import Refused, RunFailed, UsageError
 from dpbeam.ledger import Ledger
 from dpbeam.ledger.amounts import Amount
@@ -37,7 +37,7 @@ from dpbeam.policy import compile as compiled
 from dpbeam.policy.chosen import with_chosen
 from dpbeam.policy.schema import Policy
 from dpbeam.reporting import manifest as manifests
-from pipelines import aggregate, inputs, layout, phases, publish, reference
+from pipelines import aggregate, inputs, layout, phases, publish
 from pipelines.attempts import clear, give_way, journalled, staging_area
 from pipelines.bounds import bounds_phase
 from pipelines.describe import metric_columns, render
@@ -45,6 +45,9 @@ from pipelines.rounds import phases as selection_phases
 from transforms.containment import from_runner
 from transforms.control import Shuffle
 from transforms.staging import Area
+
+if TYPE_CHECKING:
+    from dpbeam.accounting.reference import ReferenceStage
 
 MAX_ATTEMPTS = 3
 REPORT_NAME = "report.html"
@@ -115,6 +118,8 @@ def plan(run: Run) -> Run:
     if run.engine == "pipelinedp":
         if _phases(run.policy):
             raise UsageError("--engine=pipelinedp can't run what needs a Beam job before the main one; leave it out")
+        from dpbeam.accounting.reference import reference_plan  # lazily: it loads PipelineDP, as nothing else here does
+
         found = reference_plan(run.policy)
         specs = tuple(stage.spec for stage in found.stages)
         return replace(run, plan=found.plan, stages=specs, public=known, reference=found.stages)
@@ -221,6 +226,8 @@ def _run_stages(run: Run) -> Run:
     with journalled(run.ledger, run.charge, "pipeline"):
         try:
             if run.engine == "pipelinedp":
+                from pipelines import reference
+
                 shuffles = reference.run(job, run.reference, run.options)
             else:
                 shuffles = aggregate.run(job, run.options)

@@ -233,6 +233,12 @@ def test_the_job_starts_the_beam_way(workspace) -> None:
     assert done.stderr == ""
 
 
+def test_pipelinedp_is_loaded_for_its_own_engine_alone() -> None:
+    """It takes time, and warns as it is compiled under Python 3.12 and later."""
+    check = "import pipelines.cli, pipelines.release, sys; sys.exit('pipeline_dp' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=False).returncode == 0
+
+
 @pytest.mark.parametrize(
     ("flag", "said"),
     [
