@@ -3,8 +3,8 @@ Beam job a round, for all such stages together.
 
 What a round keeps is public. The next round looks at the rest alone, and after the last the main job aggregates over
 what was kept as over public partitions: rows of others go before bounding, so no unit spends its `l0` on them.
-MAD2R's first round also hands the second some partitions that it didn't keep, with their biases: they pass through
-staging and this process, within the trust zone, and are never published.
+MAD2R's first round also hands the second the partitions that have a prospect, 16 % of all or more, with their biases:
+they pass through staging and this process, within the trust zone, and are never published unless they are kept.
 """
 
 from __future__ import annotations

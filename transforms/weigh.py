@@ -55,7 +55,7 @@ class _Sample(_Step):
         outbox = Outbox(self._round.shuffle("users"), split, block, last=last)
         rows = element.select(rounds.columns_of(spec)).replace_schema_metadata(None)
         rows = rounds.unfound(rows, spec, self._round.known)
-        pairs = rounds.sample([rows], spec, self._round.salt).batch(spec)
+        pairs = rounds.sample([rows], spec, self._round.salt, self._round.known).batch(spec)
         sent = [
             message
             for shard, part in rounds.split_by_unit(pairs, spec, self._round.shards, self._round.salt)
@@ -66,36 +66,25 @@ class _Sample(_Step):
 
 
 class _Share(_Step):
-    """All pairs of one user shard in; the units' shares out, by partition; the sampled pairs to the shard itself."""
+    """All pairs of one user shard in; the units' shares out, by partition. Where there is a saturation these are asked
+    about first, and the pairs that got them go to the shard itself, to be met there by the answers."""
 
     step = "Share"
 
     def work(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[object]:
-        spec = self._round.spec
+        round = self._round
+        spec = round.spec
         shard, batches = element
-        found, report = receive(self._round.shuffle("users"), shard, batches)
-        pairs = rounds.sample(found, spec, self._round.salt)
-        given = rounds.tallies(pairs, rounds.shares(pairs, spec, self._round.known), spec)
-        yield from _to_partitions(self._round, "shares", shard, given)
-        back = Outbox(self._round.shuffle("returns"), shard, 0, last=True)
-        for _, message in back.send(shard, pairs.batch(spec)):
-            yield beam.pvalue.TaggedOutput("pairs", (shard, message))
-        yield beam.pvalue.TaggedOutput(REPORTS, back.report())
-        yield beam.pvalue.TaggedOutput(REPORTS, report)
-
-
-class _ShareOnly(_Step):
-    """As `_Share`, where nothing is returned: the shares go to the partitions' last step at once."""
-
-    step = "Share"
-
-    def work(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[object]:
-        spec = self._round.spec
-        shard, batches = element
-        found, report = receive(self._round.shuffle("users"), shard, batches)
-        pairs = rounds.sample(found, spec, self._round.salt)
-        given = rounds.tallies(pairs, rounds.shares(pairs, spec, self._round.known), spec)
-        yield from _to_partitions(self._round, "partitions", shard, given)
+        found, report = receive(round.shuffle("users"), shard, batches)
+        pairs = rounds.chosen(found, spec, round.salt, round.known)
+        asks = bool(spec.weighing.saturation)
+        given = rounds.tallies(pairs, rounds.shares(pairs), spec)
+        yield from _to_partitions(round, "shares" if asks else "partitions", shard, given)
+        if asks:
+            back = Outbox(round.shuffle("returns"), shard, 0, last=True)
+            for _, message in back.send(shard, pairs.batch(spec)):
+                yield beam.pvalue.TaggedOutput("pairs", (shard, message))
+            yield beam.pvalue.TaggedOutput(REPORTS, back.report())
         yield beam.pvalue.TaggedOutput(REPORTS, report)
 
 
@@ -135,8 +124,8 @@ class _SendOn(_Step):
         yield beam.pvalue.TaggedOutput(REPORTS, report)
         if not own:
             return  # a shard always sends itself its pairs: they were lost, and the control totals will say so
-        pairs = rounds.sample(own, spec, self._round.salt)
-        shares = rounds.shares(pairs, spec, self._round.known)
+        pairs = rounds.chosen(own, spec, self._round.salt, self._round.known)
+        shares = rounds.shares(pairs)
         tallies = [rounds.tallies(pairs, shares, spec), rounds.sent_on(pairs, shares, replies, spec)]
         table = pa.Table.from_batches(tallies).combine_chunks()
         batch = table.to_batches()[0] if table.num_rows else tallies[0]
@@ -239,7 +228,7 @@ class WeighPartitions(beam.PTransform):
             )
             reports += [shared[REPORTS], asked[REPORTS], answered[REPORTS]]
         else:
-            given = by_unit | "Share" >> messages(_ShareOnly(round))
+            given = by_unit | "Share" >> messages(_Share(round))
         skeleton = seed(blocks.pipeline, "Skeleton", round.shuffle("partitions"), [tallies] * self.parts)
         weighed = (
             (given.main, skeleton.main)

@@ -126,9 +126,11 @@ def _from_policy(policy: Policy) -> Iterator[Expected]:
 
 
 def _rounds(stage: Stage, private: Private, l0: int, weight: float) -> Iterator[Expected]:
-    """The rounds of a selection by weights: each three times the weight of the one before, in root-square `weight`."""
+    """The rounds of a selection by weights, in root-square `weight`: each has three times the weight of the one before,
+    in MAD2R twice."""
     count = {"dp_sips": private.rounds or 3, "mad": 1, "mad2r": 2}[private.strategy]
-    length = math.sqrt(math.fsum(9.0**place for place in range(count)))
+    growth = 2.0 if private.strategy == "mad2r" else 3.0
+    length = math.sqrt(math.fsum(growth ** (2 * place) for place in range(count)))
     for place in range(count):
         yield Expected(
             stage=stage.name,
@@ -138,7 +140,7 @@ def _rounds(stage: Stage, private: Private, l0: int, weight: float) -> Iterator[
             l2=1.0,
             l0=l0,
             pre_threshold=private.pre_threshold,
-            weight=weight * 3.0**place / length,
+            weight=weight * growth**place / length,
             strategy=private.strategy,
             least_bias=0.5 if private.strategy == "mad2r" and place == 1 else 1.0,
         )

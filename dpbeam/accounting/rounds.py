@@ -18,8 +18,9 @@ from dpbeam.policy.schema import Private
 STRATEGIES: tuple[WeightedStrategy, ...] = ("dp_sips", "mad", "mad2r")
 DEFAULT_ROUNDS = 3
 """Of DP-SIPS. MAD has one round, MAD2R two."""
-GROWTH = 3.0
-"""Each round has this many times the weight of the one before: cheap rounds first, which find what is frequent."""
+GROWTH, ADAPTIVE_GROWTH = 3.0, 2.0
+"""Each round has this many times the weight of the one before: cheap rounds first, which find what is frequent. Those
+of MAD2R also find what has a prospect, which takes a little more."""
 LEAST_BIAS = 0.5
 """In MAD2R's second round a unit gives a partition that is known to be heavy down to this part of an even share."""
 SATURATION_SIGMAS = 3.0
@@ -36,7 +37,8 @@ def round_weights(strategy: WeightedStrategy, rounds: int | None) -> tuple[float
             count = 1
         case "mad2r":
             count = 2
-    grown = [GROWTH**place for place in range(count)]
+    growth = ADAPTIVE_GROWTH if strategy == "mad2r" else GROWTH
+    grown = [growth**place for place in range(count)]
     length = math.hypot(*grown)
     return tuple(weight / length for weight in grown)
 

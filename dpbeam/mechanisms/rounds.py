@@ -6,7 +6,7 @@ Each function is one step of `transforms.weigh` between two shuffles. Nothing is
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dpbeam.errors import UsageError
-from dpbeam.mechanisms import hashing, weights
+from dpbeam.mechanisms import hashing, prospects, weights
 from dpbeam.mechanisms.accumulate import key_fields
 from dpbeam.mechanisms.bounding import split
 from dpbeam.mechanisms.events import Gaussian, WeightedThresholding
@@ -36,10 +36,15 @@ GRID = Grid(low=0.0, high=2.0**21, centre=0.0, step=2.0**-weights.WEIGHT_BITS, l
 
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
-    """Distinct (unit, partition) pairs, sorted by unit code. `ids` and `keys` are the values that codes stand for."""
+    """Distinct (unit, partition) pairs, sorted by unit code. `ids` and `keys` are the values that codes stand for;
+    `biases` are the pairs' (`prospects.UNLISTED`: the round before saw no prospect for the partition). `others` are
+    partitions of pairs that were dropped, and of none that are here, in a round whose noisy weights the next one uses.
+    """
 
     units: I64
     partitions: I64
+    biases: I64
+    others: I64
     ids: pa.Array
     keys: tuple[pa.Array, ...]
 
@@ -48,9 +53,18 @@ class Pairs:
         return len(self.keys[0])
 
     def batch(self, spec: StageSpec) -> pa.RecordBatch:
-        """The pairs as rows: unit, keys."""
-        columns = [self.ids.take(pa.array(self.units)), *(key.take(pa.array(self.partitions)) for key in self.keys)]
-        return pa.RecordBatch.from_arrays(columns, names=columns_of(spec))
+        """The pairs as rows: unit, keys. The unit is null for `others`."""
+        units = pa.concat_arrays([self.ids.take(pa.array(self.units)), pa.nulls(len(self.others), self.ids.type)])
+        partitions = pa.array(np.concatenate([self.partitions, self.others]))
+        return pa.RecordBatch.from_arrays([units, *(key.take(partitions) for key in self.keys)], names=columns_of(spec))
+
+    def only(self, stays: npt.NDArray[np.bool_], spec: StageSpec) -> Pairs:
+        """These pairs alone; the others' partitions go to `others` where the next round asks for them."""
+        units, partitions, others = self.units[stays], self.partitions[stays], self.others
+        if _biasing(spec):
+            dropped = np.concatenate([others, self.partitions[~stays]])
+            others = np.setdiff1d(dropped, partitions)
+        return replace(self, units=units, partitions=partitions, biases=self.biases[stays], others=others)
 
 
 def columns_of(spec: StageSpec) -> list[str]:
@@ -77,63 +91,85 @@ def unfound(batch: pa.RecordBatch, spec: StageSpec, known: pa.Table | None) -> p
     return batch.filter(pa.array(~inside)) if inside.any() else batch
 
 
-def sample(batches: Sequence[pa.RecordBatch], spec: StageSpec, salt: bytes) -> Pairs:
-    """At most `l0` partitions of each unit, distinct, by the least keyed hash of (unit, partition).
+def sample(batches: Sequence[pa.RecordBatch], spec: StageSpec, salt: bytes, known: pa.Table | None) -> Pairs:
+    """At most `l0` partitions of each unit, distinct, by the least keyed hash of (unit, partition): first those that
+    the round before listed with a bias, then others.
 
-    Guarantee: a uniform subset of exactly min(l0, n) of a unit's n partitions, a function of that unit's rows and the
-    secret salt alone. The sample of a union is the sample of the samples, so a batch may be cut where it is read.
+    Guarantee: exactly min(l0, n) of a unit's n partitions, a function of that unit's rows, the secret salt, and what
+    `known` says of these n alone; a uniform subset of the listed ones, or all of them and some of the rest. The sample
+    of a union is the sample of the samples, so a batch may be cut where it is read. No partition disappears where the
+    next round asks for all of them: it is among the pairs or in `others`.
     """
     table = pa.Table.from_batches([batch.select(columns_of(spec)) for batch in batches])
-    units, partitions = (
-        group([table.column(name) for name in names], table.num_rows) for names in ([spec.unit], list(spec.keys))
-    )
+    partitions = group([table.column(name) for name in spec.keys], table.num_rows)
+    real = table.column(columns_of(spec)[0]).is_valid().to_numpy().astype(np.bool_)
+    units = group([table.column(columns_of(spec)[0]).filter(pa.array(real))], int(real.sum()))
     most = max(1, partitions.size)
-    packed = np.unique(units.codes * most + partitions.codes)
+    packed = np.unique(units.codes * most + partitions.codes[real])
     unit, partition = packed // most, packed % most
+    biases = _biases(partitions.keys, spec, known)
+    pairs = Pairs(
+        units=unit,
+        partitions=partition,
+        biases=biases[partition],
+        others=np.setdiff1d(partitions.codes[~real], partition),
+        ids=units.keys[0],
+        keys=partitions.keys,
+    )
     touched = np.diff(runs(unit), append=len(unit))
     limit = spec.bounds.partitions
     over = np.flatnonzero(np.repeat(touched > limit, touched))
-    if len(over):
-        seed = hashing.seed_for(salt, "partitions of a unit in a round")
-        unit_hashes = hashing.hash_column(units.keys[0], seed)
-        key_hashes = hashing.mix_columns(
-            [hashing.hash_column(key, seed) for key in partitions.keys], partitions.size, seed
-        )
-        mixed = hashing.mix64(unit_hashes[unit[over]] ^ hashing.mix64(key_hashes, seed)[partition[over]], seed)
-        order = np.lexsort((mixed, unit[over]))
-        sorted_units = unit[over][order]
-        starts = runs(sorted_units)
-        place = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
-        stays = np.ones(len(unit), dtype=np.bool_)
-        stays[over[order[place >= limit]]] = False
-        unit, partition = unit[stays], partition[stays]
-    return Pairs(units=unit, partitions=partition, ids=units.keys[0], keys=partitions.keys)
+    if not len(over):
+        return pairs
+    seed = hashing.seed_for(salt, "partitions of a unit in a round")
+    unit_hashes = hashing.hash_column(units.keys[0], seed)
+    key_hashes = hashing.mix_columns([hashing.hash_column(key, seed) for key in partitions.keys], partitions.size, seed)
+    mixed = hashing.mix64(unit_hashes[unit[over]] ^ hashing.mix64(key_hashes, seed)[partition[over]], seed)
+    order = np.lexsort((mixed, pairs.biases[over] == prospects.UNLISTED, unit[over]))
+    starts = runs(unit[over][order])
+    place = np.arange(len(order)) - np.repeat(starts, np.diff(starts, append=len(order)))
+    stays = np.ones(len(unit), dtype=np.bool_)
+    stays[over[order[place >= limit]]] = False
+    return pairs.only(stays, spec)
+
+
+def chosen(batches: Sequence[pa.RecordBatch], spec: StageSpec, salt: bytes, known: pa.Table | None) -> Pairs:
+    """The pairs that units give weight to: the sample of all their rows, less what they leave out.
+
+    Guarantee: as `sample`'s: nothing that other units alone are in has a say in which of a unit's pairs these are.
+    """
+    pairs = sample(batches, spec, salt, known)
+    return pairs.only(prospects.stays(pairs.units, pairs.biases), spec)
 
 
 def split_by_unit(
     pairs: pa.RecordBatch, spec: StageSpec, shards: int, salt: bytes
 ) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """(shard, its pairs): all pairs of a unit go to one shard, the same from every batch."""
-    hashes = hashing.hash_column(pairs.column(columns_of(spec)[0]), hashing.seed_for(salt, "route"))
-    yield from split(pairs, hashes, shards)
+    """(shard, its pairs): all pairs of a unit go to one shard, the same from every batch. A shard may come twice."""
+    seed = hashing.seed_for(salt, "route")
+    ids = pairs.column(columns_of(spec)[0])
+    owned, loose = pairs.filter(ids.is_valid()), pairs.filter(ids.is_null())
+    yield from split(owned, hashing.hash_column(owned.column(0), seed), shards)
+    keys = [hashing.hash_column(loose.column(name), seed) for name in spec.keys]
+    yield from split(loose, hashing.mix_columns(keys, loose.num_rows, seed), shards)
 
 
-def shares(pairs: Pairs, spec: StageSpec, known: pa.Table | None) -> I64:
+def shares(pairs: Pairs) -> I64:
     """Each pair's share, by the biases that the round before found."""
-    if spec.weighing.least_bias == 1 or known is None:
-        return weights.shares(pairs.units)
-    hinted = known.filter(pc.less(known.column(BIAS), weights.BIAS_ONE))
-    least = int(weights.BIAS_ONE * spec.weighing.least_bias)
-    given = np.maximum(hinted.column(BIAS).to_numpy(), least)
-    biases = _lookup(pairs.keys, [hinted.column(name) for name in spec.keys], given, weights.BIAS_ONE)
-    return weights.shares(pairs.units, biases.astype(np.int64)[pairs.partitions])
+    listed = pairs.biases != prospects.UNLISTED
+    return weights.shares(pairs.units, np.where(listed, pairs.biases, weights.BIAS_ONE))
 
 
 def tallies(pairs: Pairs, given: I64, spec: StageSpec) -> pa.RecordBatch:
-    """Units by partition and share, for the partitions' shards."""
+    """Units by partition and share, for the partitions' shards; none with no share for partitions that have no more."""
     found = weights.tally(pairs.partitions, given)
-    nothing = np.zeros(len(found.units), dtype=np.int64)
-    return _tally_batch(pairs, found.partitions, (found.shares, found.units, nothing, nothing), spec)
+    none = np.zeros(len(pairs.others), dtype=np.int64)
+    partitions, share, units = (
+        np.concatenate(columns)
+        for columns in ((found.partitions, pairs.others), (found.shares, none), (found.units, none))
+    )
+    nothing = np.zeros(len(units), dtype=np.int64)
+    return _tally_batch(pairs, partitions, (share, units, nothing, nothing), spec)
 
 
 def sent_on(pairs: Pairs, given: I64, replies: Iterable[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
@@ -185,9 +221,12 @@ def weigh_whole(
     rows: pa.RecordBatch, spec: StageSpec, salt: bytes, known: pa.Table | None = None, shards: int = 1
 ) -> pa.RecordBatch:
     """A round's weights of rows that fit in memory, by the steps that a job takes; the shards don't matter."""
-    sampled = sample([unfound(rows.select(columns_of(spec)), spec, known)], spec, salt).batch(spec)
-    found = [sample([part], spec, salt) for _, part in split_by_unit(sampled, spec, shards, salt)]
-    given = [shares(pairs, spec, known) for pairs in found]
+    sampled = sample([unfound(rows.select(columns_of(spec)), spec, known)], spec, salt, known).batch(spec)
+    parts: dict[int, list[pa.RecordBatch]] = {}
+    for shard, part in split_by_unit(sampled, spec, shards, salt):
+        parts.setdefault(shard, []).append(part)
+    found = [chosen(part, spec, salt, known) for part in parts.values()]
+    given = [shares(pairs) for pairs in found]
     tallied = [tallies(pairs, share, spec) for pairs, share in zip(found, given, strict=True)]
     empty = pa.RecordBatch.from_pylist([], schema=tally_schema(spec))
     if spec.weighing.saturation:
@@ -217,7 +256,7 @@ def noise_of(spec: StageSpec) -> AdditiveNoise:
 
 
 def draw(weighed: pa.RecordBatch, spec: StageSpec, noise: AdditiveNoise) -> pa.RecordBatch:
-    """Keys, `__kept`, and `__bias` for the next round: of the partitions that are kept or biased.
+    """Keys, `__kept`, and `__bias` for the next round: of the partitions that are kept or, in MAD2R, have a prospect.
 
     Guarantee: noise is added once to each weight, exactly, at the planned σ; all that is said of a partition follows
     from its noisy weight, but that one with fewer than `pre_threshold` units is never kept. A partition that isn't kept
@@ -226,19 +265,16 @@ def draw(weighed: pa.RecordBatch, spec: StageSpec, noise: AdditiveNoise) -> pa.R
     event = spec.weighing
     units = weighed.column(UNITS).to_numpy()
     eligible = units >= event.pre_threshold
-    biasing = spec.round < len(spec.rounds) and spec.rounds[spec.round].least_bias < 1
+    biasing = _biasing(spec)
     asked = np.flatnonzero(eligible | biasing)
     noisy = np.full(len(units), -np.inf)
     noisy[asked] = noise.to_sums(weighed.column(WEIGHT).to_numpy()[asked], GRID)
     kept = eligible & (noisy >= event.threshold)
-    biases = np.full(len(units), weights.BIAS_ONE, dtype=np.int64)
     if biasing:
-        following = spec.rounds[spec.round]
-        least = noisy - event.sigma
-        heavy = least > following.saturation
-        wanted = weights.BIAS_ONE * following.saturation / np.where(heavy, least, 1.0)
-        biases[heavy] = np.maximum(wanted[heavy].astype(np.int64), int(weights.BIAS_ONE * following.least_bias))
-    told = np.flatnonzero(kept | (biases < weights.BIAS_ONE))
+        biases = prospects.biases(noisy, event.sigma, spec.rounds[spec.round])
+    else:
+        biases = np.full(len(units), prospects.UNLISTED, dtype=np.int64)
+    told = np.flatnonzero(kept | (biases != prospects.UNLISTED))
     columns = [weighed.column(name).take(pa.array(told)) for name in spec.keys]
     schema = result_schema(spec)
     return pa.RecordBatch.from_arrays([*columns, pa.array(kept[told]), pa.array(biases[told])], schema=schema)
@@ -252,6 +288,20 @@ def result_schema(spec: StageSpec) -> pa.Schema:
 def tally_schema(spec: StageSpec) -> pa.Schema:
     """The schema of what user shards send to partitions' shards."""
     return pa.schema([*key_fields(spec), *(pa.field(name, pa.int64()) for name in (SHARE, UNITS, HIGH, LOW))])
+
+
+def _biasing(spec: StageSpec) -> bool:
+    """Whether the next round has biases, and so asks for this one's noisy weights."""
+    return spec.round < len(spec.rounds) and spec.rounds[spec.round].least_bias < 1
+
+
+def _biases(keys: tuple[pa.Array, ...], spec: StageSpec, known: pa.Table | None) -> I64:
+    """Each partition's bias: from what the round before told, where this one has biases."""
+    if spec.weighing.least_bias == 1 or known is None:
+        return np.full(len(keys[0]), weights.BIAS_ONE, dtype=np.int64)
+    listed = known.filter(pc.greater(known.column(BIAS), prospects.UNLISTED))
+    given = np.maximum(listed.column(BIAS).to_numpy(), prospects.least_of(spec.weighing))
+    return np.asarray(_lookup(keys, [listed.column(name) for name in spec.keys], given, prospects.UNLISTED))
 
 
 def _denominator(spec: StageSpec) -> int:

@@ -6,17 +6,18 @@ Each binomial test fails by chance with probability 1e-9 on one side, 20,000 fre
 from __future__ import annotations
 
 import math
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from scipy import stats
 
-from dpbeam.accounting.requests import Request
-from dpbeam.accounting.rounds import mechanism
-from dpbeam.mechanisms import rounds, weights
-from dpbeam.mechanisms.quantities import Bounds
-from dpbeam.mechanisms.spec import StageSpec
+from dpbeam.mechanisms import prospects, rounds, weights
+
+helpers = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "weighing.py")))
 
 UNITS = 20_000
 ALPHA = 1e-9
@@ -26,31 +27,10 @@ SIGMA = 1.5
 
 def made(strategy, l0, pre_threshold=1, least_bias=1.0):
     """A round at a δ large enough to be seen."""
-    request = Request(
-        stage="s",
-        metric="partitions.round1",
-        kind="weighted_thresholding",
-        weight=1.0,
-        l0=l0,
-        pre_threshold=pre_threshold,
-        strategy=strategy,
-        least_bias=least_bias,
-    )
-    return StageSpec(
-        name="s.round1",
-        unit="u",
-        keys=("p",),
-        key_types=("int64",),
-        bounds=Bounds(l0=l0),
-        metrics=(),
-        noise={},
-        selection=None,
-        rounds=(mechanism(request, SIGMA, DELTA),),
-        round=1,
-    )
+    return helpers.spec(helpers.event(strategy, SIGMA, DELTA, l0, pre_threshold, least_bias))
 
 
-def shown(spec, each, others=0):
+def shown(spec, each, others=0, known=None):
     """Of `UNITS` units with `each` partitions of their own, which `others` with a partition apiece share: how many have
     one that is kept."""
     partitions = np.arange(UNITS * each)
@@ -62,7 +42,7 @@ def shown(spec, each, others=0):
             "p": pa.array(np.concatenate([partitions, more])),
         }
     )
-    told = rounds.draw(rounds.weigh_whole(rows, spec, b"salt" * 4), spec, rounds.noise_of(spec))
+    told = rounds.draw(rounds.weigh_whole(rows, spec, helpers.SALT, known), spec, rounds.noise_of(spec))
     return len(np.unique(told.column("p").to_numpy() // each))
 
 
@@ -81,6 +61,15 @@ def test_the_bound_is_met_where_it_is_tight():
     count = shown(made("dp_sips", l0=1), 1)
     assert stats.binomtest(count, UNITS, DELTA).pvalue > ALPHA
     assert too_often(count, DELTA * 0.6)
+
+
+@pytest.mark.parametrize(
+    "biases", [[1024] * 5, [1024, 512, 512, 512, 512], [1024], [512, 700]], ids=["even", "one heavy", "one", "two"]
+)
+def test_a_lone_unit_is_shown_with_probability_delta_at_most_whatever_was_told_of_its_partitions(biases):
+    """The second round of MAD2R: the unit gives all its weight to what is listed of its five partitions."""
+    told = {unit * 5 + place: bias for unit in range(UNITS) for place, bias in enumerate(biases)}
+    assert not too_often(shown(made("mad2r", l0=5, least_bias=0.5), 5, known=helpers.told(told)))
 
 
 @pytest.mark.parametrize("strategy", ["dp_sips", "mad"])
@@ -131,9 +120,28 @@ def test_a_partition_over_the_saturation_gives_to_the_others_of_its_units():
     chance = stats.norm.sf(spec.weighing.threshold - weight, scale=SIGMA)
     rows = {"u": [*range(30), *range(5)], "p": [0] * 30 + [1] * 5}
     weighed = rounds.weigh_whole(
-        pa.record_batch({k: pa.array(v, pa.int64()) for k, v in rows.items()}), spec, b"salt" * 4
+        pa.record_batch({k: pa.array(v, pa.int64()) for k, v in rows.items()}), spec, helpers.SALT
     )
     assert weighed.column(rounds.WEIGHT)[1].as_py() * 2.0**-40 == pytest.approx(weight, abs=2e-3)
     many = pa.concat_batches([weighed.slice(1, 1)] * UNITS)
     count = rounds.draw(many, spec, rounds.noise_of(spec)).num_rows
     assert stats.binomtest(count, UNITS, chance).pvalue > ALPHA
+
+
+def listed(weight):
+    """How many of `UNITS` partitions of this weight the first of two rounds lists for the second."""
+    first, second = (helpers.event("mad2r", SIGMA, DELTA, least_bias=bias) for bias in (1.0, 0.5))
+    spec = helpers.spec(first, second)
+    columns = {"p": range(UNITS), rounds.UNITS: [0] * UNITS, rounds.WEIGHT: [int(weight * 2.0**40)] * UNITS}
+    batch = pa.record_batch({name: pa.array(column, pa.int64()) for name, column in columns.items()})
+    told = rounds.draw(batch, spec, rounds.noise_of(spec))
+    assert not any(told.column(rounds.KEPT).to_pylist())  # no unit is in them
+    return told.num_rows
+
+
+@pytest.mark.parametrize("weight", [0.0, 2.0])
+def test_a_partition_is_listed_as_often_as_its_noisy_weight_is_a_sigma(weight):
+    count = listed(weight)
+    chance = stats.norm.sf(prospects.LISTED_SIGMAS - weight / SIGMA)
+    assert stats.binomtest(count, UNITS, chance).pvalue > ALPHA
+    assert stats.binomtest(count, UNITS, chance + 0.05).pvalue < ALPHA

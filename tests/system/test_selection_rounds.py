@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
+import runpy
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
+from dpbeam.mechanisms import rounds
 from dpbeam.reporting.certify import certify_manifest
 from pipelines import release
 from pipelines import rounds as phases
 from transforms import stage, weigh
+
+helpers = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "weighing.py")))
 
 STRATEGIES = ("dp_sips", "mad", "mad2r")
 
@@ -166,12 +172,10 @@ def test_a_run_that_fails_between_rounds_publishes_nothing_and_stays_charged(wor
 
 def test_a_partition_of_a_known_weight_is_kept_as_often_as_its_law_says(workspace) -> None:
     """A whole round's draw, 20,000 partitions of one weight: binomial, fails by chance with probability 1e-9."""
-    from dpbeam.mechanisms import rounds
-    from tests.unit.test_kernel_weights import SALT, spec, table
-
-    made = spec(l0=1)
+    made = helpers.spec(helpers.event("dp_sips", l0=1))
     people, places = 5, 20_000
-    weighed = rounds.weigh_whole(table({i * people + j: {i} for i in range(places) for j in range(people)}), made, SALT)
+    sets = {i * people + j: {i} for i in range(places) for j in range(people)}
+    weighed = rounds.weigh_whole(helpers.table(sets), made, helpers.SALT)
     kept = rounds.draw(weighed, made, rounds.noise_of(made)).num_rows
     chance = stats.norm.sf(made.weighing.threshold - people * (1 - 2**-15))
     assert stats.binomtest(kept, places, chance).pvalue > 1e-9

@@ -69,6 +69,12 @@ def test_each_round_has_three_times_the_weight_of_the_one_before():
     assert first.delta + second.delta + third.delta == pytest.approx(DELTA / 2)
 
 
+def test_the_second_round_of_mad2r_has_twice_the_weight_of_the_first():
+    first, second, _ = plan(policy("mad2r")).mechanisms
+    assert first.sigma / second.sigma == pytest.approx(2)
+    assert second.delta / first.delta == pytest.approx(2)
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_threshold_gives_its_delta_and_no_more(strategy):
     for event in plan(policy(strategy)).mechanisms[:-1]:

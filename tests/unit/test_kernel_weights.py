@@ -3,71 +3,33 @@
 from __future__ import annotations
 
 import math
+import runpy
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpbeam.accounting.rounds import novel_weight
 from dpbeam.errors import UsageError
-from dpbeam.mechanisms import rounds, weights
-from dpbeam.mechanisms.events import WeightedThresholding
-from dpbeam.mechanisms.quantities import Bounds
-from dpbeam.mechanisms.spec import StageSpec
+from dpbeam.mechanisms import prospects, rounds, weights
 
-SALT = b"0123456789abcdef"
+helpers = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "weighing.py")))
+SALT, table, told, weigh = helpers.SALT, helpers.table, helpers.told, helpers.weigh
 STEP = Fraction(1, 1 << weights.WEIGHT_BITS)
 PARTITIONS = 6
 
 
-def spec(l0=4, saturation=0.0, pre_threshold=1, least_bias=1.0, strategy="mad"):
-    event = WeightedThresholding(
-        stage="s",
-        metric="partitions.round1",
-        strategy=strategy,
-        sigma=1.0,
-        l2=1.0,
-        threshold=5.0,
-        delta=1e-6,
-        l0=l0,
-        pre_threshold=pre_threshold,
-        saturation=saturation,
-        least_bias=least_bias,
+def spec(l0=4, saturation=0.0, pre_threshold=1, least_bias=1.0):
+    return helpers.spec(
+        helpers.event(
+            l0=l0, pre_threshold=pre_threshold, least_bias=least_bias, saturation=saturation, sigma=1.0, threshold=5.0
+        )
     )
-    return StageSpec(
-        name="s.round1",
-        unit="u",
-        keys=("p",),
-        key_types=("int64",),
-        bounds=Bounds(l0=l0),
-        metrics=(),
-        noise={},
-        selection=None,
-        rounds=(event,),
-        round=1,
-    )
-
-
-def table(sets):
-    pairs = [(unit, partition) for unit, partitions in sets.items() for partition in partitions]
-    units, partitions = zip(*pairs, strict=True) if pairs else ((), ())
-    return pa.record_batch({"u": pa.array(units, pa.int64()), "p": pa.array(partitions, pa.int64())})
-
-
-def hints(biases):
-    columns = {"p": pa.array(list(biases), pa.int64()), rounds.KEPT: pa.array([False] * len(biases), pa.bool_())}
-    return pa.table(columns | {rounds.BIAS: pa.array(list(biases.values()), pa.int64())})
-
-
-def weigh(sets, made, biases=None, shards=1):
-    """{partition: (units, weight in steps)}."""
-    known = hints(biases) if biases else None
-    found = rounds.weigh_whole(table(sets), made, SALT, known, shards)
-    return {p: (u, w) for p, u, w in zip(*(column.to_pylist() for column in found.columns), strict=True)}
 
 
 SETS = st.lists(st.sets(st.integers(0, PARTITIONS - 1), min_size=1, max_size=PARTITIONS), max_size=12)
@@ -78,24 +40,27 @@ SPECS = st.builds(
     pre_threshold=st.integers(1, 4),
     least_bias=st.sampled_from([1.0, 0.5]),
 )
-BIASES = st.dictionaries(st.integers(0, PARTITIONS - 1), st.integers(512, 1023), max_size=PARTITIONS)
+KNOWN = st.none() | st.dictionaries(
+    st.integers(0, PARTITIONS - 1), st.integers(512, weights.BIAS_ONE), max_size=PARTITIONS
+).map(told)
+"""Partitions that a round before listed with a bias; what isn't listed a unit leaves out if any of its own is."""
 
 
 @settings(max_examples=400, deadline=None)
-@given(SETS, st.sets(st.integers(0, PARTITIONS - 1), min_size=1), SPECS, BIASES)
-def test_one_unit_more_moves_the_weights_by_l2_of_at_most_one(sets, newcomer, made, biases):
-    before = weigh(dict(enumerate(sets)), made, biases)
-    after = weigh(dict(enumerate([*sets, newcomer])), made, biases)
+@given(SETS, st.sets(st.integers(0, PARTITIONS - 1), min_size=1), SPECS, KNOWN)
+def test_one_unit_more_moves_the_weights_by_l2_of_at_most_one(sets, newcomer, made, known):
+    before = weigh(dict(enumerate(sets)), made, known)
+    after = weigh(dict(enumerate([*sets, newcomer])), made, known)
     moved = [after[p][1] - before.get(p, (0, 0))[1] for p in after]
     assert sum(step**2 for step in moved) <= 1 << (2 * weights.WEIGHT_BITS)
 
 
 @settings(max_examples=400, deadline=None)
-@given(SETS, st.sets(st.integers(0, PARTITIONS - 1), min_size=1), SPECS, BIASES)
-def test_what_one_unit_makes_eligible_weighs_at_most_what_thresholds_allow_for(sets, newcomer, made, biases):
+@given(SETS, st.sets(st.integers(0, PARTITIONS - 1), min_size=1), SPECS, KNOWN)
+def test_what_one_unit_makes_eligible_weighs_at_most_what_thresholds_allow_for(sets, newcomer, made, known):
     event = made.weighing
-    before = weigh(dict(enumerate(sets)), made, biases)
-    after = weigh(dict(enumerate([*sets, newcomer])), made, biases)
+    before = weigh(dict(enumerate(sets)), made, known)
+    after = weigh(dict(enumerate([*sets, newcomer])), made, known)
     eligible = [
         p for p, (units, _) in after.items()
         if units >= event.pre_threshold and before.get(p, (0, 0))[0] < event.pre_threshold
@@ -107,10 +72,10 @@ def test_what_one_unit_makes_eligible_weighs_at_most_what_thresholds_allow_for(s
 
 
 @settings(max_examples=100, deadline=None)
-@given(SETS, SPECS, BIASES, st.integers(2, 5))
-def test_weights_do_not_depend_on_the_sharding(sets, made, biases, shards):
+@given(SETS, SPECS, KNOWN, st.integers(2, 5))
+def test_weights_do_not_depend_on_the_sharding(sets, made, known, shards):
     sets = dict(enumerate(sets))
-    assert weigh(sets, made, biases, shards) == weigh(sets, made, biases)
+    assert weigh(sets, made, known, shards) == weigh(sets, made, known)
 
 
 def worst(made, sets, newcomer):
@@ -179,7 +144,7 @@ def test_a_pre_threshold_hides_a_partition_however_heavy():
     told = rounds.draw(rounds.weigh_whole(table({i: {0} for i in range(4)}), made, SALT), made, rounds.noise_of(made))
     assert told.num_rows == 0
     told = rounds.draw(rounds.weigh_whole(table({i: {0} for i in range(5)}), made, SALT), made, rounds.noise_of(made))
-    assert told.to_pydict() == {"p": [0], rounds.KEPT: [True], rounds.BIAS: [weights.BIAS_ONE]}
+    assert told.to_pydict() == {"p": [0], rounds.KEPT: [True], rounds.BIAS: [prospects.UNLISTED]}
 
 
 def test_no_rows_have_no_weights():

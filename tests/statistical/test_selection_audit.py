@@ -1,0 +1,113 @@
+"""A black-box estimate of ε of selections by weights, from neighbouring tables: below what was certified.
+
+What is seen is which partitions are kept in the end. Each bound is above the truth with probability 1e-9 at most
+(`audit.FAILURE`).
+"""
+
+from __future__ import annotations
+
+import runpy
+import secrets
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from dpbeam.accounting.plan import plan
+from dpbeam.mechanisms import rounds
+from dpbeam.policy.compile import stage_spec
+from dpbeam.policy.schema import Policy
+
+audit = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "audit.py")))
+
+EPSILON, DELTA, COPIES, PLACES = 2.0, 0.05, 8_000, 8
+SCENARIOS = {
+    "alone in its places": {4, 5, 6, 7},
+    "with others in all of them": {0, 1, 2, 3},
+    "with others in one": {0, 5, 6, 7},
+    "in one": {0},
+    "in more than it may": set(range(PLACES)),
+}
+"""The places of the one unit."""
+
+
+def others(spec):
+    """Four places each of which one person more might lift above the last threshold, and some spread over them."""
+    alone = int(np.ceil(spec.rounds[-1].threshold)) - 1
+    return [{place} for place in range(4) for _ in range(alone - 1)] + [{0, 1, 2, 3}, {0, 1, 2, 3}]
+
+
+def planned(strategy):
+    policy = Policy.model_validate(
+        {
+            "version": 1,
+            "dataset": "d",
+            "source": {"format": "csv", "path": "d.csv"},
+            "privacy_unit": "u",
+            "columns": {"u": {"type": "int64"}, "p": {"type": "int64"}},
+            "run": {"epsilon": EPSILON, "delta": DELTA},
+            "stages": [
+                {
+                    "name": "s",
+                    "group_by": ["p"],
+                    "partitions": {"private": strategy},
+                    "bounds": {"l0": 4},
+                    "metrics": [],
+                }
+            ],
+        }
+    )
+    return stage_spec(policy, policy.stages[0], plan(policy).mechanisms)
+
+
+def kept(spec, sets):
+    """Of each of `COPIES` copies of a table, which places are kept."""
+    pairs = np.array([(unit, place) for unit, places in enumerate(sets) for place in places])
+    copies = np.repeat(np.arange(COPIES), len(pairs))
+    columns = [np.tile(column, COPIES) + copies * width for column, width in zip(pairs.T, (100, PLACES), strict=True)]
+    rows = pa.record_batch(columns, names=["u", "p"])
+    known = None
+    for number in range(1, len(spec.rounds) + 1):
+        one = replace(spec, round=number)
+        weighed = rounds.weigh_whole(rows, one, secrets.token_bytes(16), known)
+        told = pa.Table.from_batches([rounds.draw(weighed, one, rounds.noise_of(one))])
+        before = [] if known is None else [known.filter(known.column(rounds.KEPT))]
+        known = pa.concat_tables([*before, told])
+    found = np.zeros(COPIES * PLACES)
+    found[known.filter(known.column(rounds.KEPT)).column("p").to_numpy()] = 1
+    return found.reshape(COPIES, PLACES)
+
+
+def least_epsilons(**strategy):
+    spec = planned(strategy)
+    before = others(spec)
+    without = kept(spec, before)
+    return {name: audit.least_epsilon(kept(spec, [*before, one]), without, DELTA) for name, one in SCENARIOS.items()}
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        {"strategy": "dp_sips"},
+        {"strategy": "mad"},
+        {"strategy": "mad2r"},
+        {"strategy": "mad2r", "pre_threshold": 2},
+    ],
+    ids=str,
+)
+def test_no_selection_costs_more_than_certified(strategy):
+    assert {name: bound for name, bound in least_epsilons(**strategy).items() if not bound <= EPSILON} == {}
+
+
+def test_noise_that_is_missing_in_one_round_is_noticed(monkeypatch):
+    original = rounds.noise_of
+
+    def quiet(spec):
+        made = original(spec)
+        return made if spec.round == 1 else replace(made, mechanism=replace(made.mechanism, sigma=1e-6))
+
+    monkeypatch.setattr(rounds, "noise_of", quiet)
+    assert max(least_epsilons(strategy="mad2r").values()) > EPSILON
