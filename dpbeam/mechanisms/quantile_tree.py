@@ -17,6 +17,7 @@ import pyarrow as pa
 from dpbeam.mechanisms.columns import LEAVES, tree_leaves
 from dpbeam.mechanisms.grouping import runs
 from dpbeam.mechanisms.quantities import TREE_BRANCHING, TREE_HEIGHT
+from dpbeam.mechanisms.widths import NORMAL_95
 
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
@@ -26,7 +27,6 @@ LEAST_RANK, MOST_RANK = 0.005, 0.995
 
 _NEGLIGIBLE = 0.005
 _TOLERANCE = 1e-6
-_NORMAL_95 = 1.959963984540054
 _MARGIN = 1.86
 """In standard deviations. An end lies at the outermost point that isn't rejected, so rejecting each point at 5 % (1.96)
 would cover more than 95 %: this covers 95 % where rows are dense against the noise, and more where they are sparse."""
@@ -150,7 +150,7 @@ class _Searches:
             self._left = -rank * left_of[:, -1]
             right_of = places * (1 - rank[:, np.newaxis]) ** 2 + (TREE_BRANCHING - places) * rank[:, np.newaxis] ** 2
             self._variance = TREE_BRANCHING * rank**2
-            self._clear = left_of[:, -1] > _NORMAL_95 * self._std * TREE_BRANCHING**0.5
+            self._clear = left_of[:, -1] > NORMAL_95 * self._std * TREE_BRANCHING**0.5
         else:
             right_of = self._variance[:, np.newaxis] + places
         boundary = np.concatenate([self._left[:, np.newaxis], self._left[:, np.newaxis] + left_of], axis=1)

@@ -21,6 +21,7 @@ from dpbeam.mechanisms.events import (
     TruncatedGeometric,
     WeightedThresholding,
 )
+from dpbeam.mechanisms.widths import NORMAL_95, half_width, std
 from dpbeam.reporting.charts import MAX_BARS, bar_chart
 from dpbeam.reporting.manifest import Charge, ChosenBound, Engine, FileEntry, Guarantee, StatedCertificate
 from dpbeam.reporting.numbers import about, exact, humane, one_in, significant
@@ -29,7 +30,6 @@ from dpbeam.reporting.tables import MetricColumn
 
 MAX_ROWS = 50
 MAX_TEXT = 300
-_Z95 = 1.959963984540054  # the 97.5 % point of the normal distribution
 _STRATEGIES = {
     TruncatedGeometric.kind: "truncated geometric",
     LaplaceThresholding.kind: "Laplace thresholding",
@@ -207,7 +207,7 @@ def _chart_view(stage: StageReport, metric: MetricColumn, prefix: str) -> dict[s
 
 def _cell(row: DisplayRow, metric: MetricColumn) -> dict[str, str]:
     shown = row.values[metric.name]
-    spread = (shown.high - shown.low) / (2 * _Z95) if metric.one_std is None else metric.one_std
+    spread = (shown.high - shown.low) / (2 * NORMAL_95) if metric.one_std is None else metric.one_std
     return {
         "label": row.labels.get(metric.name, ""),
         "value": humane(shown.value, spread),
@@ -218,16 +218,14 @@ def _cell(row: DisplayRow, metric: MetricColumn) -> dict[str, str]:
 
 def _mechanism_view(mechanism: Mechanism) -> dict[str, Any]:
     """Stage, metric, kind, what it does in words, and for additive noise its std and 95 % half-width."""
-    std: float | None = None
-    half: float | None = None
     match mechanism:
         case Laplace():
-            kind, std, half = "Laplace noise", math.sqrt(2) * mechanism.scale, mechanism.scale * math.log(20)
+            kind = "Laplace noise"
             detail = (
                 f"scale {significant(mechanism.scale)}, L1 sensitivity {significant(mechanism.l1)}{_other(mechanism)}"
             )
         case Gaussian():
-            kind, std, half = "Gaussian noise", mechanism.sigma, _Z95 * mechanism.sigma
+            kind = "Gaussian noise"
             detail = f"σ {significant(mechanism.sigma)}, L2 sensitivity {significant(mechanism.l2)}"
             detail += _other(mechanism)
         case TruncatedGeometric():
@@ -249,8 +247,8 @@ def _mechanism_view(mechanism: Mechanism) -> dict[str, Any]:
         "metric": mechanism.metric,
         "kind": kind,
         "detail": detail,
-        "std": "–" if std is None else significant(std),
-        "half_width": "–" if half is None else "± " + significant(half),
+        "std": significant(std(mechanism)) if isinstance(mechanism, Laplace | Gaussian) else "–",
+        "half_width": "± " + significant(half_width(mechanism)) if isinstance(mechanism, Laplace | Gaussian) else "–",
     }
 
 
