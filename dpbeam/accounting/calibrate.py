@@ -37,6 +37,8 @@ SELECTION_DELTA_SHARE = 0.5
 _GOOD_ENOUGH = 0.997
 # Below this δ the FFTs inside dp_accounting round more than they compute: Rényi divergences take over.
 _SMALLEST_PLD_DELTA = 1e-12
+# Above this ε they would leave what floats can hold, e^ε among them: likewise.
+_LARGEST_PLD_EPSILON = 300.0
 _FEW = 32
 _GAUSSIAN_KINDS = ("gaussian", "gaussian_thresholding", "weighted_thresholding")
 
@@ -168,7 +170,7 @@ def _bucket(group: dict[float, int], most: int = 64) -> dict[float, int]:
 def _solve(mix: _Mix, epsilon: float, delta: float) -> float:
     """The least common scale at which the mix has ε at `delta`, to within 1 − `_GOOD_ENOUGH`; never above ε."""
     bound = _closed_form_scale(mix, epsilon, delta)
-    if delta < _SMALLEST_PLD_DELTA:
+    if delta < _SMALLEST_PLD_DELTA or epsilon > _LARGEST_PLD_EPSILON:
         return _least_scale(lambda scale: _renyi_epsilon(mix, scale, delta), epsilon, bound)
     interval = _interval(mix, bound)
     return _least_scale(lambda scale: _composed_epsilon(mix, scale, interval, delta), epsilon, bound)

@@ -17,6 +17,8 @@ MAX_BOUND = 2**31 - 1
 MAX_MAGNITUDE = 1e15
 LEAST, MOST = 1e-6, 1e6
 """The range of an epsilon or a weight: beyond it the plan's numbers would leave what floats can hold."""
+MOST_OF_A_RUN = 1e3
+"""The largest epsilon of a run: e^ε soon leaves what floats can hold, and long before that nothing is private."""
 
 ONE_KEY: JsonDict = {"minProperties": 1, "maxProperties": 1}
 
@@ -49,6 +51,7 @@ class Strict(BaseModel):
 
 Name = Annotated[str, Field(min_length=1, max_length=255)]
 Epsilon = Annotated[float, Field(ge=LEAST, le=MOST)]
+RunEpsilon = Annotated[float, Field(ge=LEAST, le=MOST_OF_A_RUN)]
 Delta = Annotated[float, Field(gt=0, lt=1)]
 Weight = Annotated[float, Field(ge=LEAST, le=MOST)]
 Bound = Annotated[int, Field(ge=1, le=MAX_BOUND)]

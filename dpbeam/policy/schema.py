@@ -33,6 +33,7 @@ from dpbeam.policy.base import (
     Delta,
     Epsilon,
     Name,
+    RunEpsilon,
     ScalarOrList,
     Strict,
     Weight,
@@ -183,7 +184,7 @@ class Budget(Strict):
 class Run(Strict):
     """What one run may spend."""
 
-    epsilon: Epsilon
+    epsilon: RunEpsilon
     delta: Delta
 
 

@@ -130,6 +130,14 @@ def test_a_delta_too_small_for_ffts_is_met_by_renyi_divergences():
     assert 0.9 < certify(mechanisms, epsilon=1.0, delta=1e-15).epsilon <= 1.0
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("delta", [1e-14, 1e-6])
+@pytest.mark.parametrize("epsilon", [299.0, 301.0, 700.0, 800.0, 1000.0])
+def test_an_epsilon_whose_exponential_floats_can_not_hold_is_met(epsilon, delta):
+    for kinds in (["laplace"], ["gaussian"], ["truncated_geometric", "laplace"], ["laplace_thresholding", "gaussian"]):
+        solved(kinds, epsilon, delta)
+
+
 def test_a_thousand_mechanisms_of_many_weights_meet_their_target():
     kinds = ("laplace", "gaussian", "truncated_geometric", "laplace_thresholding")
     requests = [request(kinds[i % 4], weight=0.1 * (1 + i % 70)) for i in range(1000)]

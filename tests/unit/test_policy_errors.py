@@ -17,7 +17,7 @@ shared = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "policy_te
 BASE, problems = shared.BASE, shared.problems
 
 KEYS = "Known keys here: "
-EPSILON = "Give a number from 1e-6 to 1e6, such as 1; the smaller, the more private."
+EPSILON = "Give a number from 1e-6 to 1e6 (of a run to 1e3), such as 1; the smaller, the more private."
 DELTA = "Give a small number above 0 and below 1, such as 1e-8: well below one over the number of people."
 L0 = "Say how many partitions one person may count in; with more of them the noise grows."
 LINF = "Say how many rows one person may add to one partition; with more of them the noise grows."
@@ -107,6 +107,12 @@ CASES = {
         "run: {epsilon: 1",
         "run: {epsilon: true",
         "14: run.epsilon must be a number, got true",
+        EPSILON,
+    ),
+    "epsilon so large that nothing is private": (
+        "run: {epsilon: 1",
+        "run: {epsilon: 1001",
+        "14: run.epsilon must be at most 1000, got 1001",
         EPSILON,
     ),
     "epsilon missing": ("run: {epsilon: 1, ", "run: {", "14: run.epsilon is required", EPSILON),
