@@ -160,7 +160,8 @@ def sent_by_others(pre_threshold: int, l0: int, denominator: int) -> int:
     The shares of a unit add up to √l0 at most, and it gets back no more than them.
     """
     most = math.isqrt(l0 << (2 * WEIGHT_BITS)) + 1
-    return -(-(pre_threshold - 1) * most // denominator)
+    # What is sent on is capped at `_CAP`, so taking off more than twice that takes off all of it, too.
+    return min(-(-(pre_threshold - 1) * most // denominator), 2 * _CAP)
 
 
 def saturation_steps(saturation: float) -> int:

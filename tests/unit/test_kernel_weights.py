@@ -139,6 +139,12 @@ def test_weight_over_the_saturation_goes_to_the_other_partitions_of_its_units():
     assert sent[2] == plain[2]
 
 
+@pytest.mark.parametrize("pre_threshold", [2**20, 2**31 - 1])
+def test_a_pre_threshold_that_takes_off_more_than_any_weight_leaves_none(pre_threshold):
+    made = spec(saturation=1.0, pre_threshold=pre_threshold)
+    assert weigh({unit: {0, 1} for unit in range(9)}, made) == {0: (9, 0), 1: (9, 0)}
+
+
 def test_a_pre_threshold_hides_a_partition_however_heavy():
     made = replace(spec(pre_threshold=5), rounds=(replace(spec(pre_threshold=5).weighing, threshold=1e-9, sigma=1e-9),))
     told = rounds.draw(rounds.weigh_whole(table({i: {0} for i in range(4)}), made, SALT), made, rounds.noise_of(made))
