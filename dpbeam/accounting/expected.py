@@ -273,9 +273,11 @@ def _parts(choice: MetricChoice) -> Iterator[tuple[tuple[object, ...], str, floa
             yield ("sum", args.column, low, high, chosen or 0.0), name, largest, largest, weight
         case (("mean" | "variance" | "stddev"), ValueArgs()):
             low, high, chosen = _clip(args)
-            half = (high - low) / 2
+            # Far from 0 the middle is rounded, so one end may be further from it than the other.
+            middle = low + (high - low) / 2
+            half = max(high - middle, middle - low)
             share = weight / (2 if choice.kind == "mean" else 3)
-            centre = f"centre of {chosen}" if chosen else low + half
+            centre = f"centre of {chosen}" if chosen else middle
             yield ("sum", args.column, low, high, centre), f"{name}.sum", half, half, share
             if choice.kind != "mean":
                 yield ("squares", args.column, low, high, chosen), f"{name}.squares", half**2 / 2, half**2 / 2, share

@@ -65,6 +65,14 @@ def test_the_plan_itself_passes(made):
     assert check_plan(policy(), made.mechanisms, epsilon=EPSILON, delta=DELTA) == made.certificate
 
 
+def test_bounds_far_from_0_whose_middle_is_rounded_are_planned():
+    values = {"column": "hours", "low": 1e15 - 0.125, "high": 1e15}
+    stage = policy().model_dump(exclude_none=True)["stages"][0] | {"metrics": [{"mean": values}, {"variance": values}]}
+    found = policy(stages=[stage])
+    (centred,) = (m for m in plans.plan(found).mechanisms if m.metric == "hours_mean.sum")
+    assert centred.l2 == 4**0.5 * 2 * 0.125  # one end is the middle
+
+
 def test_a_forgotten_mechanism_is_refused(made):
     assert refused(made.mechanisms[:-1]) == (
         "the plan must have the mechanisms a/partitions, a/count, a/hours_sum, b/partitions, b/hours_mean.sum, "
