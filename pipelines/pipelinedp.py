@@ -27,6 +27,8 @@ from transforms.containment import ContainedDoFn
 from transforms.private_aggregate import AggregatePrivately, Budget, with_mechanisms
 from transforms.python_rows import Extract, ExtractColumns, from_text, to_text
 
+_EXPLAINED = "the accountant's mechanisms and certificate say what was done"
+
 
 class DPEngine:
     """Takes the calls of `pipeline_dp.DPEngine` on Beam collections, with its parameters as they are.
@@ -48,12 +50,21 @@ class DPEngine:
         self._accountant = budget_accountant
         self._calls = 0
 
-    def aggregate(self, col: Any, params: Any, data_extractors: Any, public_partitions: Any = None) -> Any:
+    def aggregate(
+        self,
+        col: Any,
+        params: Any,
+        data_extractors: Any,
+        public_partitions: Any = None,
+        out_explain_computation_report: Any = None,
+    ) -> Any:
         """A collection of (partition key, MetricsTuple).
 
         Raises:
             UsageError: something of the parameters isn't safe, or isn't done here; see docs/from_pipelinedp.md.
         """
+        if out_explain_computation_report is not None:
+            raise UsageError(f"out_explain_computation_report can't be filled: {_EXPLAINED}")
         step = PrivateAggregate(params, data_extractors, self._accountant, public_partitions)
         return col | self._label("Aggregate") >> step
 
@@ -65,6 +76,23 @@ class DPEngine:
         """
         return col | self._label("SelectPartitions") >> PrivateSelectPartitions(
             params, data_extractors, self._accountant
+        )
+
+    def explain_computations_report(self) -> list[str]:
+        """Refused: PipelineDP's reports are of its own steps."""
+        raise UsageError(f"explain_computations_report isn't done here: {_EXPLAINED}")
+
+    def calculate_private_contribution_bounds(self, *_: Any, **__: Any) -> Any:
+        """Refused: bounds are found by a policy's `auto`."""
+        raise UsageError(
+            "calculate_private_contribution_bounds isn't done here: state max_partitions_contributed, or let a policy "
+            "find it with l0: {auto: {max: …}}"
+        )
+
+    def add_dp_noise(self, *_: Any, **__: Any) -> Any:
+        """Refused: nothing here can tell what one unit did to figures that are aggregated already."""
+        raise UsageError(
+            "add_dp_noise isn't done here: it would take a sensitivity on trust; call aggregate on the rows"
         )
 
     def _label(self, name: str) -> str:

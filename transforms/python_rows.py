@@ -77,7 +77,7 @@ def batch_of(rows: Sequence[Any], extract: Extract) -> pa.RecordBatch:
     for row in rows:
         unit, key = extract.unit(row), extract.key(row)
         value = None if extract.value is None else extract.value(row)
-        if unit is None or key is None or (extract.value is not None and value is None):
+        if _is_missing(unit) or _is_missing(key) or (extract.value is not None and value is None):
             continue
         units.append(to_text(unit))
         keys.append(to_text(key))
@@ -90,6 +90,11 @@ def batch_of(rows: Sequence[Any], extract: Extract) -> pa.RecordBatch:
     batch = pa.RecordBatch.from_arrays(columns, names=list(extract.columns))
     finite = np.isfinite(numbers).all(axis=1)
     return batch if finite.all() else batch.filter(pa.array(finite))
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a unit or key is none: None, NaN (which isn't equal to itself) or infinite."""
+    return value is None or (isinstance(value, float | np.floating) and not np.isfinite(value))
 
 
 def _numbers(values: Sequence[Any], vector: int | None) -> npt.NDArray[np.float64]:

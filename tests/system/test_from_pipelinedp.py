@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import pickle
 import re
@@ -9,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import apache_beam as beam
+import numpy as np
 import pipeline_dp
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -162,6 +164,10 @@ def test_a_missing_or_broken_value_poisons_nothing(exact) -> None:
         (12, "inn", float("inf")),
         (None, "inn", 1.0),
         (13, None, 1.0),
+        (float("nan"), "inn", 1.0),
+        (float("inf"), "inn", 1.0),
+        (14, float("nan"), 1.0),
+        (15, np.float32("nan"), 1.0),
     ]
     params = pipeline_dp.AggregateParams(metrics=[M.SUM, M.PRIVACY_ID_COUNT], **WIDE, **VALUES)
     assert ours(rows, params) == {"inn": (10.0, 10.0)}
@@ -248,3 +254,31 @@ def test_what_cant_be_run_is_refused(change, message) -> None:
     with pytest.raises(UsageError) as refused:
         aggregate()
     assert str(refused.value) == message
+
+
+@pytest.mark.parametrize(
+    ("call", "arguments", "message"),
+    [
+        ("aggregate", (None, None, None, None, object()),
+         "out_explain_computation_report can't be filled: the accountant's mechanisms and certificate say what was "
+         "done"),
+        ("explain_computations_report", (),
+         "explain_computations_report isn't done here: the accountant's mechanisms and certificate say what was done"),
+        ("add_dp_noise", (None, None),
+         "add_dp_noise isn't done here: it would take a sensitivity on trust; call aggregate on the rows"),
+        ("calculate_private_contribution_bounds", (None, None, None, None),
+         "calculate_private_contribution_bounds isn't done here: state max_partitions_contributed, or let a policy "
+         "find it with l0: {auto: {max: …}}"),
+    ],
+)  # fmt: skip
+def test_calls_of_pipelinedps_engine_that_arent_done_are_refused_by_name(call, arguments, message) -> None:
+    with pytest.raises(UsageError) as refused:
+        getattr(DPEngine(SharedBudgetAccountant(1.0, 1e-6)), call)(*arguments)
+    assert str(refused.value) == message
+
+
+def test_every_public_call_of_pipelinedps_engine_is_there() -> None:
+    for name in (name for name in dir(pipeline_dp.DPEngine) if not name.startswith("_")):
+        ours_has, theirs_has = (inspect.signature(getattr(kind, name)) for kind in (DPEngine, pipeline_dp.DPEngine))
+        taken = [p.name for p in ours_has.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+        assert taken == list(theirs_has.parameters) or "_" in ours_has.parameters, name
