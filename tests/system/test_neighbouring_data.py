@@ -1,0 +1,352 @@
+"""Random policies over hostile rows: one unit more moves what gets noise by no more than the plan says.
+
+Policies are loaded as from a file, mechanisms are the plan's, and the numbers are those that the steps of both data
+flows hand to selection and noise: from files to merged accumulators. The unit's rows stand in the last file, so that
+all others' rows draw the same priorities without them, and the change is the unit's alone.
+"""
+
+from __future__ import annotations
+
+import runpy
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from random import Random
+from types import SimpleNamespace
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from dpbeam.accounting import calibrate
+from dpbeam.accounting.plan import requests_for
+from dpbeam.mechanisms import accumulate, columns, distinct, frequent, hierarchy, rounds, rows, sources, unit_rows
+from dpbeam.mechanisms import bounding as kernel
+from dpbeam.mechanisms import fixedpoint as grids
+from dpbeam.mechanisms import weights as weighing
+from dpbeam.mechanisms.events import (
+    Gaussian,
+    GaussianThresholding,
+    Laplace,
+    LaplaceThresholding,
+    Mechanism,
+    TruncatedGeometric,
+)
+from dpbeam.mechanisms.quantities import Quantity
+from dpbeam.mechanisms.spec import InputSpec, StageSpec
+from dpbeam.policy import compile as compiled
+from dpbeam.policy.auto import AutoClip
+from dpbeam.policy.chosen import Key, automatic, with_chosen
+from dpbeam.policy.load import load_policy
+from dpbeam.policy.schema import Policy
+from pipelines import bounds, inputs
+from pipelines import rounds as selecting
+from pipelines.phases import Parameters
+from transforms import accumulate as merging
+from transforms import bound, one_worker, read, roll_up
+
+made_up = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "random_policies.py")))
+
+SALT = b"0123456789abcdef"
+SHARDS, PARTS = 3, 2
+CLOSE = 1 + Fraction(1, 10**12)
+"""Sensitivities are floats: √l0, and bounds of decimals."""
+Splits = tuple[sources.Portion, ...]
+Blocks = list[pa.RecordBatch]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neighbours:
+    """A source without one unit's rows, and with them: its splits, and its typed blocks."""
+
+    source: InputSpec
+    splits: tuple[Splits, Splits]
+    blocks: tuple[Blocks, Blocks]
+
+    @property
+    def schema(self) -> pa.Schema:
+        return rows.output_schema(self.source)
+
+
+# Fresh policies in each run; a seed can't be shrunk.
+@settings(max_examples=60, phases=(Phase.reuse, Phase.generate), suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_unit_moves_what_gets_noise_by_what_the_plan_says(tmp_path_factory, seed) -> None:
+    examine(seed, tmp_path_factory.mktemp("neighbours"))
+
+
+def unbounded_partitions(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(kernel, "_within_l0", lambda _, __, ___, pair_unit, *____: pair_unit >= 0)
+
+
+def unbounded_rows(patch: pytest.MonkeyPatch) -> None:
+    within = kernel._within_linf
+    patch.setattr(kernel, "_within_linf", lambda _, *rest: within(None, *rest))
+
+
+def unbounded_rows_in_all(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(kernel, "_within_l1", lambda *_: None)
+
+
+def unclipped_after_rounding(patch: pytest.MonkeyPatch) -> None:
+    encode = grids.Grid.encode_whole
+    patch.setattr(grids.Grid, "encode_whole", lambda grid, values: encode(grid, values) + 1)
+
+
+def unclipped_totals(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        columns,
+        "accumulate_totals",
+        lambda quantity, values, row_pairs, pairs, partitions: columns.accumulate(
+            replace(quantity, kind="sum"), values, pairs[row_pairs], partitions
+        ),
+    )
+
+
+def vectors_of_any_length(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(columns, "shorten", lambda vectors, norm, most: np.clip(vectors, -most, most))
+
+
+def values_without_a_limit(patch: pytest.MonkeyPatch) -> None:
+    cells = frequent.bounded_cells
+    patch.setattr(frequent, "bounded_cells", lambda *arguments: cells(*arguments[:-1], 10**6))
+
+
+def shares_that_are_not_normed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(weighing, "shares", lambda units, biases=None: np.full(len(units), weighing.NORM, dtype=np.int64))
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [
+        unbounded_partitions,
+        unbounded_rows,
+        unbounded_rows_in_all,
+        unclipped_after_rounding,
+        unclipped_totals,
+        vectors_of_any_length,
+        values_without_a_limit,
+        shares_that_are_not_normed,
+    ],
+)
+def test_a_seeded_bug_moves_it_further(tmp_path_factory, monkeypatch, bug) -> None:
+    bug(monkeypatch)
+
+    def search() -> None:
+        for seed in range(200):
+            examine(seed, tmp_path_factory.mktemp("bug"))
+
+    with pytest.raises(AssertionError, match="moved"):
+        search()
+
+
+def examine(seed: int, folder: Path) -> None:
+    """Makes a policy and two neighbouring tables, and compares what all of the policy's mechanisms get to see."""
+    rng = Random(seed)
+    stated = made_up.policy(rng)
+    (folder / "policy.yaml").write_text(yaml.safe_dump(stated, allow_unicode=True), encoding="utf-8")
+    policy = load_policy(folder / "policy.yaml")
+    own = made_up.some_rows(rng, ("me",), 30)
+    own = own[:1] if policy.privacy_unit == "row" else own
+    found = neighbours(compiled.input_spec(policy), folder, made_up.some_rows(rng, ("x", "y", "z"), 40), own)
+    public = {s.name: t for s in policy.stages if (t := compiled.public_partitions(policy, s)) is not None}
+    if automatic(policy):
+        planned: Any = SimpleNamespace(mechanisms=mechanisms_of(policy))
+        compare(bounds.stages(Parameters(policy=policy, plan=planned, stages=(), public=public)), found, public)
+        policy = with_chosen(policy, chosen(policy, rng))
+    specs = compiled.stage_specs(policy, mechanisms_of(policy))
+    compare(tuple(spec for spec in specs if not spec.rounds and not spec.hierarchical), found, public)
+    for spec in specs:
+        if spec.rounds or spec.hierarchical:
+            compare_selected(spec, found, rng)
+
+
+def neighbours(
+    source: InputSpec, folder: Path, others: Sequence[dict[str, Any]], own: Sequence[dict[str, Any]]
+) -> Neighbours:
+    (folder / "data").mkdir()
+    splits, blocks = [], []
+    for name, table in (("0", others), ("1", own)):
+        written = pa.Table.from_pylist(table, schema=made_up.SCHEMA)
+        pq.write_table(written, folder / "data" / f"{name}.parquet", row_group_size=11)
+        # Each row group by itself: small files would be read as one, and others' last block end in the unit's rows.
+        splits.append(tuple((split,) for portion in inputs.resolve(source).splits for split in portion))
+        blocks.append(
+            [rows.prepare(raw, source) for split in splits[-1] for raw in read.raw_blocks(split, source, batch_rows=7)]
+        )
+    return Neighbours(source=source, splits=(splits[0], splits[1]), blocks=(blocks[0], blocks[1]))
+
+
+def mechanisms_of(policy: Policy) -> tuple[Mechanism, ...]:
+    """The plan's mechanisms at some noise: their sensitivities don't follow from it, and solving for it takes time."""
+    return tuple(
+        calibrate._mechanism(request, 10.0, 1e-6 if request.is_selection else 0.0) for request in requests_for(policy)
+    )
+
+
+def chosen(policy: Policy, rng: Random) -> dict[Key, float]:
+    """Bounds that a run might find."""
+    found: dict[Key, float] = {}
+    stages = {stage.name: stage for stage in policy.stages}
+    for stage, metric, parameter in automatic(policy):
+        if metric is None:
+            found[stage, metric, parameter] = rng.randint(1, getattr(stages[stage].bounds, parameter).auto.max)
+            continue
+        (args,) = (choice.args for choice in stages[stage].metrics if choice.result_name == metric)
+        other = getattr(args, "high" if parameter == "low" else "low")
+        stated = None if isinstance(other, AutoClip) else other
+        if parameter == "low":
+            found[stage, metric, parameter] = -0.5 if stated is None or stated > -0.5 else 2.0 * stated
+        else:
+            found[stage, metric, parameter] = 0.5 if stated is None or stated < 0.5 else 2.0 * stated
+    return found
+
+
+def compare(specs: tuple[StageSpec, ...], found: Neighbours, public: dict[str, pa.Table]) -> None:
+    """Both data flows, with and without the unit."""
+    if not specs:
+        return
+    before, after = (in_one_worker(splits, found.source, specs, public) for splits in found.splits)
+    for spec in specs:
+        check(before[spec.name], after[spec.name], spec)
+        check(*(by_shuffles(blocks, spec, public.get(spec.name)) for blocks in found.blocks), spec)
+
+
+def compare_selected(spec: StageSpec, found: Neighbours, rng: Random) -> None:
+    """The phases that select partitions, then the main job over some that might have been kept."""
+    if spec.rounds:
+        for number in range(1, len(spec.rounds) + 1):
+            made = selecting._round(spec, number)
+            weighed = [rounds.weigh_whole(joined(blocks, found.schema), made, SALT) for blocks in found.blocks]
+            check_weights(*weighed, made)
+    else:
+        compare((selecting._round(spec, 1),), found, {})
+    keys = list(spec.keys)
+    leaves = pa.Table.from_batches(found.blocks[0], schema=found.schema).group_by(keys).aggregate([])
+    leaves = leaves.sort_by([(key, "ascending") for key in keys]).slice(0, rng.randint(0, leaves.num_rows))
+    if not spec.hierarchical:
+        check(*(by_shuffles(blocks, spec, leaves) for blocks in found.blocks), spec)
+        return
+    rolled = selecting._rolled(spec)
+    cells = hierarchy.cells(leaves, keys)
+    step = roll_up._RollUp(rolled, leaves)
+    under_cells = (
+        [next(iter(step.work(read.label(block, 0, 0, last=False)))).replace_schema_metadata(None) for block in blocks]
+        for blocks in found.blocks
+    )
+    check(*(by_shuffles(blocks, rolled, cells) for blocks in under_cells), rolled)
+
+
+def in_one_worker(
+    splits: Splits, source: InputSpec, specs: tuple[StageSpec, ...], public: dict[str, pa.Table]
+) -> dict[str, pa.RecordBatch]:
+    """Each stage's merged accumulators, by the plan for one worker, in several passes."""
+    plan = one_worker.OneWorker(shards=SHARDS, room_bytes=1 << 9, threads=1)
+    merged: dict[str, list[pa.RecordBatch]] = defaultdict(list)
+    for output in one_worker._Aggregate(plan, source, splits, specs, public, PARTS, SALT).work(None):
+        if output.tag.startswith("stage."):
+            merged[output.tag.removeprefix("stage.")].append(output.value[1])
+    return {spec.name: joined(merged[spec.name], accumulate.accumulators_schema(spec)) for spec in specs}
+
+
+def by_shuffles(blocks: Blocks, spec: StageSpec, public: pa.Table | None) -> pa.RecordBatch:
+    """The same by the steps of the plan with shuffles, without a runner between them."""
+    placed = [read.label(block, 0, number, last=False) for number, block in enumerate(blocks)]
+    if spec.unit is None:
+        partial = [next(iter(bound._AccumulateRows(spec, public).work(block))) for block in placed]
+    else:
+        partial = []
+        for shard, batches in sent(bound._Route(spec, SHARDS, SALT, public, "users"), placed).items():
+            # In the order of their blocks: in that of their tags, the unit's rows might come before others'.
+            bounded = unit_rows.bound(batches, spec, SALT, (shard,))
+            partial.append(read.label(accumulate.accumulate(bounded, spec), shard, 0, last=True))
+    routed = sent(merging._RoutePartitions(spec, PARTS, "partitions"), partial)
+    skeleton = merging.AccumulateByPartition(spec=spec, parts=PARTS, public=public, senders=frozenset())._skeleton()
+    merged = [accumulate.merge([empty, *routed[part]], spec) for part, empty in enumerate(skeleton)]
+    return joined(merged, accumulate.accumulators_schema(spec))
+
+
+def sent(step: Any, blocks: Blocks) -> dict[int, Blocks]:
+    """What a step sends to each destination."""
+    found: dict[int, Blocks] = defaultdict(list)
+    for block in blocks:
+        for message in step.work(block):
+            if not isinstance(message, beam.pvalue.TaggedOutput):
+                found[message[0]].append(message[1].replace_schema_metadata(None))
+    return found
+
+
+def joined(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
+    arrays = pa.Table.from_batches(batches, schema=schema).combine_chunks().columns
+    flat = [array.chunk(0) if array.num_chunks else pa.array([], array.type) for array in arrays]
+    return pa.RecordBatch.from_arrays(flat, schema=schema)
+
+
+def check(before: pa.RecordBatch, after: pa.RecordBatch, spec: StageSpec) -> None:
+    for quantity in spec.quantities:
+        shared = quantity.kind == "privacy_id_count" and spec.shares_count
+        mechanism = spec.selection if shared else spec.noise.get(quantity.name) or spec.thresholds[quantity.name]
+        assert_within(mechanism, moved(*(numbers(batch, spec, quantity) for batch in (before, after))))
+    if spec.selection is not None:
+        assert_within(spec.selection, moved(*(units(batch, spec) for batch in (before, after))))
+
+
+def check_weights(before: pa.RecordBatch, after: pa.RecordBatch, spec: StageSpec) -> None:
+    step = Fraction(1, 1 << weighing.WEIGHT_BITS)
+    found = (
+        {key: weight * step for key, weight in zip(keys_of(batch, spec), batch[rounds.WEIGHT].to_pylist(), strict=True)}
+        for batch in (before, after)
+    )
+    assert sum(change**2 for change in moved(*found)) <= 1, f"{spec.name} moved"
+
+
+def assert_within(mechanism: Any, changes: list[Fraction]) -> None:
+    where = f"{mechanism.stage}, {mechanism.metric} moved"
+    if isinstance(mechanism, Laplace | LaplaceThresholding):
+        assert sum(map(abs, changes)) <= Fraction(mechanism.l1) * CLOSE, where
+    if isinstance(mechanism, Gaussian | GaussianThresholding):
+        assert sum(change**2 for change in changes) <= Fraction(mechanism.l2) ** 2 * CLOSE, where
+    if isinstance(mechanism, LaplaceThresholding | GaussianThresholding | TruncatedGeometric):
+        assert len(changes) <= mechanism.l0, where
+        assert all(abs(change) <= 1 for change in changes), where
+
+
+def moved(before: dict[Any, Fraction], after: dict[Any, Fraction]) -> list[Fraction]:
+    changes = (after.get(key, Fraction(0)) - before.get(key, Fraction(0)) for key in {*before, *after})
+    return [change for change in changes if change]
+
+
+def keys_of(batch: pa.RecordBatch, spec: StageSpec) -> list[tuple[Any, ...]]:
+    return list(zip(*(batch[name].to_pylist() for name in spec.keys), strict=True)) or [()] * batch.num_rows
+
+
+def units(batch: pa.RecordBatch, spec: StageSpec) -> dict[Any, Fraction]:
+    return dict(zip(keys_of(batch, spec), map(Fraction, batch[accumulate.USERS].to_pylist()), strict=True))
+
+
+def numbers(batch: pa.RecordBatch, spec: StageSpec, quantity: Quantity) -> dict[Any, Fraction]:
+    """What a quantity's noise is added to, by partition and place in it: of a tree, the rows of every node."""
+    keys, column = keys_of(batch, spec), batch[accumulate.quantity_column(spec, quantity)]
+    found: dict[Any, Fraction] = defaultdict(Fraction)
+    if quantity.kind == "tree":
+        for partition, leaf, count in zip(*(part.tolist() for part in columns.tree_leaves(column)), strict=True):
+            for level in range(1, 5):
+                found[keys[partition], level, leaf >> (4 * (4 - level))] += count
+        return found
+    if quantity.kind == "distinct":
+        return {key: Fraction(size) for key, size in zip(keys, distinct.lengths(column).tolist(), strict=True)}
+    if quantity.kind == "values":
+        listed = zip(keys, column.to_pylist(), strict=True)
+        return {(key, one[frequent.VALUE]): Fraction(one[frequent.UNITS]) for key, counts in listed for one in counts}
+    whole = quantity.kind in ("count", "privacy_id_count", "bins", "candidates")
+    step = Fraction(1) if whole else Fraction(columns.grid_of(quantity).step)
+    table = zip(keys, columns.vectors(quantity, column).tolist(), strict=True)
+    return {(key, place): number * step for key, row in table for place, number in enumerate(row)}
