@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dpbeam.errors import UsageError
+from dpbeam.mechanisms.quantities import Metric, Quantity
+from dpbeam.mechanisms.quantities import parts as parts_of
 from dpbeam.policy import metrics
 from dpbeam.policy.auto import AutoClip, ClipSearch
 from dpbeam.policy.common_checks import KEYS, NUMERIC, declared, guarded, rising, unique
@@ -24,6 +26,7 @@ _LEAST_WIDTH = 1e-15
 def metric_findings(parts: Parts, stage: StageParts, key: Key) -> Iterator[Finding]:
     """What is wrong with the metrics of the stage at `key`, each by itself and beside the others."""
     yield from _one_search(stage, key)
+    yield from _one_name(stage, key)
     taken = {name: "a column of group_by" for name in stage.group_by if name is not None}
     for place, metric in enumerate(stage.metrics):
         if metric is None:
@@ -72,6 +75,32 @@ def metric_findings(parts: Parts, stage: StageParts, key: Key) -> Iterator[Findi
             own[name] = f"a result column of metrics[{place}]"
         for name in names:
             taken.setdefault(name, f"a result column of metrics[{place}]")
+
+
+def _one_name(stage: StageParts, key: Key) -> Iterator[Finding]:
+    """Mechanisms are known by their metric's name, so two metrics may share one only where they share the mechanism."""
+    known: dict[str, tuple[int, Metric, Quantity]] = {}
+    for place, choice in enumerate(stage.metrics):
+        made, needed = (None, ()) if choice is None else _made_from(choice)
+        for quantity in needed if made is not None and choice is not None else ():
+            before, other, first = known.setdefault(quantity.name, (place, made, quantity))
+            # Where their columns have one name too, that is said elsewhere.
+            if first.definition != quantity.definition and set(made.released).isdisjoint(other.released):
+                yield Finding(
+                    key=(*key, "metrics", place, choice.kind),
+                    rule=f"has the name of metrics[{before}], which isn't made from the same noisy quantity",
+                    remedy="Give the metric another name: {column: …, name: …}.",
+                    value=ABSENT,
+                )
+
+
+def _made_from(choice: metrics.MetricChoice) -> tuple[Metric | None, tuple[Quantity, ...]]:
+    """The metric and its quantities; none where it is wrong by itself, which is said elsewhere."""
+    try:
+        made = compile_metric(choice)
+        return made, parts_of(made)
+    except (UsageError, ValueError):
+        return None, ()
 
 
 def _arguments(parts: Parts, args: metrics.MetricArgs, at: Key) -> Iterator[Finding]:

@@ -209,6 +209,19 @@ CASES = {
         " metrics[0]",
         NAMELESS,
     ),
+    "a metric of another's name whose columns differ": (
+        "high: 8}",
+        "high: 8, name: a}, histogram: {column: hours, edges: [0, 1], name: a}",
+        "21: stages[0].metrics[2].histogram has the name of metrics[1], which isn't made from the same noisy quantity",
+        NAMELESS,
+    ),
+    "quantiles of a column by two pairs of bounds": (
+        "high: 8}",
+        "high: 8}, quantiles: {column: hours, low: 0, high: 8, ranks: [0.5]}, "
+        "quantiles: {column: hours, low: 0, high: 4, ranks: [0.25]}",
+        "21: stages[0].metrics[3].quantiles has the name of metrics[2], which isn't made from the same noisy quantity",
+        NAMELESS,
+    ),
     "ranks that fall": (
         "high: 8}",
         "high: 8}, quantiles: {column: hours, low: 0, high: 8, ranks: [0.5, 0.25]}",
