@@ -17,6 +17,7 @@ from pipeline_dp.aggregate_params import NormKind
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms.float_grid import FloatGrid
 from dpbeam.mechanisms.quantities import THRESHOLDING, Bounds, Metric
+from dpbeam.policy.auto import histograms
 from dpbeam.policy.compile import bounds, metrics
 from dpbeam.policy.schema import Private, Stage
 
@@ -53,6 +54,8 @@ def reference_call(stage: Stage) -> ReferenceCall:
         UsageError: PipelineDP can't do it, or does it wrong; nothing was charged.
     """
     where = f"stage {stage.name}"
+    if histograms(stage):
+        raise UsageError(f"{where}: PipelineDP finds no bounds; state them, or run without --engine=pipelinedp")
     found, limits, private = metrics(stage), bounds(stage), stage.private
     _check_selection(where, found, private)
     _check_metrics(where, found)

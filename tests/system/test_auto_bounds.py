@@ -172,7 +172,7 @@ def test_only_rows_of_public_partitions_count_for_l0(automatic, exact, capsys, m
 
 def test_pipelinedps_engine_is_refused_before_anything_is_charged(automatic, capsys) -> None:
     assert automatic.run("--engine=pipelinedp") == 2
-    assert "needs a Beam job before the main one" in capsys.readouterr().err
+    assert "PipelineDP finds no bounds; state them, or run without --engine=pipelinedp" in capsys.readouterr().err
     assert automatic.open_ledger().balance("visits").spent.to_json()["epsilon"] == 0
 
 

@@ -26,6 +26,7 @@ GAUSSIAN_THRESHOLDING = {"private": {"strategy": "gaussian_thresholding"}}
 @pytest.fixture
 def policy(workspace, reference_engine):
     def make(**stage):
+        workspace.policy["columns"]["day"] = {"type": "date"}
         workspace.policy["stages"][0] |= stage
         path = workspace.folder / "policy.yaml"
         path.write_text(yaml.safe_dump(workspace.policy), encoding="utf-8")
@@ -101,6 +102,22 @@ def test_a_threshold_is_the_one_that_pydp_uses(policy) -> None:
 @pytest.mark.parametrize(
     ("stage", "message"),
     [
+        (
+            {"metrics": ["count"], "partitions": {"private": {"strategy": "dp_sips"}}},
+            "PipelineDP has no dp_sips; use one of truncated_geometric, laplace_thresholding, gaussian_thresholding",
+        ),
+        (
+            {
+                "metrics": ["count"],
+                "group_by": ["place", "day"],
+                "partitions": {"private": {"strategy": "truncated_geometric", "hierarchical": True}},
+            },
+            "PipelineDP has no hierarchical keys; run without --engine=pipelinedp",
+        ),
+        (
+            {"metrics": ["count"], "bounds": {"l0": {"auto": {"max": 9}}, "linf": 1}},
+            "PipelineDP finds no bounds; state them, or run without --engine=pipelinedp",
+        ),
         (
             {"metrics": [{"histogram": {"column": "amount", "edges": [0, 5, 10]}}]},
             "PipelineDP has no histogram; leave amount_histogram out, or run without --engine=pipelinedp",
