@@ -81,26 +81,25 @@ def _one_name(stage: StageParts, key: Key) -> Iterator[Finding]:
     """Mechanisms are known by their metric's name, so two metrics may share one only where they share the mechanism."""
     known: dict[str, tuple[int, Metric, Quantity]] = {}
     for place, choice in enumerate(stage.metrics):
-        made, needed = (None, ()) if choice is None else _made_from(choice)
-        for quantity in needed if made is not None and choice is not None else ():
+        for made, quantity in () if choice is None else _made_from(choice):
             before, other, first = known.setdefault(quantity.name, (place, made, quantity))
             # Where their columns have one name too, that is said elsewhere.
             if first.definition != quantity.definition and set(made.released).isdisjoint(other.released):
                 yield Finding(
-                    key=(*key, "metrics", place, choice.kind),
+                    key=(*key, "metrics", place, made.kind),
                     rule=f"has the name of metrics[{before}], which isn't made from the same noisy quantity",
                     remedy="Give the metric another name: {column: …, name: …}.",
                     value=ABSENT,
                 )
 
 
-def _made_from(choice: metrics.MetricChoice) -> tuple[Metric | None, tuple[Quantity, ...]]:
-    """The metric and its quantities; none where it is wrong by itself, which is said elsewhere."""
+def _made_from(choice: metrics.MetricChoice) -> list[tuple[Metric, Quantity]]:
+    """The metric with each of its quantities; none where it is wrong by itself, which is said elsewhere."""
     try:
         made = compile_metric(choice)
-        return made, parts_of(made)
+        return [(made, quantity) for quantity in parts_of(made)]
     except (UsageError, ValueError):
-        return None, ()
+        return []
 
 
 def _arguments(parts: Parts, args: metrics.MetricArgs, at: Key) -> Iterator[Finding]:
