@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
+import numpy as np
 from scipy import special
 
 from dpbeam.accounting import composition
@@ -26,6 +27,7 @@ from dpbeam.mechanisms.events import (
 )
 
 _ROUNDING = 1e-9
+_MOST_OF_A_ROUND = 1 << 16
 # Beyond these the numbers stop to mean anything: more is refused at once, less is counted as this much.
 _NO_PRIVACY = 1e4
 _LEAST_LOSS = 1e-9
@@ -166,6 +168,8 @@ def _check_round(where: str, mechanism: WeightedThresholding) -> None:
     l0, bias = mechanism.l0, mechanism.least_bias
     if not mechanism.l2 >= 1:
         raise Refused(f"{where}: l2 must be at least 1 for shares of norm 1, got {mechanism.l2:.6g}")
+    if l0 > _MOST_OF_A_ROUND:
+        raise Refused(f"{where}: l0 must be at most {_MOST_OF_A_ROUND} in a round, got {l0}")
     sends = 0.0
     if mechanism.saturation:
         if not mechanism.saturation >= 1:
@@ -173,11 +177,10 @@ def _check_round(where: str, mechanism: WeightedThresholding) -> None:
         if l0 > 256:
             raise Refused(f"{where}: l0 must be at most 256 where weight is sent on, got {l0}")
         sends = bias / (2 * l0)
-    failure = 0.0
-    for t in range(1, l0 + 1):
-        most = math.hypot(1 / math.sqrt(1 + (t - 1) * bias**2), sends * math.sqrt(l0 - t))
-        tail = float(special.ndtr(-(mechanism.threshold - most) / mechanism.sigma))
-        failure = max(failure, -math.expm1(t * math.log1p(-tail)) if tail < 1 else 1.0)
+    t = np.arange(1, l0 + 1)
+    most = np.hypot(1 / np.sqrt(1 + (t - 1) * bias**2), sends * np.sqrt(l0 - t))
+    tails = special.ndtr(-(mechanism.threshold - most) / mechanism.sigma)
+    failure = float(np.max(-np.expm1(t * np.log1p(-np.minimum(tails, 1 - 2.0**-53)))))
     if not failure <= mechanism.delta * (1 + 1e-6):
         raise Refused(
             f"{where}: a threshold of {mechanism.threshold:.6g} shows a lone unit with probability {failure:.6g}, but "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from scipy import stats
 
 from dpbeam.accounting.requests import Request
@@ -105,10 +106,9 @@ def novel_weight(t: int, l0: int, least_bias: float, *, adaptive: bool) -> float
 
 
 def _threshold(sigma: float, delta: float, l0: int, least_bias: float, *, adaptive: bool) -> float:
-    threshold = 1.0
-    for t in range(1, l0 + 1):
-        each = -math.expm1(math.log1p(-delta) / t)
-        most = novel_weight(t, l0, least_bias, adaptive=adaptive)
-        threshold = max(threshold, most + float(stats.norm.isf(each, scale=sigma)))
+    t = np.arange(1, l0 + 1)
+    each = -np.expm1(math.log1p(-delta) / t)
+    most = np.array([novel_weight(n, l0, least_bias, adaptive=adaptive) for n in t.tolist()])
+    threshold = max(1.0, float(np.max(most + stats.norm.isf(each, scale=sigma))))
     # Quantiles are rounded to nearest: a last step to the safe side, far above any rounding.
     return threshold + 1e-9 * max(1.0, threshold)

@@ -29,6 +29,9 @@ WEIGHT_BITS = 40
 MOST_L0 = 256
 """The largest `l0` that the rounding of returned weight is covered for."""
 
+MOST_L0_OF_SHARES = 1 << 16
+"""The largest `l0` where no weight is returned: each number of partitions up to it has a threshold to be looked at."""
+
 _RETURN_BITS = 56
 _LIMB = 28
 _CAP = 1 << 60

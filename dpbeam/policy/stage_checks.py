@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dpbeam.mechanisms.spec import LEVEL
-from dpbeam.mechanisms.weights import MOST_L0
+from dpbeam.mechanisms.weights import MOST_L0, MOST_L0_OF_SHARES
 from dpbeam.policy import hierarchy, pre_aggregated, schema
 from dpbeam.policy.auto import AutoCount
 from dpbeam.policy.common_checks import KEYS, declared, guarded, unique
@@ -71,6 +71,10 @@ def _rounds(parts: Parts, stage: StageParts, private: schema.Private, key: Key) 
     if private.strategy != "dp_sips" and most is not None and most > MOST_L0:
         rule = f"must be dp_sips, or one that counts units, where one unit may be in more than {MOST_L0} partitions"
         remedy = f"Write dp_sips, or lower l0 or l1 to {MOST_L0}."
+        yield Finding(key=(*key, "strategy"), rule=rule, remedy=remedy, value=private.strategy)
+    elif most is not None and most > MOST_L0_OF_SHARES:
+        rule = f"must be one that counts units, where one unit may be in more than {MOST_L0_OF_SHARES} partitions"
+        remedy = f"Lower l0 or l1 to {MOST_L0_OF_SHARES}, or write gaussian_thresholding."
         yield Finding(key=(*key, "strategy"), rule=rule, remedy=remedy, value=private.strategy)
 
 

@@ -143,6 +143,7 @@ def test_a_threshold_that_is_too_low_is_not_certified(strategy):
     [
         ({"l2": 0.9}, "l2 must be at least 1 for shares of norm 1, got 0.9"),
         ({"saturation": 0.5}, "a saturation must be at least 1, got 0.5"),
+        ({"l0": 2**31}, "l0 must be at most 65536 in a round, got 2147483648"),
         ({"l0": 300}, "l0 must be at most 256 where weight is sent on, got 300"),
         ({"least_bias": 0.01}, "shows a lone unit with probability"),
     ],

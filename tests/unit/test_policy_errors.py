@@ -276,6 +276,13 @@ CASES = {
         "more than 256 partitions, got 'mad'",
         "Write dp_sips, or lower l0 or l1 to 256.",
     ),
+    "weight shared by too many partitions": (
+        "truncated_geometric, pre_threshold: 10}}\n    bounds: {l0: 4, linf: 2}",
+        "dp_sips, pre_threshold: 10}}\n    bounds: {l0: 65537, linf: 2}",
+        "19: stages[0].partitions.private.strategy must be one that counts units, where one unit may be in more than "
+        "65536 partitions, got 'dp_sips'",
+        "Lower l0 or l1 to 65536, or write gaussian_thresholding.",
+    ),
     "an unknown metric": (
         "metrics: [count,",
         "metrics: [cout,",
