@@ -186,9 +186,12 @@ def neighbours(
 
 
 def mechanisms_of(policy: Policy) -> tuple[Mechanism, ...]:
-    """The plan's mechanisms at some noise: their sensitivities don't follow from it, and solving for it takes time."""
+    """The plan's mechanisms at some noise: their sensitivities don't follow from it, and solving for it takes time.
+
+    So little that two units' weights saturate a partition.
+    """
     return tuple(
-        calibrate._mechanism(request, 10.0, 1e-6 if request.is_selection else 0.0) for request in requests_for(policy)
+        calibrate._mechanism(request, 0.02, 1e-6 if request.is_selection else 0.0) for request in requests_for(policy)
     )
 
 
