@@ -169,11 +169,23 @@ def _rows(path: Path) -> int | None:
             case ".parquet":
                 return int(pa.parquet.read_metadata(path).num_rows)
             case ".csv":
-                options = pa.csv.ParseOptions(newlines_in_values=True)
-                return int(pa.csv.read_csv(path, parse_options=options).num_rows)
+                return _csv_rows(path)
     except (pa.ArrowException, OSError):
         return None
     return None
+
+
+def _csv_rows(path: Path) -> int:
+    """The rows below the header. One block, since a key may be longer than any; and only the first field is kept."""
+    found = pa.csv.read_csv(
+        path,
+        read_options=pa.csv.ReadOptions(
+            autogenerate_column_names=True, block_size=min(max(_CHUNK_BYTES, path.stat().st_size + 1), 2**31 - 1)
+        ),
+        parse_options=pa.csv.ParseOptions(newlines_in_values=True),
+        convert_options=pa.csv.ConvertOptions(include_columns=["f0"], column_types={"f0": pa.binary()}),
+    )
+    return int(found.num_rows) - 1
 
 
 def _spell(rows: int | None) -> str:

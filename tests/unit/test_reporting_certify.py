@@ -44,7 +44,9 @@ def entry(folder: Path, name: str, rows: int | None) -> FileEntry:
 
 
 def write(folder: Path, stated: StatedCertificate, **changes: Any) -> None:
-    files = (entry(folder, "a.parquet", 2), entry(folder, "a.csv", 2), entry(folder, "report.html", None))
+    if "files" not in changes:
+        names: dict[str, int | None] = {"a.parquet": 2, "a.csv": 2, "report.html": None}
+        changes["files"] = tuple(entry(folder, name, rows) for name, rows in names.items())
     whole = Manifest(
         release_id="r1",
         release_name="default",
@@ -57,7 +59,7 @@ def write(folder: Path, stated: StatedCertificate, **changes: Any) -> None:
         certificate=stated,
         mechanisms=MECHANISMS,
         charge=Charge(id="c", meter="basic", epsilon=1.0, delta=1e-8),
-        files=files,
+        files=(),
     )
     (folder / "manifest.json").write_bytes(replace(whole, **changes).to_bytes())
 
@@ -163,3 +165,24 @@ def test_all_mismatches_are_listed_in_one_message(release: Path, stated: StatedC
         "Don't rely on this release; ask its publisher."
     )
     assert caught.value.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ["a" * 3_000_000, "b"],
+        ["", "'", "\n", '"'],
+    ],
+    ids=["longer than a block", "hardly any text"],
+)
+def test_a_table_of_any_keys_is_certified(tmp_path: Path, stated: StatedCertificate, keys: list[str]) -> None:
+    table = pa.table({"key\nof": keys, "count": [float(i) for i in range(len(keys))]})
+    write_csv(table, tmp_path / "a.csv")
+    write(tmp_path, stated, files=(entry(tmp_path, "a.csv", len(keys)),))
+    certify_manifest(tmp_path / "manifest.json")
+
+
+def test_a_table_of_keys_alone_is_certified(tmp_path: Path, stated: StatedCertificate) -> None:
+    write_csv(pa.table({"key": ["", "a", "b c"]}), tmp_path / "a.csv")
+    write(tmp_path, stated, files=(entry(tmp_path, "a.csv", 3),))
+    certify_manifest(tmp_path / "manifest.json")
