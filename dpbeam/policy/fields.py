@@ -185,8 +185,10 @@ def _finding(data: Mapping[str, Any], details: ErrorDetails) -> Finding | None:
     match kind:
         case "float_type" | "int_type" if isinstance(value, dict) and "auto" in value:
             rule = "must be a number: this can't be found by the run"
-        case "too_short" if value:
-            return None  # the list has entries, but none of them is right: each has its own finding
+        case "too_short" if isinstance(value, list) and len(value) >= context["min_length"]:
+            return None  # the list has entries enough, but they aren't right: each has its own finding
+        case "too_short" if context["min_length"] > 1:
+            rule = f"must have at least {context['min_length']} entries"
         case "metric" if isinstance(value, str):
             rule = details["msg"]
             if value in metrics.METRIC_KINDS:

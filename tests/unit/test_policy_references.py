@@ -235,6 +235,12 @@ CASES = {
         " metrics[2]",
         "Give ranks that are further apart.",
     ),
+    "a histogram of no bin": (
+        "high: 8}",
+        "high: 8}, histogram: {column: hours, edges: [0]}",
+        "21: stages[0].metrics[2].histogram.edges must have at least 2 entries, got [0]",
+        "List the limits of the intervals as finite numbers, in rising order: [18, 30, 45, 65].",
+    ),
     "a histogram of text": (
         "high: 8}",
         "high: 8}, histogram: {column: place, edges: [0, 1]}",
