@@ -6,9 +6,9 @@ data, or that our engine doesn't do, is refused by name. What PipelineDP 0.2 has
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal
 
 import pipeline_dp
@@ -26,7 +26,7 @@ from dpbeam.mechanisms.quantities import (
     quantities,
 )
 from dpbeam.mechanisms.spec import StageSpec
-from dpbeam.policy.base import MAX_BOUND
+from dpbeam.policy.base import MAX_BOUND, MAX_MAGNITUDE
 from dpbeam.policy.schema import Private
 
 UNIT, KEY, VALUE = "privacy_id", "partition_key", "value"
@@ -38,6 +38,8 @@ _STRATEGIES: dict[str, _Strategy] = {
     "LAPLACE_THRESHOLDING": "laplace_thresholding",
     "GAUSSIAN_THRESHOLDING": "gaussian_thresholding",
 }
+_MAX_LENGTH = 2**16
+"""Of vectors: each of their numbers is a column."""
 _NORMS: dict[NormKind, Norm] = {NormKind.L1: "l1", NormKind.L2: "l2", NormKind.Linf: "linf"}
 
 
@@ -148,9 +150,9 @@ def _bounds(params: Any) -> Bounds:
     )
 
 
-def _whole(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_BOUND:
-        raise UsageError(f"{name} must be a whole number from 1 to {MAX_BOUND}, got {value!r}")
+def _whole(name: str, value: Any, most: int = MAX_BOUND) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise UsageError(f"{name} must be a whole number from 1 to {most}, got {value!r}")
     return value
 
 
@@ -212,8 +214,10 @@ def _metric(asked: Any, params: Any) -> Metric:
 
 def _vector(params: Any) -> Metric:
     size, most, norm = params.vector_size, params.vector_max_norm, params.vector_norm_kind
-    _whole("vector_size", size)
+    _whole("vector_size", size, _MAX_LENGTH)
     check_positive("vector_max_norm", most)
+    if not most <= MAX_MAGNITUDE:
+        raise UsageError(f"vector_max_norm must be at most 1e15, got {most!r}")
     if norm not in _NORMS:
         raise UsageError(f"vector_norm_kind must be NormKind.L1, L2 or Linf, got {norm!r}")
     columns = tuple(f"{VALUE}_{i}" for i in range(size))
@@ -227,8 +231,9 @@ def _value_bounds(params: Any, metric: str) -> tuple[float, float]:
 
 
 def _ordered(what: str, low: Any, high: Any) -> tuple[float, float]:
-    if not -math.inf < low < high < math.inf:
-        raise UsageError(f"min_{what} must be below max_{what}, both finite, got {low!r} and {high!r}")
+    numbers = all(isinstance(bound, Real) and not isinstance(bound, bool) for bound in (low, high))
+    if not (numbers and -MAX_MAGNITUDE <= low < high <= MAX_MAGNITUDE):
+        raise UsageError(f"min_{what} must be below max_{what}, both within ±1e15, got {low!r} and {high!r}")
     return float(low), float(high)
 
 

@@ -127,7 +127,23 @@ def test_noise_is_stated_where_pipelinedp_states_it() -> None:
         ),
         (
             {"metrics": [M.MEAN], "min_value": 1.0, "max_value": 1.0},
-            "min_value must be below max_value, both finite, got 1.0 and 1.0",
+            "min_value must be below max_value, both within ±1e15, got 1.0 and 1.0",
+        ),
+        (
+            {"metrics": [M.VARIANCE], "min_value": -1e300, "max_value": 1.0},
+            "min_value must be below max_value, both within ±1e15, got -1e+300 and 1.0",
+        ),
+        (
+            {"metrics": [M.SUM], "min_value": "0", "max_value": 1.0},
+            "min_value must be below max_value, both within ±1e15, got '0' and 1.0",
+        ),
+        (
+            {"metrics": [M.VECTOR_SUM], "vector_size": 2**31, "vector_max_norm": 1.0},
+            "vector_size must be a whole number from 1 to 65536, got 2147483648",
+        ),
+        (
+            {"metrics": [M.VECTOR_SUM], "vector_size": 2, "vector_max_norm": 1e16},
+            "vector_max_norm must be at most 1e15, got 1e+16",
         ),
         ({"metrics": [M.PERCENTILE(101)], **VALUES}, "PERCENTILE must be between 0 and 100, got 101"),
         ({"metrics": [M.COUNT, M.COUNT]}, "metrics must name each metric once"),
