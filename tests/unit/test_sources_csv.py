@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import io
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dpbeam.errors import DataError, RunFailed, UsageError
-from dpbeam.mechanisms.sources import Split, base, inspect_file, read_split
+from dpbeam.mechanisms.sources import Split, base, inspect_file, read_split, widened
 from dpbeam.mechanisms.spec import Column, InputSpec, Rule
 
 SPLIT = Split("t.csv", None)
@@ -114,6 +119,61 @@ def test_a_row_of_the_wrong_width_fails_a_run_that_says_so() -> None:
         "t.csv has a row of the wrong width (more or fewer fields than the header), and column a says "
         "on_invalid: fail. Correct the file, or declare on_invalid: drop for the column."
     )
+
+
+UMLAUT, EURO, MARK = b"\xc3\xbc", b"\xe2\x82\xac", b"\xef\xbb\xbf"
+BROKEN = [
+    (b"a,b\n1,2\n\xff\n3,4\n", [(b"1", b"2"), (b"3", b"4")]),
+    (
+        b"a,b\n" + UMLAUT + b",\xff\n1,2,\xc3\n" + EURO + b',\n,""\n',
+        [(UMLAUT, b"\xff"), (EURO, None), (None, b"")],
+    ),
+    (MARK + b"a,b\n" + MARK + b",2\n1,2,\xfe", [(MARK, b"2")]),
+    (UMLAUT + b",a,b\n\xff,\x80,\xc2\x80\n\xff\xff,\n,\xc3,\xbc\n", [(b"\x80", b"\xc2\x80"), (b"\xc3", b"\xbc")]),
+]
+
+
+@pytest.fixture
+def printed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the interpreter would print of errors that nobody can catch."""
+    found: list[Any] = []
+    monkeypatch.setattr(sys, "unraisablehook", found.append)
+    return found
+
+
+@pytest.mark.parametrize("quoted_newlines", [True, False])
+@pytest.mark.parametrize(("raw", "rows"), BROKEN)
+def test_a_row_of_the_wrong_width_that_is_not_utf8_is_left_out(raw, rows, quoted_newlines, printed) -> None:
+    assert read(raw, replace(spec(), quoted_newlines=quoted_newlines)) == rows
+    assert printed == []
+
+
+@pytest.mark.parametrize("quoted_newlines", [True, False])
+def test_a_row_of_the_wrong_width_that_is_not_utf8_fails_a_run_that_says_so(quoted_newlines, printed) -> None:
+    strict = replace(spec(on_invalid=Rule(action="fail")), quoted_newlines=quoted_newlines)
+    with pytest.raises(DataError, match="has a row of the wrong width"):
+        read(b"a,b\n4,5\n1,2,\xff\n", strict)
+    assert printed == []
+
+
+@pytest.mark.parametrize("quoted_newlines", [True, False])
+def test_a_value_keeps_a_byte_order_mark_wherever_its_row_stands(quoted_newlines: bool) -> None:
+    raw = b"a,b\n" + MARK + b"1,2\n" + MARK + b"1,2\n"
+    assert read(raw, replace(spec(), quoted_newlines=quoted_newlines)) == 2 * [(MARK + b"1", b"2")]
+
+
+def test_errors_that_nobody_can_catch_are_reported_as_ever_but_for_rows(printed) -> None:
+    widened.contain()
+    of_others, of_rows = SimpleNamespace(object=len), SimpleNamespace(object=widened.OnWrongWidth("skip"))
+    sys.unraisablehook(of_others)
+    sys.unraisablehook(of_rows)
+    assert printed == [of_others]
+
+
+@given(st.lists(st.none() | st.binary(max_size=6), max_size=20), st.integers(0, 5))
+def test_values_come_back_as_they_were(values: list[bytes | None], start: int) -> None:
+    column = pa.array([None if v is None else widened.widen(v) for v in values], pa.binary()).slice(start)
+    assert widened.narrowed(column).to_pylist() == values[start:]
 
 
 def test_a_row_longer_than_a_block_is_read_with_a_bigger_one_and_no_row_twice(monkeypatch: pytest.MonkeyPatch) -> None:

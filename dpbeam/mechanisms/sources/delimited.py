@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import IO, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from dpbeam.mechanisms.sources.base import Lent, Split, attempt, damaged, still,
 from dpbeam.mechanisms.sources.compression import Plain, check_magic, codec_of
 from dpbeam.mechanisms.sources.fields import check_named_once, field_of
 from dpbeam.mechanisms.sources.lines import Lines, line_blocks, next_block, ranges
+from dpbeam.mechanisms.sources.widened import BOM, OnWrongWidth, WidenedLent, contain, narrowed, widen, widened_name
 from dpbeam.mechanisms.spec import InputSpec
 
 _HEADER_BYTES = 1 << 20
@@ -140,9 +142,9 @@ def _read_whole(plain: Plain, spec: InputSpec, path: str, header: _Header) -> It
     if not header.has_rows:
         return
     strict = _strict(spec)
-    done_rows, block_bytes = 0, base.BLOCK_BYTES
+    done_rows, block_bytes, wide = 0, base.BLOCK_BYTES, False
     while block_bytes <= base.MAX_BLOCK_BYTES:
-        reading = _Reading(plain.start(), spec, header.fields, block_bytes, strict=strict is not None)
+        reading = _Reading(plain.start(), spec, header.fields, block_bytes, strict=strict is not None, wide=wide)
         skip_rows = done_rows
         try:
             while (batch := reading.next_batch()) is not None:
@@ -156,8 +158,11 @@ def _read_whole(plain: Plain, spec: InputSpec, path: str, header: _Header) -> It
             reading.take_back()
         if reading.failure is None:
             return
-        if reading.wrong_width and strict is not None:
+        if reading.wrong_width.called and strict is not None:
             raise _wrong_width(path, strict)
+        if reading.failure != "row too long" and not wide:
+            wide = True  # perhaps a row of the wrong width isn't UTF-8
+            continue
         if reading.failure != "row too long":
             raise RunFailed(f"{path} could not be read to its end ({reading.failure}). Check the file and its storage.")
         block_bytes *= 8
@@ -165,29 +170,33 @@ def _read_whole(plain: Plain, spec: InputSpec, path: str, header: _Header) -> It
 
 
 class _Reading:
-    """One pass over a CSV file. After `next_batch` gave None, `failure` says why it ended, or is None at the end."""
+    """One pass over a CSV file, `wide` or as it is. After `next_batch` gave None, `failure` says why it ended, or is
+    None at the end."""
 
-    def __init__(self, stream: Any, spec: InputSpec, fields: list[str], block_bytes: int, *, strict: bool) -> None:
+    def __init__(
+        self, stream: Any, spec: InputSpec, fields: list[str], block_bytes: int, *, strict: bool, wide: bool
+    ) -> None:
+        contain()
         self.failure: str | None = None
-        self.wrong_width = False
-        self._strict = strict
+        self.wrong_width = OnWrongWidth("error" if strict else "skip")
+        self._wide = wide
         self._names = [column.name for column in spec.columns]
-        self._fields = fields
+        self._fields = [widened_name(name) for name in fields] if wide else fields
         self._options = {
             "read_options": pacsv.ReadOptions(block_size=block_bytes, use_threads=False),
             "parse_options": pacsv.ParseOptions(
-                delimiter=spec.delimiter, newlines_in_values=True, invalid_row_handler=self._on_wrong_width
+                delimiter=spec.delimiter, newlines_in_values=True, invalid_row_handler=self.wrong_width
             ),
-            "convert_options": _convert(fields),
+            "convert_options": _convert(self._fields),
         }
-        self._lent = Lent(stream, end_line=True)
+        self._lent = WidenedLent(stream) if wide else Lent(stream, end_line=True)
         self._reader: Any = None
 
     def next_batch(self) -> pa.RecordBatch | None:
         try:
             if self._reader is None:
                 self._reader = pacsv.open_csv(pa.PythonFile(self._lent, mode="r"), **self._options)
-            return _renamed(self._reader.read_next_batch(), self._fields, self._names)
+            return _renamed(self._reader.read_next_batch(), self._fields, self._names, wide=self._wide)
         except StopIteration:
             return None
         except Exception as error:
@@ -198,10 +207,6 @@ class _Reading:
     def take_back(self) -> None:
         """Ends the reading, so that the stream is its owner's again."""
         self._lent.take_back()
-
-    def _on_wrong_width(self, _row: object) -> str:
-        self.wrong_width = True
-        return "error" if self._strict else "skip"
 
 
 def _convert(fields: list[str]) -> pacsv.ConvertOptions:
@@ -215,8 +220,9 @@ def _convert(fields: list[str]) -> pacsv.ConvertOptions:
     )
 
 
-def _renamed(batch: pa.RecordBatch, fields: list[str], names: list[str]) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([batch.column(field) for field in fields], names=names)
+def _renamed(batch: pa.RecordBatch, fields: list[str], names: list[str], *, wide: bool) -> pa.RecordBatch:
+    columns = [batch.column(field) for field in fields]
+    return pa.RecordBatch.from_arrays([narrowed(column) for column in columns] if wide else columns, names=names)
 
 
 # --- Each line is a row ---------------------------------------------------------------------------------------------
@@ -229,14 +235,10 @@ def _read_lines(plain: Plain, spec: InputSpec, split: Split, path: str, header: 
     whose quotes don't close are found here and left out before it sees them: of the others each field that starts with
     a quote ends with one, and the parser is at the start of a row wherever a line starts.
     """
-    strict, wrong_width = _strict(spec), False
+    contain()
+    strict = _strict(spec)
     names = [column.name for column in spec.columns]
     pattern = _line_pattern(spec.delimiter)
-
-    def on_wrong_width(_row: object) -> str:
-        nonlocal wrong_width
-        wrong_width = True
-        return "skip"
 
     blocks = line_blocks(plain, header.end, split.start, split.end)
     while True:
@@ -245,21 +247,29 @@ def _read_lines(plain: Plain, spec: InputSpec, split: Split, path: str, header: 
             return
         lines = Lines.of(block)
         whole = _whole_lines(lines, block, pattern)
-        wrong_width = not whole.all()
         text = lines.where(whole).text()
+        wrong_width = OnWrongWidth("skip")
         if text.size and text.to_pybytes().strip(b"\r\n"):
-            read_options = pacsv.ReadOptions(column_names=header.names, block_size=text.size + 1, use_threads=False)
-            parse_options = pacsv.ParseOptions(
-                delimiter=spec.delimiter, newlines_in_values=False, invalid_row_handler=on_wrong_width
-            )
-            options = (read_options, parse_options, _convert(header.fields))
-            table = attempt(lambda: pacsv.read_csv(pa.BufferReader(text), *options))  # noqa: B023
+            table, wide = attempt(partial(_parsed, text, spec, header, wrong_width)), False
+            if table is None:  # perhaps a row of the wrong width isn't UTF-8
+                wide_text = pa.py_buffer(widen(text.to_pybytes()))
+                table, wide = attempt(partial(_parsed, wide_text, spec, header, wrong_width)), True
             if table is None:
                 raise damaged(path)
             for batch in table.combine_chunks().to_batches():
-                yield _renamed(batch, header.fields, names)
-        if wrong_width and strict is not None:
+                yield _renamed(batch, header.fields, names, wide=wide)
+        if strict is not None and (wrong_width.called or not whole.all()):
             raise _wrong_width(path, strict)
+
+
+def _parsed(text: pa.Buffer, spec: InputSpec, header: _Header, on_wrong_width: OnWrongWidth) -> pa.Table:
+    if text.slice(0, min(text.size, len(BOM))).to_pybytes() == BOM:
+        text = pa.py_buffer(b"\n" + text.to_pybytes())  # of a value: pyarrow takes it off where a file begins
+    read_options = pacsv.ReadOptions(column_names=header.names, block_size=text.size + 1, use_threads=False)
+    parse_options = pacsv.ParseOptions(
+        delimiter=spec.delimiter, newlines_in_values=False, invalid_row_handler=on_wrong_width
+    )
+    return pacsv.read_csv(pa.BufferReader(text), read_options, parse_options, _convert(header.fields))
 
 
 def _line_pattern(delimiter: str) -> str:
