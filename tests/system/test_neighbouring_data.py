@@ -1,8 +1,9 @@
 """Random policies over hostile rows: one unit more moves what gets noise by no more than the plan says.
 
-Policies are loaded as from a file, mechanisms are the plan's, and the numbers are those that the steps of both data
-flows hand to selection and noise: from files to merged accumulators. The unit's rows stand in the last file, so that
-all others' rows draw the same priorities without them, and the change is the unit's alone.
+Policies are loaded as from a file, mechanisms are the plan's, and the numbers are those that selection and noise are
+given: by the plan for one worker from files on, and by the kernels in the order of the plan with shuffles. The unit's
+rows stand in the last file, so that all others' rows draw the same priorities without them, and the change is the
+unit's alone.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 
 from dpbeam.accounting import calibrate
 from dpbeam.accounting.plan import requests_for
-from dpbeam.mechanisms import accumulate, columns, distinct, frequent, hierarchy, rounds, rows, sources, unit_rows
+from dpbeam.mechanisms import accumulate, columns, distinct, frequent, rounds, rows, sources, unit_rows
 from dpbeam.mechanisms import bounding as kernel
 from dpbeam.mechanisms import fixedpoint as grids
 from dpbeam.mechanisms import weights as weighing
@@ -50,8 +50,7 @@ from dpbeam.policy.schema import Policy
 from pipelines import bounds, inputs
 from pipelines import rounds as selecting
 from pipelines.phases import Parameters
-from transforms import accumulate as merging
-from transforms import bound, one_worker, read, roll_up
+from transforms import one_worker, read
 
 made_up = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "random_policies.py")))
 
@@ -232,20 +231,12 @@ def compare_selected(spec: StageSpec, found: Neighbours, rng: Random) -> None:
             check_weights(*weighed, made)
     else:
         compare((selecting._round(spec, 1),), found, {})
-    keys = list(spec.keys)
-    leaves = pa.Table.from_batches(found.blocks[0], schema=found.schema).group_by(keys).aggregate([])
-    leaves = leaves.sort_by([(key, "ascending") for key in keys]).slice(0, rng.randint(0, leaves.num_rows))
-    if not spec.hierarchical:
-        check(*(by_shuffles(blocks, spec, leaves) for blocks in found.blocks), spec)
+    if spec.hierarchical:  # their cells have tests of their own
         return
-    rolled = selecting._rolled(spec)
-    cells = hierarchy.cells(leaves, keys)
-    step = roll_up._RollUp(rolled, leaves)
-    under_cells = (
-        [next(iter(step.work(read.label(block, 0, 0, last=False)))).replace_schema_metadata(None) for block in blocks]
-        for blocks in found.blocks
-    )
-    check(*(by_shuffles(blocks, rolled, cells) for blocks in under_cells), rolled)
+    keys = list(spec.keys)
+    kept = pa.Table.from_batches(found.blocks[0], schema=found.schema).group_by(keys).aggregate([])
+    kept = kept.sort_by([(key, "ascending") for key in keys]).slice(0, rng.randint(0, kept.num_rows))
+    check(*(by_shuffles(blocks, spec, kept) for blocks in found.blocks), spec)
 
 
 def in_one_worker(
@@ -261,30 +252,26 @@ def in_one_worker(
 
 
 def by_shuffles(blocks: Blocks, spec: StageSpec, public: pa.Table | None) -> pa.RecordBatch:
-    """The same by the steps of the plan with shuffles, without a runner between them."""
-    placed = [read.label(block, 0, number, last=False) for number, block in enumerate(blocks)]
-    if spec.unit is None:
-        partial = [next(iter(bound._AccumulateRows(spec, public).work(block))) for block in placed]
-    else:
-        partial = []
-        for shard, batches in sent(bound._Route(spec, SHARDS, SALT, public, "users"), placed).items():
-            # In the order of their blocks: in that of their tags, the unit's rows might come before others'.
-            bounded = unit_rows.bound(batches, spec, SALT, (shard,))
-            partial.append(read.label(accumulate.accumulate(bounded, spec), shard, 0, last=True))
-    routed = sent(merging._RoutePartitions(spec, PARTS, "partitions"), partial)
-    skeleton = merging.AccumulateByPartition(spec=spec, parts=PARTS, public=public, senders=frozenset())._skeleton()
-    merged = [accumulate.merge([empty, *routed[part]], spec) for part, empty in enumerate(skeleton)]
+    """The same by the kernels in the order in which the plan with shuffles has them."""
+    own = blocks if public is None else [accumulate.filter_public(block, spec.of_input, public) for block in blocks]
+    shards: dict[int, Blocks] = defaultdict(list)
+    for number, block in enumerate(own if spec.unit is not None else ()):
+        cut = kernel.prebound(block, spec.of_input, SALT, (0, number))
+        for shard, part in kernel.split_by_unit(cut, spec.of_input, SHARDS, SALT):
+            shards[shard].append(part)
+    # Batches in the order of their blocks: in that of their tags, the unit's rows might come before others'.
+    partial = [
+        accumulate.accumulate(unit_rows.bound(found, spec, SALT, (shard,)), spec) for shard, found in shards.items()
+    ]
+    partial += [accumulate.accumulate_rows(block, spec) for block in (own if spec.unit is None else ())]
+    partial += [accumulate.zeros(public, spec)] if public is not None else []
+    partial += [accumulate.whole(spec)] if not spec.keys else []
+    routed: dict[int, Blocks] = defaultdict(list)
+    for batch in partial:
+        for part, found in accumulate.split_by_partition(batch, spec, PARTS):
+            routed[part].append(found)
+    merged = [accumulate.merge(found, spec) for found in routed.values()]
     return joined(merged, accumulate.accumulators_schema(spec))
-
-
-def sent(step: Any, blocks: Blocks) -> dict[int, Blocks]:
-    """What a step sends to each destination."""
-    found: dict[int, Blocks] = defaultdict(list)
-    for block in blocks:
-        for message in step.work(block):
-            if not isinstance(message, beam.pvalue.TaggedOutput):
-                found[message[0]].append(message[1].replace_schema_metadata(None))
-    return found
 
 
 def joined(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
