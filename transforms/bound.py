@@ -17,6 +17,7 @@ from dpbeam.mechanisms.hierarchy import Hierarchy
 from dpbeam.mechanisms.spec import StageSpec
 from transforms.containment import ContainedDoFn
 from transforms.control import Outbox, Shuffle, receive
+from transforms.progress import Parts
 from transforms.read import label, place
 
 REPORTS = "reports"
@@ -83,8 +84,9 @@ class _BoundShard(ContainedDoFn):
 
     step = "Bound"
 
-    def __init__(self, spec: StageSpec, salt: bytes, among: Hierarchy | None, shuffle: str) -> None:
+    def __init__(self, spec: StageSpec, salt: bytes, among: Hierarchy | None, shuffle: str, progress: Parts) -> None:
         self._spec, self._salt, self._among, self._shuffle = spec, salt, among, shuffle
+        self._progress = progress
 
     def work(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[object]:
         shard, batches = element
@@ -96,6 +98,7 @@ class _BoundShard(ContainedDoFn):
         accumulated = label(accumulate.accumulate(bounded, self._spec), shard, 0, last=True)
         yield accumulated
         yield beam.pvalue.TaggedOutput(REPORTS, report)
+        self._progress.done(shard)
 
 
 class _AccumulateRows(ContainedDoFn):
@@ -165,12 +168,13 @@ class BoundContributions(beam.PTransform):
         routed = blocks | "BoundAtSource" >> messages(
             _Route(self.spec, self.shards, self.salt, self.public, self.among, self._name)
         )
+        progress = Parts(f"aggregating {self.spec.name}", self.shards)
+        bound = _BoundShard(self.spec, self.salt, self.among, self._name, progress)
         bounded = (
             (routed.main, seeds.main)
             | "Together" >> beam.Flatten()
             | "ByUserShard" >> beam.GroupByKey()
-            | "Bound"
-            >> beam.ParDo(_BoundShard(self.spec, self.salt, self.among, self._name)).with_outputs(REPORTS, main="main")
+            | "Bound" >> beam.ParDo(bound).with_outputs(REPORTS, main="main")
         )
         return bounded.main, (routed[REPORTS], seeds[REPORTS], bounded[REPORTS])
 

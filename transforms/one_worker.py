@@ -25,7 +25,7 @@ from dpbeam.mechanisms.tally import Tally
 from transforms.bound import REPORTS, route_columns
 from transforms.containment import ContainedDoFn
 from transforms.control import RECEIVED, SENT, Report, Shuffle
-from transforms.progress import Steps
+from transforms.progress import Parts
 from transforms.read import raw_blocks
 
 T = TypeVar("T")
@@ -205,11 +205,11 @@ def _shuffle_name(stages: tuple[StageSpec, ...]) -> str:
 def _each(threads: ThreadPoolExecutor, what: str, work: Callable[[int], T], numbers: Iterable[int]) -> dict[int, T]:
     """What `work` gives for each number. The first error ends the waiting; what hasn't begun doesn't begin."""
     futures = {threads.submit(work, number): number for number in numbers}
-    steps, found = Steps(what, len(futures)), {}
+    parts, found = Parts(what, len(futures)), {}
     try:
         for future in as_completed(futures):
             found[futures[future]] = future.result()
-            steps.done()
+            parts.done(futures[future])
     finally:
         for future in futures:
             future.cancel()

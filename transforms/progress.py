@@ -6,6 +6,7 @@ no more about the data than the time it takes. A worker in another process repor
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ Listener = Callable[[str, int, int], None]
 """Called with what is being done, how many parts of it are done, and how many there are."""
 
 _listeners: list[Listener] = []
+_parts: dict[str, set[int]] = {}
+"""What is done of each piece of work of this process, as long as somebody listens."""
 _lock = threading.Lock()
 
 
@@ -25,16 +28,25 @@ def listening(listener: Listener) -> Iterator[None]:
         yield
     finally:
         _listeners.remove(listener)
+        if not _listeners:
+            _parts.clear()
 
 
-class Steps:
-    """Counts the parts of one piece of work as several threads get them done."""
+class Parts:
+    """Counts the numbered parts of one piece of work as threads and bundles get them done, each once however often it
+    is tried. All copies of it in a process, that of each bundle, count together.
+    """
 
     def __init__(self, what: str, of: int) -> None:
-        self._what, self._of, self._done = what, of, 0
+        self._what, self._of, self._work = what, of, secrets.token_hex(8)
 
-    def done(self) -> None:
+    def done(self, part: int) -> None:
         with _lock:
-            self._done += 1
+            if not _listeners:
+                return
+            parts = _parts.setdefault(self._work, set())
+            if part in parts:
+                return
+            parts.add(part)
             for listener in _listeners:
-                listener(self._what, self._done, self._of)
+                listener(self._what, len(parts), self._of)

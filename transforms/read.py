@@ -18,6 +18,7 @@ from dpbeam.errors import RunFailed
 from dpbeam.mechanisms import sources
 from dpbeam.mechanisms.spec import InputSpec
 from transforms.containment import ContainedDoFn
+from transforms.progress import Parts
 
 _PLACE = b"dpbeam.block"
 
@@ -64,8 +65,8 @@ def raw_blocks(
 class _ReadSplit(ContainedDoFn):
     step = "Read"
 
-    def __init__(self, spec: InputSpec) -> None:
-        self._spec = spec
+    def __init__(self, spec: InputSpec, progress: Parts) -> None:
+        self._spec, self._progress = spec, progress
 
     def work(self, element: tuple[int, sources.Portion]) -> Iterator[pa.RecordBatch]:
         number, portion = element
@@ -78,6 +79,7 @@ class _ReadSplit(ContainedDoFn):
         if held is None:
             held = pa.RecordBatch.from_pylist([], schema=pa.schema([]))
         yield label(held, number, block, last=True)
+        self._progress.done(number)
 
 
 @dataclass(eq=False)
@@ -92,5 +94,6 @@ class ReadBlocks(beam.PTransform):
             pbegin
             | "Splits" >> beam.Create(list(enumerate(self.splits)), reshuffle=False)
             | "Spread" >> beam.Reshuffle()
-            | "ReadSplit" >> beam.ParDo(_ReadSplit(self.spec)).with_output_types(pa.RecordBatch)
+            | "ReadSplit"
+            >> beam.ParDo(_ReadSplit(self.spec, Parts("reading", len(self.splits)))).with_output_types(pa.RecordBatch)
         )

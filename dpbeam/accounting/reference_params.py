@@ -174,7 +174,9 @@ def _check_vectors(where: str, found: Sequence[Metric], limits: Bounds, stage: S
         if metric.kind != "vector_sum":
             continue
         if stage.private is None:
-            raise UsageError(f"{where}: PipelineDP fails on a vector_sum with public partitions; use private ones")
+            raise UsageError(
+                f"{where}: PipelineDP fails on a vector_sum with public partitions; use private ones, or our engine"
+            )
         if limits.linf != 1:
             raise UsageError(
                 f"{where}: PipelineDP shortens the sum of a unit's vectors, not each vector; set bounds.linf to 1"

@@ -146,6 +146,7 @@ def _parquet(content: bytes) -> pa.Table | None:
 
 def _csv(content: bytes) -> pa.Table:
     """The file's rows, every value as text as it stands."""
-    names = pacsv.open_csv(pa.BufferReader(content)).schema.names
+    parse = pacsv.ParseOptions(newlines_in_values=True)
+    names = pacsv.open_csv(pa.BufferReader(content), parse_options=parse).schema.names
     as_text = pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
-    return pacsv.read_csv(pa.BufferReader(content), convert_options=as_text)
+    return pacsv.read_csv(pa.BufferReader(content), parse_options=parse, convert_options=as_text)

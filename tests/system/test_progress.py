@@ -6,12 +6,12 @@ from dpbeam.mechanisms import sources
 from transforms import progress
 
 
-def heard_of(workspace, capsys, rows: list[str], release: str) -> list[tuple[str, int, int]]:
+def heard_of(workspace, capsys, rows: list[str], release: str, *flags: str) -> list[tuple[str, int, int]]:
     heard = []
     for part in range(3):
         workspace.csv(*rows, name=f"part{part}.csv")
     with progress.listening(lambda *told: heard.append(told)):
-        assert workspace.run("--release", release) == 0, capsys.readouterr().err
+        assert workspace.run("--release", release, *flags) == 0, capsys.readouterr().err
     return heard
 
 
@@ -24,3 +24,17 @@ def test_progress_tells_nothing_of_the_rows(workspace, capsys, monkeypatch) -> N
     assert many == few
     assert {what for what, _, _ in many} == {"reading", "aggregating", "merging"}
     assert [told for told in many if told[0] == "reading"] == [("reading", i, 3) for i in (1, 2, 3)]
+
+
+def test_progress_of_a_run_with_shuffles_tells_nothing_of_the_rows(workspace, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(sources, "_PORTION_BYTES", 1)
+    workspace.policy["source"]["path"] = "part*.csv"
+    workspace.create_budget()
+    flags = ("--runner=FnApiRunner", "--direct_num_workers=2")
+    many = heard_of(workspace, capsys, [f"p{i},inn,{i % 7}" for i in range(3000)], "many", *flags)
+    few = heard_of(workspace, capsys, ["p1,zoo,1"], "few", *flags)
+    assert many == few
+    assert [told for told in many if told[0] == "reading"] == [("reading", i, 3) for i in (1, 2, 3)]
+    shards = [told for told in many if told[0] != "reading"]
+    assert {what for what, _, _ in shards} == {f"aggregating {workspace.policy['stages'][0]['name']}"}
+    assert [done for _, done, _ in shards] == list(range(1, shards[0][2] + 1))

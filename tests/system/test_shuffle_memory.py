@@ -41,6 +41,7 @@ import pyarrow as pa
 from dpbeam.mechanisms import bounding
 from transforms import accumulate, arrow_coder, bound
 from transforms.control import Outbox, Shuffle, agree
+from transforms.progress import Parts
 from transforms.read import label
 
 def peak():
@@ -95,10 +96,10 @@ def run(count):
         schema = pa.schema([("user", pa.int64()), ("place", pa.int64())])
         seeds = [pa.RecordBatch.from_pylist([], schema=schema)] * shards
         users.send(bound._Seed("users", seeds).process(None))
-        route = bound._Route(stage, shards, SALT, None, "users")
+        route = bound._Route(stage, shards, SALT, None, None, "users")
         for block in blocks(count):
             users.send(route.process(block))
-        step = bound._BoundShard(stage, SALT, "users")
+        step = bound._BoundShard(stage, SALT, None, "users", Parts("aggregating", shards))
         spread = accumulate._RoutePartitions(stage, {PARTS}, "partitions")
         skeleton = [accumulate.accumulate.empty(stage)] * {PARTS}
         partitions.send(bound._Seed("partitions", skeleton).process(None))

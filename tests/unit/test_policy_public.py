@@ -90,6 +90,11 @@ def test_a_file_is_read_and_cast(table, tmp_path, name):
     assert found.to_pydict() == {"place": ["a", ""], "year": [1, 2]}
 
 
+def test_a_csv_file_may_hold_keys_of_several_lines(table, tmp_path):
+    (tmp_path / "p.csv").write_text('place\n"one\ntwo"\nthree\n')
+    assert table("[place]", "{file: p.csv}").to_pydict() == {"place": ["one\ntwo", "three"]}
+
+
 REFUSED = {
     "[place]|{values: [a, 1]}": (
         f"15: {AT}.values[1] must be text, for its column is string, got 1",

@@ -141,7 +141,7 @@ def test_a_threshold_is_the_one_that_pydp_uses(policy) -> None:
         ),
         (
             {"metrics": [{"vector_sum": {"columns": ["amount"], "norm": "l2", "max_norm": 1.0}}], "partitions": PUBLIC},
-            "PipelineDP fails on a vector_sum with public partitions; use private ones",
+            "PipelineDP fails on a vector_sum with public partitions; use private ones, or our engine",
         ),
         (
             {"metrics": [{"vector_sum": {"columns": ["amount"], "norm": "l2", "max_norm": 1.0}}]},

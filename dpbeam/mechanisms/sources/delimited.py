@@ -95,9 +95,8 @@ class _Header:
             )
         self.names: list[str] = names
         self.fields = [field_of(column) for column in spec.columns]
-        known = any(name in names for name in self.fields)
         for column, name in zip(spec.columns, self.fields, strict=True):
-            check_named_once(column, name, names, path, is_metadata=known)
+            check_named_once(column, name, names, path, is_metadata=False)
         rest = body[len(line) :]
         self.end = len(head) - len(rest) + (2 if rest.startswith(b"\r\n") else 1)
         self.has_rows = len(rest) > 1 or bool(self._read(stream, 1, path))

@@ -58,18 +58,23 @@ def extract(batch: pa.RecordBatch, found: Path) -> pa.Array:
 
 
 def check_named_once(column: Column, name: str, names: Sequence[str], path: str, *, is_metadata: bool) -> None:
-    """`is_metadata` says that `names` are surely names. A CSV file without a header has its first row there."""
+    """Refuses a column that isn't there exactly once.
+
+    `is_metadata` says that `names` are surely names. Of a CSV file they are its first line, which is a row where there
+    is no header, and has a part of one where the header lost its end: no word of it is shown that the policy hasn't.
+    """
     count = list(names).count(name)
     if count == 1:
         return
     if count > 1:
         raise UsageError(f"{path}: column {name} stands in the file {count} times. Rename all but one.")
-    if not is_metadata:
-        raise UsageError(
-            f"{path} has no column {name}, nor any other that the policy declares. Its first line must be a "
-            "header (it is not shown here, since it may be data); check that, and source.delimiter."
-        )
     near = next((each for each in names if each.strip().casefold() == name.casefold()), None)
+    if not is_metadata:
+        hint = f"Did you mean {near}? " if near else ""
+        raise UsageError(
+            f"{path} has no column {name}. {hint}Its first line must be a header (it is not shown here, since it may "
+            "be data); check that, and source.delimiter."
+        )
     near = near or next(iter(get_close_matches(name, names, n=1)), None)
     shown = ", ".join(names[:_NAMES_SHOWN]) + (f" and {len(names) - _NAMES_SHOWN} more" * (len(names) > _NAMES_SHOWN))
     hint = f"Did you mean {near}? " if near else ""
