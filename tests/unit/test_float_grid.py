@@ -53,3 +53,35 @@ def test_a_float_sum_off_the_grid_can_move_by_more_than_a_value() -> None:
 def test_bounds_without_a_grid_are_refused(low, high) -> None:
     with pytest.raises(ValueError, match=r"^bounds must be finite with low < high, got"):
         FloatGrid.for_bounds(low, high, squares=False, centred=False)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "squares", "centred", "exponent"),
+    [
+        (-8.0, 8.0, False, False, 3 - 28),
+        (0.0, 10.0, False, False, 4 - 28),
+        (0.0, 10.0, True, False, 4 - 12),
+        (0.0, 10.0, False, True, 3 - 28),
+        (2.0**40, 2.0**40 + 4096, False, True, 41 - 51),
+        (0.0, 2.0**-1000, False, False, -1000),
+    ],
+)
+def test_the_step_is_the_finest_that_exact_sums_allow(low, high, squares, centred, exponent) -> None:
+    grid = FloatGrid.for_bounds(low, high, squares=squares, centred=centred)
+    assert grid.step == 2.0**exponent
+    assert (grid.low, grid.high) == (low, high)
+
+
+def test_bounds_to_be_centred_are_a_thousand_steps_apart_at_least() -> None:
+    low, step = 2.0**40, 2.0**-10
+    grid = FloatGrid.for_bounds(low, low + 1000 * step, squares=False, centred=True)
+    assert (grid.step, grid.high - grid.low) == (step, 1000 * step)
+    with pytest.raises(ValueError, match=r"^bounds must not lie so close together for their size, got low 1"):
+        FloatGrid.for_bounds(low, low + 999 * step, squares=False, centred=True)
+
+
+def test_what_is_bounded_once_it_is_added_up_is_cut_to_whole_steps_towards_zero() -> None:
+    grid = FloatGrid.for_bounds(-8.0, 8.0, squares=False, centred=False)
+    steps = np.array([0.0, 3.7, -3.7, 5.0, 1e9, -1e9])
+    assert (grid.snap(steps * grid.step, 1000.5 * grid.step) / grid.step).tolist() == [0, 3, -3, 5, 1000, -1000]
+    assert grid.snap(np.array([3, -20]), 16.0).tolist() == [3.0, -16.0]

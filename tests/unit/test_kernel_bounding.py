@@ -95,9 +95,28 @@ def test_pairs_are_in_order_whether_or_not_partitions_were_grouped_by_sorting(di
 
 
 def test_ties_in_the_packed_bits_of_priorities_are_decided_by_the_full_priority():
-    groups = np.repeat(np.arange(4), 3)
-    priorities = np.tile(np.array([2, 0, 1], dtype=np.uint64), 4)
-    assert bounding._lowest(groups, priorities, 2).tolist() == [False, True, True] * 4
+    tied, apart = [2, 0, 1], [2 << 60, 0, 1 << 60]
+    for of_groups in ([tied], [tied] * 4, [apart, tied], [tied, apart]):
+        groups = np.repeat(np.arange(len(of_groups)), 3)
+        priorities = np.array(of_groups, dtype=np.uint64).ravel()
+        assert bounding._lowest(groups, priorities, 2).tolist() == [False, True, True] * len(of_groups)
+
+
+def test_the_lowest_are_found_in_more_groups_than_two_bytes_number():
+    groups = np.repeat(np.arange(2**16 + 1), 2)
+    priorities = np.tile(np.array([1 << 63, 0], dtype=np.uint64), 2**16 + 1)
+    assert np.array_equal(bounding._lowest(groups, priorities, 1), priorities == 0)
+
+
+def test_priorities_are_spread_over_all_64_bits_and_those_that_rows_carry_stay():
+    plain = pa.record_batch({"u": np.zeros(20_000, dtype=np.int64)})
+    carrying = pa.record_batch({PRIORITY: np.arange(3, dtype=np.uint64)})
+    found = bounding._priorities([carrying, plain], SALT, "bound", (1,))
+    assert found[:3].tolist() == [0, 1, 2]
+    drawn = found[3:]
+    assert len(np.unique(drawn)) == 20_000  # two alike: with probability 1e-11
+    # Each bit is set in half of them, give or take 6.5 standard deviations (64 bits, 5e-9 in all).
+    assert all(abs(((drawn >> np.uint64(bit)) & np.uint64(1)).mean() - 0.5) < 0.023 for bit in range(64))
 
 
 @settings(max_examples=60, deadline=None)
@@ -146,6 +165,59 @@ def test_rows_of_one_unit_meet_in_one_shard_whatever_the_batch():
     assert len(set().union(*home.values())) == 16
 
 
+def test_rows_of_a_shard_stay_in_order():
+    table, spec = reference.numbered(np.arange(5000) % 100, [0] * 5000), spec_for(1, 1)
+    (batch, *_) = reference.batches_of(table, [])
+    for _, part in bounding.split_by_unit(batch, spec, 3, SALT):
+        ids = part.column("id").to_numpy()
+        assert (ids[1:] > ids[:-1]).all()
+
+
+def test_pre_bounding_cuts_a_unit_also_where_the_whole_table_is_one_partition():
+    table = reference.numbered([1] * 3000 + list(range(10, 110)), [0] * 3100)
+    (batch, *_) = reference.batches_of(table, [])
+    cut = bounding.prebound(batch, spec_for(1, 7, keys=(), key_types=()), SALT, (0, 0))
+    assert sum(unit == 1 for unit in cut.column("u").to_pylist()) == 7
+    assert cut.num_rows == 107
+
+
+def test_a_stage_reads_its_unit_its_keys_and_its_values_once_each():
+    assert bounding.input_columns(spec_for(1, 1)) == ("u", "p", "id")
+    assert bounding.input_columns(spec_for(1, 1, unit=None)) == ("p", "id")
+    assert bounding.input_columns(spec_for(1, 1, keys=("p", "id"), key_types=("int64",) * 2)) == ("u", "p", "id")
+
+
+@pytest.mark.parametrize(("l1", "most"), [(1, 1), (3, 3), (5, 5), (100, 5)])
+def test_units_keep_just_so_many_rows_in_all(l1, most):
+    sizes = {1: 5, 2: 3, 3: 1, 4: 5}
+    units = [unit for unit, size in sizes.items() for _ in range(size)]
+    table = reference.numbered(units, [i % 3 for i in range(len(units))])
+    spec = reference.stage(l1=l1, metrics=reference.ID_METRIC)
+    bounded = bounding.bound(reference.batches_of(table, [4]), spec, SALT, (1,))
+    rows = [row for row in table.to_pylist() if row["id"] in reference.kept_ids(bounded)]
+    assert Counter(row["u"] for row in rows) == {unit: min(size, most) for unit, size in sizes.items()}
+    pairs = {(row["u"], row["p"]) for row in rows}
+    kept = [bounded.keys[0][partition].as_py() for partition in bounded.pairs.tolist()]
+    assert sorted(kept) == sorted(p for _, p in pairs)
+    nothing = bounding.bound(reference.batches_of(table.slice(0, 0), []), spec, SALT, (1,))
+    assert (nothing.partitions, len(nothing.pairs)) == (0, 0)
+
+
+def test_pre_bounding_by_rows_in_all_hands_on_their_priorities():
+    table = reference.numbered([1] * 3000 + list(range(10, 110)), list(range(3100)))
+    (batch, *_) = reference.batches_of(table, [])
+    cut = bounding.prebound(batch, reference.stage(l1=7, metrics=reference.ID_METRIC), SALT, (0, 0))
+    assert sum(unit == 1 for unit in cut.column("u").to_pylist()) == 7
+    assert cut.num_rows == 107
+    assert cut.schema.names == ["u", "p", "id", PRIORITY]
+
+
+def test_without_keys_all_rows_of_a_shard_are_one_partition():
+    table, spec = reference.numbered([1, 1, 2], [0] * 3), spec_for(1, 1, keys=(), key_types=())
+    bounded = bounding.bound(reference.batches_of(table, [1]), spec, SALT, (1,))
+    assert (bounded.partitions, bounded.keys, bounded.rows.tolist()) == (1, (), [0, 0])
+
+
 def test_batches_without_skew_pass_the_gate_as_they_are():
     table, spec = reference.numbered(np.arange(5000) % 2500, [0] * 5000), spec_for(1, 1)
     (batch, *_) = reference.batches_of(table, [])
@@ -182,7 +254,8 @@ def test_only_the_columns_of_the_stage_travel():
 
 
 def test_an_empty_shard_is_bounded_to_nothing():
-    assert bounding.bound([], spec_for(1, 1), SALT, (0,)).partitions == 0
+    bounded = bounding.bound([], spec_for(1, 1), SALT, (0,))
+    assert (bounded.partitions, len(bounded.rows), len(bounded.values["id"])) == (0, 0, 0)
 
 
 def test_a_stage_of_rows_that_are_units_is_not_bounded():

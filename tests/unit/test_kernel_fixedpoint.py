@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -66,6 +67,21 @@ def test_whole_numbers_are_exact_about_a_centre_that_ends_in_a_half(a, b, value)
     assert int(grid.encode(np.array([value]))[0]) * Fraction(grid.step) == exact
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "centre"),
+    [(-3.0, 5.0, 0.0), (-5.0, 3.0, 0.0), (-3.0, 5.0, 1.0), (2.0, 9.0, 2.5), (-10.0, -2.0, -6.0)],
+)
+def test_the_finest_step_is_that_of_bounds_as_far_off_as_they_may_be(low, high, centre):
+    grid = Grid.for_bounds(low, high, centre)
+    reach = max(abs(low - centre), abs(high - centre))
+    assert grid.finest() == replace(grid, step=reach / 2**30)
+    assert grid.finest().step <= grid.step < 2 * grid.finest().step * 1.0001
+
+
+def test_steps_are_whole_numbers_of_64_bits():
+    assert Grid.for_bounds(0.0, 5.0).encode(np.array([1.0, 9.0])).dtype == np.int64
+
+
 def test_whole_numbers_beyond_two_to_the_53_are_clipped_before_they_are_rounded():
     grid = Grid.for_bounds(0.25, 5.0)
     assert grid.decode(grid.encode(np.array([2**63 - 1, 2**53 + 1, -(2**63), 0]))).tolist() == [5.0, 5.0, 0.25, 0.25]
@@ -76,10 +92,17 @@ def test_bounds_beyond_int64_take_any_whole_number():
     assert grid.decode(grid.encode(np.array([2**62, -(2**62)]))) == pytest.approx([2.0**62, -(2.0**62)], rel=1e-7)
 
 
-def test_bounds_closer_than_a_step_stay_within_the_larger_one():
-    low = 9.9999999991
-    grid = Grid.for_bounds(low, low + 1e-12)
-    assert abs(grid.decode(grid.encode(np.array([0.0, 10.0])))).max() <= low + 1e-12
+@pytest.mark.parametrize("sign", [1, -1])
+def test_bounds_closer_than_a_step_stay_within_the_larger_one(sign):
+    low, high = sorted((sign * 9.9999999991, sign * (9.9999999991 + 1e-12)))
+    grid = Grid.for_bounds(low, high)
+    assert grid.lowest == grid.highest
+    assert abs(grid.decode(grid.encode(np.array([0.0, 10.0, -10.0])))).max() <= 9.9999999991 + 1e-12
+
+
+def test_equal_bounds_are_refused_also_far_from_the_centre():
+    with pytest.raises(ValueError, match=r"^bounds must be finite with low < high"):
+        Grid.for_bounds(1.0, 1.0)
 
 
 @settings(max_examples=50, deadline=None)

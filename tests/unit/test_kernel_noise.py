@@ -58,6 +58,20 @@ def test_noise_on_small_sums_is_not_cut_to_32_bits(mechanism, steps):
     assert (noisy < -(2.0**34)).any()
 
 
+@pytest.mark.parametrize("steps", [0, 1, -1, 2**33, -(2**33), 2**40, -(2**40)])
+def test_no_small_integer_gets_to_the_library(monkeypatch, steps):
+    sampler, given = noise._gaussian(2.0), []
+
+    class Watched:
+        def add_noise(self, value):
+            given.append(value)
+            return sampler.add_noise(value)
+
+    monkeypatch.setattr(noise, "_gaussian", lambda _: Watched())
+    noise.AdditiveNoise(mechanism=GAUSSIAN).to_sums(np.full(3, steps), GRID)
+    assert [abs(value) >= 2**33 for value in given] == [True] * 3
+
+
 @pytest.mark.parametrize("sampler", [noise._gaussian(10.0), noise._laplace(10.0, 1.0)])
 def test_the_library_adds_whole_noise_to_large_integers_exactly(sampler):
     # A float of 2**61 has steps of 512: the low bits would be lost.

@@ -96,6 +96,25 @@ def test_public_partitions_are_exactly_those_listed_also_the_empty_ones(exact, m
     same(reference.released(merged, spec), reference.expected(rows, spec, public=listed), spec)
 
 
+FEW = {
+    "u": [f"u{i % 5}" for i in range(24)],
+    "k": ["x", "y", "x", "z"] * 6,
+    "v": [8.0, -2.875, 0.0, 0.5, -20.0, 63.0, 15.875, -7.25, 16.0, 1.5, -3.0, 4.0] * 2,
+    "w": [0.0, 2.0, -1.0, 0.125] * 6,
+}
+
+
+@pytest.mark.parametrize("unit", ["u", None])
+@pytest.mark.parametrize("public", [None, [("y",), ("nowhere",), ("x",)]])
+def test_a_small_table_gives_the_reference_answer(exact, unit, public):
+    table = pa.table(FEW)
+    bounds = {"l0": 1, "linf": 1} if unit is None else {}
+    spec = reference.stage(unit=unit, keys=["k"], key_types=["string"], metrics=reference.VALUE_METRICS, **bounds)
+    listed = None if public is None else pa.table({"k": [key for (key,) in public]})
+    merged = reference.accumulators(reference.batches_of(table, [5, 13]), spec, shards=3, parts=2, public=listed)
+    same(reference.released(merged, spec), reference.expected(table.to_pylist(), spec, public=public), spec)
+
+
 def test_no_rows_give_no_partitions(exact):
     table = pa.table({"u": pa.array([], pa.string()), "p": pa.array([], pa.string()), "v": pa.array([], pa.float64())})
     spec = reference.stage(key_types=["string"])

@@ -52,6 +52,14 @@ def test_without_noise_a_quantile_is_googles(partitions):
         assert own == pytest.approx(googles(values), abs=1e-9)
 
 
+def test_the_bounds_and_what_is_beyond_are_in_the_first_and_the_last_leaf():
+    values = [-20.0, -1e300, 20.0, 1e300, 20.0 - 1e-9]
+    partition, leaf, rows = columns.tree_leaves(trees([[0.0], values]))
+    assert list(zip(partition.tolist(), leaf.tolist(), rows.tolist(), strict=True)) == [
+        (0, 32767, 1), (1, 0, 2), (1, 65534, 1), (1, 65535, 2),
+    ]  # fmt: skip
+
+
 def test_a_large_skewed_partition_has_googles_quantiles():
     values = np.random.default_rng(7).exponential(3.0, 20_000)
     found = noisy_quantiles(trees([values]), RANKS, -20.0, 20.0, exact, 0.0)[0, :, 0]

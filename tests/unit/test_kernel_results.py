@@ -14,8 +14,9 @@ import pyarrow as pa
 import pytest
 from scipy import integrate, stats
 
-from dpbeam.mechanisms import moments, results, widths
-from dpbeam.mechanisms.events import Gaussian, Laplace, TruncatedGeometric
+from dpbeam.mechanisms import accumulate, moments, results, threshold_bias, widths
+from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace, TruncatedGeometric
+from dpbeam.mechanisms.noise import AdditiveNoise
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 KINDS = ["gaussian", "laplace"]
@@ -40,6 +41,15 @@ def test_the_schema_lists_keys_then_each_metric_with_its_interval():
         "p", "count", "count_low", "count_high", "privacy_id_count", "privacy_id_count_low", "privacy_id_count_high",
         "v_sum", "v_sum_low", "v_sum_high", "v_mean", "v_mean_low", "v_mean_high",
     ]  # fmt: skip
+
+
+def test_only_what_a_top_k_shows_may_be_missing():
+    spec = reference.stage(metrics=(*reference.ALL_METRICS, *reference.WORD_METRICS[2:]))
+    assert not any(field.nullable for field in results.noisy_schema(spec))
+    missing = {field.name for field in results.result_schema(spec) if field.nullable}
+    assert missing == {
+        name for name in results.result_schema(spec).names if name.startswith(("top", "first", "listed"))
+    }
 
 
 def test_half_widths_leave_five_percent_outside():
@@ -68,6 +78,85 @@ def test_additive_metrics_get_their_value_and_its_margin(kind):
     margin = widths.half_width(spec.noise["v_sum"])
     assert (row["count"], row["v_sum"]) == (-3.5, 10.0)
     assert (row["v_sum_low"], row["v_sum_high"]) == (10.0 - margin, 10.0 + margin)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_number_of_a_metric_has_the_margin_of_its_own_noise(kind):
+    spec = reference.stage(kind=kind, scale=2.0, metrics=reference.VALUE_METRICS)
+    tree = [[float(i) for i in range(9)]]  # three numbers of each rank; v_median shares it
+    numbers = {"count": [90.0], "bins": [[7.0, -1.0, 2.5]], "l1": [[4.0, 5.0]], "v.tree": tree}
+    squares = {"v_mean.sum": [9.0], "v_variance.squares": [100.0], "l2": [[0.0, 0.0]], "linf": [[0.0, 0.0]]}
+    (row,) = results.metrics(noisy_batch(spec, **numbers, **squares), spec).to_pylist()
+    for name, value, quantity in [
+        ("bins_0", 7.0, "bins"),
+        ("bins_1", -1.0, "bins"),
+        ("bins_2", 2.5, "bins"),
+        ("l1_0", 4.0, "l1"),
+        ("l1_1", 5.0, "l1"),
+        ("v_total", 0.0, "v_total"),
+    ]:
+        margin = widths.half_width(spec.noise[quantity])
+        assert [row[name], row[f"{name}_low"], row[f"{name}_high"]] == [value, value - margin, value + margin]
+    for name, at in (("v_p10", 0), ("v_p50", 3), ("v_p90", 6), ("v_median", 3)):
+        assert [row[name], row[f"{name}_low"], row[f"{name}_high"]] == [at, at + 1, at + 2]
+    for end in ("", "_low", "_high"):
+        assert row[f"v_stddev{end}"] == math.sqrt(row[f"v_variance{end}"])
+    assert row["v_variance_low"] < row["v_variance"] < row["v_variance_high"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_most_frequent_values_stand_with_the_intervals_of_their_own_noise(kind):
+    spec = reference.stage(kind=kind, scale=2.0, threshold=30.0, metrics=reference.WORD_METRICS)
+    shown = [[{"value": "b", "units": 90.0}, {"value": "a", "units": 41.0}], []]
+    numbers = {"count": [1.0, 2.0], "top": shown, "first": shown, "top_n": [[], []], "listed": [[3.0, 9.0, 4.0]] * 2}
+    rows = results.metrics(noisy_batch(spec, **numbers), spec).to_pylist()
+    _, _, bias = threshold_bias.interval(np.array([90.0, 41.0]), spec.thresholds["top"])
+    for i, text in enumerate("ba"):
+        value = shown[0][i]["units"]
+        assert [rows[0][f"top_{i + 1}{end}"] for end in ("", "_count", "_count_bias")] == [text, value, bias[i]]
+        assert rows[0][f"top_{i + 1}_count_low"] < value < rows[0][f"top_{i + 1}_count_high"]
+    assert bias[1] > 0
+    for name in ("top_3", "top_3_count", "top_3_count_low", "top_3_count_high", "top_3_count_bias"):
+        assert rows[0][name] is None
+    assert [rows[1][name] for name in ("top_1", "top_1_count", "top_1_count_low", "first_1")] == [None] * 4
+    for i, (text, value) in enumerate([("b", 9.0), ("never", 4.0)], 1):
+        assert [rows[1][f"listed_{i}{end}"] for end in ("", "_count")] == [text, value]
+        assert rows[1][f"listed_{i}_count_low"] < value < rows[1][f"listed_{i}_count_high"]
+    names = results.result_schema(spec).names
+    assert names[names.index("top_1") :][:5] == [
+        f"top_1{end}" for end in ("", "_count", "_count_low", "_count_high", "_count_bias")
+    ]
+    assert "listed_1_count_bias" not in names
+
+
+@pytest.mark.parametrize("hierarchical", [False, True])
+def test_a_unit_count_that_selected_its_partition_stands_with_its_bias(hierarchical):
+    threshold = GaussianThresholding(stage="s", sigma=3.0, l2=1.0, threshold=20.0, delta=1e-6, l0=1, pre_threshold=2)
+    spec = replace(reference.stage(metrics=reference.COUNTS), selection=threshold, hierarchical=hierarchical)
+    batch = (
+        noisy_batch(replace(spec, hierarchical=False), count=[1.0], privacy_id_count=[24.0])
+        if not hierarchical
+        else None
+    )
+    assert spec.shares_count == (not hierarchical)
+    names = results.result_schema(spec).names
+    assert ("privacy_id_count_bias" in names) == (not hierarchical)
+    if batch is not None:
+        (row,) = results.metrics(batch, spec).to_pylist()
+        low, high, bias = threshold_bias.interval(np.array([24.0]), threshold)
+        found = [row[f"privacy_id_count{end}"] for end in ("", "_low", "_high", "_bias")]
+        assert found == [24.0, low[0], high[0], bias[0]]
+        noise = {"count": AdditiveNoise(mechanism=spec.noise["count"])}
+        schema = accumulate.accumulators_schema(spec).append(pa.field(results.NOISY_USERS, pa.float64()))
+        kept = pa.RecordBatch.from_pylist(
+            [{"p": 3, "__count": 8, "__users": 5, results.NOISY_USERS: 24.5}], schema=schema
+        )
+        (noisy,) = results.noisy_quantities(kept, spec, noise).to_pylist()
+        assert (noisy["p"], noisy["__noisy_privacy_id_count"]) == (3, 24.5)
+        assert noisy["__noisy_count"] != 8
+    else:
+        with pytest.raises(ValueError, match=r"^stage s doesn't select by thresholding$"):
+            results.thresholding(replace(spec, selection=None))
 
 
 @pytest.mark.parametrize("kind", KINDS)

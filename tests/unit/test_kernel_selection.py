@@ -48,14 +48,17 @@ def test_a_used_selector_travels_without_its_strategy(mechanism):
     assert sent.keep(np.array([9])).tolist() == [True]
 
 
-def test_a_threshold_is_met_by_the_count_less_what_the_pre_threshold_takes(monkeypatch):
-    class Silent:
-        def add_noise(self, value):
-            assert isinstance(value, float)  # an int would get rounded noise
-            return value
+class Exact:
+    """Adds no noise."""
 
-    monkeypatch.setattr(noise, "_laplace", lambda *_: Silent())
-    monkeypatch.setattr(noise, "_gaussian", lambda *_: Silent())
+    def add_noise(self, value):
+        assert isinstance(value, float)  # an int would get rounded noise
+        return value
+
+
+def test_a_threshold_is_met_by_the_count_less_what_the_pre_threshold_takes(monkeypatch):
+    monkeypatch.setattr(noise, "_laplace", lambda *_: Exact())
+    monkeypatch.setattr(noise, "_gaussian", lambda *_: Exact())
     for event, more in (
         (LaplaceThresholding, {"scale": 1.0, "l1": 1.0}),
         (GaussianThresholding, {"sigma": 1.0, "l2": 1.0}),
@@ -69,6 +72,26 @@ def test_a_threshold_is_met_by_the_count_less_what_the_pre_threshold_takes(monke
 def test_a_partition_of_just_the_pre_threshold_can_be_kept(pre_threshold):
     for mechanism in mechanisms(pre_threshold):
         assert selection.Selector(mechanism=mechanism).keep(np.full(200, pre_threshold)).any()
+
+
+def test_a_pre_threshold_shifts_the_law_of_selection_also_where_it_is_two():
+    # By the count less one, what is kept of two units is what is kept of one: with a probability of delta.
+    mechanism = TruncatedGeometric(stage="s", epsilon=30.0, delta=1e-12, l0=1, pre_threshold=2)
+    kept = selection.Selector(mechanism=mechanism).keep(np.array([2] * 100 + [9] * 100))
+    assert kept.tolist() == [False] * 100 + [True] * 100
+
+
+@pytest.mark.parametrize("mechanism", mechanisms(2))
+def test_what_is_kept_is_a_mask(mechanism):
+    assert selection.Selector(mechanism=mechanism).keep(np.array([1, 9])).dtype == np.bool_
+
+
+def test_a_noisy_count_that_just_reaches_the_least_is_kept_by_both_ways(monkeypatch):
+    monkeypatch.setattr(noise, "_laplace", lambda *_: Exact())
+    mechanism = LaplaceThresholding(scale=1.0, l1=1.0, threshold=4.0, pre_threshold=2, **LOOSE)
+    selector = selection.Selector(mechanism=mechanism)
+    assert selector.keep(np.array([4, 5, 6])).tolist() == [False, True, True]
+    assert selector.keep_noisy(np.array([4, 5, 6]))[0].tolist() == [False, True, True]
 
 
 @pytest.mark.parametrize("mechanism", mechanisms(3)[1:])

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpbeam.mechanisms import accumulate, bounding, columns
-from dpbeam.mechanisms.quantities import Bounds, Metric
+from dpbeam.mechanisms.quantities import Bounds, Metric, Quantity
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 
@@ -98,6 +98,14 @@ def test_a_shortened_vector_is_never_too_long_and_keeps_its_direction(norm, vect
     assert short == pytest.approx(wanted, rel=1e-9, abs=most * 1e-9)
 
 
+def test_each_vector_is_cut_to_whole_steps_before_it_is_added_up():
+    spec = reference.stage(unit=None, l0=1, linf=1, metrics=METRICS[-1:])
+    (quantity,) = spec.quantities
+    step = columns.grid_of(quantity).step
+    batch = pa.record_batch({"p": [0] * 5, "v": [1.6 * step] * 5, "w": [-1.6 * step] * 5, "x": [0.9 * step] * 5})
+    assert accumulate.accumulate_rows(batch, spec).column("__q_0").to_pylist() == [[5, -5, 0]]
+
+
 @settings(max_examples=60, deadline=None)
 @given(rows_of(1), rows_of(2), st.integers(1, 3))
 def test_totals_need_no_bound_on_rows(others, own, l0):
@@ -114,6 +122,38 @@ def test_totals_need_no_bound_on_rows(others, own, l0):
     before, after = totals(rows[: len(others)]), totals(rows)
     moved = [after.get(key, 0) - before.get(key, 0) for key in {*before, *after}]
     assert sum(map(abs, moved)) <= Fraction(l0 * 0.9)
+
+
+def total_of(values, low=-9.0, high=5.0):
+    """The total, in the column's unit, of one unit's values in one partition."""
+    quantity = Quantity(name="t", kind="total", weight=1.0, columns=("v",), low=low, high=high)
+    rows = np.zeros(len(values), dtype=np.int64)
+    column = columns.accumulate_totals(quantity, {"v": np.asarray(values)}, rows, np.array([0]), 1)
+    return column.to_pylist()[0] * Fraction(columns.grid_of(quantity).step)
+
+
+@pytest.mark.parametrize(
+    ("values", "total"),
+    [
+        ([0.25, 0.375], 0.625),
+        ([-0.25, -0.375, 2.0**-26], -0.625 + 2.0**-26),
+        ([200.0, -196.0], 4.0),
+        ([200, -150], 5.0),
+        ([-200.0, 150.0], -9.0),
+        ([1e300, -1e300, 1.5], 1.5),
+        ([1e300, -9216.0, -1e300, 9216.0, -2.5], -2.5),
+        ([10_000.0, -9215.0], 1.0),
+        ([-10_000.0, 9215.0], -1.0),
+    ],
+)
+def test_a_total_is_clipped_after_it_is_added_up_and_a_value_counts_for_1024_times_the_bound_at_most(values, total):
+    assert total_of(values) == total
+
+
+def test_no_number_of_rows_makes_a_total_wrap_round():
+    rows = 2**23 + 1  # each of 2**40 steps
+    assert total_of(np.full(rows, 1e300), -8.0, 8.0) == 8
+    assert total_of(np.full(rows, -1e300), -8.0, 8.0) == -8
 
 
 def test_values_whose_float_sum_is_off_by_more_than_one_row_add_up_exactly():

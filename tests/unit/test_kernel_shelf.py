@@ -44,6 +44,7 @@ def passes(blocks, room_bytes):
             batches, total = shelf.take(shard)
             assert shard not in found
             assert sum(batch.num_rows for batch in batches) == sizes[shard - first]
+            assert sizes.dtype == np.int64
             found[shard] = [row for batch in batches for row in batch.to_pylist()]
             taken += total
         assert shelf.last > first
@@ -63,14 +64,31 @@ def test_each_shard_gets_its_rows_in_the_order_of_the_blocks_in_any_room(blocks,
     assert put == taken
 
 
-def test_a_small_room_takes_several_passes_and_never_holds_more():
+@pytest.mark.parametrize(("room_bytes", "stay"), [(40_000, 1), (200_000, 2), (400_000, 4)])
+def test_a_small_room_takes_several_passes_and_never_holds_more(room_bytes, stay):
     rows = pa.record_batch({"u": np.arange(4000), "id": np.arange(4000)})
     shard = hashing.route_here(rows.column("u"), SALT, SHARDS)
-    shelf = Shelf(shards=SHARDS, first=0, last=SHARDS, room_bytes=40_000)
+    shelf = Shelf(shards=SHARDS, first=0, last=SHARDS, room_bytes=room_bytes)
     for block in range(10):
         shelf.put((0, block), rows, shard)
-        assert sum(held.rows.get_total_buffer_size() for held in shelf._blocks) <= 40_000 or shelf.last == 1
-    assert shelf.last == 1
+        assert sum(held.rows.get_total_buffer_size() for held in shelf._blocks) <= room_bytes or shelf.last == 1
+        assert all(held.rows.num_rows == held.starts[-1] for held in shelf._blocks)
+    assert shelf.last == stay
+
+
+def test_blocks_of_other_columns_stand_beside_each_other():
+    shelf = Shelf(shards=1, first=0, last=1, room_bytes=1 << 20)
+    plain = pa.record_batch({"u": [1, 2]})
+    wide = pa.record_batch({"u": [3], "priority": [7]})
+    for number, rows in enumerate((plain, wide, plain)):
+        shelf.put((0, number), rows, np.zeros(rows.num_rows, dtype=np.uint16))
+    batches, total = shelf.take(0)
+    assert [batch.to_pydict() for batch in batches] == [{"u": [1, 2, 1, 2]}, {"u": [3], "priority": [7]}]
+    assert total.rows == 5
+
+
+def test_totals_add_up_rows_and_tags():
+    assert Total(rows=1, tags=2) + Total(rows=3, tags=2**64 - 1) == Total(rows=4, tags=1)
 
 
 @pytest.mark.parametrize("change", ["lost", "doubled", "swapped", "in another shard"])
@@ -103,8 +121,9 @@ def test_a_value_has_one_shard_whatever_it_is_beside(kind):
     assert hashing.route_here(values, b"another salt....", 64).tolist() != whole.tolist()
 
 
+@pytest.mark.parametrize("count", [1, 3, 8, 20])
 @pytest.mark.parametrize("pending_bytes", [0, 80_000, 1 << 30])
-def test_a_tally_is_the_exact_merge_from_any_threads(pending_bytes):
+def test_a_tally_is_the_exact_merge_from_any_threads(pending_bytes, count):
     spec, rng = reference.stage(metrics=reference.VALUE_METRICS), np.random.default_rng(3)
     batches = [
         pa.record_batch(
@@ -113,18 +132,38 @@ def test_a_tally_is_the_exact_merge_from_any_threads(pending_bytes):
         for _ in range(12)
     ]
     found = [accumulate.accumulate(bounding.bound([batch], spec, SALT, (i,)), spec) for i, batch in enumerate(batches)]
-    counted = tally.Tally(spec=spec, parts=3, pending_bytes=pending_bytes)
+    counted = tally.Tally(spec=spec, parts=count, pending_bytes=pending_bytes)
     threads = [threading.Thread(target=counted.add, args=(batch,)) for batch in found]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    parts = [counted.part(number) for number in range(3)]
+    parts = {number: counted.part(number) for number in reversed(range(count))}
     wanted = {part: accumulate.merge([rows], spec) for part, rows in accumulate.split_by_partition(
-        accumulate.merge(found, spec), spec, 3)}  # fmt: skip
-    assert {part: batch.to_pylist() for part, batch in enumerate(parts)} == {
+        accumulate.merge(found, spec), spec, count)}  # fmt: skip
+    assert {part: batch.to_pylist() for part, batch in parts.items() if batch.num_rows} == {
         part: batch.to_pylist() for part, batch in wanted.items()
     }
+
+
+@pytest.mark.parametrize("pending_bytes", [0, 1 << 30])
+def test_accumulators_merged_as_they_come_are_merged_exactly(monkeypatch, pending_bytes):
+    monkeypatch.setattr(tally, "PENDING_BYTES", pending_bytes)
+    spec = reference.stage(unit=None, l0=1, linf=1, metrics=reference.COUNTS)
+    found = [accumulate.accumulate_rows(pa.record_batch({"p": [i % 3, 7]}), spec) for i in range(9)]
+    assert tally.merged(iter(found), spec).equals(accumulate.merge(found, spec))
+    assert tally.merged([], spec).equals(accumulate.empty(spec))
+
+
+def test_a_tally_holds_a_partition_about_once():
+    spec = reference.stage(metrics=reference.COUNTS)
+    one = accumulate.zeros(pa.table({"p": np.arange(1000)}), spec)
+    counted = tally.Tally(spec=spec, parts=1, pending_bytes=one.nbytes)
+    for _ in range(40):
+        counted.add(one)
+        held = sum(rows.nbytes for bucket in counted._buckets for rows in bucket.batches)
+        assert held < 5 * one.nbytes
+    assert counted.part(0).num_rows == 1000
 
 
 @settings(max_examples=60, deadline=None)

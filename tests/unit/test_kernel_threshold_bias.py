@@ -66,3 +66,20 @@ def test_no_count_below_the_pre_threshold_is_considered(mechanism):
     assert (low >= max(1, mechanism.pre_threshold)).all()
     assert (low <= high).all()
     assert (bias >= 0).all()
+
+
+def test_the_laws_tails_and_their_means_are_those_of_the_distributions():
+    at = np.array([-30.0, -3.0, -1.0, -0.4, 0.0, 0.4, 1.0, 3.0, 30.0])
+    for law_of, log_sf, mean in (
+        (stats.norm(), threshold_bias._log_sf_gaussian, threshold_bias._mean_gaussian),
+        (stats.laplace(), threshold_bias._log_sf_laplace, threshold_bias._mean_laplace),
+    ):
+        assert log_sf(at) == pytest.approx(law_of.logsf(at), rel=1e-12, abs=1e-12)
+        beyond = [integrate.quad(lambda z: z * law_of.pdf(z), t, 60, points=[0.0], limit=400)[0] for t in at[1:-1]]  # noqa: B023
+        assert mean(at)[1:-1] == pytest.approx(beyond / law_of.sf(at[1:-1]), rel=1e-6)
+
+
+def test_intervals_of_large_noise_reach_as_far_as_it_does():
+    mechanism = GaussianThresholding(stage="s", sigma=4e4, l2=2.0, threshold=1e5, delta=1e-8, l0=4)
+    low, high, _ = threshold_bias.interval(np.array([1e6]), mechanism)
+    assert (low[0], high[0]) == pytest.approx((1e6 - law(mechanism).isf(0.025), 1e6 + law(mechanism).isf(0.025)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dpbeam.mechanisms import accumulate, bounding, distinct, frequent, spreading
+from dpbeam.mechanisms import accumulate, bounding, columns, distinct, frequent, spreading
 from dpbeam.mechanisms.quantities import Bounds, Metric
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
@@ -46,6 +47,15 @@ def test_any_table_gives_the_reference_answer_however_it_is_split(exact, rows, c
     spec = reference.stage(metrics=WORDS, **bounds)
     table = table_of(rows)
     merged = reference.accumulators(reference.batches_of(table, cuts), spec, shards=shards, parts=parts)
+    same(reference.released(merged, spec), reference.expected(table.to_pylist(), spec), spec)
+
+
+@pytest.mark.parametrize("by_row", [False, True])
+def test_a_small_table_gives_the_reference_answer(exact, by_row):
+    texts, numbers = ["b", "a", "", "é", "b", "long " * 20, "a"], [3, -(2**63), 3, 2**62, 2**62 + 1]
+    table = table_of([(i % 4, i % 3, texts[i % 7], numbers[i % 5]) for i in range(60)])
+    spec = reference.stage(metrics=WORDS, **({"unit": None, "l0": 1, "linf": 1} if by_row else {}))
+    merged = reference.accumulators(reference.batches_of(table, [7, 20]), spec, shards=3, parts=2)
     same(reference.released(merged, spec), reference.expected(table.to_pylist(), spec), spec)
 
 
@@ -149,6 +159,14 @@ def test_a_units_values_are_chosen_whatever_other_units_have():
     assert all(of_unit_1([(u, 0, t, 0) for u, t in enumerate(texts, 5)]) == alone for texts in ("ab", "hg", "xyz"))
 
 
+@pytest.mark.parametrize("lost", [{"row_pairs": None}, {"words": {}}])
+def test_values_are_not_counted_where_it_is_not_known_whose_they_are(lost):
+    spec = reference.stage(metrics=(Metric(kind="top_k", name="top", column="t", k=1, max_values=2),))
+    bounded = bounding.bound(table_of([(1, 0, "a", 0)]).to_batches(), spec, reference.SALT, (0,))
+    with pytest.raises(ValueError, match=r"^top: counts by value need to know each row's pair$"):
+        columns.accumulate_by_value(spec.quantities[0], replace(bounded, **lost))
+
+
 def test_values_that_are_no_candidates_take_no_place():
     metric = Metric(kind="top_k", name="top", column="t", k=1, max_values=1, candidates=("z",))
     spec = reference.stage(metrics=(metric,), l0=1, linf=None)
@@ -192,3 +210,66 @@ def test_equal_noisy_counts_are_ordered_by_what_is_shown(exact):
         table = table_of([(i, 0, t, 0) for i, t in enumerate(texts)])
         (row,) = reference.released(reference.accumulators(table.to_batches(), spec), spec).values()
         assert [row[f"top_{i}"] for i in (1, 2, 3)] == ["a", "b", "c"]
+
+
+def test_of_equal_counts_the_candidate_listed_first_comes_first():
+    listed = tuple(f"c{i}" for i in range(40))
+    noisy = np.array([[7.0] * 40, [*[1.0] * 20, *[3.0] * 20]])
+    found = [frequent.largest_candidate(noisy, listed, place) for place in (0, 1, 20)]
+    assert [texts.to_pylist() for texts, _ in found] == [["c0", "c20"], ["c1", "c21"], ["c20", "c0"]]
+    assert [counts.tolist() for _, counts in found] == [[7.0, 3.0], [7.0, 3.0], [7.0, 1.0]]
+
+
+def pieces_of(row, piece_bytes):
+    """A row as the rows that its lists are cut into, by the bytes before each entry."""
+    cut = {}
+    for name, entries in row.items():
+        if name in ("numbers", "counted"):
+            sizes = [8 if name == "numbers" else len(entry["value"].encode()) + 16 for entry in entries]
+            for i, entry in enumerate(entries):
+                cut.setdefault(sum(sizes[:i]) // piece_bytes, {}).setdefault(name, []).append(entry)
+    rows = [{"numbers": [], "counted": []} | cut.get(i, {}) for i in range(1 + max(cut, default=0))]
+    first = {"__count": row["__count"], "__pair": row["__pair"]}
+    return [{"p": row["p"], **(first if i == 0 else {"__count": 0, "__pair": [0, 0]}), **r} for i, r in enumerate(rows)]
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 16, 20, 24, 33, 100, 10**6])
+def test_rows_are_cut_where_their_lists_fill_a_piece(piece_bytes):
+    texts = ["", "é", "a" * 30, "b"]
+    rows = [
+        {"p": "x", "__count": 7, "__pair": [1, 2], "numbers": [4, 5, 6, 7], "counted": []},
+        {"p": "y", "__count": 8, "__pair": [3, 4], "numbers": [], "counted": []},
+        {
+            "p": "z",
+            "__count": 9,
+            "__pair": [5, 6],
+            "numbers": [9],
+            "counted": [{"value": t, "units": 3} for t in texts],
+        },
+        {"p": "w", "__count": 1, "__pair": [7, 8], "numbers": [1, 2], "counted": [{"value": "long" * 9, "units": 1}]},
+    ]
+    schema = pa.schema(
+        [
+            ("p", pa.string()),
+            ("__count", pa.int64()),
+            ("__pair", pa.list_(pa.int64(), 2)),
+            ("numbers", distinct.TYPE),
+            ("counted", frequent.COUNTS_TYPE),
+        ]
+    )
+    batch = pa.RecordBatch.from_pylist(rows, schema=schema)
+    for whole, wanted in ((batch, rows), (batch.slice(1), rows[1:]), (batch.slice(0, 1), rows[:1])):
+        if whole.nbytes > piece_bytes:
+            found = spreading.spread(whole, piece_bytes)
+            assert found.schema == schema
+            assert found.to_pylist() == [piece for row in wanted for piece in pieces_of(row, piece_bytes)]
+    assert spreading.spread(batch, batch.nbytes) is batch
+    assert spreading.spread(batch.select(["p", "__count"]), 1).num_rows == 4
+
+
+def test_identities_of_chunks_are_those_of_the_whole():
+    whole = pa.array([3, -1, 2**62, 3])
+    assert distinct.identities(whole).tolist() == whole.to_pylist()
+    assert distinct.identities(pa.chunked_array([whole[:1], whole[1:]])).tolist() == whole.to_pylist()
+    nothing = distinct.identities(pa.chunked_array([], pa.int64()))
+    assert (nothing.tolist(), nothing.dtype) == ([], np.int64)

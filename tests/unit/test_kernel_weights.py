@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from dpbeam.accounting.rounds import novel_weight
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms import prospects, rounds, weights
+from dpbeam.mechanisms.events import Gaussian
 
 helpers = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "weighing.py")))
 SALT, table, told, weigh = helpers.SALT, helpers.table, helpers.told, helpers.weigh
@@ -78,6 +80,116 @@ def test_weights_do_not_depend_on_the_sharding(sets, made, known, shards):
     assert weigh(sets, made, known, shards) == weigh(sets, made, known)
 
 
+def by_definition(sets, event, biases):
+    """{partition: (units, weight in steps)}, unit by unit in whole numbers; no unit is in more than `l0` partitions."""
+    given, counts, sums = {}, {}, {}
+    for unit, partitions in sets.items():
+        least = math.ceil(1024 * event.least_bias)
+        listed = {p: max(biases[p], least) for p in partitions if p in biases} if event.least_bias < 1 else {}
+        own = listed or dict.fromkeys(partitions, 1024)
+        norm = sum(bias**2 for bias in own.values())
+        for p, bias in own.items():
+            given[unit, p] = math.isqrt(bias**2 * weights.NORM**2 // norm)
+            counts[p], sums[p] = counts.get(p, 0) + 1, sums.get(p, 0) + given[unit, p]
+    saturation = math.ceil(event.saturation * 2**20)
+    limit = saturation + (event.pre_threshold - 1) * 2**20
+    parts = {p: max(total - limit, 0) / max(total, 1) for p, total in sums.items()}
+    send_one_in = math.ceil(2 * event.l0 / event.least_bias)
+    sent = dict.fromkeys(sums, 0)
+    for unit, partitions in sets.items():
+        own = [p for p in partitions if (unit, p) in given]
+        back = sum(math.floor(given[unit, p] * 2.0**36 * parts[p]) for p in own)
+        for p in own:
+            sent[p] += back // send_one_in
+    others = -(-(event.pre_threshold - 1) * (math.isqrt(event.l0 << 80) + 1) // send_one_in)
+    found = {}
+    for p in sums:
+        ranked = sorted((share for (_, at), share in given.items() if at == p), reverse=True)
+        kept = sum(ranked[event.pre_threshold - 1 :])
+        weight = kept << 20
+        if event.saturation:
+            weight = (min(kept, saturation) << 20) + max((sent[p] >> 16) - others, 0)
+        found[p] = (counts[p], weight)
+    return found
+
+
+@pytest.mark.parametrize("saturation", [0.0, 1.0, 2.3])
+@pytest.mark.parametrize("pre_threshold", [1, 3])
+@pytest.mark.parametrize("least_bias", [1.0, 0.5])
+def test_weights_are_those_of_the_definition_to_the_last_bit(saturation, pre_threshold, least_bias):
+    rng = np.random.default_rng(5)
+    sets = {unit: set(rng.choice(PARTITIONS, rng.integers(1, 5), replace=False).tolist()) for unit in range(40)}
+    biases = {0: 600, 2: 1023, 5: 300}
+    made = spec(saturation=saturation, pre_threshold=pre_threshold, least_bias=least_bias)
+    assert weigh(sets, made, told(biases), shards=3) == by_definition(sets, made.weighing, biases)
+
+
+def test_a_unit_is_sampled_to_its_bound_wherever_its_rows_are_read():
+    rng, made = np.random.default_rng(1), spec(l0=3)
+    rows = pa.record_batch({"u": rng.integers(0, 50, 900), "p": rng.integers(0, 8, 900)})
+
+    def sampled(batches, salt=SALT):
+        return sorted(tuple(row.values()) for row in rounds.sample(batches, made, salt, None).batch(made).to_pylist())
+
+    found = sampled([rows])
+    pieces = [rounds.sample([rows.slice(at, 90)], made, SALT, None).batch(made) for at in range(0, 900, 90)]
+    assert sampled(pieces) == found
+    pairs = {tuple(row.values()) for row in rows.to_pylist()}
+    assert len(set(found)) == len(found)
+    assert set(found) <= pairs
+    for unit in range(50):
+        assert sum(u == unit for u, _ in found) == min(3, sum(u == unit for u, _ in pairs))
+    assert {p for _, p in found} == set(range(8))
+    assert len(sampled([rows], SALT[::-1])) == len(found)
+    assert sampled([rows], SALT[::-1]) != found
+
+
+def test_rows_of_partitions_that_a_round_has_kept_are_left_out():
+    made, rows = spec(), table({1: {0, 1, 2}, 2: {1}})
+    known = pa.table({"p": [1, 2], rounds.KEPT: [True, False], rounds.BIAS: [1024, 600]})
+    assert rounds.unfound(rows, made, known).to_pydict() == {"u": [1, 1], "p": [0, 2]}
+    assert rounds.unfound(rows, made, None) is rows
+    assert rounds.unfound(rows, made, known.slice(1)).equals(rows)
+    assert rounds.unfound(rows.slice(0, 0), made, known).num_rows == 0
+
+
+class Exact:
+    """Adds no noise."""
+
+    def to_sums(self, values, grid):
+        return values * grid.step
+
+
+def test_a_round_keeps_what_reaches_its_threshold_and_tells_the_next_what_is_heavy():
+    first = replace(spec(pre_threshold=2).weighing, threshold=5.0, sigma=1.0)
+    second = replace(spec(saturation=2.0, least_bias=0.5).weighing, metric="partitions.round2")
+    made = replace(spec(), rounds=(first, second), round=1)
+    weights_of = [13.0, 25.0, 10.0, 0.5, 5.0, 3.0]
+    weighed = pa.record_batch(
+        {
+            "p": pa.array(range(6), pa.int64()),
+            rounds.UNITS: [3, 1, 9, 9, 2, 2],
+            rounds.WEIGHT: [int(weight * 2**40) for weight in weights_of],
+        }
+    )
+    found = rounds.draw(weighed, made, Exact()).to_pylist()
+    assert [tuple(row.values()) for row in found] == [
+        (0, True, 512), (1, False, 512), (2, True, 682), (4, True, 1024), (5, False, 1024),
+    ]  # fmt: skip
+    last = replace(made, rounds=(first,))
+    found = rounds.draw(weighed, last, Exact()).to_pylist()
+    assert [tuple(row.values()) for row in found] == [(p, True, prospects.UNLISTED) for p in (0, 2, 4)]
+
+
+def test_weights_too_large_for_any_threshold_are_capped_and_not_wrapped():
+    most = weights.final(np.array([2**41, 2**19 << 20]), 0.0, None, 0)
+    assert most.tolist() == [2**60, 2**59]
+    limbs = (np.array([2**50, 1, 5]), np.array([0, 3 << 28, 1 << 27]))
+    found = weights.final(np.array([2**21, 2**19, 2**20]), 1.5, limbs, 2)
+    steps = [2**60 - 2, (4 << 12) - 2, (5 << 12) + (1 << 11) - 2]
+    assert found.tolist() == [(3 << 39) + steps[0], (1 << 39) + steps[1], (1 << 40) + steps[2]]
+
+
 def worst(made, sets, newcomer):
     """The squared l2 distance that one unit makes, as a number."""
     before, after = weigh(sets, made), weigh({**sets, 999: newcomer}, made)
@@ -100,6 +212,37 @@ def test_sending_on_four_times_as_much_would_break_the_sensitivity(l0, monkeypat
 
 def test_the_sensitivity_is_reached_but_for_the_rounding():
     assert worst(spec(saturation=0.0), {}, {0, 1, 2}) == pytest.approx(1, abs=1e-4)
+
+
+def test_only_partitions_over_their_saturation_reply_and_without_replies_nothing_is_sent_on():
+    made = spec(l0=2, saturation=2.0)
+    pairs = rounds.sample([table({i: {0, 1} if i < 2 else {0} for i in range(9)})], made, SALT, None)
+    given = rounds.shares(pairs)
+    (reply,) = rounds.returned([rounds.tallies(pairs, given, made)], made).to_pylist()
+    assert reply["p"] == 0
+    assert 0 < reply[rounds.PART] < 1
+    assert rounds.sent_on(pairs, given, [], made).num_rows == 0
+
+
+def test_what_is_sent_on_is_exact_to_the_last_bit():
+    one, none = np.array([0]), np.array([], dtype=np.int64)
+    high, low = weights.sent_on(one, one, np.array([1]), np.array([5 * 2.0**-36]), 1, 1)
+    assert (high.tolist(), low.tolist()) == ([0], [5])
+    for limb in weights.sent_on(none, none, none, np.zeros(2), 1, 2):
+        assert (limb.tolist(), limb.dtype) == ([0, 0], np.int64)
+    assert weights.sent_by_others(3, 1, 1) == 2 * (2**40 + 1)
+
+
+@pytest.mark.parametrize("saturation", [1.0, 100.0, 2.0**19 - 1])
+def test_a_saturation_is_counted_in_steps(saturation):
+    assert weights.saturation_steps(saturation) == int(saturation) << 20
+    with pytest.raises(ValueError, match=r"^a saturation must be at least 1 and below 2\*\*19, got 524288.0$"):
+        weights.saturation_steps(2.0**19)
+
+
+def test_no_pairs_have_no_shares():
+    found = weights.shares(np.array([], dtype=np.int64))
+    assert (found.tolist(), found.dtype) == ([], np.int64)
 
 
 def test_shares_are_even_and_never_rounded_up():
@@ -153,7 +296,20 @@ def test_a_pre_threshold_hides_a_partition_however_heavy():
     assert told.to_pydict() == {"p": [0], rounds.KEPT: [True], rounds.BIAS: [prospects.UNLISTED]}
 
 
+def test_partitions_that_a_round_has_kept_weigh_nothing_in_the_next():
+    known = pa.table({"p": [0], rounds.KEPT: [True], rounds.BIAS: [1024]})
+    found = rounds.weigh_whole(table({1: {0, 1}, 2: {0}}), spec(), SALT, known)
+    assert found.to_pydict() == {"p": [1], rounds.UNITS: [1], rounds.WEIGHT: [weights.NORM << 20]}
+
+
+def test_a_rounds_noise_is_the_planned_gaussian():
+    made = replace(spec().weighing, sigma=3.0, l2=1.0)
+    noise = rounds.noise_of(replace(spec(), rounds=(made,)))
+    assert noise.mechanism == Gaussian(stage="s", metric="partitions.round1", sigma=3.0, l2=1.0)
+
+
 def test_no_rows_have_no_weights():
+    assert rounds.weigh([], spec()).num_rows == 0
     assert weigh({}, spec(saturation=2.0)) == {}
 
 
