@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_LEDGER := sqlite:///build/demo/ledger.sqlite
 
-.PHONY: demo test lint bench requirements clean
+.PHONY: demo test lint bench mutation requirements clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.installed: requirements.txt setup.py dpbeam/_version.py
@@ -37,6 +37,17 @@ build/bench/.installed: benchmarks/requirements.txt
 # All cases, or those named: make bench CASES="int skew"
 bench: $(VENV)/.installed build/bench/.installed
 	$(BIN)/python -m benchmarks.run $(CASES)
+
+build/mutation/.installed: requirements.txt tests/mutation/requirements.txt
+	@mkdir -p build
+	@$(PYTHON) -m venv build/mutation
+	@build/mutation/bin/python -m pip install --quiet --disable-pip-version-check \
+		--requirement requirements.txt --requirement tests/mutation/requirements.txt
+	@touch $@
+
+# The modules that docs/testing.md scores, or those named: make mutation FILES="selection noise"
+mutation: build/mutation/.installed
+	build/mutation/bin/python tests/mutation/run.py $(FILES)
 
 requirements: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet uv

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import runpy
 import shlex
 from pathlib import Path
 
@@ -74,3 +76,17 @@ def test_every_test_that_the_docs_name_exists() -> None:
     named = {name for page in pages for name in re.findall(r"tests/[\w/.*]+\.py", page.read_text(encoding="utf-8"))}
     assert len(named) > 8
     assert [name for name in sorted(named) if not list(ROOT.glob(name))] == []
+
+
+def test_every_line_whose_mutants_may_survive_is_in_the_code() -> None:
+    run = runpy.run_path(str(ROOT / "tests" / "mutation" / "run.py"))
+    reasons = run["explained"]((ROOT / "docs" / "testing.md").read_text(encoding="utf-8"))
+    assert len(reasons) > 50
+    for (module, function), parts in reasons.items():
+        code = (ROOT / "dpbeam" / "mechanisms" / f"{module}.py").read_text(encoding="utf-8")
+        tree = ast.parse(code)
+        kinds = {None: tree} | {node.name: node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)}
+        kind, _, name = function.rpartition(".")
+        (found,) = [node for node in kinds[kind or None].body if getattr(node, "name", None) == name]
+        body = " ".join(ast.get_source_segment(code, found).split())
+        assert [part for part in parts if part not in body] == [], (module, function)
