@@ -22,8 +22,8 @@ import pyarrow.csv as pacsv
 
 from dpbeam.accounting.plan import plan
 from dpbeam.mechanisms import accumulate, bounding, rounds
-from dpbeam.mechanisms.quantities import Bounds
 from dpbeam.mechanisms.selection import Selector
+from dpbeam.mechanisms.sensitivity import Bounds
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.policy.compile import stage_spec
 from dpbeam.policy.schema import Policy

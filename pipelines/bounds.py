@@ -14,7 +14,8 @@ from dpbeam.accounting.plan import plan
 from dpbeam.mechanisms import unit_rows
 from dpbeam.mechanisms.auto_bounds import LINEAR, ROOT, Chosen, choose_clip, choose_count, count_edges, value_edges
 from dpbeam.mechanisms.events import Additive, Gaussian, Laplace
-from dpbeam.mechanisms.quantities import Bounds, Metric
+from dpbeam.mechanisms.metric import Metric
+from dpbeam.mechanisms.sensitivity import Bounds
 from dpbeam.mechanisms.spec import StageSpec, UnitRows
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.auto import AutoClip, AutoCount, ClipSearch, Histogram, count, histograms, units_stage, values_stage

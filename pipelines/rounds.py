@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from dpbeam.accounting.rounds import STRATEGIES, round_weights
 from dpbeam.mechanisms import hierarchy, rounds
-from dpbeam.mechanisms.quantities import Bounds
+from dpbeam.mechanisms.sensitivity import Bounds
 from dpbeam.mechanisms.spec import LEVEL, StageSpec
 from dpbeam.policy.schema import Policy
 from pipelines.phases import Parameters, Phase

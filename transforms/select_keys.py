@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms import rounds
-from dpbeam.mechanisms.quantities import Bounds
+from dpbeam.mechanisms.sensitivity import Bounds
 from dpbeam.mechanisms.spec import StageSpec
 from transforms.accumulate import AccumulateByPartition
 from transforms.bound import BoundContributions

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from dpbeam.accounting.utility import AutomaticFigure, RelativeFigure, noise_of_quantities
 from dpbeam.mechanisms.events import Mechanism
-from dpbeam.mechanisms.quantities import Bounds, quantities
+from dpbeam.mechanisms.quantities import quantities
+from dpbeam.mechanisms.sensitivity import Bounds
 from dpbeam.policy import auto
 from dpbeam.policy.chosen import automatic
 from dpbeam.policy.compile import metrics

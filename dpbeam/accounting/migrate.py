@@ -17,14 +17,9 @@ from pipeline_dp.aggregate_params import NormKind
 from dpbeam.accounting.requests import Request, check_positive
 from dpbeam.accounting.stage_requests import stage_requests
 from dpbeam.errors import UsageError
-from dpbeam.mechanisms.quantities import (
-    Bounds,
-    Metric,
-    Norm,
-    Quantity,
-    parts,
-    quantities,
-)
+from dpbeam.mechanisms.metric import Metric
+from dpbeam.mechanisms.quantities import Quantity, parts, quantities
+from dpbeam.mechanisms.sensitivity import Bounds, Norm
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.policy.base import MAX_BOUND, MAX_MAGNITUDE
 from dpbeam.policy.schema import Private

@@ -19,7 +19,8 @@ from dpbeam.accounting.stage_requests import stage_requests
 from dpbeam.errors import Refused
 from dpbeam.mechanisms import events
 from dpbeam.mechanisms.events import Mechanism
-from dpbeam.mechanisms.quantities import Metric, Quantity, named, noisy_by_themselves, parts, quantities
+from dpbeam.mechanisms.metric import Metric
+from dpbeam.mechanisms.quantities import Quantity, named, noisy_by_themselves, parts, quantities
 from dpbeam.policy.auto import histograms
 from dpbeam.policy.compile import bounds, metrics
 from dpbeam.policy.schema import Policy, Stage

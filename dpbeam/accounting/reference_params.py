@@ -16,7 +16,9 @@ from pipeline_dp.aggregate_params import NormKind
 
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms.float_grid import FloatGrid
-from dpbeam.mechanisms.quantities import THRESHOLDING, Bounds, Metric
+from dpbeam.mechanisms.metric import Metric
+from dpbeam.mechanisms.quantities import THRESHOLDING
+from dpbeam.mechanisms.sensitivity import Bounds
 from dpbeam.policy.auto import histograms
 from dpbeam.policy.compile import bounds, metrics
 from dpbeam.policy.schema import Private, Stage

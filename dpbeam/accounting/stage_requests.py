@@ -10,7 +10,8 @@ from dpbeam.accounting import rounds
 from dpbeam.accounting.requests import Request
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms.others import in_one_other, other_leaves
-from dpbeam.mechanisms.quantities import Bounds, Quantity, noisy_by_themselves
+from dpbeam.mechanisms.quantities import Quantity, noisy_by_themselves
+from dpbeam.mechanisms.sensitivity import Bounds
 from dpbeam.policy.auto import Histogram
 from dpbeam.policy.schema import Private
 

@@ -23,7 +23,8 @@ from dpbeam.mechanisms.events import (
     WeightedThresholding,
     in_others,
 )
-from dpbeam.mechanisms.quantities import Metric, named, parts, quantities
+from dpbeam.mechanisms.metric import Metric
+from dpbeam.mechanisms.quantities import named, parts, quantities
 from dpbeam.mechanisms.widths import half_width, std
 
 _MOMENTS = (

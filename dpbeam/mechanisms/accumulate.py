@@ -18,7 +18,8 @@ from dpbeam.mechanisms.bounding import Bounded, numbers, split
 from dpbeam.mechanisms.casting import ARROW_TYPES
 from dpbeam.mechanisms.fixedpoint import checked_sum
 from dpbeam.mechanisms.grouping import group, members
-from dpbeam.mechanisms.quantities import BY_VALUE, Bounds, Quantity
+from dpbeam.mechanisms.quantities import BY_VALUE, Quantity
+from dpbeam.mechanisms.sensitivity import Bounds
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.mechanisms.spreading import spread
 

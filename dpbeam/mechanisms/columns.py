@@ -17,7 +17,8 @@ from dpbeam.mechanisms import custom, distinct, frequent
 from dpbeam.mechanisms.bounding import Bounded
 from dpbeam.mechanisms.fixedpoint import Grid, checked_sum
 from dpbeam.mechanisms.grouping import runs
-from dpbeam.mechanisms.quantities import TREE_BRANCHING, TREE_HEIGHT, Norm, Quantity
+from dpbeam.mechanisms.quantities import TREE_BRANCHING, TREE_HEIGHT, Quantity
+from dpbeam.mechanisms.sensitivity import Norm
 
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]

@@ -26,7 +26,8 @@ import numpy.typing as npt
 from dpbeam.errors import RunFailed, UsageError
 from dpbeam.mechanisms import moments
 from dpbeam.mechanisms.events import Additive
-from dpbeam.mechanisms.quantities import Norm, Quantity
+from dpbeam.mechanisms.quantities import Quantity
+from dpbeam.mechanisms.sensitivity import Norm
 from dpbeam.mechanisms.widths import half_width
 
 F64 = npt.NDArray[np.float64]

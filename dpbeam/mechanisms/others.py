@@ -10,7 +10,8 @@ import math
 from typing import Literal
 
 from dpbeam.mechanisms.events import Other
-from dpbeam.mechanisms.quantities import BY_VALUE, Bounds, Quantity
+from dpbeam.mechanisms.quantities import BY_VALUE, Quantity
+from dpbeam.mechanisms.sensitivity import Bounds
 
 
 def other_leaves(bounds: Bounds, other_l0: int | None) -> int:

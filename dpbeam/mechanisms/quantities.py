@@ -11,26 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
+from dpbeam.mechanisms.metric import Metric
+from dpbeam.mechanisms.sensitivity import Bounds, Norm, vector_norms
+
 if TYPE_CHECKING:
     from dpbeam.mechanisms.custom import CustomMetric
 
-MetricKind = Literal[
-    "count",
-    "privacy_id_count",
-    "sum",
-    "mean",
-    "variance",
-    "stddev",
-    "quantiles",
-    "median",
-    "min",
-    "max",
-    "vector_sum",
-    "histogram",
-    "distinct_count",
-    "top_k",
-    "custom",
-]
 QuantityKind = Literal[
     "count",
     "privacy_id_count",
@@ -45,8 +31,6 @@ QuantityKind = Literal[
     "candidates",
     "custom",
 ]
-Norm = Literal["l1", "l2", "linf"]
-
 BY_VALUE = ("values", "candidates")
 """The quantities that count units by the values of a column."""
 
@@ -55,138 +39,6 @@ THRESHOLDING = ("laplace_thresholding", "gaussian_thresholding")
 TREE_HEIGHT = 4
 TREE_BRANCHING = 16
 """A quantile tree's shape: 16**4 leaves, as in Google's library and PipelineDP."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bounds:
-    """What one privacy unit may contribute to a stage: at most `l0` partitions, and `linf` rows in each; or at most
-    `l1` rows in all.
-
-    `l0` without `linf` bounds no rows: it is enough for what is bounded in each partition by itself.
-
-    Raises:
-        ValueError: neither `l1` alone nor `l0` with or without `linf` is given, or one is below 1.
-    """
-
-    l0: int | None = None
-    linf: int | None = None
-    l1: int | None = None
-
-    def __post_init__(self) -> None:
-        given = [bound for bound in (self.l0, self.linf, self.l1) if bound is not None]
-        if (self.l0 is None) == (self.l1 is None) or (self.l0 is None and self.linf is not None) or min(given) < 1:
-            raise ValueError(f"bounds must be l0, or l0 and linf, or l1, each at least 1, got {self}")
-
-    @property
-    def partitions(self) -> int:
-        """The most partitions that one unit counts in."""
-        return self.l0 or self.l1 or 0
-
-    @property
-    def rows(self) -> int | None:
-        """The most rows that one unit counts with; None if they aren't bounded."""
-        if self.l1 is not None:
-            return self.l1
-        return None if self.l0 is None or self.linf is None else self.l0 * self.linf
-
-    def of_rows(self, l1: float, l2: float) -> tuple[float, float]:
-        """(l1, l2) sensitivity, over all partitions, of a quantity that one row moves by `l1` and by `l2`.
-
-        All rows of a unit in a partition may move the same number, and with `l1` all its rows may be in one partition.
-
-        Raises:
-            ValueError: the unit's rows aren't bounded.
-        """
-        if self.l1 is not None:
-            return self.l1 * l1, self.l1 * l2
-        if self.l0 is None or self.linf is None:
-            raise ValueError("rows of a unit must be bounded by linf or l1 for what they add up to")
-        return self.l0 * self.linf * l1, math.sqrt(self.l0) * self.linf * l2
-
-    def of_values(self, most: int) -> int:
-        """The most (partition, value) pairs that one unit counts in, with at most `most` values in a partition.
-
-        A row has one value, so a bound on rows bounds values too.
-        """
-        if self.l1 is not None:
-            return self.l1
-        return self.partitions * (most if self.linf is None else min(most, self.linf))
-
-    def of_partitions(self, most: float) -> tuple[float, float]:
-        """(l1, l2) sensitivity of a quantity that one unit moves by at most `most` in each partition."""
-        return self.partitions * most, math.sqrt(self.partitions) * most
-
-
-@dataclass(frozen=True, kw_only=True)
-class Metric:
-    """One released metric. `name` is its column in the results, or what their names begin with.
-
-    `column`, `low` and `high` (clipping bounds) serve sum, mean, variance, stddev, quantiles, median, min and max; a
-    sum may have `low_total` and `high_total` in their place, the bounds of one unit's total in a partition; so has a
-    count of rows that are aggregated already, whose `column` says how many rows each stands for. `ranks`
-    serve quantiles, median, min and max; `edges` (rising, one more than bins) a histogram; `columns`, `norm` and
-    `max_norm` a vector_sum. A top_k shows the `k` most frequent values of `column`, one unit counting for at most
-    `max_values` in a partition: of the public `candidates`, or else of all values, above a threshold on their noisy
-    counts and never with fewer units than `pre_threshold`. `auto` says which of `low` and `high` the run chooses.
-    """
-
-    kind: MetricKind
-    name: str
-    column: str | None = None
-    low: float | None = None
-    high: float | None = None
-    weight: float = 1.0
-    ranks: tuple[float, ...] = ()
-    edges: tuple[float, ...] = ()
-    columns: tuple[str, ...] = ()
-    norm: Norm | None = None
-    max_norm: float | None = None
-    low_total: float | None = None
-    high_total: float | None = None
-    k: int = 0
-    max_values: int = 0
-    pre_threshold: int = 1
-    candidates: tuple[str, ...] = ()
-    custom: CustomMetric | None = None
-    """What a custom metric computes from `columns`."""
-    auto: tuple[str, ...] = ()
-
-    def value_bounds(self) -> tuple[str, float, float]:
-        """The column and its clipping bounds.
-
-        Raises:
-            ValueError: the metric has none, or they aren't finite with low < high.
-        """
-        low, high = self.low, self.high
-        if self.column is None or low is None or high is None or not -math.inf < low < high < math.inf:
-            raise ValueError(f"metric {self.name}: a {self.kind} needs a column and finite bounds with low < high")
-        return self.column, low, high
-
-    @property
-    def released(self) -> tuple[str, ...]:
-        """The released columns of this metric; each has `<column>_low` and `<column>_high` beside it."""
-        match self.kind:
-            case "quantiles":
-                return tuple(f"{self.name}_{rank_label(rank)}" for rank in self.ranks)
-            case "histogram":
-                return tuple(f"{self.name}_{i}" for i in range(len(self.edges) - 1))
-            case "vector_sum":
-                return tuple(f"{self.name}_{i}" for i in range(len(self.columns)))
-            case "custom" if self.custom is not None and self.custom.outputs:
-                return tuple(f"{self.name}_{output}" for output in self.custom.outputs)
-            case "top_k":
-                return tuple(f"{self.name}_{i}_count" for i in range(1, self.k + 1))
-        return (self.name,)
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """The columns of text that say what each released column counts; none but for a top_k."""
-        return tuple(f"{self.name}_{i}" for i in range(1, self.k + 1)) if self.kind == "top_k" else ()
-
-
-def rank_label(rank: float) -> str:
-    """0.5 → p50, 0.999 → p99_9."""
-    return "p" + f"{rank * 100:.10g}".replace(".", "_")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,18 +117,6 @@ class Quantity:
                 cells = bounds.of_values(self.max_values)
                 return float(cells), math.sqrt(cells)
         raise ValueError(f"unknown quantity {self.kind!r}")
-
-
-def vector_norms(norm: Norm | None, most: float, length: int) -> tuple[float, float]:
-    """The largest l1 and l2 norm of a vector of `length` numbers whose `norm` is at most `most`."""
-    match norm:
-        case "l1":
-            return most, most
-        case "l2":
-            return most * math.sqrt(length), most
-        case "linf":
-            return most * length, most * math.sqrt(length)
-    raise ValueError(f"a vector's norm must be l1, l2 or linf, got {norm!r}")
 
 
 def quantities(metrics: Sequence[Metric]) -> tuple[Quantity, ...]:

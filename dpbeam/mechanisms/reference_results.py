@@ -13,8 +13,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dpbeam.mechanisms import moments, threshold_bias
+from dpbeam.mechanisms.metric import Metric
 from dpbeam.mechanisms.moments import Part
-from dpbeam.mechanisms.quantities import Metric, Quantity, named
+from dpbeam.mechanisms.quantities import Quantity, named
 from dpbeam.mechanisms.results import result_schema, thresholding
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.mechanisms.widths import half_width

@@ -20,10 +20,11 @@ from dpbeam.mechanisms.events import (
     LaplaceThresholding,
     Thresholding,
 )
+from dpbeam.mechanisms.metric import Metric
 from dpbeam.mechanisms.moments import Part
 from dpbeam.mechanisms.noise import AdditiveNoise
 from dpbeam.mechanisms.quantile_tree import noisy_quantiles
-from dpbeam.mechanisms.quantities import Metric, Quantity, named
+from dpbeam.mechanisms.quantities import Quantity, named
 from dpbeam.mechanisms.selection import Selector
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.mechanisms.widths import half_width, std

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from dpbeam.mechanisms.events import Additive, Selection, Thresholding, WeightedThresholding
+from dpbeam.mechanisms.metric import Metric
 from dpbeam.mechanisms.others import other_leaves
-from dpbeam.mechanisms.quantities import BY_VALUE, Bounds, Metric, Quantity, noisy_by_themselves, quantities
+from dpbeam.mechanisms.quantities import BY_VALUE, Quantity, noisy_by_themselves, quantities
+from dpbeam.mechanisms.sensitivity import Bounds
 
 ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
 Scalar = str | int | float | bool

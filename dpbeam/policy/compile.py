@@ -18,8 +18,10 @@ from dpbeam.mechanisms.events import (
     TruncatedGeometric,
     WeightedThresholding,
 )
+from dpbeam.mechanisms.metric import Metric
 from dpbeam.mechanisms.quantile_tree import LEAST_RANK, MOST_RANK
-from dpbeam.mechanisms.quantities import Bounds, Metric, noisy_by_themselves
+from dpbeam.mechanisms.quantities import noisy_by_themselves
+from dpbeam.mechanisms.sensitivity import Bounds
 from dpbeam.policy import auto, pre_aggregated, schema
 from dpbeam.policy import metrics as stated
 from dpbeam.policy.values import canonical

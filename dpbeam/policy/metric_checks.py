@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dpbeam.errors import UsageError
-from dpbeam.mechanisms.quantities import Metric, Quantity
+from dpbeam.mechanisms.metric import Metric
+from dpbeam.mechanisms.quantities import Quantity
 from dpbeam.mechanisms.quantities import parts as parts_of
 from dpbeam.policy import metrics
 from dpbeam.policy.auto import AutoClip, ClipSearch

@@ -9,7 +9,8 @@ from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from dpbeam.mechanisms import custom
-from dpbeam.mechanisms.quantities import MetricKind, Norm
+from dpbeam.mechanisms.metric import MetricKind
+from dpbeam.mechanisms.sensitivity import Norm
 from dpbeam.policy.auto import ClipOrAuto
 from dpbeam.policy.base import (
     MAX_MAGNITUDE,

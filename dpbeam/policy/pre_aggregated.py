@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from dpbeam.mechanisms.quantities import Metric
+from dpbeam.mechanisms.metric import Metric
 from dpbeam.mechanisms.spec import Condition
 from dpbeam.policy import metrics, schema
 from dpbeam.policy.auto import AutoCount

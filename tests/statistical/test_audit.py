@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dpbeam.mechanisms import bounding, custom, hierarchy, noise, releasing, selection
+from dpbeam.mechanisms import bounding, choosing, custom, hierarchy, noise, releasing, selection
 
 audit = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "audit.py")))
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
@@ -182,8 +182,8 @@ def test_a_skipped_l0_is_caught(tmp_path, monkeypatch):
 
 
 def test_a_skipped_linf_is_caught(tmp_path, monkeypatch):
-    within = bounding._within_linf
-    monkeypatch.setattr(bounding, "_within_linf", lambda _, *rest: within(None, *rest))
+    within = choosing._within_linf
+    monkeypatch.setattr(choosing, "_within_linf", lambda _, *rest: within(None, *rest))
     stage = COUNTING | {"noise": "gaussian", "bounds": {"l0": 4, "linf": 1}}
     assert least_epsilon(tmp_path, stage, audit.SCENARIOS[1], copies=20_000) > audit.EPSILON
 

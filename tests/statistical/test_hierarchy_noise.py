@@ -19,8 +19,9 @@ from scipy import stats
 from dpbeam.mechanisms import releasing
 from dpbeam.mechanisms.accumulate import accumulators_schema
 from dpbeam.mechanisms.columns import grid_of
+from dpbeam.mechanisms.metric import Metric
 from dpbeam.mechanisms.others import in_one_other
-from dpbeam.mechanisms.quantities import Bounds, Metric
+from dpbeam.mechanisms.sensitivity import Bounds
 from dpbeam.mechanisms.spec import LEVEL
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))

@@ -19,8 +19,9 @@ from scipy import stats
 from dpbeam.accounting.utility import noise_figure
 from dpbeam.mechanisms import columns, noise, places, results, threshold_bias
 from dpbeam.mechanisms.events import GaussianThresholding, LaplaceThresholding, Selection
+from dpbeam.mechanisms.metric import Metric
 from dpbeam.mechanisms.quantile_tree import LEAST_RANK, MOST_RANK, noisy_quantiles
-from dpbeam.mechanisms.quantities import Metric, Quantity
+from dpbeam.mechanisms.quantities import Quantity
 from dpbeam.mechanisms.selection import Selector
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
-from dpbeam.mechanisms import bounding, hashing
+from dpbeam.mechanisms import bounding, choosing, hashing
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 UNITS = 30_000
@@ -87,7 +87,7 @@ def test_kept_rows_are_uniform():
 
 
 def test_kept_rows_are_uniform_without_packed_keys(monkeypatch):
-    monkeypatch.setattr(bounding, "_PACKED_BITS", 0)
+    monkeypatch.setattr(choosing, "_PACKED_BITS", 0)
     assert is_uniform(bound([rows(range(6), one_partition=True)], 1, KEEP))
 
 

@@ -22,7 +22,7 @@ import pytest
 from scipy import stats
 
 from dpbeam.mechanisms import hashing, sources
-from dpbeam.mechanisms.quantities import Metric
+from dpbeam.mechanisms.metric import Metric
 from dpbeam.mechanisms.shelf import Shelf
 from dpbeam.mechanisms.spec import Column, InputSpec
 from transforms import one_worker

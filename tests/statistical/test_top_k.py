@@ -15,7 +15,7 @@ from scipy import stats
 
 from dpbeam.accounting.plan import plan
 from dpbeam.mechanisms import accumulate, bounding, noise, results
-from dpbeam.mechanisms.quantities import Metric
+from dpbeam.mechanisms.metric import Metric
 from dpbeam.policy.compile import stage_spec
 from dpbeam.policy.schema import Policy
 

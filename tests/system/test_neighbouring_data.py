@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 
 from dpbeam.accounting import calibrate
 from dpbeam.accounting.plan import requests_for
-from dpbeam.mechanisms import accumulate, columns, distinct, frequent, rounds, rows, sources, unit_rows
+from dpbeam.mechanisms import accumulate, choosing, columns, distinct, frequent, rounds, rows, sources, unit_rows
 from dpbeam.mechanisms import bounding as kernel
 from dpbeam.mechanisms import fixedpoint as grids
 from dpbeam.mechanisms import weights as weighing
@@ -83,16 +83,16 @@ def test_a_unit_moves_what_gets_noise_by_what_the_plan_says(tmp_path_factory, se
 
 
 def unbounded_partitions(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(kernel, "_within_l0", lambda _, __, ___, pair_unit, *____: pair_unit >= 0)
+    patch.setattr(choosing, "_within_l0", lambda _, __, ___, pair_unit, *____: pair_unit >= 0)
 
 
 def unbounded_rows(patch: pytest.MonkeyPatch) -> None:
-    within = kernel._within_linf
-    patch.setattr(kernel, "_within_linf", lambda _, *rest: within(None, *rest))
+    within = choosing._within_linf
+    patch.setattr(choosing, "_within_linf", lambda _, *rest: within(None, *rest))
 
 
 def unbounded_rows_in_all(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(kernel, "_within_l1", lambda *_: None)
+    patch.setattr(choosing, "_within_l1", lambda *_: None)
 
 
 def unclipped_after_rounding(patch: pytest.MonkeyPatch) -> None:

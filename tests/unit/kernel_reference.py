@@ -15,7 +15,9 @@ import pyarrow as pa
 from dpbeam.mechanisms import accumulate, bounding, noise, results
 from dpbeam.mechanisms.custom import CustomMetric, RowBound
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace, LaplaceThresholding
-from dpbeam.mechanisms.quantities import Bounds, Metric, quantities
+from dpbeam.mechanisms.metric import Metric
+from dpbeam.mechanisms.quantities import quantities
+from dpbeam.mechanisms.sensitivity import Bounds
 from dpbeam.mechanisms.spec import StageSpec
 
 SALT = b"0123456789abcdef"

@@ -267,13 +267,13 @@ OTHERS = {
 
 
 def one_value_a_partition(monkeypatch):
-    from dpbeam.mechanisms.quantities import Bounds
+    from dpbeam.mechanisms.sensitivity import Bounds
 
     monkeypatch.setattr(Bounds, "of_values", lambda bounds, most: bounds.partitions)
 
 
 def values_of_one_partition(monkeypatch):
-    from dpbeam.mechanisms.quantities import Bounds
+    from dpbeam.mechanisms.sensitivity import Bounds
 
     monkeypatch.setattr(Bounds, "of_values", lambda bounds, most: min(most, bounds.linf))
 

@@ -13,7 +13,7 @@ from scipy import stats
 
 from dpbeam.accounting.utility import keep_probability, noise_figure, selection_figure, utility
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace, LaplaceThresholding, TruncatedGeometric
-from dpbeam.mechanisms.quantities import Metric
+from dpbeam.mechanisms.metric import Metric
 
 COUNTS = (0, 1, 2, 3, 5, 10, 20, 45, 60, 90, 200)
 

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from dpbeam.mechanisms import accumulate, bounding, columns, unit_rows
 from dpbeam.mechanisms.auto_bounds import count_edges, value_edges
-from dpbeam.mechanisms.quantities import Bounds, Metric
+from dpbeam.mechanisms.metric import Metric
+from dpbeam.mechanisms.sensitivity import Bounds
 from dpbeam.mechanisms.spec import UnitRows
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))

@@ -16,7 +16,8 @@ from dpbeam.errors import Refused, UsageError
 from dpbeam.mechanisms import columns, noise
 from dpbeam.mechanisms.auto_bounds import count_grid, magnitudes
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, LaplaceThresholding, TruncatedGeometric
-from dpbeam.mechanisms.quantities import Bounds, quantities
+from dpbeam.mechanisms.quantities import quantities
+from dpbeam.mechanisms.sensitivity import Bounds
 from dpbeam.policy.auto import histograms
 from dpbeam.policy.chosen import automatic, with_chosen
 from dpbeam.policy.compile import bounds, metrics

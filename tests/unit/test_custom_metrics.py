@@ -25,7 +25,8 @@ from dpbeam.errors import Refused, RunFailed, UsageError
 from dpbeam.mechanisms import accumulate, bounding, columns, custom
 from dpbeam.mechanisms.custom import CustomMetric, RowBound
 from dpbeam.mechanisms.events import Gaussian
-from dpbeam.mechanisms.quantities import Bounds, Metric
+from dpbeam.mechanisms.metric import Metric
+from dpbeam.mechanisms.sensitivity import Bounds
 from dpbeam.policy.load import load_policy
 from dpbeam.policy.violations import PolicyError
 

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from dpbeam.mechanisms import accumulate, bounding, columns, distinct, hierarchy
 from dpbeam.mechanisms.leaves import spread_over_cells
+from dpbeam.mechanisms.metric import Metric
 from dpbeam.mechanisms.others import in_one_other
-from dpbeam.mechanisms.quantities import Bounds, Metric
+from dpbeam.mechanisms.sensitivity import Bounds
 from dpbeam.mechanisms.spec import LEVEL
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))

@@ -18,9 +18,9 @@ ALLOWED = {
     "dpbeam.mechanisms": ("dpbeam.mechanisms", "dpbeam.errors"),
     "dpbeam.policy": ("dpbeam.policy", "dpbeam.mechanisms", "dpbeam.errors"),
     "dpbeam.accounting": (
-        "dpbeam.accounting", "dpbeam.policy", "dpbeam.mechanisms.spec", "dpbeam.mechanisms.quantities",
-        "dpbeam.mechanisms.events", "dpbeam.mechanisms.others", "dpbeam.mechanisms.float_grid",
-        "dpbeam.mechanisms.widths", "dpbeam.errors",
+        "dpbeam.accounting", "dpbeam.policy", "dpbeam.mechanisms.spec", "dpbeam.mechanisms.metric",
+        "dpbeam.mechanisms.quantities", "dpbeam.mechanisms.sensitivity", "dpbeam.mechanisms.events",
+        "dpbeam.mechanisms.others", "dpbeam.mechanisms.float_grid", "dpbeam.mechanisms.widths", "dpbeam.errors",
     ),
     "dpbeam.ledger": ("dpbeam.ledger", "dpbeam.errors"),
     "dpbeam.reporting": (

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from dpbeam.errors import RunFailed
 from dpbeam.mechanisms import accumulate, columns
 from dpbeam.mechanisms.grouping import members
-from dpbeam.mechanisms.quantities import Metric, quantities
+from dpbeam.mechanisms.metric import Metric
+from dpbeam.mechanisms.quantities import quantities
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 SPEC = reference.stage(keys=["p", "q"], key_types=["string", "bool"], metrics=reference.ALL_METRICS[:3])

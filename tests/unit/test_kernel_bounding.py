@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dpbeam.mechanisms import bounding, grouping
+from dpbeam.mechanisms import bounding, choosing, grouping
 from dpbeam.mechanisms.bounding import PRIORITY
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
@@ -75,7 +75,7 @@ def test_the_path_without_packed_keys_keeps_the_same_rows(monkeypatch, rows, l0,
     batches, spec = reference.batches_of(table, [30]), spec_for(l0, linf)
     packed = bounding.bound(batches, spec, SALT, (1,))
     with monkeypatch.context() as patch:
-        patch.setattr(bounding, "_PACKED_BITS", 0)
+        patch.setattr(choosing, "_PACKED_BITS", 0)
         plain = bounding.bound(batches, spec, SALT, (1,))
     assert reference.kept_ids(packed) == reference.kept_ids(plain)
     assert Counter(packed.pairs.tolist()) == Counter(plain.pairs.tolist())
@@ -87,7 +87,7 @@ def test_pairs_are_in_order_whether_or_not_partitions_were_grouped_by_sorting(di
     units = grouping.group([pa.array(rng.integers(0, 500, 4000))], 4000)
     partitions = grouping.group([pa.array(rng.integers(0, distinct, 4000))], 4000)
     assert (partitions.sorting is None) == (distinct == 20)
-    order, starts, unit, partition = bounding._pairs(units, partitions)
+    order, starts, unit, partition = choosing._pairs(units, partitions)
     assert order.tolist() == np.lexsort((partitions.codes, units.codes)).tolist()
     assert unit.tolist() == units.codes[order[starts]].tolist()
     assert partition.tolist() == partitions.codes[order[starts]].tolist()
@@ -99,13 +99,13 @@ def test_ties_in_the_packed_bits_of_priorities_are_decided_by_the_full_priority(
     for of_groups in ([tied], [tied] * 4, [apart, tied], [tied, apart]):
         groups = np.repeat(np.arange(len(of_groups)), 3)
         priorities = np.array(of_groups, dtype=np.uint64).ravel()
-        assert bounding._lowest(groups, priorities, 2).tolist() == [False, True, True] * len(of_groups)
+        assert choosing._lowest(groups, priorities, 2).tolist() == [False, True, True] * len(of_groups)
 
 
 def test_the_lowest_are_found_in_more_groups_than_two_bytes_number():
     groups = np.repeat(np.arange(2**16 + 1), 2)
     priorities = np.tile(np.array([1 << 63, 0], dtype=np.uint64), 2**16 + 1)
-    assert np.array_equal(bounding._lowest(groups, priorities, 1), priorities == 0)
+    assert np.array_equal(choosing._lowest(groups, priorities, 1), priorities == 0)
 
 
 def test_priorities_are_spread_over_all_64_bits_and_those_that_rows_carry_stay():

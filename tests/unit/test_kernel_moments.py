@@ -9,7 +9,8 @@ import pytest
 
 from dpbeam.mechanisms import moments, widths
 from dpbeam.mechanisms.events import Gaussian, Laplace
-from dpbeam.mechanisms.quantities import Metric, quantities
+from dpbeam.mechanisms.metric import Metric
+from dpbeam.mechanisms.quantities import quantities
 
 
 def noise_of(name, scale, laplace):

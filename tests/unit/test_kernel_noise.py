@@ -13,7 +13,8 @@ from dpbeam.errors import RunFailed, UsageError
 from dpbeam.mechanisms import noise
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace
 from dpbeam.mechanisms.fixedpoint import Grid
-from dpbeam.mechanisms.quantities import Bounds, Metric
+from dpbeam.mechanisms.metric import Metric
+from dpbeam.mechanisms.sensitivity import Bounds
 from dpbeam.mechanisms.spec import StageSpec
 
 GAUSSIAN = Gaussian(stage="s", metric="count", sigma=2.0, l2=1.0)

@@ -11,16 +11,9 @@ from types import SimpleNamespace
 import pytest
 
 from dpbeam.mechanisms.custom import RowBound
-from dpbeam.mechanisms.quantities import (
-    Bounds,
-    Metric,
-    Quantity,
-    named,
-    noisy_by_themselves,
-    parts,
-    quantities,
-    vector_norms,
-)
+from dpbeam.mechanisms.metric import Metric
+from dpbeam.mechanisms.quantities import Quantity, named, noisy_by_themselves, parts, quantities
+from dpbeam.mechanisms.sensitivity import Bounds, vector_norms
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("kernel_reference.py"))))
 VALUE = {"column": "v", "low": -1.0, "high": 5.0}

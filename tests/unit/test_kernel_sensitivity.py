@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpbeam.mechanisms import accumulate, bounding, columns
-from dpbeam.mechanisms.quantities import Bounds, Metric, Quantity
+from dpbeam.mechanisms.metric import Metric
+from dpbeam.mechanisms.quantities import Quantity
+from dpbeam.mechanisms.sensitivity import Bounds
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dpbeam.mechanisms import accumulate, bounding, columns, distinct, frequent, spreading
-from dpbeam.mechanisms.quantities import Bounds, Metric
+from dpbeam.mechanisms.metric import Metric
+from dpbeam.mechanisms.sensitivity import Bounds
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 

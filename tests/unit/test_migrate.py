@@ -11,7 +11,7 @@ from pipeline_dp.aggregate_params import NormKind
 
 from dpbeam.accounting.migrate import aggregate_stage, select_stage
 from dpbeam.errors import UsageError
-from dpbeam.mechanisms.quantities import Bounds
+from dpbeam.mechanisms.sensitivity import Bounds
 
 M, NOISE, S = pipeline_dp.Metrics, pipeline_dp.NoiseKind, pipeline_dp.PartitionSelectionStrategy
 IS_0_2 = not hasattr(S, "WEIGHTED_GAUSSIAN_THRESHOLDING")

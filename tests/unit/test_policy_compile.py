@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from dpbeam.mechanisms.events import Gaussian, Laplace, TruncatedGeometric
-from dpbeam.mechanisms.quantities import Bounds, Metric
+from dpbeam.mechanisms.metric import Metric
+from dpbeam.mechanisms.sensitivity import Bounds
 from dpbeam.mechanisms.spec import Bin, Column, Condition, InputSpec, Lower, Rule, Truncate
 from dpbeam.policy.compile import input_spec, key_types, metric, metrics, stage_spec
 from dpbeam.policy.load import load_policy

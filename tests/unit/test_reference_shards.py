@@ -7,8 +7,9 @@ import pytest
 
 from dpbeam.errors import RunFailed
 from dpbeam.mechanisms.events import Laplace
-from dpbeam.mechanisms.quantities import Bounds, Metric
+from dpbeam.mechanisms.metric import Metric
 from dpbeam.mechanisms.reference_results import table
+from dpbeam.mechanisms.sensitivity import Bounds
 from dpbeam.mechanisms.spec import StageSpec
 from transforms.reference import _OneShard, key_columns, keys_of
 

@@ -10,7 +10,7 @@ from dpbeam.accounting.requests import Request
 from dpbeam.accounting.rounds import mechanism
 from dpbeam.mechanisms import rounds
 from dpbeam.mechanisms.events import WeightedThresholding
-from dpbeam.mechanisms.quantities import Bounds
+from dpbeam.mechanisms.sensitivity import Bounds
 from dpbeam.mechanisms.spec import StageSpec
 
 SALT = b"0123456789abcdef"
