@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dpbeam.mechanisms import bounding, choosing, custom, hierarchy, noise, releasing, selection
+from dpbeam.mechanisms import choosing, custom, hierarchy, noise, releasing, selection
 
 audit = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "audit.py")))
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
@@ -176,7 +176,7 @@ def test_half_the_noise_is_caught(tmp_path, monkeypatch, noise_kind):
 
 
 def test_a_skipped_l0_is_caught(tmp_path, monkeypatch):
-    monkeypatch.setattr(bounding, "_within_l0", lambda _, __, ___, pair_unit, *____: pair_unit >= 0)
+    monkeypatch.setattr(choosing, "_within_l0", lambda _, __, ___, pair_unit, *____: pair_unit >= 0)
     stage = COUNTING | {"noise": "gaussian", "bounds": {"l0": 1, "linf": 1}}
     assert least_epsilon(tmp_path, stage, audit.SCENARIOS[1], copies=20_000) > audit.EPSILON
 

@@ -124,12 +124,12 @@ def test_rows_kept_within_l1_are_uniform_when_some_batches_were_pre_bounded(all_
 
 
 def test_keeping_the_first_rows_within_l1_is_noticed(monkeypatch):
-    monkeypatch.setattr(bounding, "_lowest", by_position)
+    monkeypatch.setattr(choosing, "_lowest", by_position)
     assert not is_uniform(within_l1([rows(range(6), one_partition=False)]))
 
 
 def test_keeping_the_first_rows_is_noticed(monkeypatch):
-    monkeypatch.setattr(bounding, "_lowest", by_position)
+    monkeypatch.setattr(choosing, "_lowest", by_position)
     assert not is_uniform(bound([rows(range(6), one_partition=True)], 1, KEEP))
 
 
@@ -152,7 +152,7 @@ def test_ranking_partitions_alike_for_all_units_is_noticed(monkeypatch):
     def blind(units, partitions, unit, partition, salt):
         return hashing.hash_column(partitions.keys[0], hashing.seed_for(salt, "x"))[partition]
 
-    monkeypatch.setattr(bounding, "_pair_priorities", blind)
+    monkeypatch.setattr(choosing, "pair_priorities", blind)
     assert not is_uniform(bound([rows(range(6), one_partition=False)], KEEP, 1))
 
 
