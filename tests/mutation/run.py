@@ -35,10 +35,14 @@ TESTS = (
     "tests/unit/test_auto_histograms.py",
     "tests/unit/test_custom_metrics.py",
     "tests/unit/test_pre_aggregated.py",
+    "tests/unit/test_hierarchy_bounds.py",
+    "tests/unit/test_accounting_hierarchy.py",
+    "tests/unit/test_prospects.py",
     "tests/statistical/test_kernel_sampling.py",
     "tests/statistical/test_skipping.py",
     "tests/statistical/test_kernel_keep_probability.py",
     "tests/statistical/test_kernel_noise_scale.py",
+    "tests/statistical/test_hierarchy_noise.py",
 )
 """What is run against a mutant, of these only what reaches its function: the tests of the kernels, without Beam."""
 

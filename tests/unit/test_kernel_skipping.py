@@ -84,3 +84,21 @@ def test_successes_are_among_the_trials_and_in_order(chance, trials):
 def test_a_chance_that_the_sampler_is_not_used_for_is_refused(chance):
     with pytest.raises(ValueError, match=r"^partitions are skipped by a probability from .* to .*, got "):
         skipping.successes(chance, 10)
+
+
+def test_decisions_are_marks():
+    assert skipping.decide(Watched(), np.array([1, 2] * 100)).dtype == np.bool_
+
+
+def test_successes_are_numbered_by_the_gaps_between_them_until_no_trial_is_left(monkeypatch):
+    gaps = iter([2, 0, 1, 1, 0, 5, 0])
+
+    class Gaps:
+        def __init__(self, rate):
+            assert rate == skipping.rate(2.0**-6)
+
+        def sample(self):
+            return next(gaps)
+
+    monkeypatch.setattr("pydp.distributions.GeometricDistribution", Gaps)
+    assert skipping.successes(2.0**-6, 10).tolist() == [2, 3, 5, 7, 8]

@@ -30,7 +30,9 @@ def two_rounds(l0, number):
 def biases(noisy):
     """After noise of σ 2; the next round has σ 1 and the threshold 9."""
     following = helpers.event("mad2r", least_bias=0.5, sigma=1.0, threshold=9.0)
-    return prospects.biases(np.array(noisy, dtype=np.float64), 2.0, following).tolist()
+    found = prospects.biases(np.array(noisy, dtype=np.float64), 2.0, following)
+    assert found.dtype == np.int64
+    return found.tolist()
 
 
 def test_what_noise_alone_could_be_is_not_listed():
