@@ -28,17 +28,16 @@ def spread_over_cells(unit: I64, cell: I64, leaf_rank: U64, cell_rank: U64, l0: 
     min(how many the cell has, its place or one more, as the cells' hashes say), which grows with the leaves, and with
     its own place, which grows too.
     """
-    keep = np.ones(len(unit), dtype=np.bool_)
     if not len(unit):
-        return keep
+        return np.empty(0, dtype=np.bool_)
     in_cell, starts = _sorted_runs(unit * (int(cell.max()) + 1) + cell, leaf_rank)
     place = np.empty(len(unit), dtype=np.int64)
     place[in_cell] = _positions(starts, len(unit))
-    keep[place >= most] = False
+    keep: Mask = place < most
     left = np.flatnonzero(keep)
     in_unit, _ = _sorted_runs(unit[left] * most + place[left], cell_rank[left])
     in_unit = left[in_unit]
-    keep[in_unit[_positions(runs(unit[in_unit]), len(in_unit)) >= l0]] = False
+    keep[in_unit] = _positions(runs(unit[in_unit]), len(in_unit)) < l0
     return keep
 
 

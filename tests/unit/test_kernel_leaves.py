@@ -62,6 +62,26 @@ def test_a_leaf_that_does_not_count_among_some_does_not_among_more(pairs, some, 
     assert {i for i in many if i < some} <= few
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_what_counts_of_many_leaves_of_units_far_apart_is_what_the_definition_says(seed):
+    rng = np.random.default_rng(seed)
+    pairs = [(int(code) // 13, int(code) % 13) for code in rng.permutation(5 * 13)]
+    found, expected = counted(pairs, seed, 7, 2)
+    assert found == expected
+    units, cell = rng.integers(0, 10**6, (2, 2000)) // np.array([[10**5], [2 * 10**5]])
+    given_ranks = rng.integers(0, 2**64, (2, 2000), dtype=np.uint64)
+    keep = leaves.spread_over_cells(units, cell, *given_ranks, 30, 9)
+    again = by_definition(list(zip(units.tolist(), cell.tolist(), strict=True)), cell, *given_ranks, 30, 9)
+    assert set(np.flatnonzero(keep).tolist()) == again
+
+
+def test_cells_of_neighbouring_units_stay_apart():
+    """65,535 cells: were a cell's number taken away from its unit's, −1 and 65,535 would be alike in two bytes."""
+    unit, cell = np.array([0, 1, 0, 1]), np.array([1, 0, 1, 65_534])
+    rank = np.arange(4, dtype=np.uint64)
+    assert leaves.spread_over_cells(unit, cell, rank, rank, 4, 1).tolist() == [True, True, False, True]
+
+
 def test_one_leaf_of_each_cell_comes_before_a_second_of_any():
     cell = np.array([0, 0, 0, 0, 1, 2])
     zeros, ones = np.zeros(6, dtype=np.int64), np.arange(6, dtype=np.uint64)
