@@ -34,6 +34,34 @@ def test_a_rare_count_of_many_partitions_is_not_asked_for():
     assert strategy.asked == []
 
 
+class Constant:
+    """One chance of keeping, whatever the count; says no to all that it is asked of, and notes what that was."""
+
+    def __init__(self, chance):
+        self._chance, self.asked = chance, []
+
+    def should_keep(self, users):
+        self.asked.append(users)
+        return False
+
+    def probability_of_keep(self, users):
+        return self._chance
+
+
+@pytest.mark.parametrize("chance", [skipping.LEAST, skipping.MOST])
+def test_just_enough_partitions_are_skipped_at_the_least_and_the_largest_chance(chance):
+    strategy = Constant(chance)
+    skipping.decide(strategy, np.ones(skipping.MANY, dtype=np.int64))
+    assert strategy.asked == []
+
+
+def test_counts_that_do_not_fit_are_not_taken_for_one_another():
+    fits, large = np.full(skipping.MANY, (1 << 16) - 2), np.repeat([(1 << 16) - 1, 1 << 16, 1 << 40], skipping.MANY)
+    strategy = Constant(skipping.LEAST)
+    skipping.decide(strategy, np.concatenate([fits, large]))
+    assert strategy.asked == large.tolist()
+
+
 def test_a_count_of_few_partitions_is_asked_for_each():
     strategy = Watched()
     skipping.decide(strategy, np.ones(skipping.MANY - 1, dtype=np.int64))
