@@ -21,6 +21,7 @@ from dpbeam.mechanisms.auto_bounds import (
     count_edges,
     count_grid,
     magnitudes,
+    outermost,
     value_edges,
 )
 from dpbeam.mechanisms.events import Gaussian, Laplace
@@ -175,3 +176,37 @@ def test_noise_alone_reaches_the_threshold_with_the_stated_chance(bins):
     assert bins * stats.norm(scale=3.0).sf(gaussian) == pytest.approx(CHANCE, rel=1e-6)
     assert bins * stats.laplace(scale=3.0).sf(laplace) == pytest.approx(CHANCE, rel=1e-6)
     assert math.isfinite(gaussian)
+
+
+def test_noise_that_is_neither_gaussian_nor_laplace_is_refused():
+    with pytest.raises(ValueError, match=r"^unknown noise None$"):
+        beyond_chance(None, 1)
+
+
+def test_the_outermost_magnitudes_are_powers_of_two_and_a_power_is_its_own():
+    assert outermost(0.3, 7.0) == (0.25, 8.0)
+    assert outermost(0.25, 8.0) == (0.25, 8.0)
+
+
+def test_a_count_at_the_threshold_of_noise_does_not_count_and_one_above_it_does():
+    noise = Laplace(stage="s.values", metric="v", scale=3.0, l1=1.0)
+    bins = len(value_edges(**RANGE)) - 1
+    at = beyond_chance(noise, bins)
+    for count, found in ((at, False), (math.nextafter(at, math.inf), True)):
+        low, high = choose_clip([0.0] * (bins - 1) + [count], noise, low=None, high=None, **RANGE)
+        assert (low.found, high.found, high.value) == (found, found, 8.0 if found else 1.0)
+    at = beyond_chance(noise, len(count_grid(50)))
+    for count, found in ((at, False), (math.nextafter(at, math.inf), True)):
+        chosen = choose_count([0.0] * (len(count_grid(50)) - 1) + [count], noise, most=50)
+        assert chosen == Chosen(value=50 if found else 1, found=found)
+
+
+def test_a_stated_bound_that_leaves_no_room_on_the_grid_is_refused():
+    nothing = [0.0] * (len(value_edges(**RANGE)) - 1)
+    with pytest.raises(ValueError, match=r"^a bound must be below 8\.0, the grid's highest"):
+        choose_clip(nothing, EXACT, low=8.0, high=None, **RANGE)
+    with pytest.raises(ValueError, match=r"^a bound must be above -8\.0, the grid's lowest"):
+        choose_clip(nothing, EXACT, low=None, high=-8.0, **RANGE)
+    for low, high in ((2.0, 1.0), (1.0, 1.0)):
+        with pytest.raises(ValueError, match=rf"^bounds must be in order, got low {low}, high {high}$"):
+            choose_clip(nothing, EXACT, low=low, high=high, **RANGE)

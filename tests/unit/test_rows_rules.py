@@ -163,3 +163,10 @@ def test_no_rows_give_no_rows_of_the_same_schema() -> None:
 def test_a_replacement_of_another_type_is_a_value_error() -> None:
     with pytest.raises(ValueError, match=r"^'x' is not a value of type float64$"):
         after([None], spec(on_null=replace("x")))
+
+
+def test_a_replacement_without_a_value_and_an_unknown_action_are_refused_where_a_row_needs_them() -> None:
+    with pytest.raises(ValueError, match=r"^columns\.x\.on_null: replace needs a value$"):
+        after([None], spec(on_null=replace(None)))
+    with pytest.raises(ValueError, match=r"^unknown action 'keep'$"):
+        after([None], spec(on_null=Rule(action="keep")))  # type: ignore[arg-type]
