@@ -54,3 +54,17 @@ def test_shown_values_have_the_interval_of_the_law_above_the_threshold_for_their
         assert (low[i], high[i], bias[i]) == pytest.approx(tuple(number[0] for number in wanted))
     assert high[0] > threshold_bias.interval(at[:1], mechanism)[1][0]
     assert np.isfinite([low[2], high[2]]).all()
+
+
+@pytest.mark.parametrize("mechanism", [GAUSSIAN, LAPLACE])
+def test_a_value_just_as_far_as_is_looked_is_still_near(mechanism) -> None:
+    law = LAWS[mechanism.kind]
+    edge = 4 * float(places._half_width(mechanism, places._each(0.0025, np.array([2])))[0])
+    _, high = places.of_candidates(np.array([[0.0, edge]]), np.array([0.0]), mechanism)
+    assert high[0] == pytest.approx(law.ppf(1 - (1 - 0.9525**0.5) / 2))
+
+
+@pytest.mark.parametrize("mechanism", THRESHOLDS)
+def test_the_last_partitions_may_show_no_value(mechanism) -> None:
+    ends = places.of_shown(np.array([14.0, 15.0]), np.array([1, 1, 0]), np.array([14.0, 15.0, np.nan]), mechanism)
+    assert [len(numbers) for numbers in ends] == [3, 3, 3]
