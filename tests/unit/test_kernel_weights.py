@@ -324,3 +324,34 @@ def test_noise_that_leaves_no_room_for_weights_is_refused(change):
     rounds.check(replace(event, sigma=65535.0, threshold=524287.0))
     with pytest.raises(UsageError, match=r"stage s: the noise of partitions\.round1 must be below 65536, and what is"):
         rounds.check(replace(event, **change))
+
+
+def test_all_pairs_of_a_unit_go_to_one_shard():
+    made = helpers.spec(helpers.event("dp_sips", l0=20))
+    pairs = rounds.sample([helpers.table({unit: range(20) for unit in range(30)})], made, helpers.SALT, None)
+    shards = {}
+    for shard, part in rounds.split_by_unit(pairs.batch(made), made, 8, helpers.SALT):
+        for unit in part.column("u").to_pylist():
+            shards.setdefault(unit, set()).add(shard)
+    assert [len(found) for found in shards.values()] == [1] * 30
+    assert len(set().union(*shards.values())) > 1
+
+
+def test_a_unit_is_cut_to_its_bound_where_its_batches_meet():
+    made = helpers.spec(helpers.event("dp_sips", l0=4))
+    whole = rounds.sample([helpers.table({1: range(16)})], made, helpers.SALT, None)
+    halves = [helpers.table({1: range(8)}), helpers.table({1: range(8, 16)})]
+    met = rounds.chosen(
+        [rounds.sample([half], made, helpers.SALT, None).batch(made) for half in halves], made, helpers.SALT, None
+    )
+    assert len(met.units) == 4
+    assert sorted(met.batch(made).column("p").to_pylist()) == sorted(whole.batch(made).column("p").to_pylist())
+
+
+def test_a_round_before_one_without_biases_tells_of_what_it_kept_alone():
+    made = helpers.spec(helpers.event("dp_sips"), helpers.event("dp_sips"))
+    weighed = rounds.weigh_whole(helpers.table({unit: {0, unit} for unit in range(1, 200)}), made, helpers.SALT, None)
+    told = rounds.draw(weighed, made, rounds.noise_of(made))
+    assert told.column(rounds.KEPT).to_pylist() == [True] * told.num_rows
+    assert 0 in told.column("p").to_pylist()
+    assert set(told.column(rounds.BIAS).to_pylist()) == {prospects.UNLISTED}
