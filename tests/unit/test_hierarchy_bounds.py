@@ -311,3 +311,23 @@ def test_unbounded_rows_have_no_figure():
     (quantity, *_) = stage(Bounds(l0=4, linf=1)).quantities
     with pytest.raises(ValueError, match="count: rows of a unit must be bounded by linf or l1"):
         in_one_other(quantity, Bounds(l0=4), 2, "laplace")
+
+
+@settings(max_examples=100, deadline=None)
+@given(rows_of(1, 20), rows_of(2, 20), KEPT, BOUNDS)
+def test_what_is_rolled_up_has_one_pair_for_each_unit_and_cell_with_the_least_rank_of_its_leaves(
+    one, two, kept, bounds
+):
+    spec = stage(bounds)
+    bounded = bounding.bound([batch([*one, *two])], spec.of_input, reference.SALT, (0,), among(kept).cells_of)
+    rolled = hierarchy.rolled(bounded)
+    cells = bounded.cells.codes[bounded.pairs].tolist()
+    least = {}
+    ranks = [0] * len(cells) if bounded.ranks is None else bounded.ranks.tolist()
+    for unit, cell, rank in zip(bounded.pair_units.tolist(), cells, ranks, strict=True):
+        least[unit, cell] = min(rank, least.get((unit, cell), rank))
+    assert list(zip(rolled.pair_units.tolist(), rolled.pairs.tolist(), strict=True)) == sorted(least)
+    assert rolled.cells is None
+    assert (rolled.ranks is None) == (bounded.ranks is None)
+    if rolled.ranks is not None:
+        assert rolled.ranks.tolist() == [least[pair] for pair in sorted(least)]
