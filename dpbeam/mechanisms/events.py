@@ -241,9 +241,7 @@ def in_others(mechanism: Additive) -> Additive:
 def to_json(mechanism: Mechanism) -> dict[str, Any]:
     """The mechanism as the manifest and `dpbeam plan --json` print it."""
     return {"stage": mechanism.stage, "metric": mechanism.metric, "kind": mechanism.kind} | {
-        key: value
-        for key, value in asdict(mechanism).items()
-        if key not in ("stage", "metric") and not (key == "other" and value is None)
+        key: value for key, value in asdict(mechanism).items() if not (key == "other" and value is None)
     }
 
 

@@ -14,9 +14,11 @@ from dpbeam.mechanisms.events import (
     GaussianThresholding,
     Laplace,
     LaplaceThresholding,
+    Other,
     TruncatedGeometric,
     WeightedThresholding,
     from_json,
+    in_others,
     to_json,
 )
 
@@ -90,3 +92,22 @@ def test_unknown_kinds_and_fields_are_refused():
             from_json(other)
     assert from_json(written) == ALL[0]
     assert written == to_json(ALL[0])  # reading takes nothing out of what it is given
+
+
+def test_an_other_has_its_noise_times_that_of_a_leaf():
+    others = Other(leaves=9, rows=9, most=9.0, noise=3.0)
+    leaf = Gaussian(stage="s", metric="count", sigma=2.0, l2=3.0)
+    assert in_others(leaf) == leaf
+    assert in_others(replace(leaf, other=others)) == Gaussian(
+        stage="s", metric="count", sigma=6.0, l2=3.0, other=others
+    )
+    laplace = Laplace(stage="s", metric="count", scale=2.0, l1=3.0, other=replace(others, noise=1.0))
+    assert in_others(laplace) == laplace
+
+
+def test_json_says_what_an_other_is_where_there_is_one():
+    leaf = Gaussian(stage="s", metric="count", sigma=2.0, l2=3.0)
+    plain = {"stage": "s", "metric": "count", "kind": "gaussian", "sigma": 2.0, "l2": 3.0}
+    assert to_json(leaf) == plain
+    others = {"leaves": 9, "rows": None, "most": 9.0, "noise": 3.0}
+    assert to_json(replace(leaf, other=Other(**others))) == plain | {"other": others}
