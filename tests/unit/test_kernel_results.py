@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import runpy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,8 +14,9 @@ import pyarrow as pa
 import pytest
 from scipy import integrate, stats
 
-from dpbeam.mechanisms import accumulate, moments, results, threshold_bias, widths
+from dpbeam.mechanisms import accumulate, custom, moments, results, threshold_bias, widths
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace, TruncatedGeometric
+from dpbeam.mechanisms.metric import Metric
 from dpbeam.mechanisms.noise import AdditiveNoise
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
@@ -219,3 +220,44 @@ def test_a_mean_of_two_kinds_of_noise_is_refused():
         match=f"^{re.escape('v_mean.sum and the count must have one kind of noise, got ')}",
     ):
         means(spec, [1.0], [1.0])
+
+
+def test_the_least_and_the_largest_value_are_read_off_their_ranks():
+    bounds = {"column": "v", "low": -1.0, "high": 1.0}
+    ends = (
+        Metric(kind="min", name="v_min", ranks=(0.005,), **bounds),
+        Metric(kind="max", name="v_max", ranks=(0.995,), **bounds),
+    )
+    spec = reference.stage(metrics=(Metric(kind="count", name="count"), *ends))
+    tree = [[float(i) for i in range(6)]]
+    (row,) = results.metrics(noisy_batch(spec, **{"count": [9.0], "v_min.tree": tree}), spec).to_pylist()
+    assert [row[name] for name in ("v_min", "v_min_low", "v_min_high")] == [0.0, 1.0, 2.0]
+    assert [row[name] for name in ("v_max", "v_max_low", "v_max_high")] == [3.0, 4.0, 5.0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Twice(custom.CustomMetric):
+    """Two sums of one column; no count is asked for."""
+
+    version = 1
+
+    @property
+    def row_bound(self):
+        return custom.RowBound(norm="linf", most=1.0, size=2)
+
+    def rows(self, columns):
+        return np.column_stack([columns[0], columns[0]])
+
+    def release(self, noisy):
+        assert noisy.count is None
+        return [noisy.sum(1)]
+
+
+def test_a_custom_metric_gets_its_noisy_sums_and_no_count_that_it_does_not_ask_for():
+    metric = Metric(kind="custom", name="twice", columns=("v",), custom=Twice())
+    spec = reference.stage(metrics=(Metric(kind="count", name="count"), metric))
+    (row,) = results.metrics(noisy_batch(spec, count=[9.0], twice=[[4.0, 5.0]]), spec).to_pylist()
+    margin = widths.half_width(spec.noise["twice"])
+    assert [row[name] for name in ("twice", "twice_low", "twice_high")] == pytest.approx(
+        [5.0, 5.0 - margin, 5.0 + margin]
+    )
