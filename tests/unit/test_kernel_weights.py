@@ -355,3 +355,15 @@ def test_a_round_before_one_without_biases_tells_of_what_it_kept_alone():
     assert told.column(rounds.KEPT).to_pylist() == [True] * told.num_rows
     assert 0 in told.column("p").to_pylist()
     assert set(told.column(rounds.BIAS).to_pylist()) == {prospects.UNLISTED}
+
+
+def test_partitions_that_no_units_sample_has_are_spread_over_shards():
+    made = helpers.spec(helpers.event("mad2r", l0=2), helpers.event("mad2r", l0=2, least_bias=0.5))
+    pairs = rounds.sample([helpers.table({1: range(60)})], made, helpers.SALT, None).batch(made)
+    loose = [
+        (shard, part.column("u").null_count)
+        for shard, part in rounds.split_by_unit(pairs, made, 8, helpers.SALT)
+        if part.column("u").null_count
+    ]
+    assert sum(count for _, count in loose) == 58
+    assert len(loose) > 4
