@@ -210,3 +210,14 @@ def test_a_stated_bound_that_leaves_no_room_on_the_grid_is_refused():
     for low, high in ((2.0, 1.0), (1.0, 1.0)):
         with pytest.raises(ValueError, match=rf"^bounds must be in order, got low {low}, high {high}$"):
             choose_clip(nothing, EXACT, low=low, high=high, **RANGE)
+
+
+def test_a_bound_is_chosen_apart_from_a_stated_one_however_large_or_close_that_is():
+    wide = {"least": 1, "most": 2.0**62}
+    nothing = [0.0] * (len(value_edges(**wide)) - 1)
+    _, high = choose_clip(nothing, EXACT, low=2.0**60, high=None, **wide)
+    assert high.value == 2.0**61
+    low, _ = choose_clip(nothing, EXACT, low=None, high=-(2.0**60), **wide)
+    assert low.value == -(2.0**61)
+    _, high = choose_clip(nothing, EXACT, low=1 - 4e-16, high=None, **wide)  # 1 is too near
+    assert high.value == 2.0
