@@ -156,11 +156,15 @@ def plan(
     """Show what a run would do and cost, without reading data."""
     from dpbeam.accounting.plan import plan as make_plan
     from dpbeam.ledger import open_ledger
+    from dpbeam.mechanisms import releasing
+    from dpbeam.policy.compile import stage_specs
     from dpbeam.policy.load import load_policy
     from pipelines import screen
 
     policy = load_policy(policy_path)
     made = make_plan(policy)
+    for spec in stage_specs(policy, made.mechanisms):
+        releasing.check(spec)
     balance = None
     try:
         balance = open_ledger(ledger).balance(policy.dataset)

@@ -30,8 +30,7 @@ from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.model import Charge
 from dpbeam.ledger.outcomes import FenceLost, KeyTaken
 from dpbeam.ledger.owner import Owner, alive
-from dpbeam.mechanisms import columns, hierarchy, noise, rounds
-from dpbeam.mechanisms.events import in_others
+from dpbeam.mechanisms import hierarchy, releasing
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.chosen import with_chosen
@@ -132,12 +131,7 @@ def guard(run: Run) -> Run:
     Reads names, sizes, headers and footers, and no values.
     """
     for spec in run.stages:
-        for event in spec.rounds:
-            rounds.check(event)
-        for quantity in spec.quantities:
-            if quantity.kind in ("sum", "total", "squares", "vector", "custom"):
-                grid = columns.grid_of(quantity)
-                noise.check(in_others(spec.noise[quantity.name]), grid.finest() if quantity.auto else grid)
+        releasing.check(spec)
     found = inputs.resolve(compiled.input_spec(run.policy))
     folder = run.output / run.policy.dataset
     try:

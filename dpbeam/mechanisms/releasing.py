@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
-from dpbeam.mechanisms import results
+from dpbeam.mechanisms import columns, noise, results, rounds
 from dpbeam.mechanisms.events import in_others
 from dpbeam.mechanisms.noise import AdditiveNoise, noises
 from dpbeam.mechanisms.spec import LEVEL, StageSpec
@@ -19,6 +19,20 @@ from dpbeam.mechanisms.spec import LEVEL, StageSpec
 def of_others(spec: StageSpec) -> StageSpec:
     """The stage as its others are released: with the noise that they get."""
     return replace(spec, noise={name: in_others(mechanism) for name, mechanism in spec.noise.items()})
+
+
+def check(spec: StageSpec) -> None:
+    """Refuses noise that can't be drawn exactly: to be called before anything is charged.
+
+    Raises:
+        UsageError: noise too large for the grid of what it is added to, whatever bounds a run may choose.
+    """
+    for event in spec.rounds:
+        rounds.check(event)
+    for quantity in spec.quantities:
+        if quantity.kind in ("sum", "total", "squares", "vector", "custom"):
+            grid = columns.grid_of(quantity)
+            noise.check(in_others(spec.noise[quantity.name]), grid.finest() if quantity.auto else grid)
 
 
 @dataclass(kw_only=True)
