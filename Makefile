@@ -21,7 +21,7 @@ demo: $(VENV)/.installed
 	@$(BIN)/dpbeam run examples/ngrams/policy.yaml --ledger $(DEMO_LEDGER) --output build/demo/releases
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest --numprocesses auto
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -69,7 +69,7 @@ def _noised(trees: pa.Array, add_noise: AddNoise) -> Children:
     def children(level: int, nodes: I64) -> F64:
         node = partition * TREE_BRANCHING ** (level + 1) + leaf // TREE_BRANCHING ** (TREE_HEIGHT - level - 1)
         starts = runs(node)
-        counts = np.add.reduceat(rows, starts) if len(starts) else np.zeros(0, dtype=np.int64)
+        counts = np.add.reduceat(rows, starts)
         wanted = (nodes[:, np.newaxis] * TREE_BRANCHING + np.arange(TREE_BRANCHING)).reshape(-1)
         return np.rint(add_noise(_lookup(node[starts], counts, wanted))).reshape(-1, TREE_BRANCHING)
 
@@ -124,9 +124,8 @@ class _Searches:
         """
         total = children.sum(axis=1)
         counted = np.where(children >= total[:, np.newaxis] * _NEGLIGIBLE, children, 0.0)
-        corrected = counted.sum(axis=1)
-        going = (self._stopped_at == TREE_HEIGHT) & (total > 0) & (corrected > 0)
-        whole = np.where(going, corrected, 1.0)
+        going = (self._stopped_at == TREE_HEIGHT) & (total > 0)
+        whole = np.where(going, counted.sum(axis=1), 1.0)  # above 0 too: of 16 children one has a sixteenth or more
         up_to = np.cumsum(counted, axis=1)
         child = np.argmax(up_to / whole[:, np.newaxis] >= (self._rank - _TOLERANCE)[:, np.newaxis], axis=1)
         at = np.arange(len(child))

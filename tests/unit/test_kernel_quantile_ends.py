@@ -1,0 +1,108 @@
+"""The ends of a quantile's interval are those of their definition, for any noisy counts: a search by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from dpbeam.mechanisms.quantile_tree import search
+
+LOW, HIGH, MARGIN, NORMAL_95 = -3.0, 5.0, 1.86, 1.959963984540054
+LAST = 16**4 - 1
+
+
+def noisy_counts(seed, level, node):
+    """The noisy counts of a node's 16 children: rows in few of them, noise in all."""
+    rng = np.random.default_rng([seed, level, node])
+    rows = np.where(rng.random(16) < 0.4, rng.integers(0, 60, 16), 0)
+    return np.rint(rows + rng.normal(0, 3, 16))
+
+
+def ends(children, rank, std):
+    """The leaves that a search for the lower and for the upper end comes to.
+
+    At the place between k children and the others, the rows left of it less rank · all rows are 0 but for their noise
+    if the quantile is there. Their noise is that of 16 counts, each taken 1 − rank or rank times, and of one count for
+    each child passed below.
+    """
+    found = []
+    for upper in (False, True):
+        node, offset, passed, clear = 0, 0.0, 0.0, False
+        for level in range(4):
+            counts = children(level, node)
+            left = [float(sum(counts[:k])) for k in range(17)]
+            if level == 0:
+                offset, clear = -rank * left[16], left[16] > NORMAL_95 * std * 4
+                spread = [k * (1 - rank) ** 2 + (16 - k) * rank**2 for k in range(17)]
+            else:
+                spread = [passed + k for k in range(17)]
+            figures = [offset + rows for rows in left]
+            rising = [(max(figures[: k + 1]) + min(figures[k:])) / 2 for k in range(17)]
+            margin = [MARGIN * std * math.sqrt(each) for each in spread]
+            if not clear:
+                child = 15 if upper else 0
+            elif upper:
+                child = max((k for k in range(16) if rising[k] <= margin[k]), default=0)
+            else:
+                child = min((k for k in range(16) if rising[k + 1] >= -margin[k + 1]), default=15)
+            offset, passed, node = figures[child], spread[child], node * 16 + child
+        found.append(node)
+    return found
+
+
+def value(leaf):
+    share = min(leaf / LAST, 1.0)
+    return share * HIGH + (1 - share) * LOW
+
+
+@settings(max_examples=60)
+@given(
+    st.integers(0, 2**32),
+    st.lists(st.floats(0.005, 0.995), min_size=1, max_size=3, unique=True),
+    st.sampled_from([0.0, 0.5, 3.0, 12.0, 60.0]),
+)
+@example(1, [0.25, 0.5], 0.0)
+@example(2, [0.995, 0.005], 3.0)
+def test_the_ends_are_where_the_first_and_the_last_place_is_not_rejected(seed, ranks, std):
+    partitions = 3
+
+    def children(level, nodes):
+        return np.array([noisy_counts(seed, level, node) for node in nodes.tolist()])
+
+    found = search(children, partitions, ranks, LOW, HIGH, std)
+    for partition in range(partitions):
+        for place, rank in enumerate(ranks):
+            quantile, low, high = found[partition, place]
+            first = partition  # a level's nodes are numbered over all partitions
+            lower, upper = ends(
+                lambda level, node, at=first: noisy_counts(seed, level, at * 16**level + node), rank, std
+            )
+            assert low == min(value(lower), quantile)
+            assert high == max(value(upper + 1), quantile)
+
+
+def test_a_place_that_is_just_not_rejected_is_in_the_interval():
+    """Four rows without noise: the median may be anywhere from the second to the third; ties are not rejected."""
+
+    def children(level, nodes):
+        counts = np.zeros((len(nodes), 16))
+        counts[:, [2, 5, 9, 11]] = 1 if level == 0 else 0
+        counts[:, 7] = 0 if level == 0 else 1
+        return counts
+
+    ((_, low, high),) = search(children, 1, [0.5], 0.0, 16.0, 0.0)[0]
+    assert 5 <= low < 6
+    assert 9 <= high < 10
+
+
+def test_a_child_of_just_the_negligible_share_counts():
+    def children(level, nodes):
+        counts = np.zeros((len(nodes), 16))
+        counts[:, 3], counts[:, 8] = (1, 199) if level == 0 else (1, 0)
+        return counts
+
+    ((quantile, _, _),) = search(children, 1, [0.005], 0.0, 16.0, 0.0)[0]
+    assert 3 <= quantile < 4
