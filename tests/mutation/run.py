@@ -33,7 +33,7 @@ TESTS = (
     "tests/unit/test_float_grid.py",
     "tests/unit/test_auto_bounds.py",
     "tests/unit/test_auto_histograms.py",
-    "tests/unit/test_custom_metrics.py",
+    "tests/unit/test_custom_*.py",
     "tests/unit/test_pre_aggregated.py",
     "tests/unit/test_hierarchy_bounds.py",
     "tests/unit/test_accounting_hierarchy.py",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -106,3 +107,37 @@ def test_a_child_of_just_the_negligible_share_counts():
 
     ((quantile, _, _),) = search(children, 1, [0.005], 0.0, 16.0, 0.0)[0]
     assert 3 <= quantile < 4
+
+
+def counts_of(first, below):
+    """Children's counts: `first[p]` of partition p at the top, `below` (or zeros) everywhere further down."""
+
+    def children(level, nodes):
+        return np.array([first[node] if level == 0 else below for node in nodes.tolist()], dtype=np.float64)
+
+    return children
+
+
+def one(place, count):
+    return [float(count) if k == place else 0.0 for k in range(16)]
+
+
+NOTHING = [0.0] * 16
+
+
+def test_where_all_places_below_are_rejected_the_last_or_first_is_taken_whatever_others_do():
+    """Rows that noise took away below: left of everything there are too few, or too many, in one of two partitions."""
+    dip = [0.0] * 4 + [40.0, 40.0, -40.0, 0.0] + [40.0] * 2 + [0.0] * 6
+    first, std, rank = [one(5, 100), dip, one(0, 100)], 0.5, 0.5
+    found = search(counts_of(first, NOTHING), 3, [rank], LOW, HIGH, std)[:, 0]
+    for partition, (quantile, low, high) in enumerate(found):
+        alone = counts_of([first[partition]], NOTHING)
+        lower, upper = ends(lambda level, node, alone=alone: alone(level, np.array([node]))[0], rank, std)
+        assert (low, high) == (min(value(lower), quantile), max(value(upper + 1), quantile))
+
+
+@pytest.mark.parametrize("std", [0.0, 1.0])
+def test_a_partition_that_may_be_empty_may_have_its_quantile_anywhere(std):
+    found = search(counts_of([NOTHING, one(15, 100)], one(15, 100)), 2, [0.5], LOW, HIGH, std)[:, 0]
+    assert found[0, 1:].tolist() == [LOW, HIGH]
+    assert found[1, 1] > HIGH - 1  # rows in the last child count as well as others
