@@ -27,9 +27,13 @@ LEAST_RANK, MOST_RANK = 0.005, 0.995
 
 _NEGLIGIBLE = 0.005
 _TOLERANCE = 1e-6
-_MARGIN = 1.86
-"""In standard deviations. An end lies at the outermost point that isn't rejected, so rejecting each point at 5 % (1.96)
-would cover more than 95 %: this covers 95 % where rows are dense against the noise, and more where they are sparse."""
+_MARGIN = ((0.005, 0.05), (1.79, 1.86))
+"""In standard deviations, at two distances of a rank from 0 or 1; between them by interpolation. An end lies at the
+outermost point that isn't rejected, so rejecting each point at 5 % (1.96) would cover more than 95 %, most of all where
+few rows are left or right of the quantile: this covers 95 % where rows are dense against the noise, and more where they
+are sparse. That is over where a quantile may lie among the tree's boundaries."""
+_ROUNDING = 12**-0.5
+"""Standard deviation of what noisy counts change when they are rounded."""
 
 AddNoise = Callable[[I64], F64]
 Children = Callable[[int, I64], F64]
@@ -48,7 +52,7 @@ def noisy_quantiles(
     Guarantee: each node's count gets one draw, and the result depends on the data through noisy counts alone: its
     cost is that of releasing the whole tree.
     """
-    return search(_noised(trees, add_noise), len(trees), ranks, low, high, std)
+    return search(_noised(trees, add_noise), len(trees), ranks, low, high, float(np.hypot(std, _ROUNDING)))
 
 
 def search(children: Children, partitions: int, ranks: Sequence[float], low: float, high: float, std: float) -> F64:
@@ -95,6 +99,8 @@ class _Searches:
         self._variance = np.zeros(2 * self._third)
         self._clear = np.zeros(2 * self._third, dtype=np.bool_)
         self._std = std
+        from_end = np.minimum(rank, 1 - rank)[self._third :]
+        self._margin = np.interp(from_end, *_MARGIN)[:, np.newaxis] * std
 
     def descend(self, children: F64) -> None:
         """One level down, by the noisy counts of each search's 16 children."""
@@ -159,7 +165,7 @@ class _Searches:
         rising += np.minimum.accumulate(boundary[:, ::-1], axis=1)[:, ::-1]
         rising /= 2
         variance = np.concatenate([self._variance[:, np.newaxis], right_of], axis=1)
-        margin = _MARGIN * self._std * np.sqrt(variance)
+        margin = self._margin * np.sqrt(variance)
         half = self._third
         # Lower end: the first child whose right edge may be right of the quantile. Upper: the last whose left edge may
         # be left of it.

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dpbeam.mechanisms.quantile_tree import search
 
-LOW, HIGH, MARGIN, NORMAL_95 = -3.0, 5.0, 1.86, 1.959963984540054
+LOW, HIGH, NORMAL_95 = -3.0, 5.0, 1.959963984540054
 LAST = 16**4 - 1
 
 
@@ -20,6 +20,10 @@ def noisy_counts(seed, level, node):
     rng = np.random.default_rng([seed, level, node])
     rows = np.where(rng.random(16) < 0.4, rng.integers(0, 60, 16), 0)
     return np.rint(rows + rng.normal(0, 3, 16))
+
+
+def margin_of(rank):
+    return 1.79 + min(1, (min(rank, 1 - rank) - 0.005) / 0.045) * 0.07
 
 
 def ends(children, rank, std):
@@ -42,7 +46,7 @@ def ends(children, rank, std):
                 spread = [passed + k for k in range(17)]
             figures = [offset + rows for rows in left]
             rising = [(max(figures[: k + 1]) + min(figures[k:])) / 2 for k in range(17)]
-            margin = [MARGIN * std * math.sqrt(each) for each in spread]
+            margin = [margin_of(rank) * std * math.sqrt(each) for each in spread]
             if not clear:
                 child = 15 if upper else 0
             elif upper:
@@ -67,6 +71,8 @@ def value(leaf):
 )
 @example(1, [0.25, 0.5], 0.0)
 @example(2, [0.995, 0.005], 3.0)
+@example(16, [0.25, 0.5], 0.5)  # where every place below is rejected in one partition
+@example(43, [0.25, 0.5], 0.5)
 def test_the_ends_are_where_the_first_and_the_last_place_is_not_rejected(seed, ranks, std):
     partitions = 3
 
