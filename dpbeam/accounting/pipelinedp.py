@@ -41,6 +41,8 @@ _KINDS: dict[str, Kind] = {
 }
 # PipelineDP's variance and quantiles divide their (ε, δ) evenly over up to this many Gaussians.
 _MOST_PARTS = 4
+_MOST_EPSILON = 700.0
+"""Of a Gaussian's (ε, δ): from 710 on, where floats no longer hold e^ε, PyDP 1.1.5 builds one with no noise at all."""
 
 
 class StageBudget:
@@ -237,10 +239,11 @@ def epsilon_delta(mechanism: Mechanism) -> tuple[float, float]:
 
 
 def _gaussian_pair(mu: float, most: float) -> tuple[float, float]:
-    """An (ε, δ) whose least Gaussian has parameter μ: δ is `most`, or less where ε would be too near zero."""
+    """An (ε, δ) whose least Gaussian has parameter μ, or a smaller one where its ε would be too large for PyDP: δ is
+    `most`, or less where ε would be too near zero."""
     epsilon = float(gaussian_epsilon(np.array([mu]), most)[0])
     if epsilon >= mu / 10:
-        return epsilon, most
+        return min(epsilon, _MOST_EPSILON), most
     return mu / 10, min(most, float(gaussian_delta(np.array([mu]), np.array([mu / 10]))[0]))
 
 

@@ -93,6 +93,23 @@ def test_pydp_builds_at_least_the_composed_noise_from_a_gaussian_spec(more):
     assert accountant.mechanisms[0].sigma * (1 - 1e-9) <= built.std <= accountant.mechanisms[0].sigma * 1.01
 
 
+@pytest.mark.parametrize("epsilon", [650.0, 705.0, 720.0, 1000.0, 5000.0])
+@pytest.mark.parametrize("kind", ["GAUSSIAN", "GAUSSIAN_THRESHOLDING"])
+def test_pydp_builds_at_least_the_composed_noise_where_floats_dont_hold_e_to_the_epsilon(kind, epsilon):
+    if kind not in MechanismType.__members__:
+        pytest.skip("this PipelineDP asks for GENERIC")
+    accountant = SharedBudgetAccountant(epsilon, 1e-3)
+    spec = accountant.request_budget(MechanismType[kind])
+    accountant.compute_budgets()
+    (composed,) = accountant.mechanisms
+    if kind == "GAUSSIAN":
+        built = GaussianMechanism(epsilon=spec.eps, delta=spec.delta, sensitivity=1.0)
+        assert built.std >= composed.sigma * (1 - 1e-9)
+    else:
+        built = create_partition_strategy("gaussian", spec.eps, spec.delta, 1)
+        assert built.probability_of_keep(1) <= composed.delta * (1 + 1e-9)
+
+
 @pytest.mark.parametrize("parts", [2, 3, 4])
 @pytest.mark.parametrize(("epsilon", "delta"), [(1e-3, 1e-9), (0.1, 1e-6), (1.0, 1e-6), (10.0, 1e-3), (50.0, 1e-6)])
 def test_a_gaussian_budget_in_parts_never_costs_more_than_whole(parts, epsilon, delta):
