@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, Literal
 
 import pipeline_dp
@@ -146,9 +146,9 @@ def _bounds(params: Any) -> Bounds:
 
 
 def _whole(name: str, value: Any, most: int = MAX_BOUND) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+    if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) <= most:
         raise UsageError(f"{name} must be a whole number from 1 to {most}, got {value!r}")
-    return value
+    return int(value)  # NumPy's integers, too, are whole numbers to PipelineDP
 
 
 def _weight(value: Any) -> float:
@@ -179,9 +179,7 @@ def _shares(strategy: str | None) -> bool:
 
 
 def _metrics(params: Any) -> list[Metric]:
-    if len(set(params.metrics)) < len(params.metrics):
-        raise UsageError("metrics must name each metric once")
-    found = [_metric(asked, params) for asked in params.metrics if not asked.is_percentile]
+    found = [_metric(asked, params) for asked in dict.fromkeys(params.metrics) if not asked.is_percentile]
     ranks = tuple(sorted({_rank(asked.parameter) for asked in params.metrics if asked.is_percentile}))
     if ranks:
         low, high = _value_bounds(params, "PERCENTILE")
@@ -233,9 +231,9 @@ def _ordered(what: str, low: Any, high: Any) -> tuple[float, float]:
 
 
 def _rank(percentile: Any) -> float:
-    if isinstance(percentile, bool) or not isinstance(percentile, float | int) or not 0 <= percentile <= 100:
+    if isinstance(percentile, bool) or not isinstance(percentile, Real) or not 0 <= float(percentile) <= 100:
         raise UsageError(f"PERCENTILE must be between 0 and 100, got {percentile!r}")
-    return percentile / 100
+    return float(percentile) / 100
 
 
 def _needed(metrics: Sequence[Metric]) -> tuple[Quantity, ...]:
@@ -279,10 +277,10 @@ def _fields(params: Any, metrics: Sequence[Metric], *, shared: bool) -> list[Fie
     if "quantiles" in known:
         quantiles = known["quantiles"]
         of_rank = dict(zip(quantiles.ranks, quantiles.released, strict=True))
-        for asked in params.metrics:
-            if asked.is_percentile:
-                column = of_rank[_rank(asked.parameter)]
-                found.append(Field(name=percentile_name(asked.parameter), columns=(column,)))
+        asked = (metric.parameter for metric in params.metrics if metric.is_percentile)
+        # 50 and 50.0 are one percentile; PipelineDP has one name for both, and fails on it.
+        named = {percentile_name(percentile): of_rank[_rank(percentile)] for percentile in asked}
+        found += [Field(name=name, columns=(column,)) for name, column in named.items()]
     return found
 
 

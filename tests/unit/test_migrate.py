@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import numpy as np
 import pipeline_dp
 import pytest
 from pipeline_dp.aggregate_params import NormKind
@@ -48,6 +49,27 @@ def test_each_metric_asks_for_its_mechanisms_at_its_sensitivity() -> None:
 def test_weights_sum_to_the_aggregations() -> None:
     made = stage(metrics=[M.MEAN, M.COUNT], budget_weight=3.0, **VALUES)
     assert math.fsum(request.weight for request in made.requests) == pytest.approx(3.0)
+
+
+def test_a_metric_that_is_named_twice_is_asked_for_once() -> None:
+    twice = stage(metrics=[M.COUNT, M.PERCENTILE(50), M.COUNT, M.PERCENTILE(50.0)], **VALUES)
+    once = stage(metrics=[M.COUNT, M.PERCENTILE(50)], **VALUES)
+    assert (twice.requests, twice.fields) == (once.requests, once.fields)
+
+
+def test_numpys_numbers_are_numbers() -> None:
+    found = stage(
+        metrics=[M.SUM, M.PERCENTILE(np.int64(90))],
+        max_partitions_contributed=np.int64(4),
+        max_contributions_per_partition=np.int32(2),
+        min_value=np.float32(-1.0),
+        max_value=np.int64(5),
+        pre_threshold=np.int64(3),
+        budget_weight=np.float64(2.0),
+    )
+    plain = stage(metrics=[M.SUM, M.PERCENTILE(90)], pre_threshold=3, budget_weight=2.0, **VALUES)
+    assert (found.requests, found.spec.bounds, found.fields) == (plain.requests, plain.spec.bounds, plain.fields)
+    assert all(type(bound) is int for bound in (found.spec.bounds.l0, found.spec.bounds.linf))
 
 
 def test_public_partitions_need_no_selection() -> None:
@@ -146,7 +168,6 @@ def test_noise_is_stated_where_pipelinedp_states_it() -> None:
             "vector_max_norm must be at most 1e15, got 1e+16",
         ),
         ({"metrics": [M.PERCENTILE(101)], **VALUES}, "PERCENTILE must be between 0 and 100, got 101"),
-        ({"metrics": [M.COUNT, M.COUNT]}, "metrics must name each metric once"),
         ({"budget_weight": math.nan}, "budget_weight must be a positive finite number, got nan"),
         (
             {"metrics": [M.VECTOR_SUM], "vector_size": 2, "vector_max_norm": 1.0, "vector_norm_kind": NormKind.L0},
