@@ -172,8 +172,12 @@ def _solve(mix: _Mix, epsilon: float, delta: float) -> float:
     bound = _closed_form_scale(mix, epsilon, delta)
     if delta < _SMALLEST_PLD_DELTA or epsilon > _LARGEST_PLD_EPSILON:
         return _least_scale(lambda scale: _renyi_epsilon(mix, scale, delta), epsilon, bound)
+    # One grid for all scales near the closed form's. Where δ is large for the ε, the answer is a small part of it, and
+    # losses so much larger would have millions of points on that grid.
     interval = _interval(mix, bound)
-    return _least_scale(lambda scale: _composed_epsilon(mix, scale, interval, delta), epsilon, bound)
+    return _least_scale(
+        lambda scale: _composed_epsilon(mix, scale, max(interval, _interval(mix, scale) / 8), delta), epsilon, bound
+    )
 
 
 def _closed_form_scale(mix: _Mix, epsilon: float, delta: float) -> float:

@@ -7,6 +7,7 @@ import math
 import pytest
 from scipy import stats
 
+from dpbeam.accounting import calibrate as calibration
 from dpbeam.accounting.calibrate import SELECTION_DELTA_SHARE, calibrate
 from dpbeam.accounting.certify import certify
 from dpbeam.accounting.check import check_plan
@@ -195,3 +196,17 @@ def test_a_request_that_no_guarantee_can_rest_on_is_refused(field, value, messag
     with pytest.raises(UsageError) as refused:
         Request(**fields)
     assert str(refused.value) == f"stage s, m: {message}"
+
+
+def test_a_large_delta_beside_a_small_epsilon_needs_no_finer_grid_than_the_losses(monkeypatch):
+    seen = []
+    composed = calibration._composed_epsilon
+
+    def looking(mix, scale, interval, delta):
+        seen.append(interval / calibration._interval(mix, scale))
+        return composed(mix, scale, interval, delta)
+
+    monkeypatch.setattr(calibration, "_composed_epsilon", looking)
+    (mechanism,) = calibrate([request("gaussian")], epsilon=0.01, delta=0.1)
+    assert min(seen) > 1 / 9
+    assert certify([mechanism], epsilon=0.01, delta=0.1).epsilon >= 0.0099
