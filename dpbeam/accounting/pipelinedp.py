@@ -112,7 +112,10 @@ class SharedBudgetAccountant(pipeline_dp.NaiveBudgetAccountant):  # type: ignore
         """
         self._check_open()
         if self._scopes_stack:
-            raise UsageError("add_stage_requests must be called outside of a scope: give the weight in the requests")
+            raise UsageError(
+                "an aggregation of dpbeam's must stand outside of the accountant's scopes: give its weight as "
+                "budget_weight, or in the requests"
+            )
         if not requests:
             raise UsageError("add_stage_requests needs at least one request")
         if aggregation_weight is not None:

@@ -210,7 +210,8 @@ def test_a_stage_inside_a_scope_is_refused():
     with accountant.scope(weight=0.5), pytest.raises(UsageError) as refused:
         accountant.add_stage_requests(OURS)
     assert str(refused.value) == (
-        "add_stage_requests must be called outside of a scope: give the weight in the requests"
+        "an aggregation of dpbeam's must stand outside of the accountant's scopes: give its weight as "
+        "budget_weight, or in the requests"
     )
 
 
