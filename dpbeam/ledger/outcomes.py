@@ -36,7 +36,6 @@ def not_enough(dataset: str, asked: Amount, balance: Balance) -> Refused:
     if balance.held != ZERO:
         ways.append("wait for the runs that hold budget, or settle those that broke off with `dpbeam recover`")
     ways.append("read a published release again under its name, at no cost")
-    ways.append("ask the owner of the dataset to raise the cap")
     return Refused(
         f"dataset {dataset}: the run asks for {asked}, but only {balance.left} is left of the cap {balance.cap} "
         f"(spent {balance.spent}; held by unfinished runs {balance.held}). Nothing was charged. "

@@ -79,8 +79,7 @@ def test_the_refusal_says_what_was_asked_what_is_left_and_what_to_do(book) -> No
         "dataset d: the run asks for ε 1.5, δ 0.000001, but only ε 1, δ 0.000008 is left of the cap ε 3, δ 0.00001 "
         "(spent ε 1, δ 0.000001; held by unfinished runs ε 1, δ 0.000001). Nothing was charged. What you can do: ask "
         "for less (run.epsilon, run.delta); wait for the runs that hold budget, or settle those that broke off with "
-        "`dpbeam recover`; read a published release again under its name, at no cost; ask the owner of the dataset to "
-        "raise the cap."
+        "`dpbeam recover`; read a published release again under its name, at no cost."
     )
     assert caught.value.exit_code == 3
 
