@@ -176,7 +176,7 @@ def test_priorities_shared_by_neighbours_are_noticed(monkeypatch):
 
     monkeypatch.setattr(bounding, "_priorities", shared)
     found = bound([rows(range(6), one_partition=True)], 1, KEEP)
-    assert is_uniform(found)
+    assert is_uniform(found[::2])  # one of each two neighbours: the other chose as it did
     assert not independent(found)
 
 

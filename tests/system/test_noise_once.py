@@ -27,7 +27,7 @@ def draws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Counter:
     class Numbered:
         def add_noise(self, value):
             counted[value] += 1
-            noise_of.append((value, sum(counted.values()) * (1 << 20)))
+            noise_of.append((value, sum(counted.values()) * (1 << 40)))
             return value + noise_of[-1][1]
 
     noise_of.clear()

@@ -250,6 +250,13 @@ def test_an_unsigned_integer_beyond_int64_is_invalid() -> None:
     assert cast([MAX, MAX + 1, None], "int64", pa.uint64()) == [MAX, None, None]
 
 
+@pytest.mark.parametrize("arrow", [pa.decimal64(18, 6), pa.decimal128(38, 6), pa.decimal256(76, 6)])
+def test_a_decimal_is_the_nearest_float64(arrow: pa.DataType) -> None:
+    """1.1 and 6026800318.985396 are among those that Arrow's own cast gets wrong by a bit."""
+    values = [Decimal(text) for text in ("1.1", "6026800318.985396", "-0.000001", "0")]
+    assert cast([*values, None], "float64", arrow) == [1.1, 6026800318.985396, -1e-06, 0.0, None]
+
+
 def test_a_whole_decimal_is_exact_or_invalid() -> None:
     values = [Decimal(MAX), Decimal(MAX + 1), Decimal(MIN), Decimal(MIN - 1), None]
     assert cast(values, "int64", pa.decimal128(38, 0)) == [MAX, None, MIN, None, None]
@@ -283,6 +290,50 @@ def test_both_arrow_dates_are_dates_and_those_beyond_the_years_are_invalid() -> 
     assert to_type(millis, "date").to_pylist() == [dt.date(1970, 1, 2), dt.date(1969, 12, 31), None]
 
 
+FIRST_DAY, LAST_DAY = (day.toordinal() - dt.date(1970, 1, 1).toordinal() for day in (dt.date.min, dt.date.max))
+
+
+def test_days_of_the_years_1_to_9999_are_dates_to_the_last_one() -> None:
+    days = [FIRST_DAY - 1, FIRST_DAY, LAST_DAY, LAST_DAY + 1]
+    expected = [None, dt.date.min, dt.date.max, None]
+    assert to_type(pa.array(days, pa.int32()).cast(pa.date32()), "date").to_pylist() == expected
+    millis = [FIRST_DAY * 86_400_000 - 1, FIRST_DAY * 86_400_000, (LAST_DAY + 1) * 86_400_000 - 1]
+    assert to_type(pa.array(millis).view(pa.date64()), "date").to_pylist() == expected[:3]
+    assert to_type(pa.array([(LAST_DAY + 1) * 86_400_000, -1, 0]).view(pa.date64()), "date").to_pylist() == [
+        None,
+        dt.date(1969, 12, 31),
+        dt.date(1970, 1, 1),
+    ]
+
+
+@pytest.mark.parametrize(("unit", "each"), [("s", 1), ("ms", 1_000), ("us", 1_000_000)])
+def test_moments_of_the_years_1_to_9999_are_timestamps_to_the_last_one(unit: str, each: int) -> None:
+    first, after = FIRST_DAY * 86_400 * each, (LAST_DAY + 1) * 86_400 * each
+    moments = pa.array([first - 1, first, after - 1, after]).cast(pa.timestamp(unit))
+    last = dt.datetime(9999, 12, 31, 23, 59, 59, 999_999 // (1_000_000 // each) * (1_000_000 // each))
+    assert to_type(moments, "timestamp").to_pylist() == [None, dt.datetime.min, last, None]
+
+
+def test_bytes_that_are_not_utf8_are_invalid_in_every_arrow_layout() -> None:
+    for arrow in (pa.binary(), pa.large_binary(), pa.binary_view()):
+        assert cast([b"\xc3\xa9", b"\xff", None], "string", arrow) == ["é", None, None]
+    for arrow, offsets in ((pa.string(), pa.binary()), (pa.large_string(), pa.large_binary())):
+        unchecked = pa.Array.from_buffers(arrow, 3, pa.array([b"\xff", b"ok", b"\xc3"], offsets).buffers())
+        assert to_type(unchecked, "string").to_pylist() == [None, "ok", None]
+
+
+@pytest.mark.parametrize("arrow", [pa.decimal64(18, 2), pa.decimal128(38, 2), pa.decimal256(76, 2)])
+def test_a_decimal_with_a_fraction_is_no_whole_number(arrow: pa.DataType) -> None:
+    values = [Decimal("1.50"), Decimal("-0.01"), Decimal("7.00"), Decimal("-7.00"), Decimal(0), None]
+    assert cast(values, "int64", arrow) == [None, None, 7, -7, 0, None]
+
+
+def test_decimals_of_any_precision_are_whole_numbers_to_the_ends_of_int64() -> None:
+    values = [Decimal(MAX), Decimal(MIN), Decimal(MAX + 1), Decimal(MIN - 1), Decimal(10) ** 60]
+    assert cast(values, "int64", pa.decimal256(76, 0)) == [MAX, MIN, None, None, None]
+    assert cast(values[:4], "int64", pa.decimal256(76, 30)) == [MAX, MIN, None, None]
+
+
 @pytest.mark.parametrize("kind", list(ARROW_TYPES))
 def test_a_column_of_nothing_but_null_is_of_every_type(kind: ColumnType) -> None:
     assert accepts(pa.null(), kind)
@@ -294,6 +345,35 @@ def test_no_rows_give_no_rows(kind: ColumnType) -> None:
     assert cast([], kind) == []
 
 
+TEXT = (pa.string(), pa.binary(), pa.large_string(), pa.large_binary(), pa.string_view(), pa.binary_view())
+NARROW = (pa.int8(), pa.int16(), pa.int32(), pa.uint8(), pa.uint16(), pa.uint32())
+DECIMALS = (pa.decimal32(5, 2), pa.decimal64(9, 2), pa.decimal128(20, 2), pa.decimal256(60, 2))
+ACCEPTED: dict[ColumnType, tuple[pa.DataType, ...]] = {
+    "string": TEXT,
+    "int64": (*NARROW, pa.int64(), pa.uint64(), *DECIMALS),
+    "float64": (*NARROW, pa.float16(), pa.float32(), pa.float64(), *DECIMALS),
+    "bool": (pa.bool_(),),
+    "date": (pa.date32(), pa.date64()),
+    "timestamp": tuple(pa.timestamp(unit, zone) for unit in ("s", "ms", "us", "ns") for zone in (None, "UTC")),
+}
+NEVER = (
+    pa.time32("s"),
+    pa.time64("us"),
+    pa.duration("s"),
+    pa.binary(4),
+    pa.list_(pa.int8()),
+    pa.struct([("a", TEXT[0])]),
+)
+
+
+@pytest.mark.parametrize("kind", list(ARROW_TYPES))
+def test_a_type_is_accepted_where_it_holds_values_of_the_declared_one_and_nowhere_else(kind: ColumnType) -> None:
+    """Also what is narrow enough for a float64 but no number: dates, times, booleans."""
+    all_types = {found for types in (*ACCEPTED.values(), NEVER) for found in types}
+    assert {found for found in all_types if accepts(found, kind)} == set(ACCEPTED[kind])
+    assert {found for found in all_types if accepts(pa.dictionary(pa.int8(), found), kind)} == set(ACCEPTED[kind])
+
+
 def test_a_type_that_sources_never_lets_through_is_a_type_error() -> None:
     with pytest.raises(TypeError, match=r"^a column of Arrow type double can't be read as int64$"):
         to_type(pa.array([1.5]), "int64")
@@ -301,11 +381,24 @@ def test_a_type_that_sources_never_lets_through_is_a_type_error() -> None:
 
 @pytest.mark.parametrize(
     ("value", "kind"),
-    [("x", "string"), (5, "int64"), (MAX, "int64"), (5, "float64"), (1.5, "float64"), (True, "bool")],
+    [
+        ("x", "string"),
+        (5, "int64"),
+        (MAX, "int64"),
+        (MIN, "int64"),
+        (5, "float64"),
+        (1.5, "float64"),
+        (True, "bool"),
+        (False, "bool"),
+    ],
 )
 def test_a_policy_value_of_the_type_is_a_literal(value: Any, kind: ColumnType) -> None:
     assert literal(value, kind).as_py() == value
     assert literal(value, kind).type == ARROW_TYPES[kind]
+
+
+def test_a_whole_number_that_no_float64_holds_is_the_nearest_one_as_a_literal() -> None:
+    assert literal(2**53 + 1, "float64").as_py() == 2.0**53
 
 
 def test_policy_dates_are_iso_text() -> None:

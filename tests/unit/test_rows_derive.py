@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from operator import eq, ge, gt, le, lt, ne
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ from dpbeam.mechanisms.derive import bin_labels, derive, holds
 from dpbeam.mechanisms.rows import prepare
 from dpbeam.mechanisms.spec import Bin, Column, ColumnType, Condition, InputSpec, Lower, Truncate
 
-MAX = 2**63 - 1
+MAX, MIN = 2**63 - 1, -(2**63)
 
 
 def binned(values: pa.Array, *edges: float) -> list[str]:
@@ -35,14 +36,16 @@ def test_float_columns_are_binned_by_the_same_borders() -> None:
 
 
 def test_labels_write_edges_as_short_as_they_read_back() -> None:
-    assert bin_labels([-1.0, -0.0, 0.1, 1e15, 1e300]) == [
-        "< -1",
+    assert bin_labels([-1e16, -1.0, -0.0, 0.1, 1e15, 1e16]) == [
+        "< -1e+16",
+        "[-1e+16, -1)",
         "[-1, 0)",
         "[0, 0.1)",
         "[0.1, 1000000000000000)",
-        "[1000000000000000, 1e+300)",
-        "≥ 1e+300",
+        "[1000000000000000, 1e+16)",
+        "≥ 1e+16",
     ]
+    assert bin_labels([1e300]) == ["< 1e+300", "≥ 1e+300"]
 
 
 def test_whole_numbers_are_binned_exactly_where_float64_could_not_tell_them_apart() -> None:
@@ -55,6 +58,11 @@ def test_whole_numbers_are_binned_exactly_where_float64_could_not_tell_them_apar
     ]
     assert binned(values, 1e300) == ["< 1e+300"] * 4
     assert binned(values, -1e300) == ["≥ -1e+300"] * 4
+
+
+def test_whole_numbers_are_binned_by_edges_at_the_ends_of_int64() -> None:
+    values = pa.array([MIN, MIN + 1, MAX - 1, MAX])
+    assert binned(values, -(2.0**63), 2.0**63) == ["[-9.223372036854776e+18, 9.223372036854776e+18)"] * 4
 
 
 def test_whole_numbers_are_binned_by_edges_with_a_fraction() -> None:
@@ -165,14 +173,27 @@ def test_whole_numbers_are_compared_exactly_also_with_other_numbers(op: str, val
     assert kept([1, 2, 3], "int64", op, value) == expected
 
 
+ENDS = [MIN, MIN + 1, 0, MAX - 1, MAX]
+
+
+@pytest.mark.parametrize("value", [MAX, MIN, MAX + 1, MIN - 1, 2.0**63, -(2.0**63), -(2.0**63) * 1.5, 0.5, -0.5])
+def test_whole_numbers_are_compared_as_python_compares_them(value: float) -> None:
+    comparisons = {"==": eq, "!=": ne, "<": lt, "<=": le, ">": gt, ">=": ge}
+    for op, holds_of in comparisons.items():
+        assert kept(ENDS, "int64", op, value) == [x for x in ENDS if holds_of(x, value)], op
+    assert kept(ENDS, "int64", "in", (value, 0)) == [x for x in ENDS if x in (value, 0)]
+    assert kept(ENDS, "int64", "not_in", (value, 0)) == [x for x in ENDS if x not in (value, 0)]
+
+
 def test_large_whole_numbers_are_compared_exactly() -> None:
     assert kept([2**53, 2**53 + 1], "int64", ">", 2**53) == [2**53 + 1]
 
 
 @pytest.mark.parametrize("op", ["==", "in"])
 def test_both_zeros_are_equal(op: str) -> None:
-    value = (0,) if op == "in" else 0
-    assert len(kept([0.0, -0.0, 1.0], "float64", op, value)) == 2
+    for zero in (0, 0.0, -0.0):
+        value = (zero,) if op == "in" else zero
+        assert kept([0.0, -0.0, 1.0], "float64", op, value) == [0.0, -0.0]
 
 
 def test_text_is_ordered_by_code_point() -> None:
@@ -196,6 +217,11 @@ def test_dates_and_timestamps_are_compared_with_iso_text() -> None:
     [
         ("int64", "==", "1", "'1' is not a value of type int64"),
         ("int64", "<", float("nan"), "nan is not a value of type int64"),
+        ("int64", "<", float("inf"), "inf is not a value of type int64"),
+        ("int64", "==", float("-inf"), "-inf is not a value of type int64"),
+        ("int64", "<", True, "True is not a value of type int64"),
+        ("int64", "in", (True,), "True is not a value of type int64"),
+        ("int64", "in", ("1",), "'1' is not a value of type int64"),
         ("string", "==", 1, "1 is not a value of type string"),
         ("int64", "in", 1, "where x in: needs a list of values, got 1"),
         ("int64", "==", (1, 2), "where x ==: needs one value, got (1, 2)"),
