@@ -90,7 +90,7 @@ def accepts(found: pa.DataType, kind: ColumnType) -> bool:
         case "int64":
             return bool(types.is_integer(found) or types.is_decimal(found))
         case "float64":
-            whole = types.is_integer(found) and found.bit_width <= 32
+            whole = types.is_integer(found) and found.bit_width < 64
             return bool(types.is_floating(found) or types.is_decimal(found) or whole)
         case "bool":
             return bool(types.is_boolean(found))
@@ -131,13 +131,13 @@ def literal(value: Scalar, kind: ColumnType) -> pa.Scalar:
         fits = isinstance(value, int | float if kind == "float64" else int) and not isinstance(value, bool)
     if fits and isinstance(value, str):
         try:
-            scalar = to_type(pa.array([value.encode("utf-8")]), kind)[0]
+            scalar = to_type(pa.array([value.encode()]), kind)[0]
         except UnicodeEncodeError:
             scalar = pa.scalar(None)
         fits = bool(scalar.is_valid)
     elif fits:
         fits = kind != "int64" or _INT64_MIN <= value <= _INT64_MAX  # type: ignore[operator]
-        scalar = pa.scalar(float(value) if kind == "float64" else value, ARROW_TYPES[kind]) if fits else None
+        scalar = pa.scalar(float(value) if kind == "float64" else value) if fits else None
     if not fits:
         raise ValueError(f"{value!r} is not a value of type {kind}")
     return scalar
@@ -145,16 +145,13 @@ def literal(value: Scalar, kind: ColumnType) -> pa.Scalar:
 
 def _utf8(values: pa.Array) -> pa.Array:
     """As `string`, null where the bytes aren't UTF-8. Parquet readers don't check, so strings are checked too."""
-    if pa.types.is_string_view(values.type) or pa.types.is_binary_view(values.type):
-        values = values.cast(pa.binary())
-    large = pa.types.is_large_string(values.type) or pa.types.is_large_binary(values.type)
-    values = values.cast(pa.large_binary() if large else pa.binary()).cast(pa.binary())
+    values = values.cast(pa.binary())
     try:
         return values.cast(pa.string())
     except pa.ArrowInvalid:
         pass
     valid = pc.match_substring_regex(values, _UTF8)
-    return pc.if_else(valid, values, pa.scalar(None, pa.binary())).cast(pa.string())
+    return pc.if_else(valid, values, None).cast(pa.string())
 
 
 def _parse(text: pa.Array, kind: ColumnType) -> pa.Array:
@@ -162,14 +159,14 @@ def _parse(text: pa.Array, kind: ColumnType) -> pa.Array:
         case "string":
             return text
         case "int64":
-            return _arrow(pl.Series("", text).cast(pl.Int64, strict=False), pa.int64())
+            return _arrow(pl.Series(values=text).cast(pl.Int64, strict=False), pa.int64())
         case "float64":
-            return _arrow(pl.Series("", text).cast(pl.Float64, strict=False), pa.float64())
+            return _arrow(pl.Series(values=text).cast(pl.Float64, strict=False), pa.float64())
         case "bool":
             word = pc.ascii_lower(text)
             true = pc.is_in(word, value_set=pa.array(["true", "1"]))
             false = pc.is_in(word, value_set=pa.array(["false", "0"]))
-            return pc.if_else(pc.or_(true, false), true, pa.scalar(None, pa.bool_()))
+            return pc.if_else(pc.or_(true, false), true, None)
         case "date":
             return _parse_dates(text)
         case "timestamp":
@@ -181,15 +178,14 @@ def _parse_dates(text: pa.Array) -> pa.Array:
     try:
         days = text.cast(pa.date32())
     except pa.ArrowInvalid:
-        days = _arrow(_calendar_days(pl.Series("", text), rf"\A{_DATE}\z"), pa.date32())
+        days = _arrow(_calendar_days(pl.Series(values=text), rf"\A{_DATE}\z"), pa.date32())
     return _between(days.cast(pa.int32()).cast(pa.int64()), _FIRST_DAY, _LAST_DAY).cast(pa.int32()).cast(pa.date32())
 
 
 def _calendar_days(text: pl.Series, pattern: str) -> pl.Series:
     """The day that each text which matches `pattern` starts with; null for the others and for 30 February."""
-    matching = text.str.contains(pattern).fill_null(False)
     days = text.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
-    return pl.select(pl.when(matching).then(days).otherwise(None).cast(pl.Date)).to_series()
+    return pl.select(pl.when(text.str.contains(pattern)).then(days)).to_series()
 
 
 def _parse_timestamps(text: pa.Array) -> pa.Array:
@@ -200,12 +196,12 @@ def _parse_timestamps(text: pa.Array) -> pa.Array:
         except pa.ArrowInvalid:
             continue
         return _microseconds(moments)
-    frame = pl.DataFrame({"text": pl.Series("", text)})
+    frame = pl.DataFrame({"text": pl.Series(values=text)})
     frame = frame.with_columns(day=_calendar_days(frame["text"], _TIMESTAMP))
     moment = pl.col("text").str
 
     def number(pattern: str) -> pl.Expr:
-        return moment.extract(pattern, 1).cast(pl.Int64, strict=False).fill_null(0)
+        return moment.extract(pattern).cast(pl.Int64).fill_null(0)
 
     clock = r"\A.{10}[T ]"
     offset = r"\A.{13}[^+-]*"
@@ -215,26 +211,26 @@ def _parse_timestamps(text: pa.Array) -> pa.Array:
         + number(clock + "([0-9]{2})") * 3_600_000_000
         + number(clock + "[0-9]{2}:([0-9]{2})") * 60_000_000
         + number(clock + "[0-9]{2}:[0-9]{2}:([0-9]{2})") * 1_000_000
-        + moment.extract(r"\.([0-9]+)", 1).str.pad_end(6, "0").str.slice(0, 6).cast(pl.Int64).fill_null(0)
+        + moment.extract(r"\.([0-9]+)").str.slice(0, 6).str.pad_end(6, "0").cast(pl.Int64).fill_null(0)
         - sign * number(offset + "[+-]([0-9]{2})") * 3_600_000_000
         - sign * number(offset + "[+-][0-9]{2}:?([0-9]{2})") * 60_000_000
     )
     # Only rows that match `_TIMESTAMP` have a day; the others are made null before a part of them is read as a number.
     kept = frame.with_columns(text=pl.when(pl.col("day").is_not_null()).then(pl.col("text")).otherwise(None))
-    return _microseconds(_arrow(kept.select(micros.alias("micros")).to_series(), pa.int64()))
+    return _microseconds(_arrow(kept.select(micros).to_series(), pa.int64()))
 
 
 def _to_int64(values: pa.Array) -> pa.Array:
     if pa.types.is_decimal(values.type):
         values = values.cast(pa.decimal256(76, values.type.scale))
-        values = pc.if_else(pc.equal(values, pc.floor(values)), values, pa.scalar(None, values.type))
-        values = values.cast(pa.decimal256(76, 0))
-        low, high = (pa.scalar(bound).cast(pa.decimal256(76, 0)) for bound in (_INT64_MIN, _INT64_MAX))
+        values = pc.if_else(pc.equal(values, pc.floor(values)), values, None)
+        values = values.cast(pa.decimal256(76))
+        low, high = (pa.scalar(bound).cast(pa.decimal256(76)) for bound in (_INT64_MIN, _INT64_MAX))
         inside = pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high))
-        values = pc.if_else(inside, values, pa.scalar(None, values.type))
+        values = pc.if_else(inside, values, None)
     elif pa.types.is_uint64(values.type):
         inside = pc.less_equal(values, pa.scalar(_INT64_MAX, pa.uint64()))
-        values = pc.if_else(inside, values, pa.scalar(None, values.type))
+        values = pc.if_else(inside, values, None)
     return values.cast(pa.int64())
 
 
@@ -262,7 +258,7 @@ def _floor(values: pa.Array, divisor: int) -> pa.Array:
 
 def _between(values: pa.Array, low: int, high: int) -> pa.Array:
     inside = pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high))
-    return pc.if_else(inside, values, pa.scalar(None, values.type))
+    return pc.if_else(inside, values, None)
 
 
 def _arrow(series: pl.Series, kind: pa.DataType) -> Any:

@@ -40,7 +40,7 @@ def derive(columns: Mapping[str, pa.Array], item: Derived) -> pa.Array:
                 raise ValueError(
                     f"derive.{item.name}: a date has no {item.unit}; truncate it to day, week, month or year"
                 )
-            return pl.Series("", values).dt.to_string(_ISO[item.unit]).to_arrow().cast(pa.string())
+            return pl.Series(values=values).dt.to_string(_ISO[item.unit]).to_arrow().cast(pa.string())
         case Lower():
             return pc.utf8_lower(values)
     raise ValueError(f"unknown derived column {item!r}")
