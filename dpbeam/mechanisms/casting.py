@@ -178,14 +178,18 @@ def _parse_dates(text: pa.Array) -> pa.Array:
     try:
         days = text.cast(pa.date32())
     except pa.ArrowInvalid:
-        days = _arrow(_calendar_days(pl.Series(values=text), rf"\A{_DATE}\z"), pa.date32())
+        days = _arrow(_frame(text).select(_calendar_day(rf"\A{_DATE}\z")).to_series(), pa.date32())
     return _between(days.cast(pa.int32()).cast(pa.int64()), _FIRST_DAY, _LAST_DAY).cast(pa.int32()).cast(pa.date32())
 
 
-def _calendar_days(text: pl.Series, pattern: str) -> pl.Series:
-    """The day that each text which matches `pattern` starts with; null for the others and for 30 February."""
-    days = text.str.slice(0, 10).str.to_date("%Y-%m-%d", strict=False)
-    return pl.select(pl.when(text.str.contains(pattern)).then(days)).to_series()
+def _frame(text: pa.Array) -> pl.DataFrame:
+    return pl.DataFrame({"text": pl.Series(values=text)})
+
+
+def _calendar_day(pattern: str) -> pl.Expr:
+    """The day that each `text` which matches `pattern` starts with; null for the others and for 30 February."""
+    text = pl.col("text").str
+    return pl.when(text.contains(pattern)).then(text.slice(0, 10).str.to_date("%Y-%m-%d", strict=False))
 
 
 def _parse_timestamps(text: pa.Array) -> pa.Array:
@@ -196,8 +200,7 @@ def _parse_timestamps(text: pa.Array) -> pa.Array:
         except pa.ArrowInvalid:
             continue
         return _microseconds(moments)
-    frame = pl.DataFrame({"text": pl.Series(values=text)})
-    frame = frame.with_columns(day=_calendar_days(frame["text"], _TIMESTAMP))
+    frame = _frame(text).with_columns(day=_calendar_day(_TIMESTAMP))
     moment = pl.col("text").str
 
     def number(pattern: str) -> pl.Expr:
