@@ -23,7 +23,8 @@ from dpbeam.policy.schema import Policy
 
 audit = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "audit.py")))
 
-EPSILON, DELTA, COPIES, PLACES = 2.0, 0.05, 8_000, 8
+EPSILON, DELTA, PLACES = 2.0, 0.05, 8
+USUAL_COPIES = 8_000
 SCENARIOS = {
     "alone in its places": {4, 5, 6, 7},
     "with others in all of them": {0, 1, 2, 3},
@@ -63,11 +64,11 @@ def planned(strategy):
     return stage_spec(policy, policy.stages[0], plan(policy).mechanisms)
 
 
-def kept(spec, sets):
-    """Of each of `COPIES` copies of a table, which places are kept."""
+def kept(spec, sets, many):
+    """Of each of `many` copies of a table, which places are kept."""
     pairs = np.array([(unit, place) for unit, places in enumerate(sets) for place in places])
-    copies = np.repeat(np.arange(COPIES), len(pairs))
-    columns = [np.tile(column, COPIES) + copies * width for column, width in zip(pairs.T, (100, PLACES), strict=True)]
+    copies = np.repeat(np.arange(many), len(pairs))
+    columns = [np.tile(column, many) + copies * width for column, width in zip(pairs.T, (100, PLACES), strict=True)]
     rows = pa.record_batch(columns, names=["u", "p"])
     known = None
     for number in range(1, len(spec.rounds) + 1):
@@ -76,16 +77,17 @@ def kept(spec, sets):
         told = pa.Table.from_batches([rounds.draw(weighed, one, rounds.noise_of(one))])
         before = [] if known is None else [known.filter(known.column(rounds.KEPT))]
         known = pa.concat_tables([*before, told])
-    found = np.zeros(COPIES * PLACES)
+    found = np.zeros(many * PLACES)
     found[known.filter(known.column(rounds.KEPT)).column("p").to_numpy()] = 1
-    return found.reshape(COPIES, PLACES)
+    return found.reshape(many, PLACES)
 
 
-def least_epsilons(**strategy):
+def least_epsilons(many=USUAL_COPIES, scenarios=tuple(SCENARIOS), **strategy):
     spec = planned(strategy)
     before = others(spec)
-    without = kept(spec, before)
-    return {name: audit.least_epsilon(kept(spec, [*before, one]), without, DELTA) for name, one in SCENARIOS.items()}
+    without = kept(spec, before, many)
+    tables = {name: [*before, SCENARIOS[name]] for name in scenarios}
+    return {name: audit.least_epsilon(kept(spec, table, many), without, DELTA) for name, table in tables.items()}
 
 
 @pytest.mark.parametrize(
@@ -103,6 +105,7 @@ def test_no_selection_costs_more_than_certified(strategy):
 
 
 def test_noise_that_is_missing_in_one_round_is_noticed(monkeypatch):
+    """The bound is 3.7 to 3.9 here (measured); with 8,000 copies it is 1.9 to 2, where chance decides."""
     original = rounds.noise_of
 
     def quiet(spec):
@@ -110,4 +113,5 @@ def test_noise_that_is_missing_in_one_round_is_noticed(monkeypatch):
         return made if spec.round == 1 else replace(made, mechanism=replace(made.mechanism, sigma=1e-6))
 
     monkeypatch.setattr(rounds, "noise_of", quiet)
-    assert max(least_epsilons(strategy="mad2r").values()) > EPSILON
+    found = least_epsilons(40_000, ["in more than it may"], strategy="mad2r")
+    assert found["in more than it may"] > EPSILON
