@@ -255,7 +255,7 @@ def _microseconds(moments: pa.Array) -> pa.Array:
 def _floor(values: pa.Array, divisor: int) -> pa.Array:
     """Whole units since the epoch, rounded towards the past (Arrow's own cast rounds towards 1970)."""
     numbers = values.cast(pa.int64())
-    floored = np.floor_divide(numbers.fill_null(0).to_numpy(zero_copy_only=False), divisor)
+    floored = np.floor_divide(numbers.fill_null(0).to_numpy(), divisor)
     return pa.array(floored, mask=numbers.is_null().to_numpy(zero_copy_only=False))
 
 

@@ -98,18 +98,18 @@ def _bin_index(values: pa.Array, edges: Sequence[float]) -> Any:
     if pa.types.is_integer(values.type):
         # For a whole number x, x ≥ edge is x ≥ ceil(edge): exact also where float64 can't hold x.
         whole = [max(math.ceil(edge), _INT64_MIN) for edge in edges if math.ceil(edge) <= _INT64_MAX]
-        return np.searchsorted(np.array(whole, dtype=np.int64), values.to_numpy(zero_copy_only=False), side="right")
-    return np.searchsorted(np.array(edges, dtype=np.float64), values.to_numpy(zero_copy_only=False), side="right")
+        return np.searchsorted(np.array(whole, dtype=np.int64), values.to_numpy(), side="right")
+    return np.searchsorted(np.array(edges, dtype=np.float64), values.to_numpy(), side="right")
 
 
 def _exact(edge: float) -> str:
     """As short as reads back to the same number: 18, 0.1, 1e+300."""
-    return str(int(edge)) if edge == int(edge) and abs(edge) < 1e16 else repr(float(edge))
+    return str(int(edge)) if edge == int(edge) and abs(edge) < 10**16 else repr(float(edge))
 
 
 def _literal(value: Scalar, kind: ColumnType) -> Any:
     scalar = literal(int(value) if kind == "int64" and isinstance(value, float) else value, kind)
-    return pa.scalar(scalar.as_py() + 0.0, pa.float64()) if kind == "float64" else scalar
+    return pa.scalar(scalar.as_py() + 0.0) if kind == "float64" else scalar
 
 
 def _never(value: Scalar) -> bool:

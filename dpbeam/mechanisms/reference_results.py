@@ -36,7 +36,7 @@ def table(keys: Sequence[pa.Array], returned: Sequence[Mapping[str, Any]], spec:
             columns.extend(pa.array(part) for part in interval)
     schema = result_schema(spec)
     if not returned:
-        return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
+        return pa.RecordBatch.from_pylist([], schema=schema)
     return pa.RecordBatch.from_arrays([*keys, *columns], schema=schema)
 
 

@@ -80,7 +80,7 @@ def test_what_is_one_noisy_number_stands_in_the_middle_of_its_own_noise(kind):
     vector = Metric(kind="vector_sum", name="xyz", columns=("x", "y", "z"), norm="linf", max_norm=1.0)
     spec = stage(COUNT, UNITS, SUM, vector, kind=kind)
     returned = [
-        {"count": 10.0 + i, "privacy_id_count": 20.0 + i, "sum": -30.0 * i, "vector_sum": (1.0, 2.5 * i, -4.0)}
+        {"count": 10 + i, "privacy_id_count": 20.0 + i, "sum": -30.0 * i, "vector_sum": (1.0, 2.5 * i, -4.0)}
         for i in range(3)
     ]
     found = released(spec, returned)

@@ -203,6 +203,8 @@ def test_timestamps_are_iso_8601_and_become_utc(text: str, value: str) -> None:
         "2024-05-01T13:05:06\n",
         "0001-01-01T00:00:00+00:01",
         "9999-12-31T23:59:59-00:01",
+        "9999-12-31T23:59:00-00:01",
+        "0001-01-01T00:00:59.999999+00:01",
     ],
 )
 def test_other_text_and_moments_beyond_the_years_are_invalid_as_timestamps(text: str) -> None:
