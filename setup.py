@@ -34,7 +34,7 @@ setup(
         "matplotlib>=3.8,<4",
         "numpy>=1.26,<3",
         "pipeline-dp>=0.2.1,<0.4",
-        "polars>=1.20,<3",
+        "polars>=1.39.3,<3",
         "pyarrow>=18",
         "pydantic>=2.9,<3",
         "python-dp>=1.1.5rc4,<2",
