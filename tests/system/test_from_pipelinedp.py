@@ -48,9 +48,9 @@ class KeepAll:
         return units > 0
 
 
-def released(rows, params, public=None, *, epsilon=10.0, call="aggregate"):
+def released(rows, params, public=None, *, epsilon=10.0, delta=1e-6, call="aggregate"):
     """All that our engine gives on Beam, in a list."""
-    accountant = SharedBudgetAccountant(epsilon, 1e-6)
+    accountant = SharedBudgetAccountant(epsilon, delta)
     with tempfile.NamedTemporaryFile() as file:
         with beam.Pipeline(runner="FnApiRunner") as pipeline:
             engine = DPEngine(accountant, pipeline_dp.BeamBackend())
@@ -58,7 +58,7 @@ def released(rows, params, public=None, *, epsilon=10.0, call="aggregate"):
             result = getattr(engine, call)(pipeline | beam.Create(rows), params, EXTRACTORS, *more)
             result | beam.combiners.ToList() | beam.Map(dump, file.name)
             accountant.compute_budgets()
-        assert certify(accountant.mechanisms, epsilon=epsilon, delta=1e-6) == accountant.certificate
+        assert certify(accountant.mechanisms, epsilon=epsilon, delta=delta) == accountant.certificate
         return pickle.loads(Path(file.name).read_bytes())  # noqa: S301
 
 
@@ -188,21 +188,21 @@ def test_partitions_are_selected(exact) -> None:
 
 
 def test_selection_and_noise_are_real() -> None:
-    """No test's stand-ins here: a partition of one unit is not shown, and noise is."""
+    """No test's stand-ins here: a partition of one unit is not shown, but with a part of δ, and noise is."""
     rows = [(user, "inn", 1.0) for user in range(2000)] + [(0, "alone", 1.0)]
     # PipelineDP 0.2 states no noise.
     stated = {"output_noise_stddev": True} if hasattr(pipeline_dp.AggregateParams, "output_noise_stddev") else {}
     params = pipeline_dp.AggregateParams(
         metrics=[M.COUNT], max_partitions_contributed=2, max_contributions_per_partition=1, **stated
     )
-    found = ours(rows, params, epsilon=1.0)
+    found = ours(rows, params, epsilon=1.0, delta=1e-12)
     assert list(found) == ["inn"]
     assert found["inn"].count != round(found["inn"].count)
     assert abs(found["inn"].count - 2000) < 30 * getattr(found["inn"], "count_noise_stddev", 10.0)
     selected = pipeline_dp.SelectPartitionsParams(
         max_partitions_contributed=2, partition_selection_strategy=S.GAUSSIAN_THRESHOLDING
     )
-    assert released(rows, selected, epsilon=1.0, call="select_partitions") == ["inn"]
+    assert released(rows, selected, epsilon=1.0, delta=1e-12, call="select_partitions") == ["inn"]
 
 
 def test_a_job_that_forgets_compute_budgets_releases_nothing() -> None:
