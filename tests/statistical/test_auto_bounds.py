@@ -51,7 +51,7 @@ def wrong_clips(mechanism: Additive) -> int:
 
 def wrong_counts(mechanism: Additive) -> int:
     """Units contribute 1 to 50, evenly; the most lies far out, where one bin of noise would outweigh them all."""
-    units = histogram(np.tile(np.arange(1.0, 51.0), 100), count_edges(100_000))
+    units = histogram(np.tile(np.arange(1.0, 51.0), 60), count_edges(100_000))
     runs = noisy(units, mechanism, TRIALS)
     return sum(choose_count(run.tolist(), mechanism, most=100_000).value not in (24, 32, 48) for run in runs)
 
@@ -67,8 +67,10 @@ def test_bounds_of_a_known_distribution_are_right(
 ) -> None:
     assert wrong(mechanism) <= ALLOWED
     honest = auto_bounds.beyond_chance
-    monkeypatch.setattr(auto_bounds, "beyond_chance", lambda noise, bins: honest(noise, bins) / 3)
-    assert wrong(mechanism) > ALLOWED  # a threshold that noise often passes
+    monkeypatch.setattr(auto_bounds, "beyond_chance", lambda noise, bins: honest(noise, bins) / 4)
+    assert (
+        wrong(mechanism) > ALLOWED
+    )  # a threshold that noise often passes: 61 or more of 2,000 (measured), 4 are allowed
 
 
 EPSILON = 1.0
