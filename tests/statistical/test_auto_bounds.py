@@ -68,9 +68,8 @@ def test_bounds_of_a_known_distribution_are_right(
     assert wrong(mechanism) <= ALLOWED
     honest = auto_bounds.beyond_chance
     monkeypatch.setattr(auto_bounds, "beyond_chance", lambda noise, bins: honest(noise, bins) / 4)
-    assert (
-        wrong(mechanism) > ALLOWED
-    )  # a threshold that noise often passes: 61 or more of 2,000 (measured), 4 are allowed
+    # A threshold that noise often passes: 61 or more of 2,000 choices are wrong (measured); 4 are allowed.
+    assert wrong(mechanism) > ALLOWED
 
 
 EPSILON = 1.0
