@@ -41,9 +41,17 @@ def metric_columns(spec: StageSpec) -> tuple[MetricColumn, ...]:
         labels = metric.labels or (None,) * len(metric.released)
         found.extend(
             MetricColumn(
-                name=name, kind=metric.kind, noise=law, std=std, other_std=other_std, biased=biased, label=label
+                name=name,
+                kind=metric.kind,
+                noise=law,
+                std=std,
+                other_std=other_std,
+                biased=biased,
+                label=label,
+                place=place,
+                of=len(labels),
             )
-            for name, label in zip(metric.released, labels, strict=True)
+            for place, (name, label) in enumerate(zip(metric.released, labels, strict=True))
         )
     return tuple(found)
 

@@ -5,7 +5,7 @@ Keys come from the data: they are shown as plain text with control characters ma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 from rich.console import Group, RenderableType
@@ -19,15 +19,18 @@ from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.reporting.manifest import ChosenBound
 from dpbeam.reporting.numbers import humane, significant
 from dpbeam.reporting.rows import top_rows, visible
+from dpbeam.reporting.tables import MetricColumn
 from pipelines.describe import metric_columns
 
 TOP = 10
+_COLUMNS = 8
+"""Of a metric with more columns, as the sum of vectors, so many are shown."""
 _KEY_CHARS = 40
 
 
 def results(spec: StageSpec, table: pa.Table) -> RenderableType:
     """The top rows of one stage's results, each value above its 95 % interval."""
-    columns = metric_columns(spec)
+    columns = [column for column in metric_columns(spec) if column.place < _COLUMNS]
     first = columns[0].name if columns else None
     title = f"{spec.name}: {table.num_rows:,} partitions released" if spec.keys else f"{spec.name}: the whole table"
     if table.num_rows > TOP:
@@ -36,7 +39,7 @@ def results(spec: StageSpec, table: pa.Table) -> RenderableType:
         title=title,
         title_justify="left",
         min_width=60,
-        caption="Below each value: its 95 % interval" if columns else None,
+        caption=Text(". ".join(_captions(columns)), style="table.caption") if columns else None,
         caption_justify="left",
     )
     for key in spec.result_keys:  # of a cached release the stage was never rolled up
@@ -56,6 +59,14 @@ def results(spec: StageSpec, table: pa.Table) -> RenderableType:
             cells.append(Text.assemble(label, humane(value.value, spread), "\n", (interval, "dim")))
         shown.add_row(*cells)
     return shown
+
+
+def _captions(columns: Sequence[MetricColumn]) -> Iterator[str]:
+    if columns:
+        yield "Below each value: its 95 % interval"
+    for column in columns:
+        if column.place == 0 and column.of > _COLUMNS:
+            yield f"{visible(column.name)} is the first of {column.of:,} columns, of which {_COLUMNS} are shown"
 
 
 def _short(key: str) -> str:

@@ -30,6 +30,8 @@ from dpbeam.reporting.tables import MetricColumn
 
 MAX_ROWS = 50
 MAX_TEXT = 300
+MAX_COLUMNS = 16
+"""Of a metric with more columns, as the sum of vectors, the page shows so many; each has a chart."""
 _STRATEGIES = {
     TruncatedGeometric.kind: "truncated geometric",
     LaplaceThresholding.kind: "Laplace thresholding",
@@ -151,6 +153,7 @@ def render_report(
         factor=about(math.exp(min(guarantee.epsilon, 700.0))),
         belief=about(100 / (1 + math.exp(-min(guarantee.epsilon, 700.0)))),
         max_rows=MAX_ROWS,
+        max_columns=MAX_COLUMNS,
     )
 
 
@@ -174,18 +177,21 @@ def _text(value: str) -> str:
 
 
 def _stage_view(stage: StageReport, index: int) -> dict[str, Any]:
-    names = [metric.name for metric in stage.metrics]
-    labels = {metric.name: metric.label for metric in stage.metrics if metric.label is not None}
+    metrics = [metric for metric in stage.metrics if metric.place < MAX_COLUMNS]
+    names = [metric.name for metric in metrics]
+    labels = {metric.name: metric.label for metric in metrics if metric.label is not None}
     by = names[0] if names else None
     rows = top_rows(stage.table, keys=stage.keys, metrics=names, by=by, limit=MAX_ROWS, labels=labels)
     return {
         "facts": stage,
+        "metrics": metrics,
+        "wide": [metric for metric in metrics if metric.place == 0 and metric.of > MAX_COLUMNS],
         "total": f"{stage.table.num_rows:,}",
         "cut": stage.table.num_rows > len(rows),
         "strategy": _STRATEGIES.get(stage.selection.strategy, stage.selection.strategy) if stage.selection else None,
-        "charts": [_chart_view(stage, metric, f"s{index}m{i}-") for i, metric in enumerate(stage.metrics)],
+        "charts": [_chart_view(stage, metric, f"s{index}m{i}-") for i, metric in enumerate(metrics)],
         "rows": [
-            {"keys": [_key(key) for key in row.keys], "cells": [_cell(row, metric) for metric in stage.metrics]}
+            {"keys": [_key(key) for key in row.keys], "cells": [_cell(row, metric) for metric in metrics]}
             for row in rows
         ],
     }
@@ -196,8 +202,7 @@ def _key(key: str) -> str:
 
 
 def _chart_view(stage: StageReport, metric: MetricColumn, prefix: str) -> dict[str, Any]:
-    names = [other.name for other in stage.metrics]
-    rows = top_rows(stage.table, keys=stage.keys, metrics=names, by=metric.name, limit=MAX_BARS)
+    rows = top_rows(stage.table, keys=stage.keys, metrics=[metric.name], by=metric.name, limit=MAX_BARS)
     shown = [row for row in rows if row.is_finite(metric.name)]
     title = f"{metric.name} of the {len(shown)} partitions where it is largest, stage {stage.name}"
     # Safe as markup: drawn by matplotlib, parsed and written again as XML, text as text nodes (charts.py).

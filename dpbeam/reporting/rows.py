@@ -49,14 +49,15 @@ def top_rows(
 ) -> list[DisplayRow]:
     """The `limit` rows with the largest values of metric `by`, largest first; ties, and all without `by`, in the
     table's order. `labels` names the column of text that goes with a metric."""
+    intervals = [name for metric in metrics for name in (metric, f"{metric}_low", f"{metric}_high")]
+    # The columns that are shown, alone: a table may have thousands for one metric.
+    table = table.select(list(dict.fromkeys((*keys, *intervals, *(labels or {}).values()))))
     top = table.slice(0, limit)
     if by is not None:
         order = pc.array_sort_indices(table[by].combine_chunks().cast(pa.float64()), order="descending")
         top = table.take(order[:limit])
     key_columns = [top[key].to_pylist() for key in keys]
-    numbers = {
-        name: top[name].to_pylist() for metric in metrics for name in (metric, f"{metric}_low", f"{metric}_high")
-    }
+    numbers = {name: top[name].to_pylist() for name in intervals}
     texts = {metric: top[column].to_pylist() for metric, column in (labels or {}).items()}
     return [
         DisplayRow(

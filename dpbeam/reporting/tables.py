@@ -44,6 +44,9 @@ class MetricColumn:
     is too high on average."""
     label: str | None = None
     """The column of text that says which value of a partition this one counts."""
+    place: int = 0
+    of: int = 1
+    """Of a metric with several columns, which of them this is, from 0, and how many there are."""
 
     @property
     def one_std(self) -> float | None:

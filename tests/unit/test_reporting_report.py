@@ -19,9 +19,10 @@ from dpbeam.mechanisms.events import (
     LaplaceThresholding,
     TruncatedGeometric,
 )
+from dpbeam.mechanisms.results import interval_columns
 from dpbeam.reporting.charts import MAX_BARS, bar_chart, shorten
 from dpbeam.reporting.manifest import Charge, ChosenBound, FileEntry, Guarantee, StatedCertificate
-from dpbeam.reporting.report import Balance, ReleaseFacts, SelectionFacts, StageReport, render_report
+from dpbeam.reporting.report import MAX_COLUMNS, Balance, ReleaseFacts, SelectionFacts, StageReport, render_report
 from dpbeam.reporting.rows import top_rows
 from dpbeam.reporting.tables import MetricColumn
 
@@ -298,3 +299,33 @@ def test_a_chart_label_is_cut_by_width_not_by_count() -> None:
     assert shorten("a" * 40) == "a" * 30 + "…"
     assert shorten("日" * 40) == "日" * 15 + "…"
     assert shorten("") == "(empty)"
+
+
+def wide(columns: int) -> StageReport:
+    """A count, and a metric of so many columns."""
+    table = results(["a", "b"])
+    for i in range(columns):
+        for name in interval_columns(f"e_{i}"):
+            table = table.append_column(name, table["count"])
+    numbers = [
+        MetricColumn(name=f"e_{i}", kind="vector_sum", noise="laplace", std=3.0, place=i, of=columns)
+        for i in range(columns)
+    ]
+    return stage(table, metrics=(*numbers, metric()))
+
+
+def test_of_a_metric_with_many_columns_the_page_shows_the_first() -> None:
+    html = render(wide(MAX_COLUMNS + 1))
+    page = check_harmless(html)
+    heads = [text for text in page.bdi if text.startswith("e_") or text == "count"]
+    assert [f"e_{i}" in heads for i in range(MAX_COLUMNS + 1)] == [True] * MAX_COLUMNS + [False]
+    assert "count" in heads
+    assert html.count("<figure>") == MAX_COLUMNS + 1
+    said = f"<bdi>e_0</bdi> is the first of {MAX_COLUMNS + 1} columns, of which {MAX_COLUMNS} are shown; the files hold"
+    assert html.count(said) == 1
+
+
+def test_a_metric_whose_columns_fit_is_shown_whole() -> None:
+    html = render(wide(MAX_COLUMNS))
+    assert html.count("<figure>") == MAX_COLUMNS + 1
+    assert "is the first of" not in html

@@ -9,6 +9,8 @@ from types import SimpleNamespace
 import pyarrow as pa
 from rich.console import Console
 
+from dpbeam.mechanisms import results
+from dpbeam.mechanisms.metric import Metric
 from pipelines import describe, screen
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
@@ -36,3 +38,21 @@ def test_counts_that_passed_a_threshold_say_that_they_are_biased() -> None:
     assert (columns["top_1_count"].label, columns["top_1_count"].biased) == ("top_1", True)
     assert (columns["listed_1_count"].label, columns["listed_1_count"].biased) == ("listed_1", False)
     assert (columns["kinds"].label, columns["kinds"].biased) == (None, False)
+
+
+def test_of_a_metric_with_many_columns_the_screen_shows_the_first(exact) -> None:
+    columns = tuple(f"c{i}" for i in range(9))
+    vector = Metric(kind="vector_sum", name="[b]e", columns=columns, norm="l2", max_norm=1.0)
+    spec = reference.stage(metrics=(vector, Metric(kind="count", name="count")), scale=0.01)
+    found = describe.metric_columns(spec)
+    assert [(column.place, column.of) for column in found] == [*((i, 9) for i in range(9)), (0, 1)]
+    names = [name for column in found for name in results.interval_columns(column.name)]
+    table = pa.Table.from_pylist([{"p": 0} | dict.fromkeys(names, 1.0)])
+    console = Console(width=400, record=True, force_terminal=False)
+    with console.capture() as shown:
+        console.print(screen.results(spec, table))
+    text = shown.get()
+    assert "[b]e_7" in text
+    assert "[b]e_8" not in text
+    assert "count" in text
+    assert "Below each value: its 95 % interval. [b]e_0 is the first of 9 columns, of which 8 are shown" in text
