@@ -34,6 +34,7 @@ _SUFFIXES: dict[str, Format] = {
 _FIRST_BYTES = 1 << 20
 _FIRST_LINES = 100
 _JSON_TYPES: dict[type, pa.DataType] = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
+_NUMBERS = pa.list_(pa.float64())
 
 
 def starter(data: Path, *, folder: Path | None) -> str:
@@ -107,11 +108,19 @@ def _json_schema(head: bytes) -> pa.Schema:
         if not isinstance(row, dict):
             raise TypeError("a line is not an object")
         for path, value in _leaves(row, ""):
-            kind = _JSON_TYPES.get(type(value), pa.list_(pa.null()))
+            kind = _NUMBERS if _is_numbers(value) else _JSON_TYPES.get(type(value), pa.list_(pa.null()))
             known = found.get(path, kind)
             numbers = {pa.int64(), pa.float64()}
             found[path] = known if known == kind else pa.float64() if {known, kind} == numbers else pa.list_(pa.null())
     return pa.schema(list(found.items()))
+
+
+def _is_numbers(value: Any) -> bool:
+    """Whether a value is a list of numbers; null stands for one that is missing."""
+    inner = value if isinstance(value, list) else []
+    return {type(each) for each in inner} - {int, float, type(None)} == set() and any(
+        each is not None for each in inner
+    )
 
 
 def _leaves(value: Any, prefix: str) -> list[tuple[str, Any]]:

@@ -17,7 +17,7 @@ import pipeline_dp
 import pyarrow as pa
 
 from dpbeam.errors import RunFailed
-from dpbeam.mechanisms import accumulate, columns, hashing, reference_results
+from dpbeam.mechanisms import accumulate, bounding, columns, hashing, reference_results
 from dpbeam.mechanisms.float_grid import FloatGrid
 from dpbeam.mechanisms.quantities import Quantity
 from dpbeam.mechanisms.results import result_schema
@@ -94,7 +94,7 @@ def _values(block: pa.RecordBatch, spec: StageSpec, grid: FloatGrid | None) -> l
 
 def _vectors(block: pa.RecordBatch, quantity: Quantity) -> Any:
     """The rows' vectors within their norm, rounded towards 0 to our own grid of sums."""
-    found = [block.column(name).to_numpy(zero_copy_only=False).astype(np.float64) for name in quantity.columns]
+    found = [bounding.numbers(block.column(name)).astype(np.float64) for name in quantity.columns]
     step = columns.grid_of(quantity).step * 4  # 2**28 steps at most, as `FloatGrid`
     return np.trunc(columns.shorten(np.column_stack(found), quantity.norm, quantity.max_norm) / step) * step
 

@@ -184,7 +184,7 @@ def _noisy(stage: Stage) -> dict[str, tuple[float, float, float]]:
     found: dict[str, tuple[float, float, float]] = {}
     known: dict[tuple[object, ...], str] = {}
     for choice in stage.metrics:
-        for what, own_name, l1, l2, weight in _aggregated(choice, stage) if stage.counted_by else _parts(choice):
+        for what, own_name, l1, l2, weight in _aggregated(choice, stage) if stage.counted_by else _parts(choice, stage):
             name = known.setdefault(what, own_name)
             if isinstance(choice.args, TopKArgs):
                 pairs = _pairs(stage.bounds, choice.args.max_values)
@@ -199,7 +199,7 @@ def _noisy(stage: Stage) -> dict[str, tuple[float, float, float]]:
 def _leaves(stage: Stage, quantity: str) -> Leaves | None:
     """What one unit does to a quantity by leaves of hierarchical keys; None where keys aren't."""
     for choice in stage.metrics:
-        for what, name, l1, l2, _ in _aggregated(choice, stage) if stage.counted_by else _parts(choice):
+        for what, name, l1, l2, _ in _aggregated(choice, stage) if stage.counted_by else _parts(choice, stage):
             if name == quantity:
                 most = choice.args.max_values if isinstance(choice.args, TopKArgs) else None
                 return by_leaves(stage, str(what[0]), l1, l2, most)
@@ -212,7 +212,7 @@ def _kept_values(stage: Stage) -> dict[str, tuple[int, int]]:
     found: dict[str, tuple[int, int]] = {}
     for choice in stage.metrics:
         if isinstance(choice.args, TopKArgs) and choice.args.candidates is None:
-            for _, name, *_ in _parts(choice):
+            for _, name, *_ in _parts(choice, stage):
                 found[name] = (_pairs(stage.bounds, choice.args.max_values), choice.args.pre_threshold)
     return found
 
@@ -251,12 +251,12 @@ def _aggregated(choice: MetricChoice, stage: Stage) -> Iterator[tuple[tuple[obje
         case "privacy_id_count", _:
             yield ("privacy_id_count",), "privacy_id_count", 1.0, 1.0, args.weight
         case "sum", SumArgs(low=None):
-            yield from _parts(choice)
+            yield from _parts(choice, stage)
         case kind, _:
             raise Refused(f"stage {stage.name}: {kind} can't be bounded on rows that are aggregated already")
 
 
-def _parts(choice: MetricChoice) -> Iterator[tuple[tuple[object, ...], str, float, float, float]]:
+def _parts(choice: MetricChoice, stage: Stage) -> Iterator[tuple[tuple[object, ...], str, float, float, float]]:
     """(what it is, its name, its change by one row in l1 and in l2, its weight) of all that a metric needs."""
     args, name = choice.args, choice.result_name
     weight = args.weight
@@ -288,7 +288,8 @@ def _parts(choice: MetricChoice) -> Iterator[tuple[tuple[object, ...], str, floa
         case "histogram", HistogramArgs():
             yield ("bins", args.column, *args.edges), name, 1.0, 1.0, weight
         case "vector_sum", VectorSumArgs():
-            most, root = args.max_norm, len(args.columns) ** 0.5
+            length = sum(stage.vector_lengths.get(column, 1) for column in args.columns)
+            most, root = args.max_norm, length**0.5
             l1 = most * {"l1": 1.0, "l2": root, "linf": root**2}[args.norm]
             l2 = most * {"l1": 1.0, "l2": 1.0, "linf": root}[args.norm]
             yield ("vector", *args.columns, args.norm, most), name, l1, l2, weight

@@ -103,7 +103,7 @@ def _sensitivities(stage: Stage) -> dict[str, tuple[float, float]]:
         vector = first["vector_sum"].args
         if not isinstance(vector, VectorSumArgs):
             raise Refused(f"stage {stage.name}: a vector_sum must have its columns")
-        length = len(vector.columns)
+        length = sum(stage.vector_lengths.get(name, 1) for name in vector.columns)
         l1 = vector.max_norm * {"l1": 1, "l2": length**0.5, "linf": length}[vector.norm]
         l2 = vector.max_norm * {"l1": 1, "l2": 1, "linf": length**0.5}[vector.norm]
         found[first["vector_sum"].result_name] = (units[0] * l1, units[1] * l2)

@@ -81,7 +81,7 @@ def reference_call(stage: Stage) -> ReferenceCall:
         max_sum_per_partition=high if totals else None,
         vector_norm_kind=None if vector is None or vector.norm is None else _NORMS[vector.norm],
         vector_max_norm=None if vector is None else vector.max_norm,
-        vector_size=None if vector is None else len(vector.columns),
+        vector_size=None if vector is None else vector.numbers,
         partition_selection_strategy=_STRATEGIES[private.strategy if private else "truncated_geometric"],
         pre_threshold=private.pre_threshold if private and private.pre_threshold > 1 else None,
         post_aggregation_thresholding=post,

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dpbeam.mechanisms import choosing, distinct, frequent, hashing
+from dpbeam.mechanisms import choosing, distinct, frequent, hashing, vectors
 from dpbeam.mechanisms.grouping import Groups, group, runs
 from dpbeam.mechanisms.hashing import U64
 from dpbeam.mechanisms.spec import StageSpec
@@ -267,7 +267,10 @@ def _numbers(batches: Sequence[pa.RecordBatch], name: str) -> npt.NDArray[np.int
 
 
 def numbers(column: pa.Array) -> npt.NDArray[np.int64] | npt.NDArray[np.float64]:
-    """A column of numbers as it is; of anything else, each value's identity (`dpbeam.mechanisms.distinct`)."""
+    """A column of numbers as it is, vectors as the rows of a matrix; of anything else, each value's identity
+    (`dpbeam.mechanisms.distinct`)."""
+    if pa.types.is_fixed_size_list(column.type):
+        return vectors.matrix(column)
     if pa.types.is_floating(column.type):
         plain: npt.NDArray[np.float64] = column.to_numpy(zero_copy_only=False)
         return plain

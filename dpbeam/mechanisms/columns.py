@@ -85,6 +85,8 @@ def accumulate(quantity: Quantity, values: Mapping[str, Numbers], rows: I64, par
             return _column(quantity, _bins(quantity, values[quantity.columns[0]], rows, partitions))
         case "vector":
             stacked = np.column_stack([values[name].astype(np.float64) for name in quantity.columns])
+            if stacked.shape[1] != quantity.size:  # planned for vectors of another length: another sensitivity
+                raise ValueError(f"{quantity.name}: vectors must have {quantity.size} numbers, got {stacked.shape[1]}")
             return _vector_sums(quantity, stacked, rows, partitions)
         case "custom" if quantity.custom is not None:
             made = custom.contributions(quantity.custom, [values[name] for name in quantity.columns])

@@ -63,6 +63,13 @@ class Metric:
     custom: CustomMetric | None = None
     """What a custom metric computes from `columns`."""
     auto: tuple[str, ...] = ()
+    length: int = 0
+    """Of a vector_sum whose columns hold vectors, how many numbers they have in all; 0 where each holds one."""
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers a vector_sum's vectors have."""
+        return self.length or len(self.columns)
 
     def value_bounds(self) -> tuple[str, float, float]:
         """The column and its clipping bounds.
@@ -84,7 +91,7 @@ class Metric:
             case "histogram":
                 return tuple(f"{self.name}_{i}" for i in range(len(self.edges) - 1))
             case "vector_sum":
-                return tuple(f"{self.name}_{i}" for i in range(len(self.columns)))
+                return tuple(f"{self.name}_{i}" for i in range(self.numbers))
             case "custom" if self.custom is not None and self.custom.outputs:
                 return tuple(f"{self.name}_{output}" for output in self.custom.outputs)
             case "top_k":

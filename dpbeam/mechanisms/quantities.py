@@ -74,6 +74,8 @@ class Quantity:
     candidates: tuple[str, ...] = ()
     custom: CustomMetric | None = None
     auto: tuple[str, ...] = ()
+    length: int = 0
+    """Of a vector whose columns hold several numbers each, how many there are in all; 0 where each holds one."""
 
     @property
     def definition(self) -> Quantity:
@@ -90,7 +92,7 @@ class Quantity:
         """Numbers a partition in the accumulators: 1, or the length of a vector."""
         return {
             "bins": len(self.edges) - 1,
-            "vector": len(self.columns),
+            "vector": self.length or len(self.columns),
             "candidates": len(self.candidates),
             "custom": 1 if self.custom is None else self.custom.row_bound.size,
         }.get(self.kind, 1)
@@ -209,6 +211,7 @@ def parts(metric: Metric) -> tuple[Quantity, ...]:
                 kind="vector",
                 weight=metric.weight,
                 columns=metric.columns,
+                length=metric.length,
                 norm=metric.norm,
                 max_norm=metric.max_norm,
             )

@@ -13,9 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dpbeam.errors import DataError
+from dpbeam.mechanisms import vectors
 from dpbeam.mechanisms.casting import ARROW_TYPES, literal, to_type
 from dpbeam.mechanisms.derive import derive, holds
-from dpbeam.mechanisms.spec import Column, ColumnType, InputSpec, Rule
+from dpbeam.mechanisms.spec import Column, ColumnType, InputSpec, Rule, Scalar
 
 _MEANS = {
     "on_invalid": "A value is not of the column's type",
@@ -60,20 +61,27 @@ def prepare(batch: pa.RecordBatch, spec: InputSpec) -> pa.RecordBatch:
 
 def output_schema(spec: InputSpec) -> pa.Schema:
     """What `prepare` gives: the declared columns, then the derived ones, each of its final type."""
-    return pa.schema([(name, ARROW_TYPES[kind]) for name, kind in column_types(spec).items()])
+    declared = [
+        (column.name, vectors.arrow_type(column.length or 0) if column.type == "vector" else ARROW_TYPES[column.type])
+        for column in spec.columns
+    ]
+    return pa.schema([*declared, *((item.name, ARROW_TYPES["string"]) for item in spec.derived)])
 
 
 def column_types(spec: InputSpec) -> dict[str, ColumnType]:
-    """The type of each declared and derived column; derived ones are text."""
-    declared: dict[str, ColumnType] = {column.name: column.type for column in spec.columns}
+    """The type of each declared and derived column that holds one value a row; derived ones are text."""
+    declared: dict[str, ColumnType] = {c.name: c.type for c in spec.columns if c.type != "vector"}
     return declared | {item.name: "string" for item in spec.derived}
 
 
 def _settle(raw: pa.Array, column: Column) -> tuple[pa.Array, pa.Array | None]:
     """The typed column with its replacements, and a mask of the rows that its rules drop (None: no row)."""
+    if column.type == "vector":
+        return _settle_vectors(raw, column)
     if pa.types.is_dictionary(raw.type):
         raw = raw.dictionary_decode()
-    values = to_type(raw, column.type)
+    kind: ColumnType = column.type
+    values = to_type(raw, kind)
     dropped = None
     for name, mask in _broken(raw, values, column).items():
         rule: Rule = getattr(column, name)
@@ -81,17 +89,46 @@ def _settle(raw: pa.Array, column: Column) -> tuple[pa.Array, pa.Array | None]:
             case "drop":
                 dropped = mask if dropped is None else pc.or_(dropped, mask)
             case "replace":
-                if rule.value is None:
-                    raise ValueError(f"columns.{column.name}.{name}: replace needs a value")
-                values = pc.if_else(mask, literal(rule.value, column.type), values)
+                values = pc.if_else(mask, literal(_stand_in(rule, name, column), kind), values)
             case "fail":
-                raise DataError(
-                    f"column {column.name} breaks {name}: fail. {_MEANS[name]}. "
-                    f"Correct the source, or declare another rule for the column, such as {name}: drop."
-                )
+                raise _failure(name, column)
             case _:
                 raise ValueError(f"unknown action {rule.action!r}")
     return values, dropped
+
+
+def _settle_vectors(raw: pa.Array, column: Column) -> tuple[pa.Array, pa.Array | None]:
+    """As `_settle`, with each rule applied to each number of a row's vector: the row leaves if one of them breaks a
+    rule that drops it."""
+    numbers, broken = vectors.read(raw, column.length or 0)
+    dropped = None
+    for name, cells in broken.items():
+        rule: Rule = getattr(column, name)
+        match rule.action:
+            case "drop":
+                mask = pa.array(cells.any(axis=1))
+                dropped = mask if dropped is None else pc.or_(dropped, mask)
+            case "replace":
+                numbers[cells] = literal(_stand_in(rule, name, column), "float64").as_py()
+            case "fail":
+                raise _failure(name, column)
+            case _:
+                raise ValueError(f"unknown action {rule.action!r}")
+    return vectors.column(numbers), dropped
+
+
+def _stand_in(rule: Rule, name: str, column: Column) -> Scalar:
+    if rule.value is None:
+        raise ValueError(f"columns.{column.name}.{name}: replace needs a value")
+    return rule.value
+
+
+def _failure(name: str, column: Column) -> DataError:
+    means = vectors.MEANS[name] if column.type == "vector" else _MEANS[name]
+    return DataError(
+        f"column {column.name} breaks {name}: fail. {means}. "
+        f"Correct the source, or declare another rule for the column, such as {name}: drop."
+    )
 
 
 def _broken(raw: pa.Array, values: pa.Array, column: Column) -> Mapping[str, pa.Array]:

@@ -17,6 +17,8 @@ from dpbeam.mechanisms.quantities import BY_VALUE, Quantity, noisy_by_themselves
 from dpbeam.mechanisms.sensitivity import Bounds
 
 ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
+DeclaredType = Literal["string", "int64", "float64", "bool", "date", "timestamp", "vector"]
+"""What a column may be declared as: one value a row, or a list of numbers, all of one length."""
 Scalar = str | int | float | bool
 Format = Literal["csv", "parquet", "jsonl", "avro"]
 Compression = Literal["auto", "none", "gzip", "bz2", "zstd", "xz"]
@@ -35,21 +37,29 @@ class Rule:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column that is read from the source, and its rules. `on_nan`, `on_inf` apply to float64 only.
+    """A column that is read from the source, and its rules. `on_nan`, `on_inf` apply to float64 and vectors only.
 
     `on_invalid` applies to what isn't a value of the type: text that is not a number, invalid UTF-8, an integer
     beyond int64, a CSV row of the wrong width or a line that isn't JSON (there the row is dropped or the run fails).
     `field` says where the column lies in the source, if not under its name: a name, a path with dots into structs, or
-    the path's names one by one.
+    the path's names one by one. A vector has `length` numbers in every row, and its rules hold for each of them.
+
+    Raises:
+        ValueError: a vector without a length of at least 1, or a length of anything else.
     """
 
     name: str
-    type: ColumnType
+    type: DeclaredType
     on_null: Rule = Rule()
     on_nan: Rule = Rule()
     on_inf: Rule = Rule()
     on_invalid: Rule = Rule()
     field: str | tuple[str, ...] | None = None
+    length: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.type == "vector") != (self.length is not None) or not (self.length is None or self.length >= 1):
+            raise ValueError(f"columns.{self.name}: a vector, and no other type, needs a length of at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)

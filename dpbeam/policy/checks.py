@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dpbeam.policy import pre_aggregated, schema
+from dpbeam.policy import pre_aggregated, schema, vector_columns
 from dpbeam.policy.common_checks import NUMERIC, declared, rising, unique
 from dpbeam.policy.parts import Parts
 from dpbeam.policy.source_checks import source_findings
@@ -36,15 +36,16 @@ def _columns(parts: Parts) -> Iterator[Finding]:
         yield from _named(name, key, "Rename the column in the source.")
         if rules is None:
             continue
+        yield from vector_columns.column_findings(rules, key)
         for rule_name in _RULES:
             word = getattr(rules, rule_name)
-            if rule_name in ("on_nan", "on_inf") and rules.type != "float64" and word != "drop":
-                rule = f"applies to float64 columns only, and {name} is {rules.type}"
+            if rule_name in ("on_nan", "on_inf") and rules.value_type != "float64" and word != "drop":
+                rule = f"applies to float64 columns and vectors only, and {name} is {rules.type}"
                 yield Finding(key=(*key, rule_name), rule=rule, remedy="Leave the key out.", value=ABSENT)
-            elif isinstance(word, schema.Replace) and not suits(word.replace, rules.type):
+            elif isinstance(word, schema.Replace) and not suits(word.replace, rules.value_type):
                 yield Finding(
                     key=(*key, rule_name, "replace"),
-                    rule=f"must be {DESCRIPTIONS[rules.type]}, for {name} is {rules.type}",
+                    rule=f"must be {DESCRIPTIONS[rules.value_type]}, for {name} is {rules.type}",
                     remedy="Give a value of the column's type.",
                     value=word.replace,
                 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 
-from dpbeam.mechanisms.spec import ColumnType
+from dpbeam.mechanisms.spec import DeclaredType
 from dpbeam.policy.fields import closest
 from dpbeam.policy.parts import Parts
 from dpbeam.policy.violations import Finding, Key
@@ -26,11 +26,14 @@ def declared(parts: Parts, key: Key, name: str, types: Iterable[str], *, derived
         remedy = f"Declared: {', '.join(known[:20])}.{closest(name, known)}"
         yield Finding(key=key, rule=rule, remedy=remedy, value=name)
         return
-    kind: ColumnType | None = parts.type_of(name)
+    kind: DeclaredType | None = parts.declared_type(name)
     allowed = tuple(types)
     if kind is not None and kind not in allowed:
         rule = f"must name a column of type {' or '.join(allowed)}, and {name} is {kind}"
-        yield Finding(key=key, rule=rule, remedy="Name another column, or declare another type for it.", value=name)
+        remedy = "Name another column, or declare another type for it."
+        if kind == "vector":
+            remedy = "Name another column: a vector serves vector_sum alone."
+        yield Finding(key=key, rule=rule, remedy=remedy, value=name)
 
 
 def guarded(parts: Parts, key: Key, pre_threshold: int) -> Iterator[Finding]:

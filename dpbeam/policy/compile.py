@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
@@ -32,7 +32,7 @@ _RANKS = {"median": (0.5,), "min": (LEAST_RANK,), "max": (MOST_RANK,)}
 def input_spec(policy: schema.Policy) -> spec.InputSpec:
     """The source, the columns with their rules, the derived columns and the conditions."""
     columns = tuple(_column(name, rules) for name, rules in policy.columns.items())
-    types = {column.name: column.type for column in columns}
+    types = {name: rules.value_type for name, rules in policy.columns.items()}
     where = tuple(_condition(each, types.get(each.column, "string")) for each in policy.where)
     return spec.InputSpec(
         format=policy.source.format,
@@ -49,19 +49,22 @@ def input_spec(policy: schema.Policy) -> spec.InputSpec:
 
 def metrics(stage: schema.Stage) -> tuple[Metric, ...]:
     """The stage's metrics, in order."""
-    found = tuple(metric(choice) for choice in stage.metrics)
+    found = tuple(metric(choice, stage.vector_lengths) for choice in stage.metrics)
     if stage.counted_by is not None:
         return tuple(pre_aggregated.metric(each, stage.counted_by, auto.count(stage.bounds.linf)) for each in found)
     return found
 
 
-def metric(choice: stated.MetricChoice) -> Metric:
-    """One metric, with the ranks of those that are quantiles by another name."""
+def metric(choice: stated.MetricChoice, lengths: Mapping[str, int]) -> Metric:
+    """One metric, with the ranks of those that are quantiles by another name; `lengths` are those of the columns that
+    hold vectors."""
     args = choice.args
     made = Metric(kind=choice.kind, name=choice.result_name, weight=args.weight)
     match args:
         case stated.VectorSumArgs():
-            return replace(made, columns=args.columns, norm=args.norm, max_norm=float(args.max_norm))
+            made = replace(made, columns=args.columns, norm=args.norm, max_norm=float(args.max_norm))
+            several = any(name in lengths for name in args.columns)
+            return replace(made, length=sum(lengths.get(name, 1) for name in args.columns)) if several else made
         case stated.HistogramArgs():
             return replace(made, column=args.column, edges=tuple(map(float, args.edges)))
         case stated.CustomArgs():
@@ -108,7 +111,7 @@ def bounds(stage: schema.Stage) -> Bounds:
 
 def key_types(policy: schema.Policy, stage: schema.Stage) -> tuple[spec.ColumnType, ...]:
     """The types of the stage's keys; derived columns are text."""
-    return tuple("string" if key in policy.derive else policy.columns[key].type for key in stage.group_by)
+    return tuple("string" if key in policy.derive else policy.columns[key].value_type for key in stage.group_by)
 
 
 def public_partitions(policy: schema.Policy, stage: schema.Stage) -> pa.Table | None:
@@ -179,10 +182,11 @@ def _column(name: str, rules: schema.ColumnRules) -> spec.Column:
         name=name,
         type=rules.type,
         field=rules.field,
-        on_null=_rule(rules.on_null, rules.type),
-        on_nan=_rule(rules.on_nan, rules.type),
-        on_inf=_rule(rules.on_inf, rules.type),
-        on_invalid=_rule(rules.on_invalid, rules.type),
+        length=rules.length,
+        on_null=_rule(rules.on_null, rules.value_type),
+        on_nan=_rule(rules.on_nan, rules.value_type),
+        on_inf=_rule(rules.on_inf, rules.value_type),
+        on_invalid=_rule(rules.on_invalid, rules.value_type),
     )
 
 

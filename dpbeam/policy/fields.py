@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from dpbeam.mechanisms.vectors import MAX_LENGTH
 from dpbeam.policy import auto, metrics, schema
 from dpbeam.policy.violations import ABSENT, Finding, Key
 
@@ -66,7 +67,8 @@ _REMEDIES: Mapping[str, str] = {
     "budget": "Write budget: {epsilon: 10, delta: 1e-6}, or leave the key out.",
     "guardrails": "Write guardrails: {max_epsilon_per_run: 2}, or leave the key out.",
     "output": "Write output: {path: releases}, or leave the key out.",
-    "type": "Write string, int64, float64, bool, date or timestamp.",
+    "type": "Write string, int64, float64, bool, date, timestamp or vector.",
+    "length": f"Say how many numbers each row's list has, from 1 to {MAX_LENGTH}.",
     "on_null": "Write drop, fail or {replace: VALUE}.",
     "on_nan": "Write drop, fail or {replace: VALUE}.",
     "on_inf": "Write drop, fail or {replace: VALUE}.",
@@ -179,7 +181,7 @@ def _finding(data: Mapping[str, Any], details: ErrorDetails) -> Finding | None:
     elif name == "name" and "metrics" in key:
         remedy = "Give the result's column a name of 1 to 255 characters, or leave the key out."
     elif key[-2:-1] == ("columns",):
-        remedy = "Write {type: string}, or another of int64, float64, bool, date and timestamp."
+        remedy = "Write {type: string}, or another of int64, float64, bool, date, timestamp and vector."
     if "auto" in (name, *key[-2:-1]):
         remedy = _SEARCH_REMEDIES.get(name, remedy)
     match kind:

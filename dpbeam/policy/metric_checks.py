@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms.metric import Metric
 from dpbeam.mechanisms.quantities import Quantity
 from dpbeam.mechanisms.quantities import parts as parts_of
-from dpbeam.policy import metrics
+from dpbeam.policy import metrics, vector_columns
 from dpbeam.policy.auto import AutoClip, ClipSearch
 from dpbeam.policy.common_checks import KEYS, NUMERIC, declared, guarded, rising, unique
 from dpbeam.policy.compile import metric as compile_metric
@@ -27,7 +27,7 @@ _LEAST_WIDTH = 1e-15
 def metric_findings(parts: Parts, stage: StageParts, key: Key) -> Iterator[Finding]:
     """What is wrong with the metrics of the stage at `key`, each by itself and beside the others."""
     yield from _one_search(stage, key)
-    yield from _one_name(stage, key)
+    yield from _one_name(parts, stage, key)
     taken = {name: "a column of group_by" for name in stage.group_by if name is not None}
     for place, metric in enumerate(stage.metrics):
         if metric is None:
@@ -56,7 +56,7 @@ def metric_findings(parts: Parts, stage: StageParts, key: Key) -> Iterator[Findi
                 f"only a count may be called {' or '.join(_RESERVED)}"
             )
             yield Finding(key=(*at, "name"), rule=rule, remedy="Give another name.", value=metric.result_name)
-        made = compile_metric(metric)
+        made = compile_metric(metric, parts.vector_lengths)
         names = [name for column in made.released for name in (column, f"{column}_low", f"{column}_high")]
         names.extend(made.labels)
         if metric.kind in ("privacy_id_count", "top_k"):
@@ -78,11 +78,11 @@ def metric_findings(parts: Parts, stage: StageParts, key: Key) -> Iterator[Findi
             taken.setdefault(name, f"a result column of metrics[{place}]")
 
 
-def _one_name(stage: StageParts, key: Key) -> Iterator[Finding]:
+def _one_name(parts: Parts, stage: StageParts, key: Key) -> Iterator[Finding]:
     """Mechanisms are known by their metric's name, so two metrics may share one only where they share the mechanism."""
     known: dict[str, tuple[int, Metric, Quantity]] = {}
     for place, choice in enumerate(stage.metrics):
-        for made, quantity in () if choice is None else _made_from(choice):
+        for made, quantity in () if choice is None else _made_from(choice, parts.vector_lengths):
             before, other, first = known.setdefault(quantity.name, (place, made, quantity))
             # Where their columns have one name too, that is said elsewhere.
             if first.definition != quantity.definition and set(made.released).isdisjoint(other.released):
@@ -94,10 +94,10 @@ def _one_name(stage: StageParts, key: Key) -> Iterator[Finding]:
                 )
 
 
-def _made_from(choice: metrics.MetricChoice) -> list[tuple[Metric, Quantity]]:
+def _made_from(choice: metrics.MetricChoice, lengths: Mapping[str, int]) -> list[tuple[Metric, Quantity]]:
     """The metric with each of its quantities; none where it is wrong by itself, which is said elsewhere."""
     try:
-        made = compile_metric(choice)
+        made = compile_metric(choice, lengths)
         return [(made, quantity) for quantity in parts_of(made)]
     except (UsageError, ValueError):
         return []
@@ -121,9 +121,12 @@ def _arguments(parts: Parts, args: metrics.MetricArgs, at: Key) -> Iterator[Find
         yield from declared(parts, (*at, "column"), args.column, _TEXTS)
         yield from _candidates(parts, args, at)
     if isinstance(args, metrics.VectorSumArgs | metrics.CustomArgs):
+        kinds = vector_columns.SUMMED if isinstance(args, metrics.VectorSumArgs) else NUMERIC
         for place, name in enumerate(args.columns):
-            yield from declared(parts, (*at, "columns", place), name, NUMERIC, derived=False)
+            yield from declared(parts, (*at, "columns", place), name, kinds, derived=False)
         yield from unique(args.columns, (*at, "columns"), None, "Name each column once.")
+    if isinstance(args, metrics.VectorSumArgs):
+        yield from vector_columns.sum_findings(parts, args.columns, (*at, "columns"))
 
 
 def _custom(args: metrics.CustomArgs, at: Key) -> Iterator[Finding]:

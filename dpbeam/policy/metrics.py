@@ -28,8 +28,8 @@ from dpbeam.policy.base import (
 METRIC_KINDS: tuple[MetricKind, ...] = get_args(MetricKind)
 MAX_EDGES = 10_001
 MAX_K = 100
-MAX_LENGTH = 4096
-"""The most bin edges of a histogram, and the longest vector that is summed from columns."""
+MAX_COLUMNS = 4096
+"""The most bin edges of a histogram, and the most columns that a metric lists; a vector is one column."""
 
 _EXPECTED = f"must be count, privacy_id_count, or a mapping from one of {', '.join(METRIC_KINDS[2:])}"
 
@@ -84,7 +84,7 @@ class HistogramArgs(CountArgs):
 class VectorSumArgs(CountArgs):
     """The sum of vectors, whose numbers lie in `columns`, each scaled down to a `norm` of at most `max_norm`."""
 
-    columns: Annotated[tuple[Name, ...], Field(strict=False, min_length=1, max_length=MAX_LENGTH)]
+    columns: Annotated[tuple[Name, ...], Field(strict=False, min_length=1, max_length=MAX_COLUMNS)]
     norm: Norm
     max_norm: Annotated[float, Field(ge=1e-15, le=MAX_MAGNITUDE)]
 
@@ -119,7 +119,7 @@ class CustomArgs(CountArgs):
     """A registered custom metric of `columns`, with its own `params`."""
 
     metric: Name
-    columns: Annotated[tuple[Name, ...], Field(strict=False, min_length=1, max_length=MAX_LENGTH)]
+    columns: Annotated[tuple[Name, ...], Field(strict=False, min_length=1, max_length=MAX_COLUMNS)]
     params: dict[Name, ScalarOrList] = Field(default_factory=dict)
 
     def build(self) -> custom.CustomMetric:

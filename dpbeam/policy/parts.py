@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from dpbeam.mechanisms.spec import ColumnType
+from dpbeam.mechanisms.spec import ColumnType, DeclaredType
 from dpbeam.policy import metrics, schema
 from dpbeam.policy.base import Name
 
@@ -56,12 +56,22 @@ class Parts:
     guardrails: schema.Guardrails | None
     stages: list[StageParts]
 
-    def type_of(self, name: str) -> ColumnType | None:
+    @property
+    def vector_lengths(self) -> Mapping[str, int]:
+        """How many numbers each row has in a column that holds vectors, by its name."""
+        return {name: rules.length for name, rules in self.columns.items() if rules is not None and rules.length}
+
+    def declared_type(self, name: str) -> DeclaredType | None:
         """The type of a column or derived column; None if it isn't known."""
         if name in self.derive:
             return "string"
         rules = self.columns.get(name)
         return None if rules is None else rules.type
+
+    def type_of(self, name: str) -> ColumnType | None:
+        """The same, where each row has one value; None for a vector, too."""
+        kind = self.declared_type(name)
+        return None if kind == "vector" else kind
 
 
 def parts(data: Mapping[str, Any]) -> Parts:

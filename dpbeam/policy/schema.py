@@ -24,7 +24,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from dpbeam.mechanisms.spec import ColumnType, Compression, Format
+from dpbeam.mechanisms.spec import ColumnType, Compression, DeclaredType, Format
+from dpbeam.mechanisms.vectors import MAX_LENGTH
 from dpbeam.policy.auto import CountOrAuto
 from dpbeam.policy.base import (
     ONE_KEY,
@@ -125,12 +126,26 @@ RuleWord = Annotated[
 class ColumnRules(Strict):
     """A column that is read: its type, and what happens to a row whose value breaks a rule."""
 
-    type: ColumnType
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"type": {"const": "vector"}}},
+            "then": {"required": ["length"]},
+            "else": {"not": {"required": ["length"]}},
+        }
+    )
+
+    type: DeclaredType
     on_null: RuleWord = "drop"
     on_nan: RuleWord = "drop"
     on_inf: RuleWord = "drop"
     on_invalid: RuleWord = "drop"
     field: FieldPath | None = None
+    length: Annotated[int, Field(ge=1, le=MAX_LENGTH)] | None = None
+
+    @property
+    def value_type(self) -> ColumnType:
+        """The type of one value: of a vector that of its numbers."""
+        return "float64" if self.type == "vector" else self.type
 
 
 class DeriveBin(Strict):
@@ -276,11 +291,17 @@ class Stage(Strict):
 
     # Set by the policy that holds the stage, so that no stage is compiled as if its rows were single ones.
     _counted_by: str | None = PrivateAttr(default=None)
+    _vector_lengths: Mapping[str, int] = PrivateAttr(default_factory=dict)
 
     @property
     def counted_by(self) -> str | None:
         """The column of row counts, if the source's rows are aggregated already."""
         return self._counted_by
+
+    @property
+    def vector_lengths(self) -> Mapping[str, int]:
+        """How many numbers each row has in a column that holds vectors, by its name."""
+        return self._vector_lengths
 
     @property
     def private(self) -> Private | None:
@@ -324,7 +345,9 @@ class Policy(Strict):
 
     @model_validator(mode="after")
     def _tell_stages(self) -> Policy:
+        lengths = {name: rules.length for name, rules in self.columns.items() if rules.length is not None}
         for stage in self.stages:
+            stage._vector_lengths = lengths
             stage._counted_by = None if self.source.pre_aggregated is None else self.source.pre_aggregated.count
         return self
 

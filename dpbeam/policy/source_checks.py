@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dpbeam.policy import vector_columns
 from dpbeam.policy.common_checks import declared, unique
 from dpbeam.policy.parts import Parts
 from dpbeam.policy.values import DESCRIPTIONS
@@ -32,6 +33,8 @@ def source_findings(parts: Parts) -> Iterator[Finding]:
     yield from unique(source.path_columns, at, None, "Name each column once.")
     for name, rules in parts.columns.items():
         at = ("columns", name, "field")
+        if rules is not None:
+            yield from vector_columns.source_findings(source, name, rules)
         if rules is None or rules.field is None:
             continue
         if name in source.path_columns:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
+from dpbeam.mechanisms import vectors
 from dpbeam.mechanisms.casting import accepts
 from dpbeam.mechanisms.spec import ColumnType
 
@@ -66,6 +67,7 @@ def starter_policy(
     whose values stand in the files' paths.
     """
     columns, left_out = _columns(schema)
+    stated, unstated = _vectors(schema)
     unit = _unit(columns)
     in_path = [name for name in path_columns if name in columns]
     keys = [name for name, kind in columns.items() if kind != "float64" and name != unit]
@@ -80,10 +82,20 @@ def starter_policy(
         guess=guess,
     )
     text += "".join(f"  {_quoted(name)}: {{type: {kind}, on_null: drop}}\n" for name, kind in columns.items())
+    text += "".join(
+        f"  {_quoted(name)}: {{type: vector, length: {length}, on_null: drop}}\n" for name, length in stated.items()
+    )
+    if unstated:
+        text += (
+            "  # Lists of numbers whose length the file leaves to each row: say it, and rows of another are dropped.\n"
+        )
+        text += "".join(f"  # {_quoted(name)}: {{type: vector, length: LENGTH, on_null: drop}}\n" for name in unstated)
     text += "".join(f"  # left out: {line}\n" for line in left_out)
     if group is None:
         group = next(
-            name for name in ("everyone", *(f"everyone{i}" for i in range(len(columns)))) if name not in columns
+            name
+            for name in ("everyone", *(f"everyone{i}" for i in range(len(columns) + len(stated))))
+            if name not in (*columns, *stated)
         )
         text += f"  {group}: {{type: string, on_null: {{replace: all}}, on_invalid: {{replace: all}}}}\n"
     text += _BUDGET + f"    group_by: [{_quoted(group)}]\n" + (_PRIVATE if group in columns else _STAND_IN)
@@ -96,6 +108,10 @@ def starter_policy(
     for name in values:
         text += f"      # - sum: {{column: {_quoted(name)}, low: LOW, high: HIGH}}\n"
         text += f"      # - mean: {{column: {_quoted(name)}, low: LOW, high: HIGH}}\n"
+    if stated or unstated:
+        text += "      # The sum of vectors needs a norm that you know them to have:\n"
+    for name in (*stated, *unstated):
+        text += f"      # - vector_sum: {{columns: [{_quoted(name)}], norm: l2, max_norm: MOST}}\n"
     return text + "    noise: gaussian   # or laplace: better where l0 is small\n"
 
 
@@ -106,18 +122,40 @@ def _columns(schema: pa.Schema) -> tuple[dict[str, ColumnType], list[str]]:
     left_out = []
     for field in schema:
         kind = _type(field.type)
-        reason = None
-        if names.count(field.name) > 1:
-            reason = "its name stands twice"
-        elif not field.name or field.name.startswith("__") or field.name == "row" or len(field.name) > 255:
-            reason = "a name that a policy can't have"
-        elif kind is None:
+        reason = _unusable(field.name, names)
+        if reason is None and _is_vector(field.type):
+            continue
+        if reason is None and kind is None:
             reason = f"a type that dpbeam doesn't read, {_escaped(str(field.type))}"
         if kind is not None and reason is None:
             columns[field.name] = kind
         else:
             left_out.append(f"{_escaped(field.name)}, {reason}")
     return columns, list(dict.fromkeys(left_out))
+
+
+def _vectors(schema: pa.Schema) -> tuple[dict[str, int], list[str]]:
+    """The columns of lists of numbers: those whose type states a length, with it, and those that leave it to rows."""
+    found = {
+        field.name: vectors.stated_length(field.type) or 0
+        for field in schema
+        if _is_vector(field.type) and _unusable(field.name, schema.names) is None
+    }
+    return {name: n for name, n in found.items() if n}, [name for name, n in found.items() if not n]
+
+
+def _is_vector(found: pa.DataType) -> bool:
+    length = vectors.stated_length(found)
+    return length is not None and length <= vectors.MAX_LENGTH
+
+
+def _unusable(name: str, names: Sequence[str]) -> str | None:
+    """Why a policy can't have a column of this name, if so."""
+    if names.count(name) > 1:
+        return "its name stands twice"
+    if not name or name.startswith("__") or name == "row" or len(name) > 255:
+        return "a name that a policy can't have"
+    return None
 
 
 def _type(found: pa.DataType) -> ColumnType | None:

@@ -24,11 +24,14 @@ SCHEMA = pa.schema(
         ("t", pa.string()),
         ("v", pa.float64()),
         ("w", pa.float64()),
+        ("e", pa.list_(pa.float64())),
     ]
 )
 COLUMNS = {"u": "string", "k": "string", "n": "int64", "b": "bool", "d": "timestamp", "t": "string"} | dict.fromkeys(
     ("v", "w"), "float64"
 )
+LENGTH = 2
+"""Of the lists in `e`; some have another."""
 KEYS = ("k", "n", "b", "day", "low", "band")
 NUMBERS = ("v", "w", "n")
 TEXTS = ("", "a", "A", "ä", "\U0001f600", "other")
@@ -48,6 +51,9 @@ def some_rows(rng: Random, units: Sequence[str], most: int) -> list[dict[str, An
     def number() -> float:
         return rng.uniform(-3, 3) if rng.random() < 0.4 else rng.choice(EXOTIC)
 
+    def length() -> int:
+        return LENGTH if rng.random() < 0.7 else rng.randint(0, 2 * LENGTH)
+
     def one() -> dict[str, Any]:
         made = {
             "u": rng.choice(units),
@@ -58,6 +64,7 @@ def some_rows(rng: Random, units: Sequence[str], most: int) -> list[dict[str, An
             "t": rng.choice(TEXTS),
             "v": number(),
             "w": number(),
+            "e": [rng.choice((number(), None)) if rng.random() < 0.2 else number() for _ in range(length())],
         }
         if rng.random() < 0.15:
             made[rng.choice(list(made))] = None
@@ -107,7 +114,10 @@ def metric(rng: Random, *, rows_bounded: bool, pre_aggregated: bool) -> dict[str
         case "histogram":
             args = {"column": rng.choice(NUMBERS), "edges": rng.choice(([0, 1], [-1, 0.7, 1, 5]))}
         case "vector_sum":
-            args = {"columns": rng.choice((["v"], ["v", "w", "n"])), "norm": rng.choice(("l1", "l2", "linf"))}
+            args = {
+                "columns": rng.choice((["v"], ["v", "w", "n"], ["e"], ["e", "v"])),
+                "norm": rng.choice(("l1", "l2", "linf")),
+            }
             args["max_norm"] = rng.choice((0.3, 1.0, 1e6))
         case "distinct_count":
             args = {"column": rng.choice(("k", "t", "n", "b", "low", "day"))}
@@ -162,6 +172,10 @@ def policy(rng: Random) -> dict[str, Any]:
         for rule in ("on_null", *(("on_nan", "on_inf") if COLUMNS[name] == "float64" else ())):
             if rng.random() < 0.6:
                 rules[name][rule] = {"replace": value}
+    rules["e"] = {"type": "vector", "length": LENGTH}
+    for rule in ("on_null", "on_nan", "on_inf", "on_invalid"):
+        if rng.random() < 0.5:
+            rules["e"][rule] = {"replace": 1e300}
     made: dict[str, Any] = {
         "version": 1,
         "dataset": "d",

@@ -145,6 +145,53 @@ def test_columns_may_lie_inside_objects(workspace, exact, expected) -> None:
     assert figures(workspace) == expected
 
 
+@pytest.mark.parametrize(
+    ("suffix", "norm", "flags"),
+    [
+        ("jsonl", "l1", ()),
+        ("parquet", "l2", ()),
+        ("avro", "linf", ()),
+        ("parquet", "l1", ("--runner=BundleBasedDirectRunner",)),
+    ],
+)
+def test_a_list_gives_the_same_release_as_a_column_for_each_number(suffix, norm, flags, workspace, exact) -> None:
+    """Rows of another length, with a missing number or none at all, are left out of both."""
+    rows = []
+    for i, row in enumerate(ROWS):
+        numbers = [(i * 7 + j) % 11 - 5.0 for j in range(3)]
+        apart = {f"e{j}": None if i % 13 == 0 else number for j, number in enumerate(numbers)}
+        listed = [None, [], [*numbers, 1.0], [*numbers[:2], None]][i // 13 % 4] if i % 13 == 0 else numbers
+        rows.append({**row, **apart, "e": listed})
+    path = workspace.folder / f"data.{suffix}"
+    if suffix == "avro":
+        more = [{"name": f"e{j}", "type": ["null", "double"]} for j in range(3)]
+        lists = {"name": "e", "type": ["null", {"type": "array", "items": ["null", "double"]}]}
+        with path.open("wb") as file:
+            fastavro.writer(file, SCHEMA | {"fields": [*SCHEMA["fields"], *more, lists]}, rows)
+    else:
+        written(path, rows)
+    workspace.policy["source"] = {"path": path.name, "format": suffix}
+    columns = workspace.policy["columns"]
+    (stage,) = workspace.policy["stages"]
+    released = []
+    for names, rules in (
+        (("e",), {"e": {"type": "vector", "length": 3}}),
+        (
+            ("e0", "e1", "e2"),
+            {f"e{j}": {"type": "float64"} for j in range(3)},
+        ),
+    ):
+        workspace.policy["dataset"] = f"visits{len(names)}"
+        workspace.policy["columns"] = columns | rules
+        stage["metrics"] = ["count", {"vector_sum": {"columns": list(names), "norm": norm, "max_norm": 6.0}}]
+        workspace.create_budget()
+        assert workspace.run(*flags) == 0
+        (folder,) = workspace.output.glob(f"{workspace.policy['dataset']}/2*")
+        released.append(pq.read_table(folder / "by_place.parquet").to_pylist())
+    assert released[0] == released[1]
+    assert sum(row["count"] for row in released[0]) == len(ROWS) - len(ROWS[::13])
+
+
 def test_rows_aggregated_already_give_the_same_release(workspace, exact, expected) -> None:
     written(workspace.folder / "data.jsonl", [{**row, "n": 1} for row in ROWS])
     workspace.policy["source"] = {"path": "data.jsonl", "format": "jsonl", "pre_aggregated": {"count": "n"}}
@@ -221,9 +268,11 @@ def test_init_writes_a_policy_that_runs(name, format, tmp_path, monkeypatch, cap
 
 def test_init_finds_folders_objects_and_types(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
-    rows = [{"user_id": "a", "at": {"city": "x", "lat": 1}, "n": 2, "tags": []}, {"user_id": None, "at": {"lat": 0.5}}]
+    first = {"user_id": "a", "at": {"city": "x", "lat": 1, "e": [1, 0.5]}, "n": 2, "tags": [], "w": ["x"]}
+    rows = [first, {"user_id": None, "at": {"lat": 0.5, "e": [1, None]}, "w": [1]}]
     written(tmp_path / "logs" / "year=2024" / "part.jsonl", rows)
     assert invoke(["init", "logs", "--output", "policy.yaml"]) == 0
+    assert "  # at.e: {type: vector, length: LENGTH, on_null: drop}\n" in (tmp_path / "policy.yaml").read_text()
     policy = load_policy(tmp_path / "policy.yaml")
     assert policy.source.path_columns == ("year",)
     assert {name: rules.type for name, rules in policy.columns.items()} == {

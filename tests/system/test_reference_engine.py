@@ -155,6 +155,10 @@ CASES = {
         "metrics": [{"vector_sum": {"columns": ["amount", "day"], "norm": "linf", "max_norm": 8.0}}],
         "bounds": {"l0": 50, "linf": 1},
     },
+    "lists": {
+        "metrics": [{"vector_sum": {"columns": ["pair", "amount"], "norm": "linf", "max_norm": 8.0}}],
+        "bounds": {"l0": 50, "linf": 1},
+    },
     "no keys": {"metrics": ["count", {"mean": VALUES}], "group_by": [], "bounds": {"l0": 1, "linf": 200}},
     "dates, numbers and booleans": {"metrics": ["count"], "group_by": ["date", "day", "open"]},
 }
@@ -173,9 +177,19 @@ def test_without_noise_both_engines_release_the_same(workspace, capsys, exact, e
         f"{'true' if i % 2 else 'false'}"
         for i in range(140)
     ]
-    if case == "vectors":  # a row a person and place, so that nothing is drawn
+    if case in ("vectors", "lists"):  # a row a person and place, so that nothing is drawn
         rows = [row for i, row in enumerate(rows) if i < 70]
     workspace.csv(*rows, header="person,place,amount,day,date,open")
+    if case == "lists":
+        import pyarrow as pa
+        import pyarrow.csv
+        import pyarrow.parquet
+
+        table = pa.csv.read_csv(workspace.folder / "data.csv")
+        pairs = [[i * 0.5, 3.0 - i][: 2 - (i % 9 == 0)] for i in range(len(rows))]  # some have one number
+        pa.parquet.write_table(table.append_column("pair", [pairs]), workspace.folder / "data.parquet")
+        workspace.policy["source"] = {"format": "parquet", "path": "data.parquet"}
+        workspace.policy["columns"]["pair"] = {"type": "vector", "length": 2}
     workspace.create_budget()
     both_agree(workspace)
 

@@ -97,7 +97,7 @@ def test_metrics_keep_their_order_names_bounds_and_weights(policy):
 
 def test_a_median_is_a_quantile_and_a_minimum_one_that_noise_lets_see():
     values = {"column": "hours", "low": 0, "high": 8}
-    made = [metric(MetricChoice.model_validate({kind: values})) for kind in ("median", "min", "max")]
+    made = [metric(MetricChoice.model_validate({kind: values}), {}) for kind in ("median", "min", "max")]
     assert [(each.kind, each.name, each.ranks) for each in made] == [
         ("median", "hours_median", (0.5,)),
         ("min", "hours_min", (0.005,)),
@@ -118,17 +118,17 @@ def test_a_median_is_a_quantile_and_a_minimum_one_that_noise_lets_see():
     ],
 )
 def test_released_columns_are_named_after_what_they_hold(kind, args, released):
-    assert metric(MetricChoice.model_validate({kind: args})).released == released
+    assert metric(MetricChoice.model_validate({kind: args}), {}).released == released
 
 
 def test_the_values_of_a_top_k_stand_before_their_counts():
-    made = metric(MetricChoice.model_validate({"top_k": {"column": "h", "k": 2, "max_values": 3, "name": "best"}}))
+    made = metric(MetricChoice.model_validate({"top_k": {"column": "h", "k": 2, "max_values": 3, "name": "best"}}), {})
     assert made.labels == ("best_1", "best_2")
 
 
 def test_candidates_become_text_as_the_engine_writes_values():
     args = {"column": "h", "k": 1, "max_values": 1, "candidates": [True, False, 7, "x"]}
-    assert metric(MetricChoice.model_validate({"top_k": args})).candidates == ("true", "false", "7", "x")
+    assert metric(MetricChoice.model_validate({"top_k": args}), {}).candidates == ("true", "false", "7", "x")
 
 
 def test_derived_keys_are_text(policy):

@@ -73,6 +73,19 @@ def test_every_column_in_the_docs_loads(tmp_path):
     assert load_policy(tmp_path / "policy.yaml").columns["note"].field == ("free.text",)
 
 
+def test_the_vectors_in_the_docs_load(tmp_path):
+    (block,) = re.findall(r"```yaml-vectors\n(.*?)```", INPUT_DOC, flags=re.DOTALL)
+    columns, part = block.split("metrics:\n")
+    text = (
+        STAGE.replace("GROUP", "[]")
+        .replace("    partitions:\n      PUBLIC\n", "")
+        .replace("format: csv", "format: avro")
+    )
+    text = re.sub(r"columns: .*\n", columns, text).replace("metrics: [count]", f"metrics:\n    {part.strip()}")
+    (tmp_path / "policy.yaml").write_text(text, encoding="utf-8")
+    assert load_policy(tmp_path / "policy.yaml").columns["embedding"].length == 384
+
+
 @pytest.mark.parametrize("block", blocks("yaml-stage"))
 def test_every_part_of_a_stage_in_the_docs_loads(block, tmp_path):
     text = STAGE.replace("GROUP", "[place]").replace("PUBLIC", "public: {values: [north]}")

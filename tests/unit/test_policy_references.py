@@ -77,13 +77,13 @@ CASES = {
     "an unknown type": (
         "seen: {type: date}",
         "seen: {type: dat}",
-        "9: columns.seen.type must be 'string', 'int64', 'float64', 'bool', 'date' or 'timestamp', got 'dat'",
-        "Write string, int64, float64, bool, date or timestamp. Did you mean 'date'?",
+        "9: columns.seen.type must be 'string', 'int64', 'float64', 'bool', 'date', 'timestamp' or 'vector', got 'dat'",
+        "Write string, int64, float64, bool, date, timestamp or vector. Did you mean 'date'?",
     ),
     "on_nan for text": (
         "place: {type: string}",
         "place: {type: string, on_nan: fail}",
-        "7: columns.place.on_nan applies to float64 columns only, and place is string",
+        "7: columns.place.on_nan applies to float64 columns and vectors only, and place is string",
         "Leave the key out.",
     ),
     "an unknown rule": (

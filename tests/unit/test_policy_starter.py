@@ -6,6 +6,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpbeam.mechanisms import vectors
 from dpbeam.policy.load import load_policy
 from dpbeam.policy.starter import starter_policy
 
@@ -21,6 +22,9 @@ TYPES = [
     pa.dictionary(pa.int8(), pa.string()),
     pa.decimal128(10, 2),
     pa.list_(pa.field("a\nb: {", pa.int8())),
+    pa.list_(pa.field("a\nb: {", pa.string())),
+    pa.list_(pa.float64(), 3),
+    pa.list_(pa.float64(), 0),
     pa.null(),
 ]
 NAMES = st.one_of(
@@ -61,7 +65,30 @@ def test_columns_have_the_types_of_the_file(tmp_path):
 
 
 def test_a_type_that_can_not_be_read_is_left_out_and_said(tmp_path):
-    assert '# left out: "x", a type that dpbeam doesn\'t read, "list<item: int8>"' in load(tmp_path, VISITS)[0]
+    schema = pa.schema([*VISITS, ("y", pa.list_(pa.string()))])
+    assert '# left out: "y", a type that dpbeam doesn\'t read, "list<item: string>"' in load(tmp_path, schema)[0]
+
+
+def test_a_vector_has_the_length_that_the_file_states(tmp_path):
+    text, policy = load(tmp_path, pa.schema([*VISITS, ("e: ", pa.list_(pa.float32(), 384))]))
+    assert (policy.columns["e: "].type, policy.columns["e: "].length) == ("vector", 384)
+    assert '      # - vector_sum: {columns: ["e: "], norm: l2, max_norm: MOST}\n' in text
+
+
+def test_a_length_that_the_file_leaves_to_its_rows_is_left_to_fill_in(tmp_path):
+    text, policy = load(tmp_path, VISITS)
+    assert "x" not in policy.columns
+    assert "  # x: {type: vector, length: LENGTH, on_null: drop}\n" in text
+    filled = text.replace("  # x: {", "  x: {").replace("LENGTH", "3")
+    filled = filled.replace("      # - vector_sum: {columns: [x]", "      - vector_sum: {columns: [x]")
+    (tmp_path / "policy.yaml").write_text(filled.replace("MOST", "1"), encoding="utf-8")
+    assert load_policy(tmp_path / "policy.yaml").columns["x"].length == 3
+
+
+def test_a_vector_longer_than_a_policy_may_have_is_left_out(tmp_path):
+    text, policy = load(tmp_path, pa.schema([*VISITS, ("e", pa.list_(pa.float32(), vectors.MAX_LENGTH + 1))]))
+    assert "# left out: e, a type that dpbeam doesn't read" in text.replace('"e"', "e")
+    assert "e" not in policy.columns
 
 
 def test_sums_and_means_are_left_to_fill_in(tmp_path):

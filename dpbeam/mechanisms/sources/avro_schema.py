@@ -34,7 +34,7 @@ _LOGICAL: dict[tuple[str, str], pa.DataType] = {
     },
 }
 _NO_TYPE = pa.dense_union([])
-"""Stands for what no type of the policy holds: maps, arrays, unions of several types."""
+"""Stands for what no type of the policy holds: maps, unions of several types."""
 _MOST_DIGITS = 38
 _DEEPEST = 64
 _MOST_NODES = 20_000
@@ -95,6 +95,8 @@ def arrow_type(schema: Any) -> pa.DataType:
             return pa.struct([pa.field(each["name"], arrow_type(each["type"])) for each in fields])
         case {"type": str() as base, "logicalType": "decimal", "precision": precision} if base in ("bytes", "fixed"):
             return pa.decimal128(precision, schema.get("scale", 0))
+        case {"type": "array", "items": items}:
+            return pa.list_(arrow_type(items))
         case {"type": str() as base} if base in _PRIMITIVES:
             return _LOGICAL.get((base, schema.get("logicalType", "")), _PRIMITIVES[base])
     return _NO_TYPE

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dpbeam.errors import UsageError
+from dpbeam.mechanisms import vectors
 from dpbeam.mechanisms.casting import accepts
 from dpbeam.mechanisms.spec import Column, ColumnType
 
@@ -40,12 +41,16 @@ def locate(column: Column, schema: pa.Schema, path: str, format: str) -> Path:
         found = stated
     if len(found) == 1 or schema.names.count(found[0]) != 1:
         check_named_once(column, found[0], schema.names, path, is_metadata=True)
-    arrow = _leaf(schema, found)
+    arrow = leaf(schema, found)
     if arrow is None:
         raise UsageError(f"{path} has no field {'.'.join(found)} (column {column.name}). {_near(schema, found)}")
-    if not accepts(arrow, column.type):
+    if column.type == "vector":
+        fits, wanted = vectors.holds(arrow, column.length or 0), f"a vector of {column.length}"
+    else:
+        fits, wanted = accepts(arrow, column.type), column.type
+    if not fits:
         raise UsageError(
-            f"{path}: column {column.name} must be readable as {column.type}, found {format} type {arrow}. "
+            f"{path}: column {column.name} must be readable as {wanted}, found {format} type {arrow}. "
             f"{_other_type(arrow)}"
         )
     return found
@@ -81,7 +86,7 @@ def check_named_once(column: Column, name: str, names: Sequence[str], path: str,
     raise UsageError(f"{path} has no column {name}. {hint}Its columns: {shown}.")
 
 
-def _leaf(schema: pa.Schema, found: Path) -> pa.DataType | None:
+def leaf(schema: pa.Schema, found: Path) -> pa.DataType | None:
     """The type at a path; None if it isn't there, or there twice."""
     if schema.names.count(found[0]) != 1:
         return None
@@ -96,9 +101,9 @@ def _leaf(schema: pa.Schema, found: Path) -> pa.DataType | None:
 
 def _near(schema: pa.Schema, found: Path) -> str:
     """What there is at the deepest level of the path that exists."""
-    known = [found[:depth] for depth in range(1, len(found)) if _leaf(schema, found[:depth]) is not None]
+    known = [found[:depth] for depth in range(1, len(found)) if leaf(schema, found[:depth]) is not None]
     deepest = known[-1] if known else found[:1]
-    arrow = _leaf(schema, deepest)
+    arrow = leaf(schema, deepest)
     if arrow is None or not pa.types.is_struct(arrow):
         return f"{'.'.join(deepest)} is not a struct, so nothing lies inside it."
     names = [arrow.field(i).name for i in range(arrow.num_fields)]
@@ -106,6 +111,9 @@ def _near(schema: pa.Schema, found: Path) -> str:
 
 
 def _other_type(arrow: pa.DataType) -> str:
+    length = vectors.stated_length(arrow)
+    if length is not None:
+        return f"Declare {{type: vector, length: {length or 'N'}}}, or convert the column in the source."
     fitting = [kind for kind in _TYPES if accepts(arrow, kind)]
     if fitting:
         return f"Declare type: {fitting[0]}, or convert the column in the source."

@@ -20,18 +20,19 @@ from dpbeam.mechanisms.sources.base import Split, attempt
 from dpbeam.mechanisms.sources.compression import Plain, check_magic, codec_of
 from dpbeam.mechanisms.sources.fields import Path, extract
 from dpbeam.mechanisms.sources.lines import Lines, Mask, line_blocks, next_block, ranges
-from dpbeam.mechanisms.spec import Column, ColumnType, InputSpec
+from dpbeam.mechanisms.spec import Column, DeclaredType, InputSpec
 
 I64 = npt.NDArray[np.int64]
 
 _BOM = b"\xef\xbb\xbf"
-_KINDS: dict[ColumnType, pa.DataType] = {
+_KINDS: dict[DeclaredType, pa.DataType] = {
     "string": pa.string(),
     "int64": pa.int64(),
     "float64": pa.float64(),
     "bool": pa.bool_(),
     "date": pa.string(),
     "timestamp": pa.string(),
+    "vector": pa.list_(pa.float64()),
 }
 _OTHERS = (pa.string(), pa.float64(), pa.bool_(), pa.struct([]))
 """One type for each kind of JSON value but lists; a value has one kind."""
@@ -132,7 +133,8 @@ _NONE: I64 = np.empty(0, dtype=np.int64)
 
 
 def _column(lines: Lines, path: Path, kind: pa.DataType) -> pa.Array:
-    """The values at a path; binary, with `_INVALID` where one isn't of the type, if any isn't."""
+    """The values at a path. Where any isn't of the type, they are binary with `_INVALID` in its place; lists are lists,
+    with an empty one there, which is a vector of no length."""
     schema = _schema([(path, kind)])
 
     def wrong(low: int, high: int) -> I64 | None:
@@ -160,6 +162,9 @@ def _column(lines: Lines, path: Path, kind: pa.DataType) -> pa.Array:
     values = extract(table, path)
     if not len(invalid):
         return values
+    if pa.types.is_list(kind):
+        with_empty = pa.concat_arrays([values, pa.array([[]], kind)])
+        return with_empty.take(pa.array(np.where(valid, np.cumsum(valid) - 1, len(values))))
     text = values.cast(pa.string()) if not pa.types.is_string(kind) else values
     where = np.where(valid, np.cumsum(valid) - 1, 0)
     spread = text.cast(pa.binary()).take(pa.array(where, mask=~valid))

@@ -11,9 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dpbeam.errors import UsageError
-from dpbeam.mechanisms.sources.base import Split, attempt, damaged, still
-from dpbeam.mechanisms.sources.fields import Path, extract, locate
+from dpbeam.mechanisms.sources.base import BATCH_BYTES, Split, attempt, damaged, still
+from dpbeam.mechanisms.sources.fields import Path, extract, leaf, locate
 from dpbeam.mechanisms.spec import InputSpec
+
+_MAGIC = b"PAR1"
+_ARROW_KEY = b"ARROW:schema"
 
 
 def inspect(file: IO[bytes], spec: InputSpec, path: str) -> list[Split]:
@@ -35,6 +38,8 @@ def read(file: IO[bytes], spec: InputSpec, path: str, row_group: int, batch_rows
     """
     found, paths = still(lambda: _open(file, spec, path), path)
     names = [column.name for column in spec.columns]
+    numbers = sum(column.length or 0 for column in spec.columns)  # as stated: no list of the file is looked at for it
+    batch_rows = max(1, min(batch_rows, BATCH_BYTES // (8 * numbers))) if numbers else batch_rows
     leaves = list(dict.fromkeys(".".join(each) for each in paths))
     # An error may quote a value: `attempt` gives None for it, and False marks the end.
     batches = attempt(lambda: found.iter_batches(batch_size=batch_rows, row_groups=[row_group], columns=leaves))
@@ -67,4 +72,27 @@ def _open(file: IO[bytes], spec: InputSpec, path: str) -> tuple[pq.ParquetFile, 
             f"{path} is not a whole Parquet file: its footer can't be read. It may be truncated, encrypted or of "
             "another format; write it again, or correct source.format."
         )
-    return found, [locate(column, schema, path, "Parquet") for column in spec.columns]
+    paths = [locate(column, schema, path, "Parquet") for column in spec.columns]
+    kinds = [leaf(schema, each) for each in paths]
+    if any(kind is not None and pa.types.is_fixed_size_list(kind) for kind in kinds):
+        found = attempt(lambda: _with_plain_lists(file))
+        if found is None:
+            raise UsageError(f"{path}: the footer of this Parquet file can't be read. Write it again.")
+    return found, paths
+
+
+def _with_plain_lists(file: IO[bytes]) -> pq.ParquetFile:
+    """The file with its columns in Parquet's own types, where a list has no size.
+
+    Arrow leaves its types under a key in the footer. By these pyarrow 25 reads lists of a fixed size, and fails where
+    one is missing: in the middle of a run. Without that key a missing list is one.
+    """
+    file.seek(-8, io.SEEK_END)
+    tail = file.read(8)
+    size = int.from_bytes(tail[:4], "little")
+    file.seek(-8 - size, io.SEEK_END)
+    before, key, after = file.read(size).rpartition(_ARROW_KEY)
+    footer = before + key.lower() + after
+    metadata = pq.read_metadata(pa.BufferReader(_MAGIC + footer + tail))
+    file.seek(0)
+    return pq.ParquetFile(file, metadata=metadata, page_checksum_verification=True)
