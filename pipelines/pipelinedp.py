@@ -155,12 +155,12 @@ def _extract(extractors: Any, migrated: Migrated) -> Extract:
     for name in needed:
         if getattr(extractors, name) is None:
             raise UsageError(f"data_extractors.{name} must be given for these metrics")
-    vector = any(metric.kind == "vector_sum" for metric in migrated.spec.metrics)
+    lengths = [metric.numbers for metric in migrated.spec.metrics if metric.kind == "vector_sum"]
     return Extract(
         unit=extractors.privacy_id_extractor,
         key=extractors.partition_extractor,
         value=extractors.value_extractor if columns else None,
-        vector=len(columns) if vector else None,
+        vector=lengths[0] if lengths else None,
         columns=(UNIT, KEY, *columns),
     )
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 from apache_beam.coders import FastPrimitivesCoder
 
 from dpbeam.errors import RunFailed
+from dpbeam.mechanisms import vectors
 from transforms.containment import ContainedDoFn
 
 BATCH_ROWS = 20_000
@@ -86,7 +87,7 @@ def batch_of(rows: Sequence[Any], extract: Extract) -> pa.RecordBatch:
     if extract.value is None:
         return pa.RecordBatch.from_arrays(columns, names=list(extract.columns))
     numbers = _numbers(values, extract.vector)
-    columns += [pa.array(np.ascontiguousarray(column)) for column in numbers.T]
+    columns.append(pa.array(numbers[:, 0]) if extract.vector is None else vectors.column(numbers))
     batch = pa.RecordBatch.from_arrays(columns, names=list(extract.columns))
     finite = np.isfinite(numbers).all(axis=1)
     return batch if finite.all() else batch.filter(pa.array(finite))

@@ -34,7 +34,7 @@ _STRATEGIES: dict[str, _Strategy] = {
     "GAUSSIAN_THRESHOLDING": "gaussian_thresholding",
 }
 _MAX_LENGTH = 2**16
-"""Of vectors: each of their numbers is a column."""
+"""Of vectors. A policy's are shorter (`dpbeam.mechanisms.vectors`), for there each number has columns in files."""
 _NORMS: dict[NormKind, Norm] = {NormKind.L1: "l1", NormKind.L2: "l2", NormKind.Linf: "linf"}
 
 
@@ -206,15 +206,16 @@ def _metric(asked: Any, params: Any) -> Metric:
 
 
 def _vector(params: Any) -> Metric:
-    size, most, norm = params.vector_size, params.vector_max_norm, params.vector_norm_kind
-    _whole("vector_size", size, _MAX_LENGTH)
+    most, norm = params.vector_max_norm, params.vector_norm_kind
+    length = _whole("vector_size", params.vector_size, _MAX_LENGTH)
     check_positive("vector_max_norm", most)
     if not most <= MAX_MAGNITUDE:
         raise UsageError(f"vector_max_norm must be at most 1e15, got {most!r}")
     if norm not in _NORMS:
         raise UsageError(f"vector_norm_kind must be NormKind.L1, L2 or Linf, got {norm!r}")
-    columns = tuple(f"{VALUE}_{i}" for i in range(size))
-    return Metric(kind="vector_sum", name="vector_sum", columns=columns, norm=_NORMS[norm], max_norm=float(most))
+    return Metric(
+        kind="vector_sum", name="vector_sum", columns=(VALUE,), length=length, norm=_NORMS[norm], max_norm=float(most)
+    )
 
 
 def _value_bounds(params: Any, metric: str) -> tuple[float, float]:

@@ -156,6 +156,22 @@ def test_what_pipelinedp_fails_on_works(exact) -> None:
     assert ours(rows, l1)["inn"].count == 10
 
 
+def test_the_longest_vectors_are_one_column(exact) -> None:
+    size = 65536
+    rows = [(user, "inn", np.arange(size) / size) for user in range(3)]
+    rows.append((3, "inn", np.full(size, np.nan)))
+    vectors = pipeline_dp.AggregateParams(
+        metrics=[M.VECTOR_SUM],
+        vector_size=size,
+        vector_max_norm=1.0,
+        vector_norm_kind=NormKind.Linf,
+        noise_kind=NOISE.GAUSSIAN,
+        **WIDE,
+    )
+    found = ours(rows, vectors, ["inn"])["inn"].vector_sum
+    assert np.abs(found - 3 * np.arange(size) / size).max() < 1e-6
+
+
 def test_a_missing_or_broken_value_poisons_nothing(exact) -> None:
     rows = [(user, "inn", 1.0) for user in range(10)]
     rows += [

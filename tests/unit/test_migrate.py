@@ -72,6 +72,14 @@ def test_numpys_numbers_are_numbers() -> None:
     assert all(type(bound) is int for bound in (found.spec.bounds.l0, found.spec.bounds.linf))
 
 
+def test_a_vector_is_one_column_of_its_size() -> None:
+    (metric,) = stage(
+        metrics=[M.VECTOR_SUM], vector_size=np.int64(300), vector_max_norm=1.0, vector_norm_kind=NormKind.L2
+    ).spec.metrics
+    assert (metric.columns, metric.numbers, type(metric.length)) == (("value",), 300, int)
+    assert len(metric.released) == 300
+
+
 def test_public_partitions_need_no_selection() -> None:
     assert list(asked(stage(public=True))) == ["count"]
 
