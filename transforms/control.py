@@ -41,11 +41,17 @@ class Outbox:
         self._place = (shuffle, sender, block, last)
         self._totals: dict[int, tuple[int, int]] = {}
 
-    def send(self, destination: int, batch: pa.RecordBatch) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """The messages that carry `batch`, keyed by destination: one, or several where it is too large for one."""
+    def send(
+        self, destination: int, batch: pa.RecordBatch, answering: bytes = b""
+    ) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """The messages that carry `batch`, keyed by destination: one, or several where it is too large for one.
+
+        A destination gets one batch of a block; or several, each `answering` a message of another tag.
+        """
         shuffle, sender, block, _ = self._place
         for piece, part in enumerate(sized(batch)):
-            digest = hashlib.blake2b(f"{shuffle}/{sender}/{block}/{destination}/{piece}".encode(), digest_size=8)
+            name = f"{shuffle}/{sender}/{block}/{destination}/{piece}".encode()
+            digest = hashlib.blake2b(name, digest_size=8, key=answering)
             rows, tags = self._totals.get(destination, (0, 0))
             tag = int.from_bytes(digest.digest(), "little")
             self._totals[destination] = (rows + part.num_rows, (tags + tag) & _MASK)

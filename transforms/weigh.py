@@ -3,22 +3,31 @@
 Rows meet by unit, which spread their weight over their partitions; the weights meet by partition. With a saturation the
 weight that is over it goes back to the units once, and on to the partitions, before there is any noise. Every message
 through every shuffle is counted at both ends.
+
+What meets in a shard is merged as it comes: a user shard is held as its units' sampled pairs, each once, and a
+partition's shard as its partitions' tallies, in `pre_threshold` rows each at most (docs/scale.md has the figures).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 
-from dpbeam.mechanisms import accumulate, rounds
+from dpbeam.errors import RunFailed
+from dpbeam.mechanisms import accumulate, hashing, rounds, tallied
+from dpbeam.mechanisms.grouping import ordering
 from dpbeam.mechanisms.noise import AdditiveNoise
+from dpbeam.mechanisms.pile import piled
 from dpbeam.mechanisms.spec import StageSpec
+from transforms.arrow_coder import MAX_MESSAGE_BYTES
 from transforms.bound import REPORTS, SEEDER, messages, seed
 from transforms.containment import ContainedDoFn
-from transforms.control import Outbox, Shuffle, receive
+from transforms.control import Inbox, Outbox, Shuffle, receive
 from transforms.read import place
 
 _FROM = "__from"
@@ -66,8 +75,11 @@ class _Sample(_Step):
 
 
 class _Share(_Step):
-    """All pairs of one user shard in; the units' shares out, by partition. Where there is a saturation these are asked
-    about first, and the pairs that got them go to the shard itself, to be met there by the answers."""
+    """All pairs of one user shard in; the units' shares out, by partition. Where there is a saturation only their sums
+    are, to be asked about, and the pairs that got them go to the shard itself, to be met there by the answers.
+
+    Held are about four times the shard's distinct pairs: no more than `l0` of a unit, however many blocks it is in.
+    """
 
     step = "Share"
 
@@ -75,43 +87,62 @@ class _Share(_Step):
         round = self._round
         spec = round.spec
         shard, batches = element
-        found, report = receive(round.shuffle("users"), shard, batches)
+        inbox = Inbox(round.shuffle("users"), shard)
+        found = piled((rows for _, rows in inbox.open(batches)), self._sampled)
         pairs = rounds.chosen(found, spec, round.salt, round.known)
-        asks = bool(spec.weighing.saturation)
         given = rounds.tallies(pairs, rounds.shares(pairs), spec)
-        yield from _to_partitions(round, "shares" if asks else "partitions", shard, given)
-        if asks:
+        if spec.weighing.saturation:
+            asked = tallied.summed([given], spec)
+            yield from _to_partitions(
+                round, "shares", shard, asked.append_column(_FROM, pa.array([shard] * asked.num_rows, pa.int64()))
+            )
             back = Outbox(round.shuffle("returns"), shard, 0, last=True)
-            for _, message in back.send(shard, pairs.batch(spec)):
+            for _, message in back.send(shard, _ordered(pairs.batch(spec), rounds.columns_of(spec))):
                 yield beam.pvalue.TaggedOutput("pairs", (shard, message))
             yield beam.pvalue.TaggedOutput(REPORTS, back.report())
-        yield beam.pvalue.TaggedOutput(REPORTS, report)
+        else:
+            yield from _to_partitions(round, "partitions", shard, tallied.folded([given], spec))
+        yield beam.pvalue.TaggedOutput(REPORTS, inbox.report())
+
+    def _sampled(self, batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+        return rounds.sample(batches, self._round.spec, self._round.salt, self._round.known).batch(self._round.spec)
 
 
 class _Return(_Step):
-    """All shares of one partition shard in; what goes back, to each user shard that has any of it."""
+    """All sums of shares of one partition shard in; what goes back, to each user shard that has any of it.
+
+    Held is one sum a partition, about four times over. So the messages are gone through twice: what goes back is known
+    when all have been added up, and to whom it goes only they say.
+
+    Raises:
+        RunFailed: they are not the same messages the second time.
+    """
 
     step = "Return"
 
     def work(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[object]:
         spec = self._round.spec
         part, batches = element
-        found, report = receive(self._round.shuffle("shares"), part, batches)
+        name = self._round.shuffle("shares")
+        inbox, again = Inbox(name, part), Inbox(name, part)
+        sums = piled((rows for _, rows in inbox.open(batches)), partial(tallied.summed, spec=spec))
+        parts = _ordered(rounds.returned(sums, spec), spec.keys)
         outbox = Outbox(self._round.shuffle("returns"), self._round.shards + part, 0, last=True)
-        parts = rounds.returned(found, spec)
-        answers = []
-        if parts.num_rows:
-            for batch in found:
-                if batch.num_rows:
-                    shard = batch.column(_FROM)[0].as_py()
-                    answers += list(outbox.send(shard, accumulate.filter_public(parts, spec, _keys(batch, spec))))
-        yield from answers
+        for tag, asked in again.open(batches):
+            if parts.num_rows and asked.num_rows:
+                shard = asked.column(_FROM)[0].as_py()
+                yield from outbox.send(shard, accumulate.filter_public(parts, spec, _keys(asked, spec)), answering=tag)
+        if again.report() != inbox.report():
+            raise RunFailed(f"shuffle {name} didn't deliver the same messages when they were read again")
         yield beam.pvalue.TaggedOutput(REPORTS, outbox.report())
-        yield beam.pvalue.TaggedOutput(REPORTS, report)
+        yield beam.pvalue.TaggedOutput(REPORTS, inbox.report())
 
 
 class _SendOn(_Step):
-    """One user shard's pairs and what comes back to it in; its shares and what it sends on out, by partition."""
+    """One user shard's pairs and what comes back to it in; its shares and what it sends on out, by partition.
+
+    Held are the shard's distinct pairs, about four times over, and at most one answer for each of their partitions.
+    """
 
     step = "SendOn"
 
@@ -126,23 +157,28 @@ class _SendOn(_Step):
             return  # a shard always sends itself its pairs: they were lost, and the control totals will say so
         pairs = rounds.chosen(own, spec, self._round.salt, self._round.known)
         shares = rounds.shares(pairs)
-        tallies = [rounds.tallies(pairs, shares, spec), rounds.sent_on(pairs, shares, replies, spec)]
-        table = pa.Table.from_batches(tallies).combine_chunks()
-        batch = table.to_batches()[0] if table.num_rows else tallies[0]
-        yield from _to_partitions(self._round, "partitions", shard, batch)
+        given = [rounds.tallies(pairs, shares, spec), rounds.sent_on(pairs, shares, replies, spec)]
+        yield from _to_partitions(self._round, "partitions", shard, tallied.folded(given, spec))
 
 
 class _Weigh(_Step):
-    """All that one partition shard was given in; its partitions with their exact weights out."""
+    """All that one partition shard was given in; its partitions with their exact weights out.
+
+    Held are the partitions' tallies, folded, about four times over: `pre_threshold` rows of a partition at most,
+    however many units and user shards give it weight.
+    """
 
     step = "Weigh"
 
     def work(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[object]:
         part, batches = element
-        found, report = receive(self._round.shuffle("partitions"), part, batches)
-        weighed = rounds.weigh(found, self._round.spec)
+        spec = self._round.spec
+        inbox = Inbox(self._round.shuffle("partitions"), part)
+        weighed = rounds.weigh(
+            piled((rows for _, rows in inbox.open(batches)), partial(tallied.folded, spec=spec)), spec
+        )
         yield part, weighed
-        yield beam.pvalue.TaggedOutput(REPORTS, report)
+        yield beam.pvalue.TaggedOutput(REPORTS, inbox.report())
 
 
 class _Draw(ContainedDoFn):
@@ -206,14 +242,15 @@ class WeighPartitions(beam.PTransform):
         round = self._round
         empty = pa.schema([self.schema.field(name) for name in rounds.columns_of(self.spec)])
         pairs = pa.RecordBatch.from_pylist([], schema=empty)
-        tallies = pa.RecordBatch.from_pylist([], schema=rounds.tally_schema(self.spec))
+        tallies = pa.RecordBatch.from_pylist([], schema=tallied.tally_schema(self.spec))
+        sums = pa.RecordBatch.from_pylist([], schema=tallied.sums_schema(self.spec))
         seeds = seed(blocks.pipeline, "Seed", round.shuffle("users"), [pairs] * self.shards)
         sampled = blocks | "SampleAtSource" >> messages(_Sample(round))
         by_unit = (sampled.main, seeds.main) | "Together" >> beam.Flatten() | "ByUserShard" >> beam.GroupByKey()
         reports = [sampled[REPORTS], seeds[REPORTS]]
         if self.spec.weighing.saturation:
             shared = by_unit | "Share" >> _three(_Share(round))
-            asked = seed(blocks.pipeline, "SeedShares", round.shuffle("shares"), [tallies] * self.parts)
+            asked = seed(blocks.pipeline, "SeedShares", round.shuffle("shares"), [sums] * self.parts)
             answered = (
                 (shared.main, asked.main)
                 | "SharesTogether" >> beam.Flatten()
@@ -242,16 +279,33 @@ class WeighPartitions(beam.PTransform):
 
 
 def _to_partitions(round: _Round, shuffle: str, shard: int, given: pa.RecordBatch) -> Iterator[object]:
-    """The messages that carry tallies to the partitions' shards, and their report."""
+    """The messages that carry rows to the partitions' shards, and their report.
+
+    Guarantee: the same rows give the same messages, in whatever order they are: so a bundle that is executed again
+    sends what it sent before. If the pieces of one batch came from two orders, rows might be lost and others doubled.
+    """
     outbox = Outbox(round.shuffle(shuffle), shard, 0, last=True)
-    marked = given.append_column(_FROM, pa.array([shard] * given.num_rows, pa.int64()))
     sent = [
         message
-        for part, rows in accumulate.split_by_partition(marked, round.spec, round.parts)
-        for message in outbox.send(part, rows)
+        for part, rows in accumulate.split_by_partition(given, round.spec, round.parts)
+        for message in outbox.send(part, _ordered(rows, round.spec.keys))
     ]
     yield from sent
     yield beam.pvalue.TaggedOutput(REPORTS, outbox.report())
+
+
+def _ordered(rows: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
+    """Rows that one message has no room for, in an order that depends on them alone, but for equal 64-bit hashes; rows
+    with equal values stay as they are."""
+    if rows.nbytes <= MAX_MESSAGE_BYTES:
+        return rows
+    hashes = []
+    for name in columns:
+        column, hashed = rows.column(name), np.zeros(rows.num_rows, dtype=np.uint64)
+        hashed[np.flatnonzero(column.is_valid())] = hashing.hash_column(column.drop_null(), hashing.ROUTE_SEED)
+        hashes.append(hashed)
+    mixed = hashing.mix_columns(hashes, rows.num_rows, hashing.ROUTE_SEED)
+    return rows.take(pa.array(ordering(mixed, 64)))
 
 
 def _keys(batch: pa.RecordBatch, spec: StageSpec) -> pa.Table:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dpbeam.errors import UsageError
-from dpbeam.mechanisms import hashing, prospects, weights
+from dpbeam.mechanisms import hashing, prospects, tallied, weights
 from dpbeam.mechanisms.accumulate import key_fields
 from dpbeam.mechanisms.bounding import split
 from dpbeam.mechanisms.events import Gaussian, WeightedThresholding
@@ -22,12 +22,11 @@ from dpbeam.mechanisms.fixedpoint import Grid
 from dpbeam.mechanisms.grouping import group, members, runs
 from dpbeam.mechanisms.noise import AdditiveNoise
 from dpbeam.mechanisms.spec import StageSpec
-from dpbeam.mechanisms.weights import Tally
+from dpbeam.mechanisms.tallied import SUM, UNITS, tally_schema
 
 I64 = npt.NDArray[np.int64]
 
 KEPT, BIAS = "__kept", "__bias"
-SHARE, UNITS, HIGH, LOW = "__share", "__units", "__high", "__low"
 PART, WEIGHT = "__part", "__weight"
 
 _MOST_SIGMA, _MOST_WEIGHT = 1 << 16, 1 << 19
@@ -164,12 +163,17 @@ def tallies(pairs: Pairs, given: I64, spec: StageSpec) -> pa.RecordBatch:
     """Units by partition and share, for the partitions' shards; none with no share for partitions that have no more."""
     found = weights.tally(pairs.partitions, given)
     none = np.zeros(len(pairs.others), dtype=np.int64)
-    partitions, share, units = (
+    partitions, share, units, sums = (
         np.concatenate(columns)
-        for columns in ((found.partitions, pairs.others), (found.shares, none), (found.units, none))
+        for columns in (
+            (found.partitions, pairs.others),
+            (found.shares, none),
+            (found.units, none),
+            (found.sums, none),
+        )
     )
     nothing = np.zeros(len(units), dtype=np.int64)
-    return _tally_batch(pairs, partitions, (share, units, nothing, nothing), spec)
+    return _tally_rows(pairs, partitions, (share, units, sums, nothing, nothing), spec)
 
 
 def sent_on(pairs: Pairs, given: I64, replies: Iterable[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
@@ -183,19 +187,17 @@ def sent_on(pairs: Pairs, given: I64, replies: Iterable[pa.RecordBatch], spec: S
     high, low = weights.sent_on(pairs.units, pairs.partitions, given, parts, _denominator(spec), pairs.size)
     some = np.flatnonzero(high | low)
     nothing = np.zeros(len(some), dtype=np.int64)
-    return _tally_batch(pairs, some, (nothing, nothing, high[some], low[some]), spec)
+    return _tally_rows(pairs, some, (nothing, nothing, nothing, high[some], low[some]), spec)
 
 
 def returned(batches: Sequence[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
-    """The partitions over their saturation, each with the part of every share that goes back."""
-    keys, found, _ = _merged(batches, spec)
-    size = len(keys[0])
+    """The partitions over their saturation, each with the part of every share that goes back; from sums of shares."""
+    sums = tallied.summed(batches, spec)
     event = spec.weighing
-    parts = weights.returned(weights.totals(found, size)[1], event.saturation, event.pre_threshold)
+    parts = weights.returned(sums.column(SUM).to_numpy(), event.saturation, event.pre_threshold)
     some = np.flatnonzero(parts > 0)
-    columns = [*(key.take(pa.array(some)) for key in keys), pa.array(parts[some])]
-    schema = pa.schema([*key_fields(spec), pa.field(PART, pa.float64())])
-    return pa.RecordBatch.from_arrays([c.cast(f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
+    over = sums.take(pa.array(some)).select(list(spec.keys))
+    return over.append_column(pa.field(PART, pa.float64()), pa.array(parts[some]))
 
 
 def weigh(batches: Sequence[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
@@ -205,15 +207,14 @@ def weigh(batches: Sequence[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
     to `pre_threshold` units weighs at most what `rounds.novel_weight` of the accounting room says (docs/accounting.md).
     """
     event = spec.weighing
-    keys, found, sent = _merged(batches, spec)
+    keys, found, sent = tallied.read(batches, spec)
     size = len(keys[0])
     units, _ = weights.totals(found, size)
     kept = weights.trimmed(found, size, event.pre_threshold - 1)
     others = weights.sent_by_others(event.pre_threshold, event.l0, _denominator(spec))
     weight = weights.final(kept, event.saturation, sent if event.saturation else None, others)
     schema = pa.schema([*key_fields(spec), pa.field(UNITS, pa.int64()), pa.field(WEIGHT, pa.int64())])
-    columns = [*keys, pa.array(units), pa.array(weight)]
-    batch = pa.RecordBatch.from_arrays([c.cast(f.type) for c, f in zip(columns, schema, strict=True)], schema=schema)
+    batch = tallied.rows(keys, [units, weight], schema)
     return batch.take(pc.sort_indices(batch, sort_keys=[(name, "ascending") for name in spec.keys]))
 
 
@@ -285,11 +286,6 @@ def result_schema(spec: StageSpec) -> pa.Schema:
     return pa.schema([*key_fields(spec), pa.field(KEPT, pa.bool_()), pa.field(BIAS, pa.int64())])
 
 
-def tally_schema(spec: StageSpec) -> pa.Schema:
-    """The schema of what user shards send to partitions' shards."""
-    return pa.schema([*key_fields(spec), *(pa.field(name, pa.int64()) for name in (SHARE, UNITS, HIGH, LOW))])
-
-
 def _biasing(spec: StageSpec) -> bool:
     """Whether the next round has biases, and so asks for this one's noisy weights."""
     return spec.round < len(spec.rounds) and spec.rounds[spec.round].least_bias < 1
@@ -308,22 +304,8 @@ def _denominator(spec: StageSpec) -> int:
     return weights.denominator_of(spec.weighing.l0, spec.weighing.least_bias)
 
 
-def _tally_batch(pairs: Pairs, partitions: I64, numbers: Sequence[I64], spec: StageSpec) -> pa.RecordBatch:
-    keys = [key.take(pa.array(partitions)) for key in pairs.keys]
-    schema = tally_schema(spec)
-    columns = [column.cast(field.type) for column, field in zip([*keys, *map(pa.array, numbers)], schema, strict=True)]
-    return pa.RecordBatch.from_arrays(columns, schema=schema)
-
-
-def _merged(batches: Sequence[pa.RecordBatch], spec: StageSpec) -> tuple[tuple[pa.Array, ...], Tally, tuple[I64, I64]]:
-    """The partitions' keys, their tallies, and what was sent on to each, as normal limbs."""
-    table = pa.Table.from_batches([b.select(tally_schema(spec).names) for b in batches], schema=tally_schema(spec))
-    found = group([table.column(name) for name in spec.keys], table.num_rows)
-    share, units, high, low = (table.column(name).to_numpy() for name in (SHARE, UNITS, HIGH, LOW))
-    sent = (np.zeros(found.size, dtype=np.int64), np.zeros(found.size, dtype=np.int64))
-    for limb, values in zip(sent, (high, low), strict=True):
-        np.add.at(limb, found.codes, values)
-    return found.keys, Tally(partitions=found.codes, shares=share, units=units), sent
+def _tally_rows(pairs: Pairs, partitions: I64, numbers: Sequence[I64], spec: StageSpec) -> pa.RecordBatch:
+    return tallied.rows([key.take(pa.array(partitions)) for key in pairs.keys], numbers, tally_schema(spec))
 
 
 def _lookup(

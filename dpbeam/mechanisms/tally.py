@@ -6,46 +6,22 @@ does the same for one result part, from one thread.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 
 import pyarrow as pa
 
 from dpbeam.mechanisms import accumulate
+from dpbeam.mechanisms.pile import Pile, piled
 from dpbeam.mechanisms.spec import StageSpec
 
 _BUCKETS = 16
-PENDING_BYTES = 8 << 20
-"""What `merged` lets wait."""
-
-
-@dataclass(kw_only=True)
-class _Bucket:
-    """Accumulators that add up to one merged batch. Held are about three times its bytes, or `most_pending_bytes`."""
-
-    spec: StageSpec
-    most_pending_bytes: int
-    batches: list[pa.RecordBatch] = field(default_factory=list)
-    merged_bytes: int = 0
-    pending_bytes: int = 0
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def add(self, rows: pa.RecordBatch) -> None:
-        with self.lock:
-            self.batches.append(rows)
-            self.pending_bytes += rows.nbytes
-            if self.pending_bytes > max(self.most_pending_bytes, 2 * self.merged_bytes):
-                merged = accumulate.merge(self.batches, self.spec)
-                self.batches, self.merged_bytes, self.pending_bytes = [merged], merged.nbytes, 0
 
 
 def merged(accumulators: Iterable[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
     """The exact sum of accumulators, whatever their order: as `accumulate.merge`, but not all held at a time."""
-    bucket = _Bucket(spec=spec, most_pending_bytes=PENDING_BYTES)
-    for rows in accumulators:
-        bucket.add(rows)
-    return accumulate.merge(bucket.batches, spec)
+    return accumulate.merge(piled(accumulators, partial(accumulate.merge, spec=spec)), spec)
 
 
 @dataclass(kw_only=True)
@@ -61,7 +37,7 @@ class Tally:
     spec: StageSpec
     parts: int
     pending_bytes: int
-    _buckets: list[_Bucket] = field(default_factory=list)
+    _buckets: list[Pile] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._each = max(1, _BUCKETS // self.parts)
@@ -80,5 +56,6 @@ class Tally:
             self._buckets[at] = self._bucket()
         return accumulate.merge(found, self.spec)
 
-    def _bucket(self) -> _Bucket:
-        return _Bucket(spec=self.spec, most_pending_bytes=self.pending_bytes // (self.parts * self._each))
+    def _bucket(self) -> Pile:
+        merge = partial(accumulate.merge, spec=self.spec)
+        return Pile(merge=merge, most_pending_bytes=self.pending_bytes // (self.parts * self._each))

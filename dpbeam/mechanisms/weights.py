@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dpbeam.mechanisms.fixedpoint import checked_sum
-from dpbeam.mechanisms.grouping import runs
+from dpbeam.mechanisms.grouping import ordering, runs
 
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
@@ -29,22 +29,28 @@ WEIGHT_BITS = 40
 MOST_L0 = 256
 """The largest `l0` that the rounding of returned weight is covered for."""
 
+LOOSE = 0
+"""Stands for the share of units that aren't told apart; no unit's share is that small."""
+
 MOST_L0_OF_SHARES = 1 << 16
 """The largest `l0` where no weight is returned: each number of partitions up to it has a threshold to be looked at."""
 
 _RETURN_BITS = 56
 _LIMB = 28
+_SHARE_MASK = (1 << SHARE_BITS) - 1
 _CAP = 1 << 60
 """A weight above 2**20 counts as that: no threshold is near it, and capping moves no weight further."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tally:
-    """Shares by partition: `units[k]` units give partition `partitions[k]` a share of `shares[k]` steps of 2**-20."""
+    """Shares by partition, in steps of 2**-20: `units[k]` units give partition `partitions[k]` shares that add up to
+    `sums[k]`. Each of them gives `shares[k]`; or that is `LOOSE`, and which of them gives what isn't told any more."""
 
     partitions: I64
     shares: I64
     units: I64
+    sums: I64
 
 
 def shares(units: I64, biases: I64 | None = None) -> I64:
@@ -67,37 +73,76 @@ def shares(units: I64, biases: I64 | None = None) -> I64:
 
 def tally(partitions: I64, given: I64) -> Tally:
     """Counts the units of each (partition, share)."""
-    packed, units = np.unique((partitions << SHARE_BITS) | given, return_counts=True)
-    mask = (1 << SHARE_BITS) - 1
-    return Tally(partitions=packed >> SHARE_BITS, shares=packed & mask, units=units.astype(np.int64))
+    packed, counts = np.unique((partitions << SHARE_BITS) | given, return_counts=True)
+    found, units = packed & _SHARE_MASK, counts.astype(np.int64)
+    return Tally(partitions=packed >> SHARE_BITS, shares=found, units=units, sums=found * units)
 
 
 def totals(found: Tally, size: int) -> tuple[I64, I64]:
     """(units, sum of shares) of each of `size` partitions."""
-    order = np.argsort(found.partitions, kind="stable")
-    starts = np.searchsorted(found.partitions[order], np.arange(size))
-    if len(np.unique(found.partitions)) != size:
+    order = ordering(found.partitions.view(np.uint64), size.bit_length())
+    starts = runs(found.partitions[order])
+    if len(starts) != size:
         raise ValueError("every partition must have a row in the tally")
-    units = found.units[order]
-    return checked_sum(units, starts), checked_sum(found.shares[order] * units, starts)
+    return checked_sum(found.units[order], starts), checked_sum(found.sums[order], starts)
+
+
+def folded(found: Tally, size: int, drop: int) -> Tally:
+    """As few rows as say the same to `totals` and to `trimmed` with this `drop`: each partition's `drop` largest
+    shares, in at most so many rows, and one row of loose units for the rest. Sorted by partition, loose units last.
+
+    Guarantee: folding what was folded, in any parts and any order, gives the same rows as folding all at once. For no
+    share is made loose that could be among the `drop` largest of its partition: `drop` units that are told apart give
+    as much or more each, and more of them can only come.
+    """
+    if not drop:
+        units, sums = totals(found, size)
+        return Tally(partitions=np.arange(size), shares=np.full(size, LOOSE), units=units, sums=sums)
+    packed = (found.partitions << SHARE_BITS) | (_SHARE_MASK - found.shares)
+    order = ordering(packed.view(np.uint64), size.bit_length() + SHARE_BITS)
+    packed = packed[order]
+    equal = runs(packed)
+    partitions, shares = packed[equal] >> SHARE_BITS, _SHARE_MASK - (packed[equal] & _SHARE_MASK)
+    units, sums = checked_sum(found.units[order], equal), checked_sum(found.sums[order], equal)
+    starts = runs(partitions)
+    if len(starts) != size:
+        raise ValueError("every partition must have a row in the tally")
+    told = np.where(shares == LOOSE, 0, _among_the_first(units, starts, drop))
+    loose_units = np.add.reduceat(units - told, starts)
+    loose_sums = np.add.reduceat(sums - told * shares, starts)
+    kept = np.flatnonzero(told)
+    loose = np.flatnonzero((loose_units > 0) | (np.add.reduceat(told, starts) == 0))
+    whole = np.concatenate([partitions[kept], loose])
+    place = ordering(whole.view(np.uint64), size.bit_length())
+    return Tally(
+        partitions=whole[place],
+        shares=np.concatenate([shares[kept], np.full(len(loose), LOOSE)])[place],
+        units=np.concatenate([told[kept], loose_units[loose]])[place],
+        sums=np.concatenate([(told * shares)[kept], loose_sums[loose]])[place],
+    )
 
 
 def trimmed(found: Tally, size: int, drop: int) -> I64:
     """The sum of shares of each partition but for its `drop` largest (0 where there are no more).
 
     Guarantee: one unit more with share s raises it by 0 to s. Where that unit makes `drop` + 1 of them, what is left
-    is the smallest of their shares, so at most s.
+    is the smallest of their shares, so at most s. Assumes that loose units come from `folded` with the same `drop`.
     """
+    _, sums = totals(found, size)
     if not drop:
-        return totals(found, size)[1]
+        return sums
     order = np.lexsort((-found.shares, found.partitions))
-    partitions, units = found.partitions[order], found.units[order]
-    starts = np.searchsorted(partitions, np.arange(size))
-    ranked = np.cumsum(units)
-    before = ranked - units
+    starts = runs(found.partitions[order])
+    largest = _among_the_first(found.units[order], starts, drop) * found.shares[order]
+    return np.asarray(sums - checked_sum(largest, starts))
+
+
+def _among_the_first(units: I64, starts: I64, most: int) -> I64:
+    """How many units of each row are among the first `most` of its run."""
+    before = np.cumsum(units) - units
     before -= np.repeat(before[starts], np.diff(starts, append=len(units)))
-    left = units - np.clip(drop - before, 0, units)
-    return checked_sum(found.shares[order] * left, starts)
+    among: I64 = np.clip(most - before, 0, units)
+    return among
 
 
 def returned(sums: I64, saturation: float, pre_threshold: int) -> F64:

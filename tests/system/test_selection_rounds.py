@@ -16,7 +16,7 @@ from dpbeam.mechanisms import rounds
 from dpbeam.reporting.certify import certify_manifest
 from pipelines import release
 from pipelines import rounds as phases
-from transforms import stage, weigh
+from transforms import control, stage
 
 helpers = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "weighing.py")))
 
@@ -117,14 +117,14 @@ def test_the_result_does_not_depend_on_the_sharding(workspace, capsys, exact, mo
 @pytest.mark.parametrize("change", [lambda found: found[1:], lambda found: [*found, found[0]]], ids=["less", "more"])
 def test_a_wrong_delivery_in_a_round_fails_the_run(workspace, capsys, monkeypatch, name, change) -> None:
     select(workspace, "mad")
-    original = weigh.receive
+    wrong = (f"by_place.round1.{name}", 0)
+    original = control.Inbox.open
 
-    def corrupt(shuffle, to, batches):
+    def corrupt(self, batches):
         found = list(batches)
-        wrong = shuffle == f"by_place.round1.{name}" and to == 0
-        return original(shuffle, to, change(found) if wrong else found)
+        return original(self, change(found) if (self._shuffle, self._destination) == wrong else found)
 
-    monkeypatch.setattr(weigh, "receive", corrupt)
+    monkeypatch.setattr(control.Inbox, "open", corrupt)
     assert workspace.run() == 4
     assert "the runner lost or doubled data" in capsys.readouterr().err
     assert workspace.manifests() == []

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpbeam.mechanisms import accumulate, bounding, grouping, hashing, tally
+from dpbeam.mechanisms import accumulate, bounding, grouping, hashing, pile, tally
 from dpbeam.mechanisms.shelf import Shelf, Total
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
@@ -148,7 +148,7 @@ def test_a_tally_is_the_exact_merge_from_any_threads(pending_bytes, count):
 
 @pytest.mark.parametrize("pending_bytes", [0, 1 << 30])
 def test_accumulators_merged_as_they_come_are_merged_exactly(monkeypatch, pending_bytes):
-    monkeypatch.setattr(tally, "PENDING_BYTES", pending_bytes)
+    monkeypatch.setattr(pile, "PENDING_BYTES", pending_bytes)
     spec = reference.stage(unit=None, l0=1, linf=1, metrics=reference.COUNTS)
     found = [accumulate.accumulate_rows(pa.record_batch({"p": [i % 3, 7]}), spec) for i in range(9)]
     assert tally.merged(iter(found), spec).equals(accumulate.merge(found, spec))
