@@ -21,6 +21,7 @@ import pyarrow as pa
 from dpbeam.errors import RunFailed
 from dpbeam.mechanisms import accumulate, hashing, rounds, tallied
 from dpbeam.mechanisms.grouping import ordering
+from dpbeam.mechanisms.known import Known
 from dpbeam.mechanisms.noise import AdditiveNoise
 from dpbeam.mechanisms.pile import piled
 from dpbeam.mechanisms.spec import StageSpec
@@ -30,6 +31,8 @@ from transforms.containment import ContainedDoFn
 from transforms.control import Inbox, Outbox, Shuffle, receive
 from transforms.read import place
 
+_PAIRS_PENDING_BYTES = 4 << 20
+"""Pairs that wait to be merged: they take eight times their size to be sampled."""
 _FROM = "__from"
 """The column that says which user shard a tally came from, so that an answer finds its way back."""
 
@@ -42,7 +45,7 @@ class _Round:
     shards: int
     parts: int
     salt: bytes
-    known: pa.Table | None
+    known: Known | None
 
     def shuffle(self, name: str) -> str:
         return f"{self.spec.name}.{name}"
@@ -78,7 +81,8 @@ class _Share(_Step):
     """All pairs of one user shard in; the units' shares out, by partition. Where there is a saturation only their sums
     are, to be asked about, and the pairs that got them go to the shard itself, to be met there by the answers.
 
-    Held are about four times the shard's distinct pairs: no more than `l0` of a unit, however many blocks it is in.
+    Held are the shard's distinct pairs, about eight times over: no more than `l0` of a unit, however many blocks it is
+    in.
     """
 
     step = "Share"
@@ -88,7 +92,7 @@ class _Share(_Step):
         spec = round.spec
         shard, batches = element
         inbox = Inbox(round.shuffle("users"), shard)
-        found = piled((rows for _, rows in inbox.open(batches)), self._sampled)
+        found = piled((rows for _, rows in inbox.open(batches)), self._sampled, _PAIRS_PENDING_BYTES)
         pairs = rounds.chosen(found, spec, round.salt, round.known)
         given = rounds.tallies(pairs, rounds.shares(pairs), spec)
         if spec.weighing.saturation:
@@ -141,7 +145,7 @@ class _Return(_Step):
 class _SendOn(_Step):
     """One user shard's pairs and what comes back to it in; its shares and what it sends on out, by partition.
 
-    Held are the shard's distinct pairs, about four times over, and at most one answer for each of their partitions.
+    Held are the shard's distinct pairs, about eight times over, and at most one answer for each of their partitions.
     """
 
     step = "SendOn"
@@ -222,7 +226,8 @@ class WeighPartitions(beam.PTransform):
     shuffles: tuple[Shuffle, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._round = _Round(spec=self.spec, shards=self.shards, parts=self.parts, salt=self.salt, known=self.known)
+        known = None if self.known is None else Known(table=self.known)
+        self._round = _Round(spec=self.spec, shards=self.shards, parts=self.parts, salt=self.salt, known=known)
         users = frozenset(range(self.shards))
         name = self._round.shuffle
         self.shuffles = (

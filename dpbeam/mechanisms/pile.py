@@ -44,10 +44,12 @@ class Pile:
 
 
 def piled(
-    batches: Iterable[pa.RecordBatch], merge: Callable[[list[pa.RecordBatch]], pa.RecordBatch]
+    batches: Iterable[pa.RecordBatch],
+    merge: Callable[[list[pa.RecordBatch]], pa.RecordBatch],
+    most_pending_bytes: int | None = None,
 ) -> list[pa.RecordBatch]:
     """Few batches that come to the same as `batches`, which need not be held at a time."""
-    pile = Pile(merge=merge, most_pending_bytes=PENDING_BYTES)
+    pile = Pile(merge=merge, most_pending_bytes=PENDING_BYTES if most_pending_bytes is None else most_pending_bytes)
     for batch in batches:
         pile.add(batch)
     return pile.batches

@@ -19,14 +19,15 @@ from dpbeam.mechanisms.accumulate import key_fields
 from dpbeam.mechanisms.bounding import split
 from dpbeam.mechanisms.events import Gaussian, WeightedThresholding
 from dpbeam.mechanisms.fixedpoint import Grid
-from dpbeam.mechanisms.grouping import group, members, runs
+from dpbeam.mechanisms.grouping import group, runs
+from dpbeam.mechanisms.known import BIAS, KEPT, Known
+from dpbeam.mechanisms.lookup import ABSENT, Lookup
 from dpbeam.mechanisms.noise import AdditiveNoise
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.mechanisms.tallied import SUM, UNITS, tally_schema
 
 I64 = npt.NDArray[np.int64]
 
-KEPT, BIAS = "__kept", "__bias"
 PART, WEIGHT = "__part", "__weight"
 
 _MOST_SIGMA, _MOST_WEIGHT = 1 << 16, 1 << 19
@@ -61,8 +62,10 @@ class Pairs:
         """These pairs alone; the others' partitions go to `others` where the next round asks for them."""
         units, partitions, others = self.units[stays], self.partitions[stays], self.others
         if _biasing(spec):
-            dropped = np.concatenate([others, self.partitions[~stays]])
-            others = np.setdiff1d(dropped, partitions)
+            dropped = np.zeros(self.size, dtype=np.bool_)
+            dropped[others] = dropped[self.partitions[~stays]] = True
+            dropped[partitions] = False
+            others = np.flatnonzero(dropped)
         return replace(self, units=units, partitions=partitions, biases=self.biases[stays], others=others)
 
 
@@ -77,20 +80,15 @@ def columns_of(spec: StageSpec) -> list[str]:
     return [spec.unit, *spec.keys]
 
 
-def unfound(batch: pa.RecordBatch, spec: StageSpec, known: pa.Table | None) -> pa.RecordBatch:
+def unfound(batch: pa.RecordBatch, spec: StageSpec, known: Known | None) -> pa.RecordBatch:
     """The rows whose partition no round before has kept: row-local, since what was kept is public."""
     if known is None or not batch.num_rows:
         return batch
-    kept = known.filter(known.column(KEPT))
-    inside = members(
-        [batch.column(name) for name in spec.keys],
-        [kept.column(name).combine_chunks() for name in spec.keys],
-        batch.num_rows,
-    )
+    inside = known.kept([batch.column(name) for name in spec.keys])
     return batch.filter(pa.array(~inside)) if inside.any() else batch
 
 
-def sample(batches: Sequence[pa.RecordBatch], spec: StageSpec, salt: bytes, known: pa.Table | None) -> Pairs:
+def sample(batches: Sequence[pa.RecordBatch], spec: StageSpec, salt: bytes, known: Known | None) -> Pairs:
     """At most `l0` partitions of each unit, distinct, by the least keyed hash of (unit, partition): first those that
     the round before listed with a bias, then others.
 
@@ -104,14 +102,17 @@ def sample(batches: Sequence[pa.RecordBatch], spec: StageSpec, salt: bytes, know
     real = table.column(columns_of(spec)[0]).is_valid().to_numpy().astype(np.bool_)
     units = group([table.column(columns_of(spec)[0]).filter(pa.array(real))], int(real.sum()))
     most = max(1, partitions.size)
-    packed = np.unique(units.codes * most + partitions.codes[real])
-    unit, partition = packed // most, packed % most
+    packed = np.sort(units.codes * most + partitions.codes[real])
+    unit, partition = np.divmod(packed[runs(packed)], most)
+    others = np.zeros(partitions.size, dtype=np.bool_)
+    others[partitions.codes[~real]] = True
+    others[partition] = False
     biases = _biases(partitions.keys, spec, known)
     pairs = Pairs(
         units=unit,
         partitions=partition,
         biases=biases[partition],
-        others=np.setdiff1d(partitions.codes[~real], partition),
+        others=np.flatnonzero(others),
         ids=units.keys[0],
         keys=partitions.keys,
     )
@@ -132,7 +133,7 @@ def sample(batches: Sequence[pa.RecordBatch], spec: StageSpec, salt: bytes, know
     return pairs.only(stays, spec)
 
 
-def chosen(batches: Sequence[pa.RecordBatch], spec: StageSpec, salt: bytes, known: pa.Table | None) -> Pairs:
+def chosen(batches: Sequence[pa.RecordBatch], spec: StageSpec, salt: bytes, known: Known | None) -> Pairs:
     """The pairs that units give weight to: the sample of all their rows, less what they leave out.
 
     Guarantee: as `sample`'s: nothing that other units alone are in has a say in which of a unit's pairs these are.
@@ -178,12 +179,11 @@ def tallies(pairs: Pairs, given: I64, spec: StageSpec) -> pa.RecordBatch:
 
 def sent_on(pairs: Pairs, given: I64, replies: Iterable[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
     """What the units send on, by partition, given the parts that partitions return."""
-    batches = list(replies)
-    parts = np.zeros(pairs.size)
-    if batches:
-        table = pa.Table.from_batches(batches)
-        found = _lookup(pairs.keys, [table.column(name) for name in spec.keys], table.column(PART).to_numpy(), 0.0)
-        parts = np.asarray(found, dtype=np.float64)
+    parts, pairs_of = np.zeros(pairs.size), Lookup(keys=pairs.keys)
+    for reply in replies:
+        places = pairs_of.find([reply.column(name) for name in spec.keys])
+        own = np.flatnonzero(places != ABSENT)
+        parts[places[own]] = reply.column(PART).to_numpy()[own]
     high, low = weights.sent_on(pairs.units, pairs.partitions, given, parts, _denominator(spec), pairs.size)
     some = np.flatnonzero(high | low)
     nothing = np.zeros(len(some), dtype=np.int64)
@@ -222,11 +222,12 @@ def weigh_whole(
     rows: pa.RecordBatch, spec: StageSpec, salt: bytes, known: pa.Table | None = None, shards: int = 1
 ) -> pa.RecordBatch:
     """A round's weights of rows that fit in memory, by the steps that a job takes; the shards don't matter."""
-    sampled = sample([unfound(rows.select(columns_of(spec)), spec, known)], spec, salt, known).batch(spec)
+    before = None if known is None else Known(table=known)
+    sampled = sample([unfound(rows.select(columns_of(spec)), spec, before)], spec, salt, before).batch(spec)
     parts: dict[int, list[pa.RecordBatch]] = {}
     for shard, part in split_by_unit(sampled, spec, shards, salt):
         parts.setdefault(shard, []).append(part)
-    found = [chosen(part, spec, salt, known) for part in parts.values()]
+    found = [chosen(part, spec, salt, before) for part in parts.values()]
     given = [shares(pairs) for pairs in found]
     tallied = [tallies(pairs, share, spec) for pairs, share in zip(found, given, strict=True)]
     empty = pa.RecordBatch.from_pylist([], schema=tally_schema(spec))
@@ -291,13 +292,12 @@ def _biasing(spec: StageSpec) -> bool:
     return spec.round < len(spec.rounds) and spec.rounds[spec.round].least_bias < 1
 
 
-def _biases(keys: tuple[pa.Array, ...], spec: StageSpec, known: pa.Table | None) -> I64:
+def _biases(keys: tuple[pa.Array, ...], spec: StageSpec, known: Known | None) -> I64:
     """Each partition's bias: from what the round before told, where this one has biases."""
     if spec.weighing.least_bias == 1 or known is None:
         return np.full(len(keys[0]), weights.BIAS_ONE, dtype=np.int64)
-    listed = known.filter(pc.greater(known.column(BIAS), prospects.UNLISTED))
-    given = np.maximum(listed.column(BIAS).to_numpy(), prospects.least_of(spec.weighing))
-    return np.asarray(_lookup(keys, [listed.column(name) for name in spec.keys], given, prospects.UNLISTED))
+    told = known.biases(keys)
+    return np.where(told == prospects.UNLISTED, told, np.maximum(told, prospects.least_of(spec.weighing)))
 
 
 def _denominator(spec: StageSpec) -> int:
@@ -306,15 +306,3 @@ def _denominator(spec: StageSpec) -> int:
 
 def _tally_rows(pairs: Pairs, partitions: I64, numbers: Sequence[I64], spec: StageSpec) -> pa.RecordBatch:
     return tallied.rows([key.take(pa.array(partitions)) for key in pairs.keys], numbers, tally_schema(spec))
-
-
-def _lookup(
-    keys: Sequence[pa.Array], among: Sequence[pa.ChunkedArray], values: npt.NDArray[np.generic], default: float
-) -> npt.NDArray[np.generic]:
-    """The value of each key, given as columns, from a table of distinct keys with values; the default where absent."""
-    listed = len(values)
-    columns = [pa.chunked_array([*column.cast(key.type).chunks, key]) for key, column in zip(keys, among, strict=True)]
-    codes = group(columns, listed + len(keys[0])).codes
-    found = np.full(int(codes.max(initial=-1)) + 1, default, dtype=values.dtype)
-    found[codes[:listed]] = values
-    return found[codes[listed:]]

@@ -73,8 +73,10 @@ def shares(units: I64, biases: I64 | None = None) -> I64:
 
 def tally(partitions: I64, given: I64) -> Tally:
     """Counts the units of each (partition, share)."""
-    packed, counts = np.unique((partitions << SHARE_BITS) | given, return_counts=True)
-    found, units = packed & _SHARE_MASK, counts.astype(np.int64)
+    packed = np.sort((partitions << SHARE_BITS) | given)
+    starts = runs(packed)
+    packed, units = packed[starts], np.diff(starts, append=len(packed))
+    found = packed & _SHARE_MASK
     return Tally(partitions=packed >> SHARE_BITS, shares=found, units=units, sums=found * units)
 
 

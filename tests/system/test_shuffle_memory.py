@@ -1,7 +1,6 @@
 """What a worker of a shuffling run needs is bounded by a block and a shard, whatever the distribution of the keys.
 
-The runner's part is played by files: every message is written where it is sent, as its coder encodes it, and read where
-it is received, one after the other. So all that the process holds is what the steps themselves hold.
+The runner's part is played by files (`played_runner`), so all that the process holds is what the steps themselves hold.
 """
 
 from __future__ import annotations
@@ -33,48 +32,23 @@ BOUND_BYTES = (
 )
 
 RUN = rf"""
-import json, re, runpy, sys, tempfile
-from collections import Counter
-from pathlib import Path
+import json, runpy, sys, tempfile
 import numpy as np
 import pyarrow as pa
 from dpbeam.mechanisms import bounding
-from transforms import accumulate, arrow_coder, bound
-from transforms.control import Outbox, Shuffle, agree
+from tests.system.played_runner import Files, peak_bytes as peak
+from transforms import accumulate, bound
+from transforms.control import Shuffle, agree
 from transforms.progress import Parts
 from transforms.read import label
 
-def peak():
-    # not ru_maxrss, which begins with what the parent held when it forked
-    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) << 10
-
 reference = runpy.run_path("tests/unit/kernel_reference.py")
 stage = reference["stage"](unit="user", keys=("place",), l0=10, linf=3, metrics=reference["COUNTS"])
-coder, SALT = arrow_coder.ArrowBatchCoder(), b"0" * 16
+SALT = b"0" * 16
 shape, spoilt = sys.argv[1:3]
 shards = 1 if spoilt == "one shard" else {SHARDS}
 if spoilt == "uncut":
     bounding._crowded_rows = lambda *_: None
-
-
-class Files:
-    def __init__(self, folder):
-        self.folder, self.reports = Path(folder), []
-
-    def send(self, outputs):
-        for output in outputs:
-            if isinstance(output, bound.beam.pvalue.TaggedOutput):
-                self.reports.append(output.value)
-            else:
-                key, message = output
-                data = coder.encode(message)
-                with open(self.folder / str(key), "ab") as file:
-                    file.write(len(data).to_bytes(8, "little") + data)
-
-    def arrived(self, key):
-        with open(self.folder / str(key), "rb") as file:
-            while size := file.read(8):
-                yield coder.decode(file.read(int.from_bytes(size, "little")))
 
 
 def blocks(count):
@@ -130,16 +104,13 @@ print(json.dumps([peak() - before, pairs]))
 """
 
 MERGE = r"""
-import json, re, runpy, sys
-from pathlib import Path
+import json, runpy, sys
 import numpy as np
 import pyarrow as pa
 from dpbeam.mechanisms import accumulate as kernel
+from tests.system.played_runner import peak_bytes as peak
 from transforms import accumulate
 from transforms.control import Outbox, receive
-
-def peak():
-    return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) << 10
 
 reference = runpy.run_path("tests/unit/kernel_reference.py")
 stage = reference["stage"](unit="user", keys=("place",), metrics=reference["COUNTS"])

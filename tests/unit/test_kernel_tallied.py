@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpbeam.mechanisms import pile, rounds, tallied, weights
+from dpbeam.mechanisms.known import Known
 
 helpers = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "weighing.py")))
 LARGEST = weights.NORM
@@ -132,7 +133,7 @@ def test_pairs_sampled_as_they_come_are_those_sampled_at_once(found, number, kno
     rows, way = found
     first, second = (helpers.event("mad2r", l0=3, least_bias=bias) for bias in (1.0, 0.5))
     made = helpers.spec(first, second, number=number)
-    told = helpers.told({1: 600, 4: 1024}) if known else None
+    told = Known(table=helpers.told({1: 600, 4: 1024})) if known else None
 
     def sampled(batches):
         return rounds.sample(batches, made, helpers.SALT, told).batch(made)

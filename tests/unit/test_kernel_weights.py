@@ -19,6 +19,7 @@ from dpbeam.accounting.rounds import novel_weight
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms import prospects, rounds, weights
 from dpbeam.mechanisms.events import Gaussian
+from dpbeam.mechanisms.known import Known
 
 helpers = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "weighing.py")))
 SALT, table, told, weigh = helpers.SALT, helpers.table, helpers.told, helpers.weigh
@@ -146,10 +147,11 @@ def test_a_unit_is_sampled_to_its_bound_wherever_its_rows_are_read():
 
 def test_rows_of_partitions_that_a_round_has_kept_are_left_out():
     made, rows = spec(), table({1: {0, 1, 2}, 2: {1}})
-    known = pa.table({"p": [1, 2], rounds.KEPT: [True, False], rounds.BIAS: [1024, 600]})
+    told = pa.table({"p": [1, 2], rounds.KEPT: [True, False], rounds.BIAS: [1024, 600]})
+    known = Known(table=told)
     assert rounds.unfound(rows, made, known).to_pydict() == {"u": [1, 1], "p": [0, 2]}
     assert rounds.unfound(rows, made, None) is rows
-    assert rounds.unfound(rows, made, known.slice(1)).equals(rows)
+    assert rounds.unfound(rows, made, Known(table=told.slice(1))).equals(rows)
     assert rounds.unfound(rows.slice(0, 0), made, known).num_rows == 0
 
 
