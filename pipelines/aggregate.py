@@ -55,8 +55,8 @@ class Job:
 def build(pipeline: beam.Pipeline, job: Job) -> tuple[Shuffle, ...]:
     """Adds the job to a pipeline. Returns the shuffles whose control totals must agree before publishing."""
     arrow_coder.register()
-    # Rounds and hierarchical keys go through shuffles on every runner.
-    alone = job.one_worker is not None and not any(spec.round or spec.hierarchical for spec in job.stages)
+    # Rounds go through shuffles on every runner.
+    alone = job.one_worker is not None and not any(spec.round for spec in job.stages)
     merged, shuffles, reports = _in_one_worker(pipeline, job) if alone else _through_shuffles(pipeline, job)
     for spec in job.stages:
         released = merged[spec.name]
@@ -86,6 +86,7 @@ def _in_one_worker(pipeline: beam.Pipeline, job: Job) -> tuple[Merged, list[Shuf
         public=job.public,
         parts=job.parts,
         salt=job.salt,
+        among=_among(job),
     )
     merged, reports = pipeline | "Aggregate" >> aggregate
     return merged, [aggregate.shuffle], [reports]
@@ -112,7 +113,7 @@ def _through_shuffles(pipeline: beam.Pipeline, job: Job) -> tuple[Merged, list[S
             reports += weigh_reports
             continue
         # Every row has a cell among those of hierarchical keys: none is left out.
-        among = Hierarchy(keys=spec.leaf_keys, kept=job.found[spec.name]) if spec.hierarchical else None
+        among = _among(job).get(spec.name)
         bound = BoundContributions(
             spec=spec,
             shards=job.user_shards,
@@ -130,6 +131,12 @@ def _through_shuffles(pipeline: beam.Pipeline, job: Job) -> tuple[Merged, list[S
         shuffles += [*bound.shuffles, accumulate.shuffle]
         reports += [*bound_reports, *merge_reports]
     return merged, shuffles, reports
+
+
+def _among(job: Job) -> dict[str, Hierarchy]:
+    """The kept leaves of the stages with hierarchical keys, by stage."""
+    hierarchical = [spec for spec in job.stages if spec.hierarchical]
+    return {spec.name: Hierarchy(keys=spec.leaf_keys, kept=job.found[spec.name]) for spec in hierarchical}
 
 
 def run(job: Job, options: PipelineOptions) -> tuple[Shuffle, ...]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
 from typing import TypeVar
 
 import apache_beam as beam
@@ -18,7 +19,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dpbeam.errors import RunFailed
-from dpbeam.mechanisms import accumulate, bounding, hashing, rows, sources, unit_rows
+from dpbeam.mechanisms import accumulate, bounding, hashing, hierarchy, rows, sources, unit_rows
+from dpbeam.mechanisms.hierarchy import Hierarchy
 from dpbeam.mechanisms.shelf import Shelf, Total
 from dpbeam.mechanisms.spec import InputSpec, StageSpec
 from dpbeam.mechanisms.tally import Tally
@@ -61,8 +63,9 @@ class _Aggregate(ContainedDoFn):
         public: Mapping[str, pa.Table],
         parts: int,
         salt: bytes,
+        among: Mapping[str, Hierarchy] = MappingProxyType({}),
     ) -> None:
-        self._plan, self._source, self._splits = plan, source, splits
+        self._plan, self._source, self._splits, self._among = plan, source, splits, dict(among)
         self._stages, self._public, self._parts, self._salt = stages, public, parts, salt
 
     def work(self, element: object) -> Iterator[object]:
@@ -131,7 +134,8 @@ class _Aggregate(ContainedDoFn):
             return shelf.put((split, 2 * block), batch, shard)
         many = batch.filter(pa.array(crowded))
         wanted = [(stage, self._public_rows(many, stage)) for stage in stages]
-        cut = bounding.prebound_together(many, wanted, self._salt, (split, block))
+        cells_of = {name: among.cells_of for name, among in self._among.items()}
+        cut = bounding.prebound_together(many, wanted, self._salt, (split, block), cells_of)
         calm = np.flatnonzero(~crowded)
         total = shelf.put((split, 2 * block), batch.take(pa.array(calm)), shard[calm])
         return total + shelf.put((split, 2 * block + 1), cut, self._shards(cut))
@@ -140,27 +144,37 @@ class _Aggregate(ContainedDoFn):
         """Bounds one user shard for every stage, and tallies what is kept."""
         found, total = shelf.take(shard)
         for stage in self._stages:
-            public = [self._of_public(batch, stage.of_input) for batch in found]
-            bounded = unit_rows.bound(public, stage, self._salt, (shard,))
+            among = self._among.get(stage.name)
+            if among is None:
+                public = [self._of_public(batch, stage.of_input) for batch in found]
+                bounded = unit_rows.bound(public, stage, self._salt, (shard,))
+            else:
+                bounded = hierarchy.bound(found, stage, among, self._salt, (shard,))
             tallies[stage.name].add(accumulate.accumulate(bounded, stage))
         return total
 
     def _tally(self, tallies: Mapping[str, Tally], split: int, block: int, batch: pa.RecordBatch) -> Total:
         """Tallies rows that are units of their own: nothing of them needs to be kept."""
         for stage in self._stages:
-            tallies[stage.name].add(accumulate.accumulate_rows(self._of_public(batch, stage), stage))
+            among = self._among.get(stage.name)
+            own = self._of_public(batch, stage) if among is None else hierarchy.roll_up(batch, among)
+            tallies[stage.name].add(accumulate.accumulate_rows(own, stage))
         return Total(rows=batch.num_rows)
 
     def _shards(self, batch: pa.RecordBatch) -> npt.NDArray[np.uint16]:
         return hashing.route_here(batch.column(self._stages[0].unit), self._salt, self._plan.shards)
 
     def _of_public(self, batch: pa.RecordBatch, stage: StageSpec) -> pa.RecordBatch:
-        public = self._public.get(stage.name)
+        public = self._public_of(stage)
         return batch if public is None else accumulate.filter_public(batch, stage, public)
 
     def _public_rows(self, batch: pa.RecordBatch, stage: StageSpec) -> npt.NDArray[np.bool_] | None:
-        public = self._public.get(stage.name)
+        public = self._public_of(stage)
         return None if public is None else accumulate.of_public(batch, stage, public)
+
+    def _public_of(self, stage: StageSpec) -> pa.Table | None:
+        """The partitions that rows of a stage must be of: of hierarchical keys every row has a cell."""
+        return None if stage.name in self._among else self._public.get(stage.name)
 
 
 @dataclass(eq=False)
@@ -181,13 +195,17 @@ class AggregateInOneWorker(beam.PTransform):
     public: Mapping[str, pa.Table]
     parts: int
     salt: bytes
+    among: Mapping[str, Hierarchy] = field(default_factory=dict)
+    """The kept leaves of stages with hierarchical keys: rows are bounded by leaves, then rolled up to their cells."""
 
     @property
     def shuffle(self) -> Shuffle:
         return Shuffle(name=_shuffle_name(self.stages), senders=frozenset(range(len(self.splits))), destinations=1)
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> tuple[dict[str, beam.PCollection], beam.PCollection]:
-        work = _Aggregate(self.plan, self.source, self.splits, self.stages, self.public, self.parts, self.salt)
+        work = _Aggregate(
+            self.plan, self.source, self.splits, self.stages, self.public, self.parts, self.salt, self.among
+        )
         tags = {spec.name: _STAGE + spec.name for spec in self.stages}
         found = (
             pbegin

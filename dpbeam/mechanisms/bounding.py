@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,8 @@ def prebound(
     survivors have low priorities, and would lose to rows that were never compared.) With `cells_of`, which leaves of a
     unit count is `leaves.spread_over_cells`'s choice, which leaves out no more of many than it does of few.
     """
-    return prebound_together(_project(batch, spec), [(spec, None)], salt, seeds, cells_of)
+    cells = {} if cells_of is None else {spec.name: cells_of}
+    return prebound_together(_project(batch, spec), [(spec, None)], salt, seeds, cells)
 
 
 def prebound_together(
@@ -112,10 +114,10 @@ def prebound_together(
     stages: Sequence[tuple[StageSpec, Mask | None]],
     salt: bytes,
     seeds: Sequence[int],
-    cells_of: CellsOf | None = None,
+    cells_of: Mapping[str, CellsOf] = MappingProxyType({}),
 ) -> pa.RecordBatch:
     """As `prebound` for several stages, each with a mark for its rows of the batch (None: all): a row goes if no stage
-    needs it. All columns of the batch stay. `cells_of` is for one stage with hierarchical keys, alone.
+    needs it. All columns of the batch stay. `cells_of` has those stages with hierarchical keys, by name.
 
     Guarantee: for each stage that of `prebound`. A row that another stage needs may stay though `prebound` would drop
     it; then it meets, in `bound`, the same rows of lower priority or partitions of lower hash that would have ruled it
@@ -132,7 +134,7 @@ def prebound_together(
 
     stays, cut_rows = np.zeros(batch.num_rows, dtype=np.bool_), False
     for spec, mine in stages:
-        needed, cut = _needed(batch, spec, mine, salt, priorities, cells_of)
+        needed, cut = _needed(batch, spec, mine, salt, priorities, cells_of.get(spec.name))
         stays |= needed
         cut_rows = cut_rows or cut
     if stays.all():

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpbeam.reporting.certify import certify_manifest
+from pipelines import layout
 
 HEADER = "person,country,city,amount"
 STRATEGIES = ("truncated_geometric", "laplace_thresholding", "gaussian_thresholding", "dp_sips", "mad", "mad2r")
@@ -21,6 +22,12 @@ def rows() -> list[str]:
         found += [f"p{i},fr,lyon,1"] if i % 2 else []
         found += [f"p{i},de,village{i},1"] if i % 3 == 0 else []
     return found
+
+
+@pytest.fixture(params=["one worker", "shuffles"])
+def plan(request, monkeypatch) -> None:
+    if request.param == "shuffles":
+        monkeypatch.setattr(layout, "one_worker", lambda *_: None)
 
 
 def hierarchical(workspace, strategy, bounds=None) -> None:
@@ -65,6 +72,7 @@ def test_what_is_not_kept_counts_in_its_parents_other(workspace, capsys, strateg
 
 
 @pytest.mark.parametrize("bounds", [{"l1": 5}, {"l0": 4, "linf": 1}], ids=str)
+@pytest.mark.usefixtures("plan")
 def test_totals_lose_nothing_with_exact_noise(workspace, capsys, exact, monkeypatch, bounds) -> None:
     hierarchical(workspace, "truncated_geometric", bounds)
     selecting_at_least(monkeypatch, 250)
@@ -100,6 +108,7 @@ def selecting_at_least(monkeypatch, least) -> None:
         (1000, {"l0": 1, "linf": 2}, None, 600),  # l0 bounds leaves: one of each person counts
     ],
 )
+@pytest.mark.usefixtures("plan")
 def test_an_other_takes_the_leaves_of_a_unit_that_the_bounds_let_in(
     workspace, capsys, exact, monkeypatch, least, bounds, other_l0, count
 ) -> None:
@@ -113,6 +122,7 @@ def test_an_other_takes_the_leaves_of_a_unit_that_the_bounds_let_in(
     assert (row["count"], row["privacy_id_count"]) == (count, 600)
 
 
+@pytest.mark.usefixtures("plan")
 def test_cells_of_a_unit_come_before_second_leaves(workspace, capsys, exact, monkeypatch) -> None:
     """With l0 3, nobody's leaves in others push out a kept one: up to three cells a person, one leaf in each."""
     hierarchical(workspace, "truncated_geometric", {"l0": 3, "linf": 1})
@@ -169,6 +179,7 @@ def test_the_plan_the_manifest_and_the_report_say_what_a_person_adds_to_an_other
         assert sigmas == pytest.approx(1.0 if row["level"] == 2 else 2.0)
 
 
+@pytest.mark.usefixtures("plan")
 def test_hierarchical_and_other_stages_run_together(workspace, capsys, exact, monkeypatch) -> None:
     hierarchical(workspace, "truncated_geometric", {"l0": 4, "linf": 1})
     (stage,) = workspace.policy["stages"]
@@ -200,6 +211,7 @@ def test_hierarchical_and_other_stages_run_together(workspace, capsys, exact, mo
     assert "level" not in tables["flat"].column_names
 
 
+@pytest.mark.usefixtures("plan")
 def test_where_rows_are_units_each_is_in_one_cell(workspace, capsys, exact, monkeypatch) -> None:
     hierarchical(workspace, "truncated_geometric", {"l0": 1, "linf": 1})
     workspace.policy["privacy_unit"] = "row"

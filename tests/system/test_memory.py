@@ -29,9 +29,12 @@ BLOCK_ROWS = 1 << 16
 
 RUN = rf"""
 import json, re, runpy, sys
+from dataclasses import replace
 from pathlib import Path
+import pyarrow as pa
 from dpbeam.mechanisms import sources
-from dpbeam.mechanisms.spec import Column, InputSpec
+from dpbeam.mechanisms.hierarchy import Hierarchy
+from dpbeam.mechanisms.spec import LEVEL, Column, InputSpec
 from transforms import one_worker
 
 def peak():
@@ -41,13 +44,17 @@ def peak():
 reference = runpy.run_path("tests/unit/kernel_reference.py")
 path = sys.argv[1]
 stage = reference["stage"](unit="user", keys=("place",), l0=10, linf=3, metrics=reference["COUNTS"])
+among = {{}}
+if sys.argv[3] == "leaves":
+    stage = replace(stage, keys=("place", LEVEL), key_types=("int64", "int64"), hierarchical=True, selection=None)
+    among = {{stage.name: Hierarchy(keys=("place",), kept=pa.table({{"place": range(0, 5000, 2)}}))}}
 columns = (Column(name="user", type="int64"), Column(name="place", type="int64"))
 source = InputSpec(format="parquet", paths=(path,), columns=columns)
 one_worker.BLOCK_ROWS = {BLOCK_ROWS}
 
 def run(splits, room_bytes):
     plan = one_worker.OneWorker(shards=64, room_bytes=room_bytes, threads=2)
-    step = one_worker._Aggregate(plan, source, splits, (stage,), {{}}, 8, b"0" * 16)
+    step = one_worker._Aggregate(plan, source, splits, (stage,), {{}}, 8, b"0" * 16, among)
     return sum(output.value[1].num_rows for output in step.process(None) if output.tag != one_worker.REPORTS)
 
 splits = tuple((sources.Split(path, i),) for i in range({ROWS} // 1_000_000))
@@ -58,9 +65,9 @@ print(json.dumps([peak() - before, partitions]))
 """
 
 
-def grown(path: Path, room_bytes: int) -> tuple[int, int]:
+def grown(path: Path, room_bytes: int, keys: str) -> tuple[int, int]:
     """By how much the peak of a run over all rows is above that of one over the first million; and its partitions."""
-    command = [sys.executable, "-c", RUN, str(path), str(room_bytes)]
+    command = [sys.executable, "-c", RUN, str(path), str(room_bytes), keys]
     environment = {**os.environ, **GIVES_BACK}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     more, partitions = json.loads(done.stdout.splitlines()[-1])
@@ -68,11 +75,11 @@ def grown(path: Path, room_bytes: int) -> tuple[int, int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
-@pytest.mark.parametrize("shape", ["even", "bot"])
-def test_rows_beyond_the_room_need_no_more_memory(tmp_path, shape) -> None:
+@pytest.mark.parametrize(("shape", "keys"), [("even", ""), ("bot", ""), ("bot", "leaves")])
+def test_rows_beyond_the_room_need_no_more_memory(tmp_path, shape, keys) -> None:
     path = tmp_path / "visits.parquet"
     write_visits(path, ROWS, text=False, shape=shape)
-    bounded, partitions = grown(path, ROOM_BYTES)
-    unbounded, same = grown(path, 1 << 40)
+    bounded, partitions = grown(path, ROOM_BYTES, keys)
+    unbounded, same = grown(path, 1 << 40, keys)
     assert partitions == same
     assert bounded < ROOM_BYTES + REST_BYTES < ROWS * ROW_BYTES < unbounded
