@@ -19,6 +19,7 @@ from pathlib import Path
 
 from benchmarks import accuracy, utility
 from benchmarks.data import Shape, write_visits
+from benchmarks.system import STRATEGIES
 
 ROOT = Path(__file__).parents[1]
 FOUND = ROOT / "build" / "benchmarks.json"
@@ -56,6 +57,11 @@ def of_dpbeam(case: str, rows: int, shape: Shape = "even") -> Entry:
     return Entry(case=case, system="dpbeam", rows=rows, shape=shape)
 
 
+def of_strategies(case: str, shape: Shape) -> list[Entry]:
+    """Kept keys alone, by each strategy."""
+    return [Entry(case=case, system=f"dpbeam, {name}", rows=10 * MILLION, shape=shape) for name in STRATEGIES]
+
+
 CASES: dict[str, list[Entry]] = {
     "int": against_peers("int"),
     "text": against_peers("text"),
@@ -67,6 +73,10 @@ CASES: dict[str, list[Entry]] = {
         of_dpbeam("5M partitions", 10 * MILLION, "many"),
     ],
     "many": [of_dpbeam("even, 100M rows", 100 * MILLION), of_dpbeam("5M partitions, 100M rows", 100 * MILLION, "many")],
+    "rounds": [
+        *of_strategies("kept keys alone, even", "even"),
+        *of_strategies("kept keys alone, 5M partitions", "many"),
+    ],
     "plan": [Entry(case="plan of 1,000 mechanisms", system="dpbeam plan", rows=1000)],
 }
 

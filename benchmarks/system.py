@@ -15,6 +15,7 @@ import resource
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from benchmarks import peers
@@ -23,10 +24,21 @@ from benchmarks.peers import DELTA, EPSILON, L0, LINF
 RUNNER = "FnApiRunner"
 _IMPORTED_LATE = ("pipelines.release", "matplotlib.figure", "matplotlib.backends.backend_svg")
 MECHANISMS = 1_000
+STRATEGIES = ("truncated_geometric", "gaussian_thresholding", "dp_sips", "mad2r")
 
 
 def dpbeam(path: Path, runner: str) -> float:
     """A whole `dpbeam run`: plan, ledger, Beam job, publishing."""
+    metrics = ["count", "privacy_id_count", {"sum": {"column": "amount", "low": 0.0, "high": 10.0}}]
+    return _run(path, runner, "truncated_geometric", {"metrics": metrics, "noise": "gaussian"})
+
+
+def keys_alone(path: Path, runner: str, strategy: str) -> float:
+    """A whole `dpbeam run` that releases kept keys and nothing of them."""
+    return _run(path, runner, strategy, {"metrics": []})
+
+
+def _run(path: Path, runner: str, strategy: str, released: dict[str, object]) -> float:
     import pyarrow.parquet as pq
     import yaml
 
@@ -48,10 +60,9 @@ def dpbeam(path: Path, runner: str) -> float:
                 {
                     "name": "by_place",
                     "group_by": ["place"],
-                    "partitions": {"private": {"strategy": "truncated_geometric"}},
+                    "partitions": {"private": {"strategy": strategy}},
                     "bounds": {"l0": L0, "linf": LINF},
-                    "metrics": ["count", "privacy_id_count", {"sum": {"column": "amount", "low": 0.0, "high": 10.0}}],
-                    "noise": "gaussian",
+                    **released,
                 }
             ],
         }
@@ -89,6 +100,7 @@ def plan(path: Path, runner: str) -> float:
 
 SYSTEMS = {
     "dpbeam": dpbeam,
+    **{f"dpbeam, {strategy}": partial(keys_alone, strategy=strategy) for strategy in STRATEGIES},
     "dpbeam plan": plan,
     "pipelinedp": peers.pipelinedp,
     "polars, not private": peers.polars,
