@@ -101,7 +101,7 @@ class _Share(_Step):
                 round, "shares", shard, asked.append_column(_FROM, pa.array([shard] * asked.num_rows, pa.int64()))
             )
             back = Outbox(round.shuffle("returns"), shard, 0, last=True)
-            for _, message in back.send(shard, _ordered(pairs.batch(spec), rounds.columns_of(spec))):
+            for _, message in back.send(shard, _ordered(pairs.batch(spec), rounds.columns_of(spec), round.salt)):
                 yield beam.pvalue.TaggedOutput("pairs", (shard, message))
             yield beam.pvalue.TaggedOutput(REPORTS, back.report())
         else:
@@ -130,7 +130,7 @@ class _Return(_Step):
         name = self._round.shuffle("shares")
         inbox, again = Inbox(name, part), Inbox(name, part)
         sums = piled((rows for _, rows in inbox.open(batches)), partial(tallied.summed, spec=spec))
-        parts = _ordered(rounds.returned(sums, spec), spec.keys)
+        parts = _ordered(rounds.returned(sums, spec), spec.keys, self._round.salt)
         outbox = Outbox(self._round.shuffle("returns"), self._round.shards + part, 0, last=True)
         for tag, asked in again.open(batches):
             if parts.num_rows and asked.num_rows:
@@ -293,23 +293,23 @@ def _to_partitions(round: _Round, shuffle: str, shard: int, given: pa.RecordBatc
     sent = [
         message
         for part, rows in accumulate.split_by_partition(given, round.spec, round.parts)
-        for message in outbox.send(part, _ordered(rows, round.spec.keys))
+        for message in outbox.send(part, _ordered(rows, round.spec.keys, round.salt))
     ]
     yield from sent
     yield beam.pvalue.TaggedOutput(REPORTS, outbox.report())
 
 
-def _ordered(rows: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
-    """Rows that one message has no room for, in an order that depends on them alone, but for equal 64-bit hashes; rows
-    with equal values stay as they are."""
+def _ordered(rows: pa.RecordBatch, columns: Sequence[str], salt: bytes) -> pa.RecordBatch:
+    """Rows that one message has no room for, in an order that depends on them and the salt alone: by a keyed hash of 64
+    bits, for which nobody can make up equal ones."""
     if rows.nbytes <= MAX_MESSAGE_BYTES:
         return rows
-    hashes = []
+    hashes, seed = [], hashing.seed_for(salt, "order")
     for name in columns:
         column, hashed = rows.column(name), np.zeros(rows.num_rows, dtype=np.uint64)
-        hashed[np.flatnonzero(column.is_valid())] = hashing.hash_column(column.drop_null(), hashing.ROUTE_SEED)
+        hashed[np.flatnonzero(column.is_valid())] = hashing.hash_column(column.drop_null(), seed)
         hashes.append(hashed)
-    mixed = hashing.mix_columns(hashes, rows.num_rows, hashing.ROUTE_SEED)
+    mixed = hashing.mix_columns(hashes, rows.num_rows, seed)
     return rows.take(pa.array(ordering(mixed, 64)))
 
 

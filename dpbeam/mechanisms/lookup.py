@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -24,7 +25,8 @@ class Lookup:
     """Where rows of keys are in a table of them: a search costs the table's logarithm, not its size.
 
     Guarantee: rows are found by the values themselves. A hash says where to look: a seed is taken by which no two keys
-    of the table have one hash, so there is one place to compare with.
+    of the table have one hash, so there is one place to compare with. Seeds are drawn, so that nobody can make up keys
+    for which there is none.
 
     Raises:
         ValueError: keys that occur twice.
@@ -36,7 +38,8 @@ class Lookup:
     _seed: int = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        for seed in range(_SEEDS):
+        first = secrets.randbits(63)
+        for seed in range(first, first + _SEEDS):
             hashes = _hashes(self.keys, seed)
             order = np.argsort(hashes)
             ranked = hashes[order]

@@ -132,7 +132,7 @@ def test_a_repeated_bundle_sends_the_same_messages(number) -> None:
 
 
 def test_without_an_order_of_their_own_pieces_would_depend_on_what_came_first(monkeypatch) -> None:
-    monkeypatch.setattr(weigh, "_ordered", lambda rows, columns: rows)
+    monkeypatch.setattr(weigh, "_ordered", lambda rows, columns, salt: rows)
     whole = mad2r(2)
     assert flow(whole, random.Random(0)) != flow(whole, random.Random(1))
 
