@@ -195,12 +195,17 @@ def _closed_form_scale(mix: _Mix, epsilon: float, delta: float) -> float:
 
 
 def _renyi_epsilon(mix: _Mix, scale: float, delta: float) -> float:
-    """ε by Rényi divergences of orders α: μ²·α/2 for the Gaussian, at most min(ε, ε²·α/2) for a pure mechanism."""
-    alpha = 1 + np.logspace(-3, 6, 600)
+    """ε by Rényi divergences of orders α: μ²·α/2 for the Gaussian, at most min(ε, ε²·α/2) for a pure mechanism.
+
+    An order can't do better than ln(1/δ)/α, so orders go as far as the smallest ε needs with the smallest δ. Pure
+    mechanisms alone cost the sum of their ε's at most.
+    """
+    alpha = 1 + np.logspace(-3, 10, 850)
     total = alpha * (mix.mu / scale) ** 2 / 2
     for e, count in mix.pure_epsilons:
         total += count * np.minimum(e / scale, alpha * (e / scale) ** 2 / 2)
-    return max(0.0, float(np.min(total + np.log1p(-1 / alpha) - np.log(alpha * delta) / (alpha - 1))))
+    least = max(0.0, float(np.min(total + np.log1p(-1 / alpha) - np.log(alpha * delta) / (alpha - 1))))
+    return least if mix.mu else min(least, math.fsum(count * e / scale for e, count in mix.pure_epsilons))
 
 
 def _interval(mix: _Mix, scale: float) -> float:
@@ -261,7 +266,7 @@ def _least_scale(epsilon_at: Callable[[float], float], target: float, safe: floa
         low, high = high, high * 1.01 * max(1.0, high_epsilon / target if math.isfinite(high_epsilon) else 2.0)
         high_epsilon = epsilon_at(high)
     else:
-        raise Refused(f"no noise scale was found for epsilon {target}; raise delta or ask for fewer metrics")
+        raise Refused(f"no noise scale was found for epsilon {target:.6g}; raise it to 1e-6 or more")
     slope = 1.2
     for _ in range(40):
         if high_epsilon >= _GOOD_ENOUGH * target or high - low < 1e-6 * high:

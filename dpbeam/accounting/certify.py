@@ -83,9 +83,12 @@ def certify(mechanisms: Sequence[Mechanism], *, epsilon: float, delta: float) ->
         pld=composition.pld_epsilon(losses, left),
     )
     if not certificate.epsilon <= epsilon * (1 + _ROUNDING):
+        remedy = "this plan is not safe to run, report it as a fault in the calibration"
+        if _LEAST_LOSS in (*losses.gaussian, *losses.laplace, *losses.worst):
+            remedy = f"a mechanism counts as {_LEAST_LOSS} at least, so raise epsilon, or ask for fewer metrics"
         raise Refused(
             f"the mechanisms cost epsilon {certificate.epsilon:.6g} at delta {delta:.6g}, but the run may spend "
-            f"{epsilon:.6g}; this plan is not safe to run, report it as a fault in the calibration"
+            f"{epsilon:.6g}; {remedy}"
         )
     return certificate
 

@@ -77,7 +77,7 @@ def _best_order(losses: Losses, delta: float) -> tuple[float, float]:
 
     Conversion: ε = R(α) + ln(1 − 1/α) − ln(α·δ)/(α − 1) (Canonne, Kamath & Steinke 2020, proposition 12).
     """
-    less_one = np.logspace(-4, 7, 1200)
+    less_one = np.logspace(-4, 10, 1530)
     order = 1 + less_one
     renyi = order * losses.mu**2 / 2
     for e, count in losses.laplace.items():

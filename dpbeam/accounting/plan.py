@@ -14,7 +14,7 @@ from dpbeam.accounting.automatic import automatic_figures, relative_figures
 from dpbeam.accounting.calibrate import calibrate
 from dpbeam.accounting.certify import Certificate
 from dpbeam.accounting.check import check_plan
-from dpbeam.accounting.requests import Request
+from dpbeam.accounting.requests import LEAST_DELTA, Request
 from dpbeam.accounting.stage_requests import stage_requests
 from dpbeam.errors import Refused
 from dpbeam.mechanisms import events
@@ -29,6 +29,8 @@ SELECTION_NAME = "partition selection"
 """What a plan calls the selection among what a quantity serves."""
 
 # The certifier's grid is not the calibration's, so the two may differ in the fourth digit: ask again for a little less.
+# Of δ, too: where ε is small against δ, a mechanism's losses are far above it, so that either grid is coarse against ε
+# itself, and the δ at it hardly depends on it.
 _MARGINS = (1.0, 0.998, 0.995, 0.99, 0.98)
 
 
@@ -100,7 +102,7 @@ def solve(
     """Calibrates, and again for slightly less where the check refuses; its last refusal is final."""
     refusal = Refused("a plan needs at least one mechanism")
     for margin in _MARGINS:
-        mechanisms = calibrate(requests, epsilon=epsilon * margin, delta=delta)
+        mechanisms = calibrate(requests, epsilon=epsilon * margin, delta=max(delta * margin, LEAST_DELTA))
         try:
             return mechanisms, check(mechanisms)
         except Refused as refused:

@@ -11,9 +11,10 @@ from dpbeam.accounting import calibrate as calibration
 from dpbeam.accounting.calibrate import SELECTION_DELTA_SHARE, calibrate
 from dpbeam.accounting.certify import certify
 from dpbeam.accounting.check import check_plan
+from dpbeam.accounting.plan import solve
 from dpbeam.accounting.requests import SELECTIONS, Request
 from dpbeam.errors import Refused, UsageError
-from dpbeam.mechanisms.events import GaussianThresholding, Laplace, LaplaceThresholding, TruncatedGeometric
+from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace, LaplaceThresholding, TruncatedGeometric
 
 
 def request(kind, *, weight=1.0, l0=1, linf=1.0, metric="m", stage="s"):
@@ -210,3 +211,41 @@ def test_a_large_delta_beside_a_small_epsilon_needs_no_finer_grid_than_the_losse
     (mechanism,) = calibrate([request("gaussian")], epsilon=0.01, delta=0.1)
     assert min(seen) > 1 / 9
     assert certify([mechanism], epsilon=0.01, delta=0.1).epsilon >= 0.0099
+
+
+def planned(kinds, epsilon, delta):
+    requests = [request(kind) for kind in kinds]
+    return solve(requests, lambda found: check_plan(requests, found, epsilon=epsilon, delta=delta), epsilon, delta)
+
+
+EVERY_KIND = [
+    ["laplace"],
+    ["laplace"] * 3,
+    ["gaussian", "laplace"],
+    ["laplace_thresholding"],
+    ["truncated_geometric", "gaussian"],
+]
+
+
+@pytest.mark.parametrize("kinds", EVERY_KIND)
+@pytest.mark.parametrize("delta", [1e-300, 1e-14, 1e-12, 1e-6, 0.1, 0.5])
+def test_the_least_epsilon_of_a_run_is_planned_whatever_its_delta(kinds, delta):
+    mechanisms, certificate = planned(kinds, 1e-6, delta)
+    assert certificate.epsilon <= 1e-6 * (1 + 1e-9)
+    if delta <= 1e-6:
+        assert certificate.epsilon >= 0.85e-6
+    if delta >= 0.1:  # then δ decides: as much noise as for a far larger ε
+        larger, _ = planned(kinds, 1e-4, delta)
+        assert noise_of(mechanisms[-1]) == pytest.approx(noise_of(larger[-1]), rel=0.02)
+
+
+def noise_of(mechanism):
+    return mechanism.sigma if isinstance(mechanism, Gaussian) else mechanism.scale
+
+
+@pytest.mark.parametrize("kinds", EVERY_KIND[1:3])
+def test_an_epsilon_too_small_for_floats_is_refused_with_a_remedy_that_works(kinds):
+    for epsilon in (1e-9, 1e-12):
+        with pytest.raises(Refused, match=r"counts as 1e-09 at least, so raise epsilon|; raise it to 1e-6 or more"):
+            planned(kinds, epsilon, 1e-14)
+    planned(kinds, 1e-6, 1e-14)
