@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from dpbeam.ledger.amounts import ZERO, Amount
+from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.owner import Owner
 
 Meter = Literal["basic"]
@@ -162,13 +162,6 @@ class JournalEntry:
             "prev_hash": self.prev_hash,
             "hash": self.hash,
         }
-
-
-def spent_and_held(state: State, amount: Amount) -> tuple[Amount, Amount]:
-    """What a charge in this state adds to its dataset's spent and held amounts."""
-    if state in SPENT:
-        return amount, ZERO
-    return (ZERO, amount) if state == "RESERVED" else (ZERO, ZERO)
 
 
 def balance_json(dataset: str, balance: Balance) -> dict[str, Any]:

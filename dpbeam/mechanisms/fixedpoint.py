@@ -115,9 +115,3 @@ def checked_sum(values: I64, starts: npt.NDArray[np.int64]) -> I64:
         )
     total: I64 = (high << 32) + (low & 0xFFFFFFFF)
     return total
-
-
-def checked_add(left: I64, right: I64) -> I64:
-    """`left + right`, element by element; raises `RunFailed` where int64 would overflow."""
-    pairs = np.column_stack([left, right]).ravel()
-    return checked_sum(pairs, np.arange(0, len(pairs), 2))
