@@ -134,6 +134,17 @@ def test_runs_are_summed_apart():
     assert checked_sum(np.array([1, -2, 3, 4]), np.array([0, 1, 3])).tolist() == [1, 1, 4]
 
 
+def test_sums_to_the_ends_of_64_bits_are_exact_and_beyond_them_fail():
+    large, (first, second) = 2**62, (2**62 + 2**33 + 5, 2**61 + 2**32 - 1)
+    values = [large, large - 1, -large, -large, first, -second, 3, -first, second, large, -1]
+    assert checked_sum(np.array(values), np.array([0, 2, 4, 7])).tolist() == [
+        2**63 - 1, -(2**63), first - second + 3, -first + second + large - 1
+    ]  # fmt: skip
+    for beyond in ([large, large], [-large, -large, -1], [large, large - 1, 2**33]):
+        with pytest.raises(RunFailed):
+            checked_sum(np.array(beyond), np.array([0]))
+
+
 def test_an_overflow_fails_the_run_without_naming_a_number():
     message = (
         "a sum must stay within 64-bit integers, and one did not; nothing was published; "

@@ -99,6 +99,24 @@ def test_equal_shares_are_told_apart_no_further_than_needed():
     assert [tuple(row.values())[1:4] for row in found.to_pylist()] == [(9, 2, 18), (weights.LOOSE, 4, 31)]
 
 
+def test_a_partition_without_units_keeps_its_row_and_one_of_few_units_has_no_row_for_others():
+    made = spec(3)
+    found = tallied.folded([batch([(3, 7, 0, 0), (2, 4, 0, 0), (1, 0, 0, 0), (2, 9, 0, 0)], made)], made)
+    rows = sorted(tuple(row.values())[:4] for row in found.to_pylist())
+    assert rows == [(1, weights.LOOSE, 0, 0), (2, 4, 1, 4), (2, 9, 1, 9), (3, 7, 1, 7)]
+
+
+def test_what_is_sent_on_is_added_up_exactly_where_no_float64_holds_it():
+    made, limb = spec(2), (1 << 58) + 1
+    found = tallied.folded([batch([(1, 5, limb, limb), (1, 0, limb, 0)], made)], made)
+    assert sum(found.column(tallied.HIGH).to_pylist()) == 2 * limb
+    assert sum(found.column(tallied.LOW).to_pylist()) == limb
+
+
+def test_sums_of_no_tallies_are_none():
+    assert tallied.summed([], spec(1)).schema == tallied.sums_schema(spec(1))
+
+
 def test_telling_one_share_less_apart_would_change_weights(monkeypatch):
     """The seeded bug: of two shards with two units each, the two largest of all four may be in one shard."""
     made = spec(3, saturation=0.0)

@@ -98,6 +98,13 @@ def test_a_row_is_dropped_if_any_declared_column_says_so() -> None:
     assert result.to_pylist() == [{"a": 1, "b": 0}, {"a": 3, "b": 3}]
 
 
+def test_rows_that_several_columns_drop_are_all_dropped() -> None:
+    columns = tuple(Column(name=name, type="int64") for name in "abc")
+    batch = pa.record_batch({"a": [None, 1, 2, None], "b": [3, None, 4, 5], "c": [6, 7, 8, 9]})
+    result = prepare(batch, InputSpec(format="parquet", paths=(), columns=columns))
+    assert result.to_pylist() == [{"a": 2, "b": 4, "c": 8}]
+
+
 def test_a_fail_holds_also_for_rows_that_another_column_drops() -> None:
     columns = (Column(name="a", type="int64"), Column(name="b", type="int64", on_null=FAIL))
     batch = pa.record_batch({"a": pa.array([None], pa.int64()), "b": pa.array([None], pa.int64())})

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from dpbeam.errors import DataError
 from dpbeam.mechanisms import vectors
 from dpbeam.mechanisms.bounding import numbers
-from dpbeam.mechanisms.rows import output_schema, prepare
+from dpbeam.mechanisms.rows import column_types, output_schema, prepare
 from dpbeam.mechanisms.spec import Column, Condition, InputSpec, Rule
 
 FAIL = Rule(action="fail")
@@ -262,3 +262,7 @@ def test_a_vector_s_replacement_must_be_there() -> None:
         after(pa.nulls(1), spec(1, on_null=Rule(action="replace")))
     with pytest.raises(ValueError, match=r"^unknown action 'keep'$"):
         after(pa.nulls(1), spec(1, on_null=Rule(action="keep")))  # type: ignore[arg-type]
+
+
+def test_a_vector_is_no_single_value_that_a_condition_may_compare() -> None:
+    assert column_types(spec(3)) == {"id": "int64"}
