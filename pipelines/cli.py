@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 
 from dpbeam import __version__
 from dpbeam.errors import DpbeamError, LedgerError, UsageError
+from pipelines.terminal import complain, console, say
 
 app = typer.Typer(
     name="dpbeam",
@@ -45,7 +45,7 @@ Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's n
 
 def _version(value: bool) -> None:
     if value:
-        typer.echo(f"dpbeam {__version__}")
+        say(f"dpbeam {__version__}")
         raise typer.Exit
 
 
@@ -105,13 +105,13 @@ def run(
         output=Path(policy.output.path),
         engine="pipelinedp" if engine == "pipelinedp" else "dpbeam",
     )
-    console = Console(stderr=True)
-    with nullcontext() if as_json else console.status("Starting") as status:
+    screen = console(stderr=True)
+    with nullcontext() if as_json else screen.status("Starting") as status:
 
         def progress(step: str) -> None:
             if status is not None:
                 status.update(f"{step} …")
-                console.print(f"[dim]· {step}[/dim]", highlight=False)
+                screen.print(f"· {step}", style="dim")
 
         def share(what: str, done: int, of: int) -> None:
             if status is not None:
@@ -131,20 +131,20 @@ def _show(done: Any) -> None:
     from pipelines import screen
     from pipelines.describe import published_tables
 
-    console = Console()
+    out = console()
     tables = published_tables(done.folder, done.policy)
     for spec in done.stages:
-        console.print(screen.results(spec, tables[spec.name]))
-    console.print(screen.chosen(done.chosen))
+        out.print(screen.results(spec, tables[spec.name]))
+    out.print(screen.chosen(done.chosen))
     balance = done.ledger.balance(done.policy.dataset)
     cost = (
         "This release was made before: the same files again, at no cost."
         if done.cached
         else f"This release cost {done.charge.amount} (one {done.policy.privacy_unit}, added or removed)."
     )
-    console.print(Text(cost))
-    console.print(Text(f"Left of the budget of {done.policy.dataset}: {balance.left} of {balance.cap}."))
-    console.print(Text(f"Report: {done.folder / 'report.html'}"), soft_wrap=True)
+    out.print(Text(cost))
+    out.print(Text(f"Left of the budget of {done.policy.dataset}: {balance.left} of {balance.cap}."))
+    out.print(Text(f"Report: {done.folder / 'report.html'}"), soft_wrap=True)
 
 
 @app.command()
@@ -170,12 +170,12 @@ def plan(
         balance = open_ledger(ledger).balance(policy.dataset)
     except LedgerError as error:
         if not as_json:
-            Console(stderr=True).print(f"note: {error}", style="dim", markup=False, highlight=False)
+            console(stderr=True).print(f"note: {error}", style="dim")
     if as_json:
         ledger_left = None if balance is None else {"left": balance.left.to_json()}
         _print_json(made.to_json() | {"ledger": ledger_left})
     else:
-        Console().print(screen.plan(made, balance))
+        console().print(screen.plan(made, balance))
 
 
 @app.command()
@@ -199,7 +199,7 @@ def init(
         raise UsageError(f"{output} exists already; name another file with --output") from None
     except OSError as error:
         raise UsageError(f"{output} can't be written ({error.strerror})") from None
-    typer.echo(f"Wrote {output}: read every line of it, then `dpbeam plan {output}`.")
+    say(f"Wrote {output}: read every line of it, then `dpbeam plan {output}`.")
 
 
 @app.command()
@@ -214,7 +214,7 @@ def certify(
     if as_json:
         _print_json({"version": 1, "certified": True, "epsilon": result.epsilon, "manifest": str(manifest)})
     else:
-        typer.echo(f"{manifest}: certified; its mechanisms compose to ε {result.epsilon:.6g}, and its files are whole.")
+        say(f"{manifest}: certified; its mechanisms compose to ε {result.epsilon:.6g}, and its files are whole.")
 
 
 @app.command()
@@ -234,8 +234,8 @@ def recover(
         _print_json({"version": 1, "settled": found})
         return
     for each in settled:
-        typer.echo(f"{each.charge.dataset} {each.charge.release_id} (charge {each.charge.id}): {each.outcome}")
-    typer.echo("Nothing to settle." if not settled else f"{len(settled)} charges looked at.")
+        say(f"{each.charge.dataset} {each.charge.release_id} (charge {each.charge.id}): {each.outcome}")
+    say("Nothing to settle." if not settled else f"{len(settled)} charges looked at.")
 
 
 @budget_app.command("create")
@@ -260,7 +260,7 @@ def budget_create(
     else:
         dataset, cap = what, Amount.cap(epsilon, delta)
     balance = open_ledger(ledger, create=True).create_budget(dataset, cap)
-    typer.echo(f"Budget of {dataset}: {balance.cap}, meter {balance.meter}. Nothing is spent yet.")
+    say(f"Budget of {dataset}: {balance.cap}, meter {balance.meter}. Nothing is spent yet.")
 
 
 @budget_app.command("show")
@@ -274,7 +274,7 @@ def budget_show(dataset: Dataset, ledger: LedgerUrl = DEFAULT_LEDGER, as_json: A
     if as_json:
         _print_json(balance_json(dataset, balance))
     else:
-        Console().print(screen.budget(dataset, balance))
+        console().print(screen.budget(dataset, balance))
 
 
 @budget_app.command("history")
@@ -287,7 +287,7 @@ def budget_history(dataset: Dataset, ledger: LedgerUrl = DEFAULT_LEDGER, as_json
     if as_json:
         _print_json({"version": 1, "dataset": dataset, "entries": [entry.to_json() for entry in entries]})
     else:
-        Console().print(screen.history(dataset, entries))
+        console().print(screen.history(dataset, entries))
 
 
 @budget_app.command("verify")
@@ -299,7 +299,7 @@ def budget_verify(
     from dpbeam.ledger import open_ledger
 
     count = open_ledger(ledger).verify(dataset)
-    typer.echo(f"The ledger verifies: {count} entries, every balance is what they amount to.")
+    say(f"The ledger verifies: {count} entries, every balance is what they amount to.")
 
 
 def _print_json(document: dict[str, Any]) -> None:
@@ -312,22 +312,21 @@ def invoke(arguments: Sequence[str]) -> int:
         result = typer.main.get_command(app)(args=list(arguments), prog_name="dpbeam", standalone_mode=False)
         return int(result or 0)
     except DpbeamError as error:
-        print(f"dpbeam: {error}", file=sys.stderr)  # noqa: T201
+        complain(str(error))
         return error.exit_code
     except typer.Exit as ending:
         return ending.exit_code
     except KeyboardInterrupt:
-        print("dpbeam: interrupted; `dpbeam recover` settles what was begun", file=sys.stderr)  # noqa: T201
+        complain("interrupted; `dpbeam recover` settles what was begun")
         return 4
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of the command line itself
-            print(f"dpbeam: {error.format_message()}", file=sys.stderr)  # noqa: T201
+            complain(error.format_message())
             return 2
         at = traceback.extract_tb(error.__traceback__)[-1]
-        print(  # noqa: T201
-            f"dpbeam: internal error {type(error).__name__} at {Path(at.filename).name}:{at.lineno}; please report it. "
-            "`dpbeam recover` settles what was begun",
-            file=sys.stderr,
+        complain(
+            f"internal error {type(error).__name__} at {Path(at.filename).name}:{at.lineno}; please report it. "
+            "`dpbeam recover` settles what was begun"
         )
         return 4
 

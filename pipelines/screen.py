@@ -13,13 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from dpbeam.accounting.plan import Plan
+from dpbeam.accounting.utility import selection_figure
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.model import Balance, JournalEntry
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.reporting.manifest import ChosenBound
 from dpbeam.reporting.numbers import humane, significant
-from dpbeam.reporting.rows import top_rows, visible
+from dpbeam.reporting.rows import top_rows
 from dpbeam.reporting.tables import MetricColumn
+from dpbeam.reporting.visible import visible, visible_key
 from pipelines.describe import metric_columns
 
 TOP = 10
@@ -30,6 +32,8 @@ _KEY_CHARS = 40
 
 def results(spec: StageSpec, table: pa.Table) -> RenderableType:
     """The top rows of one stage's results, each value above its 95 % interval."""
+    if not table.num_rows:
+        return Text(f"{spec.name}: no partition was kept. {_why_none(spec)}")
     columns = [column for column in metric_columns(spec) if column.place < _COLUMNS]
     first = columns[0].name if columns else None
     title = f"{spec.name}: {table.num_rows:,} partitions released" if spec.keys else f"{spec.name}: the whole table"
@@ -61,6 +65,17 @@ def results(spec: StageSpec, table: pa.Table) -> RenderableType:
     return shown
 
 
+def _why_none(spec: StageSpec) -> str:
+    """What it takes to be kept, by the plan alone, and what to change."""
+    if spec.selection is None:
+        return "`dpbeam plan` shows how many privacy units a partition needs, and docs/policy.md what that depends on."
+    needed = selection_figure(spec.selection)
+    return (
+        f"A partition of {needed.units_50:,} privacy units is kept with probability 50 %, of {needed.units_99:,} with "
+        "99 %. Group by fewer or coarser keys, raise epsilon or delta, lower l0, or look for rows that a rule drops."
+    )
+
+
 def _captions(columns: Sequence[MetricColumn]) -> Iterator[str]:
     if columns:
         yield "Below each value: its 95 % interval"
@@ -70,7 +85,7 @@ def _captions(columns: Sequence[MetricColumn]) -> Iterator[str]:
 
 
 def _short(key: str) -> str:
-    text = visible(key[: _KEY_CHARS + 1])
+    text = visible_key(key[: _KEY_CHARS + 1])
     return text if len(text) <= _KEY_CHARS else text[: _KEY_CHARS - 1] + "…"
 
 

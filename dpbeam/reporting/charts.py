@@ -9,7 +9,8 @@ import warnings
 from typing import Any
 from xml.dom import minidom
 
-from dpbeam.reporting.rows import DisplayRow, visible
+from dpbeam.reporting.rows import DisplayRow
+from dpbeam.reporting.visible import visible, visible_key
 
 MAX_BARS = 20
 LABEL_WIDTH = 30  # in columns of a fixed-width font; wide characters count as two
@@ -61,7 +62,7 @@ def bar_chart(rows: list[DisplayRow], *, metric: str, title: str, prefix: str) -
 
 def shorten(text: str) -> str:
     """`text` made visible and cut to `LABEL_WIDTH` columns, with "…" where it was cut."""
-    clean = visible(text[: 4 * LABEL_WIDTH])
+    clean = visible_key(text[: 4 * LABEL_WIDTH])
     width = 0
     for i, character in enumerate(clean):
         width += _columns(character)

@@ -25,8 +25,9 @@ from dpbeam.mechanisms.widths import NORMAL_95, half_width, std
 from dpbeam.reporting.charts import MAX_BARS, bar_chart
 from dpbeam.reporting.manifest import Charge, ChosenBound, Engine, FileEntry, Guarantee, StatedCertificate
 from dpbeam.reporting.numbers import about, exact, humane, one_in, significant
-from dpbeam.reporting.rows import DisplayRow, top_rows, visible
+from dpbeam.reporting.rows import DisplayRow, top_rows
 from dpbeam.reporting.tables import MetricColumn
+from dpbeam.reporting.visible import visible, visible_key
 
 MAX_ROWS = 50
 MAX_TEXT = 300
@@ -198,7 +199,7 @@ def _stage_view(stage: StageReport, index: int) -> dict[str, Any]:
 
 
 def _key(key: str) -> str:
-    return key if key else "(empty)"
+    return visible_key(key[: MAX_TEXT + 1]) or "(empty)"
 
 
 def _chart_view(stage: StageReport, metric: MetricColumn, prefix: str) -> dict[str, Any]:

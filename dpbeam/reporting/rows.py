@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-
-_CONTROL = re.compile("[\x00-\x1f\x7f]")
-_NOT_XML = re.compile("[\ufffe\uffff\ud800-\udfff\x80-\x9f\u2028\u2029]")
-_BIDI_CONTROL = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +71,6 @@ def top_rows(
     ]
 
 
-def visible(text: str) -> str:
-    """`text` with what can't be seen or drawn made visible: control characters as ␀, ␊ …; others as �."""
-    pictures = _CONTROL.sub(lambda match: _picture(match.group()), text)
-    return _BIDI_CONTROL.sub("�", _NOT_XML.sub("�", pictures))
-
-
 def key_text(value: Any) -> str:
     """A key's value as people read it; the raw text of a string. A hierarchical key beyond its level is `(other)`."""
     if value is None:
@@ -89,10 +78,6 @@ def key_text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     return value if isinstance(value, str) else str(value)
-
-
-def _picture(character: str) -> str:
-    return "\u2421" if character == "\x7f" else chr(0x2400 + ord(character))
 
 
 def _number(value: Any) -> float:
