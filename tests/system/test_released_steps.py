@@ -148,7 +148,7 @@ def test_a_run_releases_steps_of_its_plan_whoever_is_there(workspace, asked, kin
 
 def test_a_run_with_one_path_of_floats_is_caught(workspace, asked, monkeypatch) -> None:
     def old(self, counts):
-        add = noise._sampler(self.mechanism).add_noise
+        add = numerical_mechanisms.GaussianMechanism.create_from_standard_deviation(self.mechanism.sigma).add_noise
         return np.array([add(float(count)) for count in counts.tolist()])
 
     workspace.policy["budget"] = {"epsilon": 10.0, "delta": 1e-4}
@@ -179,8 +179,8 @@ def test_a_job_written_for_pipelinedp_releases_steps_of_its_plan(asked, kind, pa
         partition_extractor=lambda row: row[1],
         value_extractor=lambda row: row[2],
     )
-    for people in (120, 121):
-        accountant = SharedBudgetAccountant(4.0, 1e-6)
+    for people in (400, 401):
+        accountant = SharedBudgetAccountant(10.0, 1e-6)
         rows = [(i, i % 40 if at else i % 3, float(i % 11)) for i in range(people) for at in (0, 1)]
         with tempfile.NamedTemporaryFile() as file:
             with beam.Pipeline(runner="FnApiRunner") as pipeline:
