@@ -105,7 +105,36 @@ def test_pydp_has_a_laplace_granularity_of_one_step_and_a_gaussian_one_of_less_t
     laplace = (scale / steps.step_of(events(scale)[1])) / 2.0**40
     assert 2.0 ** math.ceil(math.log2(laplace)) == 1
     gaussian = 2 * (scale / steps.step_of(events(scale)[0])) / 2.0**57
-    assert 2.0 ** math.ceil(math.log2(gaussian)) == 2.0**-8
+    assert 2.0 ** math.ceil(math.log2(gaussian)) in (2.0**-9, 2.0**-8)  # the finer one of a σ just above 2**47 steps
+
+
+GRANULES = 256
+"""Google's Gaussian sampler draws whole granules; in the size that it is asked for here, so many make a step."""
+
+
+def granules_of(step):
+    """How many of the granules around a whole number of steps end as it: they are cut to a double's 53 bits, halves to
+    even (`SampleBinomial`), and the double is rounded to a whole number, halves away from 0 (`AddInt64Noise`)."""
+    near = range((step - 1) * GRANULES, (step + 1) * GRANULES + 1)
+    drawn = (float(granule) / GRANULES for granule in near)
+    return sum(int(math.copysign(math.floor(abs(each) + 0.5), each)) == step for each in drawn)
+
+
+@given(st.integers(1, 2**51 + 2**48), st.sampled_from([1, -1]))
+def test_every_number_of_steps_is_made_of_as_many_granules_of_the_gaussian_sampler(step, sign):
+    """So its parity, and its other low bits, are those of noise alone."""
+    assert granules_of(sign * step) == GRANULES or step & (step - 1) == 0
+
+
+def test_where_doubles_change_their_spacing_a_step_lacks_granules_but_hardly_ever_comes():
+    """At 0 and at powers of two: together they lack less than 2**-53 of all draws."""
+    assert 2**51 + 2**48 > 8.9 * 2**48  # it draws none beyond 8.9 σ
+    for sigma in (2.0**47, 2.0**48):
+        lacking = 0.0
+        for step in (0, *(sign * 2**power for power in range(52) for sign in (1, -1))):
+            density = math.exp(-((step / sigma) ** 2) / 2) / (sigma * math.sqrt(2 * math.pi))
+            lacking += density * abs(1 - granules_of(step) / GRANULES)
+        assert 0 < lacking < 2.0**-53
 
 
 def test_noise_too_fine_for_floats_has_no_step():
