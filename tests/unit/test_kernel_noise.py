@@ -108,6 +108,23 @@ def test_pydp_has_a_laplace_granularity_of_one_step_and_a_gaussian_one_of_less_t
     assert 2.0 ** math.ceil(math.log2(gaussian)) in (2.0**-9, 2.0**-8)  # the finer one of a σ just above 2**47 steps
 
 
+def divergence(first, second, epsilon):
+    return float(np.maximum(first - np.exp(epsilon) * second, 0).sum())
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.5, 16.0, 40.0])
+@pytest.mark.parametrize("shift", [1, 2, 5, 30])
+def test_whole_steps_of_a_scale_wider_by_a_step_are_dominated_by_the_planned_laplace_noise(scale, shift):
+    """Hockey-stick divergences, of the law that PyDP draws and of the one that is composed, at every ε."""
+    steps_ = np.arange(-4000, 4000)
+    law = np.exp(-np.abs(steps_) / (scale + 1))
+    law /= law.sum()
+    moved = np.roll(law, shift)
+    for epsilon in np.linspace(-1, 1, 101) * shift / scale:
+        planned = -math.expm1(-(shift / scale - epsilon) / 2)
+        assert divergence(law, moved, epsilon) <= planned + 1e-13
+
+
 GRANULES = 256
 """Google's Gaussian sampler draws whole granules; in the size that it is asked for here, so many make a step."""
 
