@@ -174,21 +174,10 @@ def test_a_job_written_for_pipelinedp_releases_steps_of_its_plan(asked, kind, pa
         min_value=0.0,
         max_value=10.0,
     )
-    extractors = pipeline_dp.DataExtractors(
-        privacy_id_extractor=lambda row: row[0],
-        partition_extractor=lambda row: row[1],
-        value_extractor=lambda row: row[2],
-    )
     for people in (400, 401):
         accountant = SharedBudgetAccountant(10.0, 1e-6)
         rows = [(i, i % 40 if at else i % 3, float(i % 11)) for i in range(people) for at in (0, 1)]
-        with tempfile.NamedTemporaryFile() as file:
-            with beam.Pipeline(runner="FnApiRunner") as pipeline:
-                engine = DPEngine(accountant, pipeline_dp.BeamBackend())
-                result = engine.aggregate(pipeline | beam.Create(rows), params, extractors, partitions)
-                result | beam.combiners.ToList() | beam.Map(_dump, file.name)
-                accountant.compute_budgets()
-            found = pickle.loads(Path(file.name).read_bytes())  # noqa: S301
+        found = released_by_pipelinedp(accountant, params, rows, partitions)
         assert found
         step_of = {m.metric: steps.step_of(m) for m in accountant.mechanisms if hasattr(m, "l1") or hasattr(m, "l2")}
         for name in ("count", "privacy_id_count", "sum"):
@@ -199,5 +188,53 @@ def test_a_job_written_for_pipelinedp_releases_steps_of_its_plan(asked, kind, pa
     assert set(asked) == {2**33}
 
 
+def released_by_pipelinedp(accountant, params, rows, partitions) -> list[tuple[object, object]]:
+    """What a job gives that was written for PipelineDP, on our engine."""
+    extractors = pipeline_dp.DataExtractors(
+        privacy_id_extractor=lambda row: row[0],
+        partition_extractor=lambda row: row[1],
+        value_extractor=lambda row: row[2],
+    )
+    with tempfile.NamedTemporaryFile() as file:
+        with beam.Pipeline(runner="FnApiRunner") as pipeline:
+            engine = DPEngine(accountant, pipeline_dp.BeamBackend())
+            result = engine.aggregate(pipeline | beam.Create(rows), params, extractors, partitions)
+            result | beam.combiners.ToList() | beam.Map(_dump, file.name)
+            accountant.compute_budgets()
+        return pickle.loads(Path(file.name).read_bytes())  # noqa: S301
+
+
 def _dump(found, path) -> None:
     Path(path).write_bytes(pickle.dumps(found))
+
+
+def test_sums_with_so_much_noise_that_their_grid_is_coarser_are_those_sums_all_the_same(workspace, exact) -> None:
+    """Whoever adds up knows the grid that whoever adds noise reads it on."""
+    workspace.policy["columns"]["group"] = {"type": "string"}
+    workspace.policy["stages"] = stages("laplace")[:1]
+    workspace.policy["stages"][0]["metrics"] = [DIRECT["amount_sum"], DIRECT["total"], DIRECT["vector"]]
+    workspace.policy["run"]["epsilon"] = 1e-4
+    workspace.create_budget()
+    workspace.csv(*table(120), header="person,place,amount,group")
+    assert workspace.run() == 0
+    fields = json.loads(workspace.manifests()[0].read_text(encoding="utf-8"))["mechanisms"]
+    assert all(steps.step_of(from_json(each)) > 10 * 2.0**-30 for each in fields)
+    found = {row["place"]: row for row in pq.read_table(workspace.release_folder() / "public.parquet").to_pylist()}
+    assert found["x7"]["amount_sum"] == found["x7"]["total"] == pytest.approx(7 + 3 + 10)  # p7, p47, p87
+    (vector,) = (name for name in found["x7"] if name.startswith("vector") and not name.endswith(("_low", "_high")))
+    assert found["x7"][vector] == pytest.approx(20, rel=1e-3)
+
+
+def test_a_job_written_for_pipelinedp_reads_sums_on_the_grid_that_they_were_made_on(exact) -> None:
+    params = pipeline_dp.AggregateParams(
+        metrics=[M.SUM],
+        noise_kind=pipeline_dp.NoiseKind.LAPLACE,
+        max_partitions_contributed=50,
+        max_contributions_per_partition=50,
+        min_value=0.0,
+        max_value=10.0,
+    )
+    accountant = SharedBudgetAccountant(1e-3, 1e-6)
+    found = released_by_pipelinedp(accountant, params, [(i, i % 2, float(i)) for i in range(8)], [0, 1])
+    assert all(steps.step_of(mechanism) > 10 * 2.0**-30 for mechanism in accountant.mechanisms)
+    assert {key: metrics.sum for key, metrics in found} == pytest.approx({0: 12.0, 1: 16.0}, rel=1e-3)
