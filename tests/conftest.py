@@ -143,9 +143,12 @@ class NoNoise:
 
 def keep_all(_: Any) -> Any:
     """Stands in for every selection strategy in tests: keeps every partition with a unit, and counts exactly."""
+    from dpbeam.mechanisms.events import Gaussian
+    from dpbeam.mechanisms.noise import AdditiveNoise
     from dpbeam.mechanisms.selection import Thresholding
 
-    return Thresholding(sampler=NoNoise(), threshold=1.0, pre_threshold=1)
+    silenced = AdditiveNoise(mechanism=Gaussian(stage="any", metric="any", sigma=1.0, l2=1.0))
+    return Thresholding(noise=silenced, threshold=1.0, pre_threshold=1)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import apache_beam as beam
 import pyarrow as pa
 
-from dpbeam.mechanisms import accumulate, bounding, results
+from dpbeam.mechanisms import accumulate, bounding, releasing, results
 from dpbeam.mechanisms.events import Gaussian, Laplace, Mechanism
 from dpbeam.mechanisms.noise import AdditiveNoise, noises
 from dpbeam.mechanisms.selection import Selector
@@ -62,12 +62,19 @@ class _Route(ContainedDoFn):
 
 
 class _Bound(ContainedDoFn):
-    """All rows of a unit shard in; its accumulators out, by result shard."""
+    """All rows of a unit shard in; its accumulators out, by result shard.
+
+    Sums are on the grid that the noise asks for (`StageSpec.quantities`), so the mechanisms are needed here too.
+    """
 
     step = "Bound"
 
-    def __init__(self, spec: StageSpec, salt: bytes) -> None:
-        self._spec, self._salt = spec, salt
+    def __init__(self, spec: StageSpec, salt: bytes, budget: Budget) -> None:
+        self._bare, self._salt, self._budget = spec, salt, budget
+
+    def setup(self) -> None:
+        self._spec = contained(self.step, lambda: with_mechanisms(self._bare, self._budget.mechanisms))
+        contained(self.step, lambda: releasing.check(self._spec))
 
     def work(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[tuple[int, pa.RecordBatch]]:
         shard, batches = element
@@ -125,7 +132,7 @@ class AggregatePrivately(beam.PTransform):
         accumulators = (
             routed
             | "ByUnitShard" >> beam.GroupByKey()
-            | "Bound" >> beam.ParDo(_Bound(self.spec, salt)).with_output_types(tuple[int, pa.RecordBatch])
+            | "Bound" >> beam.ParDo(_Bound(self.spec, salt, self.budget)).with_output_types(tuple[int, pa.RecordBatch])
         )
         seeds = (
             batches.pipeline

@@ -138,7 +138,8 @@ def _threshold(noise: Any, scale: float, delta: float, l0: int) -> float:
     step = 1e-13
     while -math.expm1(l0 * math.log1p(-float(noise.sf(threshold - 1.0, scale=scale)))) > delta:
         threshold, step = threshold + step * max(1.0, abs(threshold)), step * 2
-    return threshold
+    # What is drawn are whole steps of a noise that is wider by a step: both are below 2**-38 of the scale.
+    return threshold + 2.0**-36 * (scale + abs(threshold))
 
 
 def _mix(requests: Sequence[Request]) -> _Mix:

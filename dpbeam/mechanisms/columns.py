@@ -34,15 +34,16 @@ _SHRINK = 1 - 2.0**-40
 
 
 def grid_of(quantity: Quantity) -> Grid:
-    """The fixed-point grid of a sum; fixed by the policy, so every worker has the same."""
+    """The fixed-point grid of a sum; fixed by policy and plan, so every worker has the same."""
+    least = quantity.least_step
     match quantity.kind:
         case "sum" | "total":
-            return Grid.for_bounds(quantity.low, quantity.high, quantity.centre)
+            return Grid.for_bounds(quantity.low, quantity.high, quantity.centre, least)
         case "squares":
             half = quantity.reach**2 / 2
-            return Grid.for_bounds(-half, half)
+            return Grid.for_bounds(-half, half, least_step=least)
         case "vector" | "custom":
-            return Grid.for_bounds(-quantity.max_norm, quantity.max_norm)
+            return Grid.for_bounds(-quantity.max_norm, quantity.max_norm, least_step=least)
     raise ValueError(f"a {quantity.kind} is counted, not summed")
 
 

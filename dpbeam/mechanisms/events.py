@@ -232,10 +232,11 @@ def others_of(mechanism: Mechanism) -> Other | None:
 
 
 def in_others(mechanism: Additive) -> Additive:
-    """The noise that an `other` gets, as a mechanism of its own: for drawing it, not for what it costs."""
-    if isinstance(mechanism, Laplace) or mechanism.other is None:
+    """The noise that an `other` gets, as a mechanism of its own: for drawing it, not for what it costs. Of noise that
+    is an `other`'s already, itself."""
+    if isinstance(mechanism, Laplace) or mechanism.other is None or mechanism.other.noise == 1:
         return mechanism
-    return replace(mechanism, sigma=mechanism.sigma * mechanism.other.noise)
+    return replace(mechanism, sigma=mechanism.sigma * mechanism.other.noise, other=None)
 
 
 def to_json(mechanism: Mechanism) -> dict[str, Any]:

@@ -26,7 +26,8 @@ class Grid:
     """clip(value, `low`, `high`) − `centre` in whole steps of `step`, a power of two.
 
     `lowest` and `highest` are the clipping bounds on the grid, rounded inwards. Whole numbers are exact when both
-    bounds are within 2**30 of a whole centre, or within 2**29 of a centre that ends in ½.
+    bounds are within 2**30 of a whole centre, or within 2**29 of a centre that ends in ½; on a grid that noise made
+    coarser (`dpbeam.mechanisms.steps`), within as many of its steps.
     """
 
     low: float
@@ -37,8 +38,9 @@ class Grid:
     highest: int
 
     @classmethod
-    def for_bounds(cls, low: float, high: float, centre: float = 0.0) -> Grid:
-        """The finest grid on which no clipped value is above 2**30 steps.
+    def for_bounds(cls, low: float, high: float, centre: float = 0.0, least_step: float = 0.0) -> Grid:
+        """The finest grid on which no clipped value is above 2**30 steps, and no step below `least_step` (a power of
+        two, or 0).
 
         Raises:
             ValueError: bounds that aren't finite, not in order, or too far apart for a float.
@@ -48,9 +50,7 @@ class Grid:
             raise ValueError(
                 f"bounds must be finite with low < high, got low {low!r}, high {high!r}, centre {centre!r}"
             )
-        mantissa, exponent = math.frexp(reach)
-        exponent = exponent - 1 if mantissa == 0.5 else exponent
-        step = math.ldexp(1.0, max(exponent - MAGNITUDE_BITS, -1022))
+        step = max(math.ldexp(1.0, max(exponent_of(reach) - MAGNITUDE_BITS, -1022)), least_step)
         lowest, highest = math.ceil((low - centre) / step), math.floor((high - centre) / step)
         if lowest > highest:  # bounds closer than a step: the multiple inside the larger bound stands for both
             lowest = highest = min(lowest, highest, key=abs)
@@ -91,6 +91,12 @@ class Grid:
         """Sums in steps as float64, in the column's unit (still relative to the centre)."""
         result: F64 = steps.astype(np.float64) * self.step
         return result
+
+
+def exponent_of(size: float) -> int:
+    """The exponent of the least power of two that is at least `size`, exactly: no logarithm is rounded."""
+    mantissa, exponent = math.frexp(size)
+    return exponent - 1 if mantissa == 0.5 else exponent
 
 
 def checked_sum(values: I64, starts: npt.NDArray[np.int64]) -> I64:

@@ -33,6 +33,8 @@ QuantityKind = Literal[
 ]
 BY_VALUE = ("values", "candidates")
 """The quantities that count units by the values of a column."""
+SUMMED = ("sum", "total", "squares", "vector", "custom")
+"""The quantities that add up fixed-point numbers on a grid of their own; all others count."""
 
 THRESHOLDING = ("laplace_thresholding", "gaussian_thresholding")
 
@@ -53,6 +55,8 @@ class Quantity:
     `candidates` count units by value, `candidates` those of a public list, `values` all whose noisy count passes a
     threshold (and which at least `pre_threshold` units have), a unit with at most `max_values` of them in a partition;
     `custom` adds up what a custom metric makes of `columns`, vectors of a `norm` of at most `max_norm`.
+
+    `least_step` is set once the noise is planned: what is summed is summed on no finer a grid (0: as fine as there is).
 
     `auto` says which of its bounds the run chooses, and `centred` there that it is centred: two quantities that the
     policy tells apart stay two, whatever is chosen, so that the plan's noise holds.
@@ -76,11 +80,12 @@ class Quantity:
     auto: tuple[str, ...] = ()
     length: int = 0
     """Of a vector whose columns hold several numbers each, how many there are in all; 0 where each holds one."""
+    least_step: float = 0.0
 
     @property
     def definition(self) -> Quantity:
         """What it is, whoever asked for it: two quantities of one definition are one."""
-        return replace(self, name="", weight=1.0, ranks=())
+        return replace(self, name="", weight=1.0, ranks=(), least_step=0.0)
 
     @property
     def reach(self) -> float:

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 
 from dpbeam.mechanisms import columns, noise, results, rounds
-from dpbeam.mechanisms.events import in_others
+from dpbeam.mechanisms.events import GaussianThresholding, LaplaceThresholding, in_others
 from dpbeam.mechanisms.noise import AdditiveNoise, noises
+from dpbeam.mechanisms.quantities import SUMMED, noisy_by_themselves
 from dpbeam.mechanisms.spec import LEVEL, StageSpec
 
 
@@ -29,10 +30,16 @@ def check(spec: StageSpec) -> None:
     """
     for event in spec.rounds:
         rounds.check(event)
-    for quantity in spec.quantities:
-        if quantity.kind in ("sum", "total", "squares", "vector", "custom"):
-            grid = columns.grid_of(quantity)
+    if isinstance(spec.selection, LaplaceThresholding | GaussianThresholding):
+        noise.check_counts(spec.selection)
+    for quantity in noisy_by_themselves(spec.quantities, None if spec.selection is None else spec.selection.kind):
+        if quantity.kind in SUMMED:
+            grid = columns.grid_of(quantity.definition)  # as fine as the bounds ask for, whatever the noise
             noise.check(in_others(spec.noise[quantity.name]), grid.finest() if quantity.auto else grid)
+        elif quantity.kind == "values":
+            noise.check_counts(spec.thresholds[quantity.name])
+        else:
+            noise.check_counts(in_others(spec.noise[quantity.name]))
 
 
 @dataclass(kw_only=True)

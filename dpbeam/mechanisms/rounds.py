@@ -5,6 +5,7 @@ Each function is one step of `transforms.weigh` between two shuffles. Nothing is
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,7 +19,7 @@ from dpbeam.mechanisms import hashing, prospects, tallied, weights
 from dpbeam.mechanisms.accumulate import key_fields
 from dpbeam.mechanisms.bounding import split
 from dpbeam.mechanisms.events import Gaussian, WeightedThresholding
-from dpbeam.mechanisms.fixedpoint import Grid
+from dpbeam.mechanisms.fixedpoint import Grid, exponent_of
 from dpbeam.mechanisms.grouping import group, runs
 from dpbeam.mechanisms.known import BIAS, KEPT, Known
 from dpbeam.mechanisms.lookup import ABSENT, Lookup
@@ -27,11 +28,13 @@ from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.mechanisms.tallied import SUM, UNITS, tally_schema
 
 I64 = npt.NDArray[np.int64]
+F64 = npt.NDArray[np.float64]
 
 PART, WEIGHT = "__part", "__weight"
 
 _MOST_SIGMA, _MOST_WEIGHT = 1 << 16, 1 << 19
 GRID = Grid(low=0.0, high=2.0**21, centre=0.0, step=2.0**-weights.WEIGHT_BITS, lowest=0, highest=1 << 61)
+"""Of weights. Where σ is above 256 they are cut down to whole steps of its noise, 2**-32 at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,7 +273,7 @@ def draw(weighed: pa.RecordBatch, spec: StageSpec, noise: AdditiveNoise) -> pa.R
     biasing = _biasing(spec)
     asked = np.flatnonzero(eligible | biasing)
     noisy = np.full(len(units), -np.inf)
-    noisy[asked] = noise.to_sums(weighed.column(WEIGHT).to_numpy()[asked], GRID)
+    noisy[asked] = _noisy(weighed.column(WEIGHT).to_numpy()[asked], spec, noise)
     kept = eligible & (noisy >= event.threshold)
     if biasing:
         biases = prospects.biases(noisy, event.sigma, spec.rounds[spec.round])
@@ -280,6 +283,12 @@ def draw(weighed: pa.RecordBatch, spec: StageSpec, noise: AdditiveNoise) -> pa.R
     columns = [weighed.column(name).take(pa.array(told)) for name in spec.keys]
     schema = result_schema(spec)
     return pa.RecordBatch.from_arrays([*columns, pa.array(kept[told]), pa.array(biases[told])], schema=schema)
+
+
+def _noisy(exact: I64, spec: StageSpec, noise: AdditiveNoise) -> F64:
+    """Weights with noise. Cutting them down first never raises one, and moves none by a step of the planned noise."""
+    cut = max(0, exponent_of(noise_of(spec).step / GRID.step))
+    return noise.to_sums(exact >> cut, replace(GRID, step=math.ldexp(GRID.step, cut)))
 
 
 def result_schema(spec: StageSpec) -> pa.Schema:

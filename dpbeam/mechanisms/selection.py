@@ -10,8 +10,9 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from dpbeam.mechanisms import noise, skipping
+from dpbeam.mechanisms import skipping
 from dpbeam.mechanisms.events import GaussianThresholding, LaplaceThresholding, Selection, TruncatedGeometric
+from dpbeam.mechanisms.noise import AdditiveNoise
 
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
@@ -41,8 +42,7 @@ class Selector:
         kept = np.zeros(len(users), dtype=np.bool_)
         open_ = self._open(users)
         if isinstance(strategy, Thresholding):
-            decisions = map(strategy.should_keep, users[open_].tolist())
-            kept[open_] = np.fromiter(decisions, dtype=np.bool_, count=len(open_))
+            kept[open_] = strategy.noisy(users[open_]) >= strategy.least
         else:
             kept[open_] = skipping.decide(strategy, users[open_])
         return kept
@@ -61,7 +61,7 @@ class Selector:
             raise TypeError(f"{self.mechanism.kind} selects without a noisy count that could be released")
         noisy = np.full(len(users), np.nan)
         open_ = self._open(users)
-        noisy[open_] = np.fromiter(map(strategy.noisy, users[open_].tolist()), dtype=np.float64, count=len(open_))
+        noisy[open_] = strategy.noisy(users[open_])
         kept: Mask = noisy >= strategy.least
         noisy[~kept] = np.nan
         return kept, noisy
@@ -78,9 +78,13 @@ class Selector:
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholding:
-    """Keeps a partition of at least `pre_threshold` units if its noisy unit count reaches `least`."""
+    """Keeps a partition of at least `pre_threshold` units if its noisy unit count reaches `least`.
 
-    sampler: noise.Sampler
+    Guarantee: what decides is the very number that is released: the exact noisy count, a whole number of the noise's
+    steps, rounded to the nearest float64. Rounding and comparing are functions of it.
+    """
+
+    noise: AdditiveNoise
     threshold: float
     pre_threshold: int
 
@@ -89,11 +93,9 @@ class Thresholding:
         """The least noisy count that is kept: the threshold is on the count less `pre_threshold` − 1."""
         return self.threshold + (self.pre_threshold - 1)
 
-    def noisy(self, users: int) -> float:
-        return float(self.sampler.add_noise(float(users)))
-
-    def should_keep(self, users: int) -> bool:
-        return users >= self.pre_threshold and self.noisy(users) >= self.least
+    def noisy(self, users: I64) -> F64:
+        """The unit counts with fresh noise."""
+        return self.noise.to_counts(users)
 
 
 def _strategy(mechanism: Selection) -> skipping.Strategy | Thresholding:
@@ -112,8 +114,9 @@ def _strategy(mechanism: Selection) -> skipping.Strategy | Thresholding:
                     "truncated_geometric", mechanism.epsilon, mechanism.delta, mechanism.l0, *threshold
                 ),
             )
-        case LaplaceThresholding():
-            sampler = noise._laplace(mechanism.scale, mechanism.l1)
-        case GaussianThresholding():
-            sampler = noise._gaussian(mechanism.sigma)
-    return Thresholding(sampler=sampler, threshold=mechanism.threshold, pre_threshold=mechanism.pre_threshold)
+        case LaplaceThresholding() | GaussianThresholding():
+            return Thresholding(
+                noise=AdditiveNoise(mechanism=mechanism),
+                threshold=mechanism.threshold,
+                pre_threshold=mechanism.pre_threshold,
+            )

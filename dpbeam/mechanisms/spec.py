@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from dpbeam.mechanisms.events import Additive, Selection, Thresholding, WeightedThresholding
+from dpbeam.mechanisms.events import Additive, Selection, Thresholding, WeightedThresholding, in_others
 from dpbeam.mechanisms.metric import Metric
 from dpbeam.mechanisms.others import other_leaves
-from dpbeam.mechanisms.quantities import BY_VALUE, Quantity, noisy_by_themselves, quantities
+from dpbeam.mechanisms.quantities import BY_VALUE, SUMMED, Quantity, noisy_by_themselves, quantities
 from dpbeam.mechanisms.sensitivity import Bounds
+from dpbeam.mechanisms.steps import step_of
 
 ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
 DeclaredType = Literal["string", "int64", "float64", "bool", "date", "timestamp", "vector"]
@@ -198,7 +199,14 @@ class StageSpec:
 
     @property
     def quantities(self) -> tuple[Quantity, ...]:
-        return quantities(self.metrics)
+        """The noisy quantities. Values that are summed are summed on no finer a grid than their noise can be drawn on;
+        where keys are hierarchical, the larger noise of others."""
+        return tuple(
+            replace(quantity, least_step=step_of(in_others(self.noise[quantity.name])))
+            if quantity.kind in SUMMED and quantity.name in self.noise
+            else quantity
+            for quantity in quantities(self.metrics)
+        )
 
     @property
     def shares_count(self) -> bool:

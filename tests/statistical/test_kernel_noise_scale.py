@@ -49,17 +49,20 @@ def test_noise_on_counts_has_the_planned_scale_and_no_other(kind, scale):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("scale", [0.5, 300.0, 2e7])
 def test_noise_on_sums_has_the_planned_scale_and_no_other(kind, scale):
-    # The last scale is 2**54 steps: far beyond where a Laplace sampler with a unit sensitivity would be too wide.
-    grid = Grid.for_bounds(0.0, 1.0)
-    draws = noise.AdditiveNoise(mechanism=event(kind, scale)).to_sums(np.full(DRAWS, 2**40), grid) - 2**40 * grid.step
+    # The last scale is 2**54 of the steps that the bounds ask for: the noise makes the grid coarser.
+    added = noise.AdditiveNoise(mechanism=event(kind, scale))
+    grid = Grid.for_bounds(0.0, 1.0, least_step=added.step)
+    assert (grid.step > 2.0**-30) == (scale == 2e7)
+    draws = added.to_sums(np.full(DRAWS, 2**40), grid) - 2**40 * grid.step
     assert [fits(kind, draws, scale * factor) for factor in (1.0, 1.3, 0.7)] == [True, False, False]
 
 
-def test_a_laplace_sampler_that_forgets_the_sensitivity_is_noticed():
+def test_a_laplace_sampler_that_is_told_a_small_sensitivity_is_noticed():
     # PyDP inflates Laplace noise by its granularity over the sensitivity it is told: see noise._laplace.
-    steps = 2.0**44
-    wrong, right = noise._laplace(steps, 1.0), noise._laplace(steps, steps / 10)
-    zero = 2**50  # beyond the 32-bit overload of older versions
+    from pydp.algorithms.numerical_mechanisms import LaplaceMechanism
+
+    steps, zero = 2.0**40, 2**50
+    wrong, right = LaplaceMechanism(1 / steps, 1.0), noise._laplace(steps)
     assert not fits("laplace", [(wrong.add_noise(zero) - zero) / steps for _ in range(DRAWS)], 1.0)
     assert fits("laplace", [(right.add_noise(zero) - zero) / steps for _ in range(DRAWS)], 1.0)
 

@@ -8,6 +8,7 @@ import random
 import signal
 from collections import Counter, defaultdict
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -203,12 +204,11 @@ def test_repeated_bundles_leave_one_draw_of_each_histogram(automatic, capsys, mo
     stage["partitions"] = {"public": {"values": ["inn"]}}
     draws, seen = [], []
 
-    class Numbered:
-        def add_noise(self, value):
-            draws.append(value)
-            return value + len(draws) / 1024
+    def numbered(self, counts):
+        draws.extend(counts.tolist())
+        return counts + np.arange(len(draws) - len(counts) + 1, len(draws) + 1) / 1024
 
-    monkeypatch.setattr(noise, "_gaussian", lambda _: Numbered())
+    monkeypatch.setattr(noise.AdditiveNoise, "to_counts", numbered)
     learn = bounds.learn
 
     def watched(known, tables):
@@ -312,7 +312,8 @@ def test_noise_that_fits_the_widest_bounds_only_is_refused_before_anything_is_ch
         made = load_policy(automatic.policy_path)
         (spec,) = compiled.stage_specs(made, plan(made).mechanisms)
         quantity = next(q for q in spec.quantities if q.kind == "sum")
-        part = spec.noise[quantity.name].sigma / columns.grid_of(quantity).step / noise.MAX_SCALE_STEPS
+        widest = columns.grid_of(quantity.definition).step * 2.0**30
+        part = spec.noise[quantity.name].sigma / widest / noise.MOST_OF_BOUNDS
         epsilon *= part / 0.9
     assert 0.85 < part < 1
     for refused in (automatic.run(), invoke(["plan", str(automatic.policy_path), "--ledger", automatic.ledger])):

@@ -8,6 +8,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -24,14 +25,14 @@ def draws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Counter:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     counted: Counter = Counter()
 
-    class Numbered:
-        def add_noise(self, value):
+    def numbered(self, counts):
+        for value in counts.tolist():
             counted[value] += 1
             noise_of.append((value, sum(counted.values()) * (1 << 20) + FRACTION))
-            return value + noise_of[-1][1]
+        return np.array([value + drawn for value, drawn in noise_of[len(noise_of) - len(counts) :]], dtype=np.float64)
 
     noise_of.clear()
-    monkeypatch.setattr(noise, "_gaussian", lambda _: Numbered())
+    monkeypatch.setattr(noise.AdditiveNoise, "to_counts", numbered)
     return counted
 
 

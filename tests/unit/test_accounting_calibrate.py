@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from decimal import ROUND_CEILING, Decimal, localcontext
 
 import pytest
 from scipy import stats
@@ -15,6 +16,7 @@ from dpbeam.accounting.plan import solve
 from dpbeam.accounting.requests import SELECTIONS, Request
 from dpbeam.errors import Refused, UsageError
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace, LaplaceThresholding, TruncatedGeometric
+from dpbeam.mechanisms.steps import step_of
 
 
 def request(kind, *, weight=1.0, l0=1, linf=1.0, metric="m", stage="s"):
@@ -106,6 +108,29 @@ def test_a_threshold_shows_a_lone_unit_with_the_stated_delta_and_hardly_less(kin
     shown = -math.expm1(l0 * math.log1p(-noise.sf((selection.threshold - 1) / width)))
     assert shown <= selection.delta
     assert shown == pytest.approx(selection.delta, rel=1e-6)
+
+
+@pytest.mark.parametrize("delta", [1e-4, 1e-9, 1e-15])
+@pytest.mark.parametrize("l0", [1, 7, 1000])
+@pytest.mark.parametrize("kind", ["laplace_thresholding", "gaussian_thresholding"])
+def test_a_threshold_has_room_for_noise_in_whole_steps(kind, delta, l0):
+    """The law that is really drawn: a two-sided geometric one, one step wider than planned; a Gaussian that is rounded
+    to steps. In 60 digits, where the law is discrete."""
+    (selection,) = calibrate([request(kind, l0=l0)], epsilon=1.0, delta=delta)
+    step = step_of(selection)
+    if isinstance(selection, LaplaceThresholding):
+        with localcontext() as context:
+            context.prec = 60
+            wide = Decimal(selection.scale) / Decimal(step) + 1
+            steps = ((Decimal(selection.threshold) - 1) / Decimal(step)).to_integral_value(ROUND_CEILING)
+            shown = (-steps / wide).exp() / (1 + (-1 / wide).exp())
+            each = 1 - (1 - Decimal(selection.delta)) ** (1 / Decimal(l0))
+            assert shown <= each
+            assert shown > each * (1 - Decimal("1e-8"))
+        return
+    each = -math.expm1(math.log1p(-selection.delta) / l0)
+    exact = 1 + stats.norm.isf(each, scale=selection.sigma)
+    assert step < selection.threshold - exact < 1e-9 * exact
 
 
 def test_the_delta_of_the_selections_follows_their_weights():

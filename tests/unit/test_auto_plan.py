@@ -239,7 +239,7 @@ def test_noise_that_fits_only_the_widest_bounds_is_refused():
     made = policy({**STAGE, "metrics": [{"mean": {"column": "hours", "low": 3.0, "high": {"auto": {"most": 9.0}}}}]})
     quantity = quantities(metrics(made.stages[0]))[0]
     grid = columns.grid_of(quantity)
-    fits = Gaussian(stage="a", metric=quantity.name, sigma=grid.step * noise.MAX_SCALE_STEPS * 0.999, l2=1.0)
+    fits = Gaussian(stage="a", metric=quantity.name, sigma=grid.step * 2.0**30 * noise.MOST_OF_BOUNDS * 0.999, l2=1.0)
     noise.check(fits, grid)
     with pytest.raises(UsageError, match=r"must be below 2\*\*26 times its value bounds"):
         noise.check(fits, grid.finest())

@@ -75,3 +75,28 @@ def test_the_core_does_not_import_beam(path: Path) -> None:
 def test_importing_the_core_does_not_load_beam(statement: str) -> None:
     check = f"{statement}; import sys; sys.exit('apache_beam' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=False).returncode == 0
+
+
+SAMPLING = {
+    "dpbeam.mechanisms.noise": {"pydp.algorithms.numerical_mechanisms"},
+    "dpbeam.mechanisms.selection": {"pydp.algorithms.partition_selection"},
+    "dpbeam.mechanisms.skipping": {"pydp.distributions"},
+    "dpbeam.accounting.reference": {"pydp.algorithms.numerical_mechanisms"},
+}
+"""What may import PyDP, and what of it: whole noise, decisions yes or no, gaps between them; and to ask how wide what
+PipelineDP draws is. Neither of the last three has a number that is released."""
+
+
+def test_noise_is_asked_for_at_one_place_and_pydp_is_used_for_nothing_else() -> None:
+    """No number gets noise but by `AdditiveNoise.draw`, which hands PyDP an integer that is always the same."""
+    asking, using = [], {}
+    for path in modules():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        asking += [
+            name_of(path) for node in ast.walk(tree) if isinstance(node, ast.Attribute) and node.attr == "add_noise"
+        ]
+        found = {name.rpartition(".")[0] for name in imported(path) if name.split(".")[0] == "pydp"}
+        if found:
+            using[name_of(path)] = found
+    assert asking == ["dpbeam.mechanisms.noise"]
+    assert using.items() <= SAMPLING.items()

@@ -98,9 +98,8 @@ def test_an_other_has_its_noise_times_that_of_a_leaf():
     others = Other(leaves=9, rows=9, most=9.0, noise=3.0)
     leaf = Gaussian(stage="s", metric="count", sigma=2.0, l2=3.0)
     assert in_others(leaf) == leaf
-    assert in_others(replace(leaf, other=others)) == Gaussian(
-        stage="s", metric="count", sigma=6.0, l2=3.0, other=others
-    )
+    assert in_others(replace(leaf, other=others)) == Gaussian(stage="s", metric="count", sigma=6.0, l2=3.0)
+    assert in_others(in_others(replace(leaf, other=others))) == in_others(replace(leaf, other=others))
     laplace = Laplace(stage="s", metric="count", scale=2.0, l1=3.0, other=replace(others, noise=1.0))
     assert in_others(laplace) == laplace
 

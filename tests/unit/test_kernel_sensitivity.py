@@ -68,9 +68,14 @@ def rows_of(unit):
     rows_of(1),
     rows_of(2),
     st.builds(Bounds, l0=st.integers(1, 3), linf=st.integers(1, 3)) | st.builds(Bounds, l1=st.integers(1, 6)),
+    st.sampled_from(["laplace", "gaussian"]),
+    st.sampled_from([1.0, 2.0**19, 2.0**25]),
 )
-def test_a_unit_moves_every_quantity_by_its_sensitivity_at_most(others, own, bounds):
-    spec = reference.stage(metrics=METRICS, **vars(bounds))
+def test_a_unit_moves_every_quantity_by_its_sensitivity_at_most(others, own, bounds, kind, scale):
+    """Also where the noise is so large that values are summed on a coarser grid."""
+    spec = reference.stage(metrics=METRICS, kind=kind, scale=scale, **vars(bounds))
+    coarser = [columns.grid_of(q).step > columns.grid_of(q.definition).step for q in spec.quantities if q.norm]
+    assert set(coarser) == {scale > 1}
 
     def quantities(rows):
         table = [dict(zip("upvwx", row, strict=True)) for row in rows]
