@@ -2,8 +2,11 @@
 a unit, chosen uniformly.
 
 Rows of one unit meet in one shard, by a hash of the unit. There the choice is bottom-k by random priority, which
-is exact, mergeable and commutative: rows carry (or are given) independent uniform 64-bit priorities, partitions of
-a unit are ranked by a keyed hash of (unit, partition) that every batch computes alike.
+is exact, mergeable and commutative: rows have independent uniform 64-bit priorities, in each stage of a job others;
+partitions of a unit are ranked by a keyed hash of (unit, partition) that every batch and every stage computes alike.
+
+Guarantee: of all stages of a job together, what is kept of one unit is a function of that unit's rows and of draws that
+belong to it alone; docs/accounting.md has the proof ("All stages together").
 """
 
 from __future__ import annotations
@@ -28,6 +31,7 @@ CellsOf = Callable[[Groups], Groups]
 """Of leaves of hierarchical keys, their cells: code l of the result is the cell of leaf l."""
 
 PRIORITY = "__priority"
+"""A row's draw, carried with it: each stage makes a priority of its own from it (`_ranks`)."""
 
 _BUCKETS = 4096
 
@@ -100,10 +104,11 @@ def prebound(
     Guarantee: `bound` of any mix of pre-bounded and whole batches has the law of `bound` of all their rows. Give
     every row of the run an independent uniform priority in thought. Here a row is dropped only if `linf` rows of its
     (unit, partition) in this batch have lower ones, or if `l0` partitions of its unit in this batch have a lower
-    keyed hash: it would not have survived in the union either. Rows that stay keep the priorities that were looked
-    at; where none were looked at, drawing them later is the same as having drawn them. (Drawing them *again* is not:
-    survivors have low priorities, and would lose to rows that were never compared.) With `cells_of`, which leaves of a
-    unit count is `leaves.spread_over_cells`'s choice, which leaves out no more of many than it does of few.
+    keyed hash: it would not have survived in the union either. Rows that stay keep the draws that their
+    priorities were made from; where none were looked at, drawing them later is the same as having drawn them. (Drawing
+    them *again* is not: survivors have low priorities, and would lose to rows that were never compared.) With
+    `cells_of`, which leaves of a unit count is `leaves.spread_over_cells`'s choice, which leaves out no more of many
+    than it does of few.
     """
     cells = {} if cells_of is None else {spec.name: cells_of}
     return prebound_together(_project(batch, spec), [(spec, None)], salt, seeds, cells)
@@ -121,20 +126,20 @@ def prebound_together(
 
     Guarantee: for each stage that of `prebound`. A row that another stage needs may stay though `prebound` would drop
     it; then it meets, in `bound`, the same rows of lower priority or partitions of lower hash that would have ruled it
-    out here. All stages look at the same priorities, as `bound` does where nothing was cut (its draws depend on shard
-    and salt alone): what a unit keeps for one stage and for another is not independent. It needn't be: for any
-    priorities one unit more moves each stage within its bounds, and the stages' noise is independent.
+    out here. A row has one draw, and in each stage another priority made from it, as in `bound`: whether a batch is
+    cut, which depends on all its rows, shows in no stage's choice and in no two stages' choices together.
     """
     drawn: list[U64] = []
 
-    def priorities() -> U64:
+    def draws() -> U64:
         if not drawn:
-            drawn.append(_priorities([batch], salt, "prebound", seeds))
+            purpose = "\0".join(("rows of a batch", *(spec.stream for spec, _ in stages)))
+            drawn.append(_draws(batch, hashing.generator(salt, purpose, seeds)))
         return drawn[0]
 
     stays, cut_rows = np.zeros(batch.num_rows, dtype=np.bool_), False
     for spec, mine in stages:
-        needed, cut = _needed(batch, spec, mine, salt, priorities, cells_of.get(spec.name))
+        needed, cut = _needed(batch, spec, mine, salt, draws, cells_of.get(spec.name))
         stays |= needed
         cut_rows = cut_rows or cut
     if stays.all():
@@ -142,7 +147,7 @@ def prebound_together(
     kept = batch.filter(pa.array(stays))
     if not cut_rows or PRIORITY in batch.schema.names:
         return kept
-    carried = pa.array(priorities()[stays])
+    carried = pa.array(draws()[stays])
     return pa.RecordBatch.from_arrays([*kept.columns, carried], names=[*kept.schema.names, PRIORITY])
 
 
@@ -151,7 +156,7 @@ def _needed(
     spec: StageSpec,
     mine: Mask | None,
     salt: bytes,
-    priorities: Callable[[], U64],
+    draws: Callable[[], U64],
     cells_of: CellsOf | None,
 ) -> tuple[Mask, bool]:
     """The rows that `bound` might keep for one stage, and whether rows of lower priority ruled others out."""
@@ -165,7 +170,7 @@ def _needed(
     units = group([some.column(_unit(spec))], len(hot))
     partitions = group([some.column(name) for name in spec.keys], len(hot))
     cells = None if cells_of is None else cells_of(partitions)
-    choice = choosing.choose(units, partitions, spec, salt, lambda: priorities()[at], cells)
+    choice = choosing.choose(units, partitions, spec, salt, lambda: _ranks(draws()[at], spec, salt), cells)
     if choice.keep is not None:
         needed[at[~choice.keep]] = False
     return needed, choice.cut_rows
@@ -192,7 +197,7 @@ def bound(
     units = group([_chunked(found, _unit(spec))], rows)
     partitions = group([_chunked(found, name) for name in spec.keys], rows)
     cells = None if cells_of is None else cells_of(partitions)
-    choice = choosing.choose(units, partitions, spec, salt, lambda: _priorities(found, salt, "bound", seeds), cells)
+    choice = choosing.choose(units, partitions, spec, salt, lambda: _priorities(found, spec, salt, seeds), cells)
     values = {name: _numbers(found, name) for name in spec.number_columns}
     words = {name: frequent.words(_chunked(found, name), rows) for name in spec.word_columns} if rows else {}
     codes, row_pairs = partitions.codes, choice.row_pairs
@@ -217,17 +222,29 @@ def bound(
     )
 
 
-def _priorities(batches: Sequence[pa.RecordBatch], salt: bytes, purpose: str, seeds: Sequence[int]) -> U64:
-    """Every row's priority: the one it carries, or else a fresh uniform one."""
-    rng = hashing.generator(salt, purpose, seeds)
-    return np.concatenate(
-        [
-            batch.column(PRIORITY).to_numpy()
-            if PRIORITY in batch.schema.names
-            else rng.integers(0, 2**64, batch.num_rows, dtype=np.uint64)
-            for batch in batches
-        ]
-    )
+def _priorities(batches: Sequence[pa.RecordBatch], spec: StageSpec, salt: bytes, seeds: Sequence[int]) -> U64:
+    """Every row's priority in one stage: made from the draw that it carries, or else from a fresh one.
+
+    Guarantee: the rows' priorities are independent and uniform, of those in any other stage of the job too: fresh draws
+    come from a generator of the stage's own, carried ones pass through a keyed bijection of the stage's own.
+    """
+    rng = hashing.generator(salt, f"rows of a shard\0{spec.stream}", seeds)
+    draws = [_draws(batch, rng) for batch in batches]
+    return _ranks(np.concatenate(draws) if draws else np.empty(0, dtype=np.uint64), spec, salt)
+
+
+def _draws(batch: pa.RecordBatch, rng: np.random.Generator) -> U64:
+    """A uniform number for each row: the one it carries, or a fresh one."""
+    if PRIORITY in batch.schema.names:
+        carried: U64 = batch.column(PRIORITY).to_numpy()
+        return carried
+    return rng.integers(0, 2**64, batch.num_rows, dtype=np.uint64)
+
+
+def _ranks(draws: U64, spec: StageSpec, salt: bytes) -> U64:
+    """The priorities that one stage makes from rows' draws: another bijection for each stage, by a secret key."""
+    seed = hashing.seed_for(salt, f"priorities\0{spec.stream}")
+    return hashing.mix64(hashing.mix64(draws, seed), seed ^ 0xA5A5A5A5A5A5A5A5)
 
 
 def _crowded_rows(batch: pa.RecordBatch, spec: StageSpec, salt: bytes) -> I64 | None:

@@ -160,6 +160,13 @@ class StageSpec:
     other_l0: int | None = None
     """The most leaves of one unit that count in one `other`; None for as many as the bounds allow in all."""
     units: UnitRows | None = None
+    read_for: str | None = None
+    """Of what `of_input` makes: the stage that it is read for."""
+
+    @property
+    def stream(self) -> str:
+        """The name under which rows are given their priorities: no other stage of a job has it."""
+        return self.read_for or self.name
 
     @property
     def leaf_keys(self) -> tuple[str, ...]:
@@ -194,7 +201,9 @@ class StageSpec:
         if self.units is None:
             leaves = self.leaf_keys
             return self if leaves == self.keys else replace(self, keys=leaves, key_types=self.key_types[: len(leaves)])
-        inner = replace(self, name=self.units.stage, units=None, metrics=(), noise={}, thresholds={})
+        inner = replace(
+            self, name=self.units.stage, read_for=self.stream, units=None, metrics=(), noise={}, thresholds={}
+        )
         return replace(inner, keys=self.units.keys, key_types=self.units.key_types, bounds=self.units.bounds)
 
     @property

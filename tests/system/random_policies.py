@@ -164,7 +164,7 @@ def stage(rng: Random, number: int, *, by_row: bool, pre_aggregated: bool) -> di
     return made
 
 
-def policy(rng: Random) -> dict[str, Any]:
+def policy(rng: Random, stages: Sequence[int] = (1, 1, 2)) -> dict[str, Any]:
     by_row = rng.random() < 0.15
     pre_aggregated = not by_row and rng.random() < 0.15
     rules: dict[str, Any] = {name: {"type": kind} for name, kind in COLUMNS.items()}
@@ -189,7 +189,7 @@ def policy(rng: Random) -> dict[str, Any]:
         },
         "run": {"epsilon": 1.0, "delta": 1e-6},
         "stages": [
-            stage(rng, number, by_row=by_row, pre_aggregated=pre_aggregated) for number in range(rng.choice((1, 1, 2)))
+            stage(rng, number, by_row=by_row, pre_aggregated=pre_aggregated) for number in range(rng.choice(stages))
         ],
     }
     if pre_aggregated:

@@ -1,15 +1,19 @@
 """Random policies over hostile rows: one unit more moves what gets noise by no more than the plan says.
 
 Policies are loaded as from a file, mechanisms are the plan's, and the numbers are those that selection and noise are
-given: by the plan for one worker from files on, and by the kernels in the order of the plan with shuffles. The unit's
-rows stand in the last file, so that all others' rows draw the same priorities without them, and the change is the
-unit's alone.
+given: by the plan for one worker from files on, and by the kernels in the order of the plan with shuffles.
+
+Where priorities are the product's own, drawn by position, the unit's rows stand in the last file: all others' rows then
+draw the same priorities without them, and the change is the unit's alone. Where its rows stand anywhere, in any file
+and block, the test attaches to each row its draws in all stages together, the same with the unit and without: that is
+the coupling of docs/accounting.md, "All stages together". That the product's own draws have its law is tested in
+tests/statistical/test_stages_together.py.
 """
 
 from __future__ import annotations
 
 import runpy
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -28,7 +32,18 @@ from hypothesis import strategies as st
 
 from dpbeam.accounting import calibrate
 from dpbeam.accounting.plan import requests_for
-from dpbeam.mechanisms import accumulate, choosing, columns, distinct, frequent, rounds, rows, sources, unit_rows
+from dpbeam.mechanisms import (
+    accumulate,
+    choosing,
+    columns,
+    distinct,
+    frequent,
+    hashing,
+    rounds,
+    rows,
+    sources,
+    unit_rows,
+)
 from dpbeam.mechanisms import bounding as kernel
 from dpbeam.mechanisms import fixedpoint as grids
 from dpbeam.mechanisms import weights as weighing
@@ -80,6 +95,41 @@ class Neighbours:
 @given(seed=st.integers(0, 2**32 - 1))
 def test_a_unit_moves_what_gets_noise_by_what_the_plan_says(tmp_path_factory, seed) -> None:
     examine(seed, tmp_path_factory.mktemp("neighbours"))
+
+
+@settings(max_examples=500, phases=(Phase.reuse, Phase.generate), suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_unit_anywhere_moves_all_stages_together_by_what_the_plan_says(tmp_path_factory, seed) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernel, "_priorities", attached)
+        examine(seed, tmp_path_factory.mktemp("neighbours"), anywhere=True)
+
+
+def test_priorities_by_position_that_stages_share_move_it_further(tmp_path_factory, monkeypatch) -> None:
+    def by_position(batches: Sequence[pa.RecordBatch], _: StageSpec, salt: bytes, seeds: Sequence[int]) -> Any:
+        rng = hashing.generator(salt, "bound", seeds)
+        return np.concatenate([rng.integers(0, 2**64, batch.num_rows, dtype=np.uint64) for batch in batches])
+
+    monkeypatch.setattr(kernel, "_priorities", by_position)
+
+    def search() -> None:
+        for seed in range(200):
+            examine(seed, tmp_path_factory.mktemp("bug"), anywhere=True)
+
+    with pytest.raises(AssertionError, match="moved"):
+        search()
+
+
+def attached(batches: Sequence[pa.RecordBatch], spec: StageSpec, salt: bytes, _: Sequence[int]) -> Any:
+    """Priorities that are a function of the stage, the row, and how many like it came before: equal rows are alike to
+    whatever is computed, so that which of them has which doesn't matter."""
+    seen: Counter[str] = Counter()
+    drawn: list[int] = []
+    for batch in batches:
+        for row in zip(*(batch.column(name).to_pylist() for name in kernel.input_columns(spec)), strict=True):
+            drawn.append(hashing.derive(salt, f"{spec.stream} {row!r}", seen[repr(row)]) & 0xFFFFFFFFFFFFFFFF)
+            seen[repr(row)] += 1
+    return np.array(drawn, dtype=np.uint64)
 
 
 def unbounded_partitions(patch: pytest.MonkeyPatch) -> None:
@@ -147,15 +197,18 @@ def test_a_seeded_bug_moves_it_further(tmp_path_factory, monkeypatch, bug) -> No
         search()
 
 
-def examine(seed: int, folder: Path) -> None:
-    """Makes a policy and two neighbouring tables, and compares what all of the policy's mechanisms get to see."""
+def examine(seed: int, folder: Path, *, anywhere: bool = False) -> None:
+    """Makes a policy (of two to four stages, where the unit's rows are anywhere) and two neighbouring tables, and
+    compares what all of the policy's mechanisms get to see."""
     rng = Random(seed)
-    stated = made_up.policy(rng)
+    stated = made_up.policy(rng, stages=(2, 3, 4)) if anywhere else made_up.policy(rng)
     (folder / "policy.yaml").write_text(yaml.safe_dump(stated, allow_unicode=True), encoding="utf-8")
     policy = load_policy(folder / "policy.yaml")
     own = made_up.some_rows(rng, ("me",), 30)
     own = own[:1] if policy.privacy_unit == "row" else own
-    found = neighbours(compiled.input_spec(policy), folder, made_up.some_rows(rng, ("x", "y", "z"), 40), own)
+    others = made_up.some_rows(rng, ("x", "y", "z"), 40)
+    tables = scattered(others, own, rng) if anywhere else ([others], [others, own])
+    found = neighbours(compiled.input_spec(policy), folder, *tables)
     public = {s.name: t for s in policy.stages if (t := compiled.public_partitions(policy, s)) is not None}
     if automatic(policy):
         planned: Any = SimpleNamespace(mechanisms=mechanisms_of(policy))
@@ -168,16 +221,34 @@ def examine(seed: int, folder: Path) -> None:
             compare_selected(spec, found, rng)
 
 
-def neighbours(
-    source: InputSpec, folder: Path, others: Sequence[dict[str, Any]], own: Sequence[dict[str, Any]]
-) -> Neighbours:
-    (folder / "data").mkdir()
+Rows = list[dict[str, Any]]
+Files = list[Rows]
+
+
+def scattered(others: Rows, own: Rows, rng: Random) -> tuple[Files, Files]:
+    """Files without a unit's rows, and with them at any places, cut at other places."""
+    both = list(others)
+    for row in own:
+        both.insert(rng.choice((0, len(both), rng.randint(0, len(both)))), row)
+    return cut_up(others, rng), cut_up(both, rng)
+
+
+def cut_up(table: Rows, rng: Random) -> Files:
+    ends = sorted(rng.randint(0, len(table)) for _ in range(rng.randint(0, 3)))
+    return [table[start:end] for start, end in zip([0, *ends], [*ends, len(table)], strict=True)]
+
+
+def neighbours(source: InputSpec, folder: Path, without: Files, having: Files) -> Neighbours:
+    """The files of two neighbouring tables, read."""
     splits, blocks = [], []
-    for name, table in (("0", others), ("1", own)):
-        written = pa.Table.from_pylist(table, schema=made_up.SCHEMA)
-        pq.write_table(written, folder / "data" / f"{name}.parquet", row_group_size=11)
+    for world, files in (("without", without), ("having", having)):
+        (folder / world).mkdir()
+        for number, table in enumerate(files):
+            written = pa.Table.from_pylist(table, schema=made_up.SCHEMA)
+            pq.write_table(written, folder / world / f"{number}.parquet", row_group_size=11)
         # Each row group by itself: small files would be read as one, and others' last block end in the unit's rows.
-        splits.append(tuple((split,) for portion in inputs.resolve(source).splits for split in portion))
+        found = inputs.resolve(replace(source, paths=(str(folder / world),))).splits
+        splits.append(tuple((split,) for portion in found for split in portion))
         blocks.append(
             [rows.prepare(raw, source) for split in splits[-1] for raw in read.raw_blocks(split, source, batch_rows=7)]
         )

@@ -1,0 +1,64 @@
+"""Of two stages of a job, what a unit keeps in one says nothing about what it keeps in the other, whoever else is there."""
+
+from __future__ import annotations
+
+import runpy
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy import stats
+
+from dpbeam.mechanisms import bounding
+from dpbeam.mechanisms.spec import StageSpec
+
+reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
+UNITS = 20_000
+FAILURE = 1e-10
+"""The probability that a right sampler fails one of these tests, on either side."""
+
+
+def alike(*, crowded: bool, ahead: bool) -> int:
+    """How many of `UNITS` units with two rows keep the same one in two stages, with one row more (or not) before all
+    others that only the first stage looks at."""
+    salt = np.random.default_rng().bytes(16)
+    first, second = (replace(reference.stage(l0=1, linf=1, metrics=reference.ID_METRIC), name=name) for name in "ab")
+    units = np.concatenate([np.full(int(ahead), UNITS), np.repeat(np.arange(UNITS), 2)])
+    ids = np.arange(len(units)) - int(ahead)
+    batch = pa.record_batch({"u": units, "p": np.zeros(len(units), dtype=np.int64), "id": ids})
+    others = pa.array(ids >= 0)
+    if crowded:
+        cut = bounding.prebound_together(batch, [(first, None), (second, others.to_numpy(False))], salt, (0, 0))
+        mine = {first.name: cut, second.name: cut.filter(pa.array(cut["id"].to_numpy() >= 0))}
+    else:
+        mine = {first.name: batch, second.name: batch.filter(others)}
+    kept = [kept_of_each(mine[spec.name], spec, salt) for spec in (first, second)]
+    return int((kept[0] == kept[1]).sum())
+
+
+def kept_of_each(batch: pa.RecordBatch, spec: StageSpec, salt: bytes) -> np.ndarray:
+    ids = np.array(sorted(reference.kept_ids(bounding.bound([batch], spec, salt, (1,)))))
+    found = ids[ids >= 0]
+    assert len(found) == UNITS
+    return found % 2
+
+
+def independent(count: int) -> bool:
+    return bool(stats.binomtest(count, UNITS, 0.5).pvalue > FAILURE)
+
+
+@pytest.mark.parametrize("ahead", [False, True])
+@pytest.mark.parametrize("crowded", [False, True])
+def test_two_stages_choose_independently_whoever_is_there(monkeypatch, crowded, ahead) -> None:
+    if crowded:
+        monkeypatch.setattr(bounding, "_crowded_rows", lambda rows, *_: np.arange(rows.num_rows))
+    assert independent(alike(crowded=crowded, ahead=ahead))
+
+
+@pytest.mark.parametrize(("ahead", "linked"), [(False, True), (True, False)])
+def test_one_stream_for_both_is_noticed(monkeypatch, ahead, linked) -> None:
+    monkeypatch.setattr(StageSpec, "stream", property(lambda _: "shared"))
+    assert independent(alike(crowded=False, ahead=ahead)) != linked
