@@ -14,10 +14,9 @@ from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 
 from dpbeam.errors import UsageError
-from dpbeam.mechanisms.sources import avro
+from dpbeam.mechanisms.sources import avro, parquet
 from dpbeam.mechanisms.sources.compression import Plain, codec_of
 from dpbeam.mechanisms.spec import Format, InputSpec
 from dpbeam.policy.starter import starter_policy
@@ -51,7 +50,7 @@ def starter(data: Path, *, folder: Path | None) -> str:
             schema = _schema(file, format, first)
     except OSError as error:
         raise UsageError(f"{data} can't be read ({error.strerror or 'not a data file'})") from None
-    except (pa.ArrowException, EOFError, LookupError, ValueError, TypeError):
+    except (pa.ArrowException, EOFError, LookupError, ValueError, TypeError, RecursionError):
         pass
     if schema is None:
         raise UsageError(f"{data} is not a {format} file with column names that can be read")
@@ -73,9 +72,9 @@ def _first_file(data: Path) -> tuple[Path, list[str]]:
 
 def _schema(file: IO[bytes], format: Format, path: Path) -> pa.Schema:
     if format == "parquet":
-        return pq.read_schema(file)
+        return parquet.file_schema(file)
     if format == "avro":
-        return avro.file_schema(file)
+        return avro.file_schema(file, str(path))
     plain = Plain(file, codec_of(InputSpec(format=format, paths=(), columns=()), str(path)))
     head = _head(plain)
     if not head.strip():

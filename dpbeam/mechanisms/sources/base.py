@@ -43,10 +43,13 @@ def shown(path: str) -> str:
     return re.sub(r"([^/\\=]+)=[^/\\]*(?=[/\\])", r"\1=…", path)
 
 
-def attempt(step: Callable[[], Any]) -> Any:
-    """What `step` returns, or None if it raises: the error, which may quote data, is dropped here."""
+def attempt(step: Callable[[], Any], *, passing: type[Exception] | tuple[()] = ()) -> Any:
+    """What `step` returns, or None if it raises: the error, which may quote data, is dropped here. Errors of ours that
+    are `passing` go on."""
     try:
         return step()
+    except passing:
+        raise
     except Exception:
         return None
 
