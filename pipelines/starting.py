@@ -20,7 +20,7 @@ from dpbeam.mechanisms.sources import avro, parquet
 from dpbeam.mechanisms.sources.compression import Plain, codec_of
 from dpbeam.mechanisms.spec import Format, InputSpec
 from dpbeam.policy.starter import starter_policy
-from pipelines import inputs
+from pipelines.listing import files_of
 
 _SUFFIXES: dict[str, Format] = {
     ".parquet": "parquet",
@@ -63,10 +63,10 @@ def starter(data: Path, *, folder: Path | None) -> str:
 
 def _first_file(data: Path) -> tuple[Path, list[str]]:
     """The file, or the first in the folder, and the names `name=` of the folders that lead to it."""
+    first = min(file.path for file in files_of(str(data)))
     if not data.is_dir():
-        return data, []
-    first = min(inputs.files_in(str(data)))
-    between = Path(os.path.relpath(first, data)).parts[:-1]
+        return data if data.exists() else Path(first), []
+    between = Path(os.path.relpath(first, data.absolute())).parts[:-1]
     return Path(first), [part.partition("=")[0] for part in between if "=" in part]
 
 

@@ -15,11 +15,22 @@ import pyarrow as pa
 
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms.sources import avro, delimited, jsonl, parquet
-from dpbeam.mechanisms.sources.base import BATCH_BYTES, BATCH_ROWS, Split, shown
+from dpbeam.mechanisms.sources.base import BATCH_BYTES, BATCH_ROWS, Split, Stamp, changed, shown
 from dpbeam.mechanisms.sources.path_columns import values_in, with_path_columns, without_path_columns
 from dpbeam.mechanisms.spec import InputSpec
 
-__all__ = ["BATCH_ROWS", "Portion", "Split", "gather", "inspect_file", "portions", "read_split", "shown"]
+__all__ = [
+    "BATCH_ROWS",
+    "Portion",
+    "Split",
+    "Stamp",
+    "changed",
+    "gather",
+    "inspect_file",
+    "portions",
+    "read_split",
+    "shown",
+]
 
 Portion = tuple[Split, ...]
 """Splits that one worker reads one after another: many small files are few portions."""
