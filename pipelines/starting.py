@@ -14,14 +14,13 @@ from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 
 from dpbeam.errors import UsageError
-from dpbeam.mechanisms.sources import avro
+from dpbeam.mechanisms.sources import avro, parquet
 from dpbeam.mechanisms.sources.compression import Plain, codec_of
 from dpbeam.mechanisms.spec import Format, InputSpec
 from dpbeam.policy.starter import starter_policy
-from pipelines import inputs
+from pipelines.listing import files_of
 
 _SUFFIXES: dict[str, Format] = {
     ".parquet": "parquet",
@@ -51,7 +50,7 @@ def starter(data: Path, *, folder: Path | None) -> str:
             schema = _schema(file, format, first)
     except OSError as error:
         raise UsageError(f"{data} can't be read ({error.strerror or 'not a data file'})") from None
-    except (pa.ArrowException, EOFError, LookupError, ValueError, TypeError):
+    except (pa.ArrowException, EOFError, LookupError, ValueError, TypeError, RecursionError):
         pass
     if schema is None:
         raise UsageError(f"{data} is not a {format} file with column names that can be read")
@@ -64,18 +63,18 @@ def starter(data: Path, *, folder: Path | None) -> str:
 
 def _first_file(data: Path) -> tuple[Path, list[str]]:
     """The file, or the first in the folder, and the names `name=` of the folders that lead to it."""
+    first = min(file.path for file in files_of(str(data)))
     if not data.is_dir():
-        return data, []
-    first = min(inputs.files_in(str(data)))
-    between = Path(os.path.relpath(first, data)).parts[:-1]
+        return data if data.exists() else Path(first), []
+    between = Path(os.path.relpath(first, data.absolute())).parts[:-1]
     return Path(first), [part.partition("=")[0] for part in between if "=" in part]
 
 
 def _schema(file: IO[bytes], format: Format, path: Path) -> pa.Schema:
     if format == "parquet":
-        return pq.read_schema(file)
+        return parquet.file_schema(file)
     if format == "avro":
-        return avro.file_schema(file)
+        return avro.file_schema(file, str(path))
     plain = Plain(file, codec_of(InputSpec(format=format, paths=(), columns=()), str(path)))
     head = _head(plain)
     if not head.strip():

@@ -6,8 +6,11 @@ in the schema's metadata. Each portion gives at least one block, if need be an e
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
@@ -49,14 +52,36 @@ def open_source(path: str) -> pa.NativeFile | object:
     return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
+def is_the_one(file: Any, stamp: sources.Stamp | None) -> bool:
+    """Whether a file that `open_source` opened is the one that was listed, whatever lies under its name by now.
+
+    Guarantee: asked of the open file, so a file that is put in another's place and taken away again is told where it
+    was read. Assumes that another version shows in size, time of change or, on the machine that listed it, inode. (On
+    other machines a path may lead through another file system to the same file.)
+    """
+    if stamp is None:
+        return True
+    found = os.fstat(file.fileno())
+    is_here = stamp.host == socket.gethostname()
+    return (found.st_size, found.st_mtime_ns) == (stamp.size, stamp.changed) and (
+        not is_here or found.st_ino == stamp.inode
+    )
+
+
 def raw_blocks(
     portion: sources.Portion, spec: InputSpec, *, batch_rows: int = sources.BATCH_ROWS
 ) -> Iterator[pa.RecordBatch]:
-    """The rows of a portion as its files hold them, in batches of at most `batch_rows`; the same each time."""
+    """The rows of a portion as its files hold them, in batches of at most `batch_rows`; the same each time.
+
+    Raises:
+        RunFailed: see `sources.read_split`; or a file is another than was listed.
+    """
 
     def batches() -> Iterator[pa.RecordBatch]:
         for split in portion:
             with open_source(split.path) as file:
+                if not is_the_one(file, split.stamp):
+                    raise sources.changed(sources.shown(split.path))
                 yield from sources.read_split(file, split, spec, batch_rows=batch_rows)
 
     return sources.gather(batches(), batch_rows=batch_rows)

@@ -6,7 +6,8 @@ inferred, so a column of dates reads the same whichever row comes first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,11 @@ _DAY_US = 86_400_000_000
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _INT64_MAX, _INT64_MIN = 2**63 - 1, -(2**63)
 
+_UUID, _JSON = pa.uuid(), pa.json_()
+_UUID_GROUPS = (4, 2, 2, 2, 6)
+"""How many bytes stand between the hyphens of a UUID's text (RFC 9562, section 4)."""
+_HEX = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)
+
 # RE2 matches binary arrays byte by byte, so this is the table of well-formed UTF-8 (Unicode 15, table 3-7).
 _UTF8 = (
     r"\A(?:[\x00-\x7F]|[\xC2-\xDF][\x80-\xBF]|\xE0[\xA0-\xBF][\x80-\xBF]|[\xE1-\xEC\xEE\xEF][\x80-\xBF]{2}"
@@ -47,7 +53,8 @@ def to_type(values: pa.Array, kind: ColumnType) -> pa.Array:
     """`values` as an array of `ARROW_TYPES[kind]`, as long as before; null where it was null or isn't a value of it.
 
     Text (string or binary, of any Arrow layout) is parsed by the grammar in docs/input.md; other types are converted
-    where that is exact. Dictionary arrays are decoded.
+    where that is exact. Dictionary arrays are decoded. Bytes of a fixed length are no text but ids and hashes, which no
+    UTF-8 rule may drop: they become their hex digits, and a UUID its canonical text.
 
     Guarantee: element i of the result depends on element i of `values` and on `kind` alone.
 
@@ -56,13 +63,19 @@ def to_type(values: pa.Array, kind: ColumnType) -> pa.Array:
     """
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
+    if values.type == _JSON:
+        values = values.storage
     if not (is_text(values.type) or accepts(values.type, kind)):
         raise TypeError(f"a column of Arrow type {values.type} can't be read as {kind}")
     if pa.types.is_null(values.type):
         return pa.nulls(len(values), ARROW_TYPES[kind])
     if is_text(values.type):
         return _parse(_utf8(values), kind)
+    if values.type == _UUID:
+        return _hex(values.storage, _UUID_GROUPS)
     match kind:
+        case "string":
+            return _hex(values, (values.type.byte_width,))
         case "int64":
             return _to_int64(values)
         case "float64" if pa.types.is_decimal(values.type):
@@ -86,7 +99,7 @@ def accepts(found: pa.DataType, kind: ColumnType) -> bool:
         return True
     match kind:
         case "string":
-            return is_text(found)
+            return bool(is_text(found) or types.is_fixed_size_binary(found) or found in (_UUID, _JSON))
         case "int64":
             return bool(types.is_integer(found) or types.is_decimal(found))
         case "float64":
@@ -152,6 +165,23 @@ def _utf8(values: pa.Array) -> pa.Array:
         pass
     valid = pc.match_substring_regex(values, _UTF8)
     return pc.if_else(valid, values, None).cast(pa.string())
+
+
+def _hex(values: pa.Array, groups: Sequence[int]) -> pa.Array:
+    """Bytes of a fixed length as hex digits in lower case, with a hyphen between groups of so many bytes."""
+    size, rows = values.type.byte_width, len(values)
+    plain = np.frombuffer(values.buffers()[1] or b"", dtype=np.uint8)
+    raw = plain[values.offset * size :][: rows * size].reshape(rows, size)
+    width = 2 * size + len(groups) - 1
+    text = np.full((rows, width), ord("-"), dtype=np.uint8)
+    byte = at = 0
+    for group in groups:
+        part = raw[:, byte : byte + group]
+        text[:, at : at + 2 * group : 2], text[:, at + 1 : at + 2 * group : 2] = _HEX[part >> 4], _HEX[part & 15]
+        byte, at = byte + group, at + 2 * group + 1
+    ends = pa.py_buffer(np.arange(rows + 1, dtype=np.int64) * width)
+    made = pa.Array.from_buffers(pa.large_string(), rows, [None, ends, pa.py_buffer(text)]).cast(pa.string())
+    return pc.if_else(values.is_valid(), made, None) if values.null_count else made
 
 
 def _parse(text: pa.Array, kind: ColumnType) -> pa.Array:
@@ -226,7 +256,10 @@ def _parse_timestamps(text: pa.Array) -> pa.Array:
 def _to_int64(values: pa.Array) -> pa.Array:
     if pa.types.is_decimal(values.type):
         values = values.cast(pa.decimal256(76, values.type.scale))
-        values = pc.if_else(pc.equal(values, pc.floor(values)), values, None)
+        # `trunc`, since `floor` fails where it would need a digit more than the type has. Where all digits are those of
+        # a fraction there is none for it either, and no whole number but 0.
+        trunc = pc.trunc(values) if values.type.scale < 76 else pa.scalar(Decimal(0), values.type)
+        values = pc.if_else(pc.equal(values, trunc), values, None)
         values = values.cast(pa.decimal256(76))
         low, high = (pa.scalar(bound).cast(pa.decimal256(76)) for bound in (_INT64_MIN, _INT64_MAX))
         inside = pc.and_(pc.greater_equal(values, low), pc.less_equal(values, high))

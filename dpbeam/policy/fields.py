@@ -42,6 +42,10 @@ _MODELS: Mapping[tuple[str, ...], tuple[type[BaseModel], ...]] = {
     ("output",): (schema.Output,),
 }
 
+# After which keys names stand that the policy's writer gave.
+_NAMED = (("columns",), ("derive",), ("stages", _ANY, "partitions", "public", "product"))
+_PARAMS = ("stages", _ANY, "metrics", _ANY, _ANY, "params")
+
 # What to do about a bad or missing value, by the name of its key.
 _REMEDIES: Mapping[str, str] = {
     "path": "Write one file, a folder, a pattern such as data/*.parquet, or a list of them.",
@@ -133,6 +137,7 @@ _PATTERN_RULES: Mapping[str, str] = {
     "dataset": "must match [a-z0-9][a-z0-9_-]* and have at most 64 characters",
     "name": "must match [a-z][a-z0-9_]* and have at most 64 characters",
     "delimiter": "must be one ASCII character other than a quote, a line end or NUL",
+    "path": "must not hold a NUL, which no path does",
 }
 
 _PLAIN_RULES: Mapping[str, str] = {
@@ -172,17 +177,17 @@ def _finding(data: Mapping[str, Any], details: ErrorDetails) -> Finding | None:
     kind = details["type"]
     key, value = _place(data, details["loc"], kind)
     context = details.get("ctx", {})
-    name = next((part for part in reversed(key) if isinstance(part, str)), "")
+    name = _own_name(key)
     remedy = _REMEDIES.get(name, "Correct the value.")
-    if key[-2:-1] == ("metrics",):
+    if key[:1] == ("stages",) and key[2:3] == ("metrics",) and len(key) == 4:
         remedy = _REMEDIES["metrics"]
     elif name == "top_k":
         remedy = "Ask for fewer values, list more candidates, or leave pre_threshold out beside them."
-    elif name == "name" and "metrics" in key:
+    elif name == "name" and key[2:3] == ("metrics",):
         remedy = "Give the result's column a name of 1 to 255 characters, or leave the key out."
-    elif key[-2:-1] == ("columns",):
+    elif key[:1] == ("columns",) and len(key) == 2:
         remedy = "Write {type: string}, or another of int64, float64, bool, date, timestamp and vector."
-    if "auto" in (name, *key[-2:-1]):
+    if name == "auto" or (key[:1] == ("stages",) and key[-2:-1] == ("auto",) and name == key[-1]):
         remedy = _SEARCH_REMEDIES.get(name, remedy)
     match kind:
         case "float_type" | "int_type" if isinstance(value, dict) and "auto" in value:
@@ -232,7 +237,8 @@ def _place(data: object, loc: tuple[int | str, ...], kind: str) -> tuple[Key, ob
     key: Key = ()
     here = data
     for index, part in enumerate(loc):
-        if key[-1:] and key[-1] in _RULES and part in ("word", "mapping") and loc[index - 1] == key[-1]:
+        is_rule = len(key) == 3 and key[0] == "columns" and key[2] in _RULES
+        if is_rule and part in ("word", "mapping") and loc[index - 1] == key[-1]:
             continue
         if len(key) == 2 and key[0] == "derive" and index == 2:
             continue
@@ -246,6 +252,20 @@ def _place(data: object, loc: tuple[int | str, ...], kind: str) -> tuple[Key, ob
             continue
         key = (*key, part)
     return key, here
+
+
+def _own_name(key: Key) -> str:
+    """The last name on the way to a key that is the policy's own, and not one that its writer gave: a column may be
+    called `value` or `metrics`."""
+    named = next((len(at) for at in _NAMED if _is_at(key, at)), len(key))
+    own = (*key[:named], *key[named + 1 :])
+    if _is_at(key, _PARAMS):
+        own = key[: len(_PARAMS)]
+    return next((part for part in reversed(own) if isinstance(part, str)), "")
+
+
+def _is_at(key: Key, pattern: tuple[str, ...]) -> bool:
+    return len(key) >= len(pattern) and all(want in (_ANY, part) for want, part in zip(pattern, key, strict=False))
 
 
 def _known_keys(key: Key) -> list[str]:

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 
-from dpbeam.mechanisms.casting import ARROW_TYPES, to_type
+from dpbeam.mechanisms.casting import ARROW_TYPES, is_text, to_type
+from dpbeam.mechanisms.sources.parquet_file import columns_of, open_parquet
 from dpbeam.mechanisms.spec import ColumnType
 from dpbeam.policy.schema import Public
 from dpbeam.policy.values import DESCRIPTIONS, canonical, suits, to_python
@@ -21,6 +22,9 @@ from dpbeam.policy.violations import ABSENT, Finding, Key
 
 MAX_PARTITIONS = 10_000_000
 MAX_FILE_BYTES = 2**30
+MAX_KEY_BYTES = 2**31 - 2**20
+"""Of all keys in memory: what one column of text may hold. A file may be far smaller than what it unpacks to."""
+_FILE_ROWS = 1 << 12
 
 _FILE_REMEDY = "Name a CSV or Parquet file whose columns are those of group_by."
 
@@ -121,16 +125,19 @@ def _from_file(
         raise bad(f"can't be read: {reason}", "Name a readable file.") from None
     try:
         raw = _parquet(content) if path.suffix == ".parquet" else _csv(content)
+        if raw is not None and sum(map(_unpacked_bytes, raw.columns)) > MAX_KEY_BYTES:
+            rule = f"must not hold more than {MAX_KEY_BYTES >> 20:,} MiB of keys when it is unpacked"
+            raise bad(rule, "List fewer partitions, or shorter keys.")
     except (pa.ArrowException, OSError, ValueError):
         raise bad("is not a CSV or Parquet file that can be read") from None
+    if raw is not None and sorted(raw.column_names) != sorted(keys):
+        raise bad(f"must have exactly the columns {', '.join(keys)}", "Write them as its header.")
     if raw is None or not 0 < raw.num_rows <= MAX_PARTITIONS:
         raise bad(f"must list between 1 and {MAX_PARTITIONS:,} partitions", "List the partitions to publish.")
-    if sorted(raw.column_names) != sorted(keys):
-        raise bad(f"must have exactly the columns {', '.join(keys)}", "Write them as its header.")
     columns = {}
     for key, kind in zip(keys, types, strict=True):
         try:
-            columns[key] = to_type(pa.concat_arrays(raw[key].chunks), kind)
+            columns[key] = pa.chunked_array([to_type(chunk, kind) for chunk in raw[key].chunks], ARROW_TYPES[kind])
         except (pa.ArrowException, ValueError, TypeError):
             raise bad(f"has a column {key} that can't be read as {kind}", "Correct the file.") from None
         if columns[key].null_count:
@@ -139,9 +146,35 @@ def _from_file(
 
 
 def _parquet(content: bytes) -> pa.Table | None:
-    """The file's rows; None if its footer already states too many."""
-    file = pq.ParquetFile(pa.BufferReader(content))
-    return file.read() if file.metadata.num_rows <= MAX_PARTITIONS else None
+    """The file's rows, of which no more are unpacked than tell that they are too large; None if its footer already
+    states too many."""
+    file = pa.BufferReader(content)
+    found = open_parquet(file)
+    if found.metadata.num_rows > MAX_PARTITIONS:
+        return None
+    schema = found.schema_arrow
+    batches: list[pa.RecordBatch] = []
+    size = 0
+    for group in range(found.metadata.num_row_groups if len(set(schema.names)) == len(schema) else 0):
+        for columns in columns_of(file, found, group, [(name,) for name in schema.names], _FILE_ROWS):
+            batches.append(pa.RecordBatch.from_arrays(columns, schema=schema))
+            size += sum(map(_unpacked_bytes, columns))
+            if size > MAX_KEY_BYTES:
+                return pa.Table.from_batches(batches)
+    return pa.Table.from_batches(batches, schema)
+
+
+def _unpacked_bytes(column: pa.Array | pa.ChunkedArray) -> int:
+    """What the values take, those of a dictionary as often as they stand in rows."""
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    size = 0
+    for chunk in chunks:
+        if pa.types.is_dictionary(chunk.type) and is_text(chunk.type.value_type):
+            lengths = pc.binary_length(chunk.dictionary).cast(pa.int64()).take(chunk.indices)
+            size += pc.sum(lengths).as_py() or 0
+        else:
+            size += chunk.nbytes
+    return size
 
 
 def _csv(content: bytes) -> pa.Table:

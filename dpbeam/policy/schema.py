@@ -78,6 +78,7 @@ def _rule_tag(value: object) -> str:
 # The pattern engine is Rust's, in which $ matches at the very end alone: a trailing newline is refused.
 StageName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 DatasetName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+PathText = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
 TEXT_OR_TEXTS = WithJsonSchema(
     {
         "anyOf": [
@@ -87,7 +88,7 @@ TEXT_OR_TEXTS = WithJsonSchema(
     }
 )
 Paths = Annotated[
-    Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False, min_length=1)],
+    Annotated[tuple[PathText, ...], Field(strict=False, min_length=1)],
     BeforeValidator(_paths),
     TEXT_OR_TEXTS,
 ]
@@ -319,7 +320,7 @@ class Stage(Strict):
 class Output(Strict):
     """Where releases go, and in how many staged files a stage is written."""
 
-    path: Annotated[str, Field(min_length=1)] = "releases"
+    path: PathText = "releases"
     shards: Annotated[int, Field(ge=1, le=MAX_SHARDS)] = 8
 
 

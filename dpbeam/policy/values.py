@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
+import sys
 from datetime import date, datetime, timezone
 
 from dpbeam.mechanisms.spec import ColumnType, Scalar
@@ -33,7 +33,7 @@ def suits(value: object, column_type: ColumnType) -> bool:
         case "float64":
             if isinstance(value, bool) or not isinstance(value, int | float):
                 return False
-            return abs(value) <= 2**1023 and math.isfinite(value)
+            return abs(value) <= sys.float_info.max  # also of integers too large for a float; false for NaN
         case "bool":
             return isinstance(value, bool)
         case "date":

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import date
+import uuid
+from datetime import date, datetime
+from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dpbeam.policy import public
 from dpbeam.policy.compile import public_partitions
 from dpbeam.policy.load import load_policy
 from dpbeam.policy.violations import PolicyError
@@ -22,6 +25,7 @@ columns:
   place: {type: string}
   year: {type: int64}
   day: {type: date}
+  at: {type: timestamp}
   ok: {type: bool}
 run: {epsilon: 1, delta: 1e-8}
 stages:
@@ -97,68 +101,68 @@ def test_a_csv_file_may_hold_keys_of_several_lines(table, tmp_path):
 
 REFUSED = {
     "[place]|{values: [a, 1]}": (
-        f"15: {AT}.values[1] must be text, for its column is string, got 1",
+        f"16: {AT}.values[1] must be text, for its column is string, got 1",
         "Give a value of the column's type.",
     ),
     "[ok]|{values: [1]}": (
-        f"15: {AT}.values[0] must be true or false, for its column is bool, got 1",
+        f"16: {AT}.values[0] must be true or false, for its column is bool, got 1",
         "Give a value of the column's type.",
     ),
     "[place, year]|{values: [[a, 1], [b]]}": (
-        f"15: {AT}.values[1] must have one value for each column of group_by: place, year, got ['b']",
+        f"16: {AT}.values[1] must have one value for each column of group_by: place, year, got ['b']",
         "Write a list of 2.",
     ),
     "[place]|{values: [null]}": (
-        f"15: {AT}.values[0] must be text, a finite number, true or false, got null",
+        f"16: {AT}.values[0] must be text, a finite number, true or false, got null",
         "List the values of the key: [a, b]; with several keys, one list a partition: [[a, 1], [b, 2]].",
     ),
     "[place]|{values: []}": (
-        f"15: {AT}.values must have at least one entry, got []",
+        f"16: {AT}.values must have at least one entry, got []",
         "List the values of the key: [a, b]; with several keys, one list a partition: [[a, 1], [b, 2]].",
     ),
     "[place, year]|{product: {place: [a]}}": (
-        f"15: {AT}.product must have exactly the columns of group_by: place, year, got ['place']",
+        f"16: {AT}.product must have exactly the columns of group_by: place, year, got ['place']",
         "List the values of each.",
     ),
     "[place, year]|{product: {place: [a], year: [x]}}": (
-        f"15: {AT}.product.year[0] must be a whole number within int64, for its column is int64, got 'x'",
+        f"16: {AT}.product.year[0] must be a whole number within int64, for its column is int64, got 'x'",
         "Give a value of the column's type.",
     ),
     "[place]|{file: none.csv}": (
-        f"15: {AT}.file does not exist, got 'none.csv'",
+        f"16: {AT}.file does not exist, got 'none.csv'",
         "Check the path; it starts at the policy's folder.",
     ),
-    "[place]|{file: .}": (f"15: {AT}.file must be a file, got '.'", FILE),
+    "[place]|{file: .}": (f"16: {AT}.file must be a file, got '.'", FILE),
     '[place]|{file: "a\\0b"}': (
-        f"15: {AT}.file can't be read: not a usable path, got 'a\\x00b'",
+        f"16: {AT}.file can't be read: not a usable path, got 'a\\x00b'",
         "Name a readable file.",
     ),
     "[place]|{file: empty.csv}": (
-        f"15: {AT}.file is not a CSV or Parquet file that can be read, got 'empty.csv'",
+        f"16: {AT}.file is not a CSV or Parquet file that can be read, got 'empty.csv'",
         FILE,
     ),
     "[place]|{file: latin.csv}": (
-        f"15: {AT}.file is not a CSV or Parquet file that can be read, got 'latin.csv'",
+        f"16: {AT}.file is not a CSV or Parquet file that can be read, got 'latin.csv'",
         FILE,
     ),
     "[place]|{file: cut.parquet}": (
-        f"15: {AT}.file is not a CSV or Parquet file that can be read, got 'cut.parquet'",
+        f"16: {AT}.file is not a CSV or Parquet file that can be read, got 'cut.parquet'",
         FILE,
     ),
     "[place]|{file: header.csv}": (
-        f"15: {AT}.file must list between 1 and 10,000,000 partitions, got 'header.csv'",
+        f"16: {AT}.file must list between 1 and 10,000,000 partitions, got 'header.csv'",
         "List the partitions to publish.",
     ),
     "[year]|{file: two.csv}": (
-        f"15: {AT}.file must have exactly the columns year, got 'two.csv'",
+        f"16: {AT}.file must have exactly the columns year, got 'two.csv'",
         "Write them as its header.",
     ),
     "[place, year]|{file: two.csv}": (
-        f"15: {AT}.file has a missing value, or one that isn't a whole number within int64, in year, got 'two.csv'",
+        f"16: {AT}.file has a missing value, or one that isn't a whole number within int64, in year, got 'two.csv'",
         "Correct the file.",
     ),
     "[place, year]|{values: [[a, 1]], file: two.csv}": (
-        f"15: {AT} must have exactly one of the keys values, product, file, got a mapping",
+        f"16: {AT} must have exactly one of the keys values, product, file, got a mapping",
         "Write {values: [a, b]}, {product: {sex: [f, m], band: [a, b]}} or {file: partitions.csv}.",
     ),
 }
@@ -181,6 +185,57 @@ def test_a_product_above_ten_million_is_refused_without_being_made(refused):
     places = ", ".join(f"p{i}" for i in range(600))
     public = f"{{product: {{day: [{days}], year: [{years}], place: [{places}]}}}}"
     assert refused("[day, year, place]", public) == (
-        f"15: {AT}.product must not list more than 10,000,000 partitions\n"
+        f"16: {AT}.product must not list more than 10,000,000 partitions\n"
         "    Remedy: List fewer values, or group by less."
     )
+
+
+# --- Parquet files of every kind ------------------------------------------------------------------------------------
+
+IDS = [uuid.UUID(int=0), uuid.UUID(int=2**128 - 1)]
+
+
+@pytest.mark.parametrize(
+    ("key", "column", "expected"),
+    [
+        ("place", pa.array([b"\xff\x00", b"ab"], pa.binary(2)), ["ff00", "6162"]),
+        ("place", pa.ExtensionArray.from_storage(pa.uuid(), pa.array([i.bytes for i in IDS], pa.binary(16))),
+         [str(each) for each in IDS]),
+        ("place", pa.array(["b", "a"]).dictionary_encode(), ["b", "a"]),
+        ("year", pa.array([Decimal("-7.00"), Decimal(5)], pa.decimal256(76, 2)), [-7, 5]),
+        ("at", pa.array([datetime(9999, 12, 31), datetime(1000, 1, 1)], pa.timestamp("us")),
+         [datetime(9999, 12, 31), datetime(1000, 1, 1)]),
+    ],
+    ids=["fixed", "uuid", "dictionary", "decimal", "int96"],
+)  # fmt: skip
+def test_keys_of_a_parquet_file_are_read_as_a_source_reads_them(table, tmp_path, key, column, expected):
+    schema = pa.schema([pa.field(key, column.type, nullable=False)])
+    written = pa.table([column], schema=schema)
+    pq.write_table(written, tmp_path / "p.parquet", use_deprecated_int96_timestamps=key == "at", row_group_size=1)
+    assert table(f"[{key}]", "{file: p.parquet}").to_pydict() == {key: expected}
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_more_keys_than_memory_holds_are_refused_for_their_size_and_not_their_type(
+    refused, tmp_path, monkeypatch, encoded
+):
+    monkeypatch.setattr(public, "MAX_KEY_BYTES", 1 << 20)
+    monkeypatch.setattr(public, "_FILE_ROWS", 10)
+    words = pa.array(["x" * 100_000] * 20)
+    pq.write_table(pa.table({"place": words.dictionary_encode() if encoded else words}), tmp_path / "p.parquet")
+    assert (tmp_path / "p.parquet").stat().st_size < 200_000
+    assert refused("[place]", "{file: p.parquet}").startswith(
+        f"16: {AT}.file must not hold more than 1 MiB of keys when it is unpacked, got 'p.parquet'"
+    )
+
+
+def test_text_in_more_chunks_than_one_is_read_whole(table, tmp_path, monkeypatch):
+    """What exceeds one array's 2 GiB comes in several: they are never put together before they are keys."""
+    monkeypatch.setattr(public, "_FILE_ROWS", 3)
+    pq.write_table(pa.table({"place": [f"p{i}" for i in range(10)]}), tmp_path / "p.parquet", row_group_size=4)
+    assert table("[place]", "{file: p.parquet}").to_pydict() == {"place": [f"p{i}" for i in range(10)]}
+
+
+def test_a_column_named_twice_is_refused(refused, tmp_path):
+    pq.write_table(pa.table([pa.array(["a"]), pa.array(["b"])], names=["place", "place"]), tmp_path / "p.parquet")
+    assert refused("[place]", "{file: p.parquet}").startswith(f"16: {AT}.file must have exactly the columns place")

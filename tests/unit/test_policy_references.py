@@ -163,7 +163,7 @@ CASES = {
         "{bin: hours, edges: [1, 2]}",
         "{upper: place}",
         "11: derive.band must be {bin: …, edges: …}, {truncate: …, to: …} or {lower: …}, got a mapping",
-        "Correct the value.",
+        "Write derive: {age_band: {bin: age, edges: [18, 65]}}, or leave the key out.",
     ),
     "a derived column named as a read one": (
         "band: {bin",

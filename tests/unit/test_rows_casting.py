@@ -351,7 +351,7 @@ TEXT = (pa.string(), pa.binary(), pa.large_string(), pa.large_binary(), pa.strin
 NARROW = (pa.int8(), pa.int16(), pa.int32(), pa.uint8(), pa.uint16(), pa.uint32())
 DECIMALS = (pa.decimal128(20, 2), pa.decimal256(60, 2))
 ACCEPTED: dict[ColumnType, tuple[pa.DataType, ...]] = {
-    "string": TEXT,
+    "string": (*TEXT, pa.binary(4), pa.uuid(), pa.json_()),
     "int64": (*NARROW, pa.int64(), pa.uint64(), *DECIMALS),
     "float64": (*NARROW, pa.float16(), pa.float32(), pa.float64(), *DECIMALS),
     "bool": (pa.bool_(),),
@@ -362,7 +362,8 @@ NEVER = (
     pa.time32("s"),
     pa.time64("us"),
     pa.duration("s"),
-    pa.binary(4),
+    pa.bool8(),
+    pa.opaque(pa.binary(4), "a", "b"),
     pa.list_(pa.int8()),
     pa.struct([("a", TEXT[0])]),
 )

@@ -15,11 +15,22 @@ import pyarrow as pa
 
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms.sources import avro, delimited, jsonl, parquet
-from dpbeam.mechanisms.sources.base import BATCH_BYTES, BATCH_ROWS, Split, shown
+from dpbeam.mechanisms.sources.base import BATCH_BYTES, BATCH_ROWS, Split, Stamp, changed, shown
 from dpbeam.mechanisms.sources.path_columns import values_in, with_path_columns, without_path_columns
 from dpbeam.mechanisms.spec import InputSpec
 
-__all__ = ["BATCH_ROWS", "Portion", "Split", "gather", "inspect_file", "portions", "read_split", "shown"]
+__all__ = [
+    "BATCH_ROWS",
+    "Portion",
+    "Split",
+    "Stamp",
+    "changed",
+    "gather",
+    "inspect_file",
+    "portions",
+    "read_split",
+    "shown",
+]
 
 Portion = tuple[Split, ...]
 """Splits that one worker reads one after another: many small files are few portions."""
@@ -33,8 +44,9 @@ def inspect_file(file: IO[bytes], spec: InputSpec, path: str) -> list[Split]:
     """Checks that the file has the columns of `spec`, readable as their types; returns its splits in the file's order.
 
     Reads a CSV file's first line, a Parquet file's footer, an Avro file's header, of a JSONL file nothing but its
-    size and first bytes; no values. A Parquet file is one split a row group (none if it has none); a big JSONL file,
-    and a CSV file without quoted line breaks, one a range of bytes; any other is one split. No rows are valid: empty.
+    size and first bytes; no values. A Parquet file is one split a row group (one if it has none); a big JSONL file, and
+    a CSV file without quoted line breaks, one a range of bytes; any other is one split. There is always a split: no
+    rows are valid, and come from one that gives none.
 
     Raises:
         UsageError: not such a file, or a column is lacking, doubled or of another type; says the remedy.
@@ -138,8 +150,6 @@ def _read(file: IO[bytes], spec: InputSpec, split: Split, path: str, batch_rows:
         case "jsonl":
             return jsonl.read(file, spec, split, path)
         case "parquet":
-            if split.row_group is None:
-                raise ValueError("a Parquet split is a row group")
             return parquet.read(file, spec, path, split.row_group, batch_rows)
         case "avro":
             return avro.read(file, spec, path)

@@ -22,7 +22,8 @@ import pyarrow as pa
 
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms.sources import base
-from dpbeam.mechanisms.sources.avro_schema import arrow_type, at_path, expanded, is_columnar, stored
+from dpbeam.mechanisms.sources.avro_schema import Unusable, arrow_type, at, at_path, expanded, is_columnar, stored
+from dpbeam.mechanisms.sources.avro_values import stored_type, typed
 from dpbeam.mechanisms.sources.base import Split, attempt, damaged, still
 from dpbeam.mechanisms.sources.fields import Path, extract, locate
 from dpbeam.mechanisms.spec import InputSpec
@@ -75,17 +76,29 @@ def read(file: IO[bytes], spec: InputSpec, path: str) -> Iterator[pa.RecordBatch
         yield pa.RecordBatch.from_arrays(columns, names=names)
 
 
-def file_schema(file: IO[bytes]) -> pa.Schema:
-    """The Arrow types of the file's fields, as its header states them.
+def file_schema(file: IO[bytes], path: str) -> pa.Schema:
+    """The Arrow types of the file's fields, as its header states them and `read` gives them.
 
     Raises:
-        ValueError, LookupError, EOFError: not an Avro container.
+        UsageError: not an Avro container, or one that can't be read.
     """
-    return _header(file).arrow
+    return _usable(file, path).arrow
 
 
 def _open(file: IO[bytes], spec: InputSpec, path: str) -> tuple[_Header, list[Path]]:
-    header = attempt(lambda: _header(file))
+    header = _usable(file, path)
+    return header, [locate(column, header.arrow, path, "Avro") for column in spec.columns]
+
+
+def _usable(file: IO[bytes], path: str) -> _Header:
+    header: _Header | None
+    reason = ""
+    try:
+        header = attempt(lambda: _header(file), passing=Unusable)
+    except Unusable as error:
+        header, reason = None, str(error)
+    if reason:
+        raise UsageError(f"{path}: the schema of this Avro file can't be read: {reason}. Write it with another one.")
     if header is None:
         raise UsageError(
             f"{path} is not an Avro container file: its header can't be read. It may be empty, truncated or of another "
@@ -93,7 +106,7 @@ def _open(file: IO[bytes], spec: InputSpec, path: str) -> tuple[_Header, list[Pa
         )
     if header.codec not in _CODECS:
         raise UsageError(f"{path} is packed by another codec than {', '.join(_CODECS)}. Write it with one of those.")
-    return header, [locate(column, header.arrow, path, "Avro") for column in spec.columns]
+    return header
 
 
 def _header(file: IO[bytes]) -> _Header:
@@ -202,32 +215,16 @@ def _by_columns(container: bytes, header: _Header, paths: list[Path]) -> list[pa
     tops = list(dict.fromkeys(path[0] for path in paths))
     table = pl.read_avro(io.BytesIO(container), columns=tops).to_arrow()
     batch = table.combine_chunks().to_batches()[0]
-    return [_typed(extract(batch, path), header, path) for path in paths]
+    return [typed(extract(batch, path), at(header.schema, path)) for path in paths]
 
 
 def _by_records(container: bytes, header: _Header, paths: list[Path]) -> list[pa.Array]:
     rows = list(fastavro.reader(io.BytesIO(container)))
     columns = []
     for path in paths:
-        kind = _leaf(header, path)
-        as_stored = pa.int32() if pa.types.is_date(kind) else pa.int64() if pa.types.is_timestamp(kind) else kind
-        columns.append(pa.array([at_path(row, path) for row in rows], type=as_stored).cast(kind))
+        schema = at(header.schema, path)
+        columns.append(typed(pa.array([at_path(row, path) for row in rows], type=stored_type(schema)), schema))
     return columns
-
-
-def _typed(values: pa.Array, header: _Header, path: Path) -> pa.Array:
-    """As the schema says: Polars gives dates and times as the numbers they are stored as, and types of other widths."""
-    if pa.types.is_dictionary(values.type):
-        values = values.dictionary_decode()
-    return values.cast(_leaf(header, path))
-
-
-def _leaf(header: _Header, path: Path) -> pa.DataType:
-    """The type in which a column comes: text as bytes, for whether it is UTF-8 is told value by value."""
-    kind: Any = header.arrow.field(path[0]).type
-    for name in path[1:]:
-        kind = kind.field(name).type
-    return pa.binary() if pa.types.is_string(kind) else kind
 
 
 def _container(header: _Header, records: int, packed: bytes) -> bytes:

@@ -24,11 +24,23 @@ RANGE_BYTES = 64 << 20
 """How much of a big text file is one split, where it can be split."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Stamp:
+    """What a local file looked like when it was listed: its size, its time of change in nanoseconds, and its inode on
+    the file system that the machine `host` sees."""
+
+    size: int
+    changed: int
+    inode: int
+    host: str
+
+
 @dataclass(frozen=True)
 class Split:
     """A part of one file: all of it, one Parquet row group, or the lines that begin in bytes [`start`, `end`).
 
-    `size` is about how many bytes it takes to read; it says nothing of what is in them.
+    `size` is about how many bytes it takes to read; it says nothing of what is in them. `stamp` tells the file that
+    was listed from another that has its name meanwhile.
     """
 
     path: str
@@ -36,6 +48,7 @@ class Split:
     start: int = 0
     end: int | None = None
     size: int = field(default=0, compare=False)
+    stamp: Stamp | None = field(default=None, compare=False)
 
 
 def shown(path: str) -> str:
@@ -43,10 +56,13 @@ def shown(path: str) -> str:
     return re.sub(r"([^/\\=]+)=[^/\\]*(?=[/\\])", r"\1=…", path)
 
 
-def attempt(step: Callable[[], Any]) -> Any:
-    """What `step` returns, or None if it raises: the error, which may quote data, is dropped here."""
+def attempt(step: Callable[[], Any], *, passing: type[Exception] | tuple[()] = ()) -> Any:
+    """What `step` returns, or None if it raises: the error, which may quote data, is dropped here. Errors of ours that
+    are `passing` go on."""
     try:
         return step()
+    except passing:
+        raise
     except Exception:
         return None
 
@@ -56,7 +72,12 @@ def still(check: Callable[[], Any], path: str) -> Any:
     found = attempt(check)
     if found is not None:
         return found
-    raise RunFailed(f"{path} has changed since it was checked at the start of the run. Run again when it is settled.")
+    raise changed(path)
+
+
+def changed(path: str) -> RunFailed:
+    """The error for a file that isn't the one that was listed and checked."""
+    return RunFailed(f"{path} has changed since it was checked at the start of the run. Run again when it is settled.")
 
 
 def damaged(path: str) -> RunFailed:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from functools import partial
 from typing import IO
 
 import pyarrow as pa
@@ -12,7 +11,8 @@ import pyarrow.parquet as pq
 
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms.sources.base import BATCH_BYTES, Split, attempt, damaged, still
-from dpbeam.mechanisms.sources.fields import Path, extract, leaf, locate
+from dpbeam.mechanisms.sources.fields import Path, leaf, locate
+from dpbeam.mechanisms.sources.parquet_file import columns_of, open_parquet
 from dpbeam.mechanisms.spec import InputSpec
 
 _MAGIC = b"PAR1"
@@ -20,42 +20,49 @@ _ARROW_KEY = b"ARROW:schema"
 
 
 def inspect(file: IO[bytes], spec: InputSpec, path: str) -> list[Split]:
-    """One split a row group, none if there are none. Reads the footer.
+    """One split a row group; of a file without row groups, which is how an empty result is written, one that names
+    none and gives no rows. Reads the footer.
 
     Raises:
         UsageError: not a whole Parquet file, or a column is lacking, doubled or of another type.
     """
     metadata = _open(file, spec, path)[0].metadata
     groups = range(metadata.num_row_groups)
-    return [Split(path, group, size=metadata.row_group(group).total_byte_size) for group in groups]
+    return [Split(path, group, size=metadata.row_group(group).total_byte_size) for group in groups] or [Split(path)]
 
 
-def read(file: IO[bytes], spec: InputSpec, path: str, row_group: int, batch_rows: int) -> Iterator[pa.RecordBatch]:
+def read(
+    file: IO[bytes], spec: InputSpec, path: str, row_group: int | None, batch_rows: int
+) -> Iterator[pa.RecordBatch]:
     """The row group's needed columns; of structs, the needed fields alone are read.
 
     Raises:
         RunFailed: it is damaged, or another file than `inspect` saw.
     """
     found, paths = still(lambda: _open(file, spec, path), path)
+    if row_group is None:
+        if found.metadata.num_row_groups:
+            raise damaged(path)
+        return
     names = [column.name for column in spec.columns]
     numbers = sum(column.length or 0 for column in spec.columns)  # as stated: no list of the file is looked at for it
     batch_rows = max(1, min(batch_rows, BATCH_BYTES // (8 * numbers))) if numbers else batch_rows
-    leaves = list(dict.fromkeys(".".join(each) for each in paths))
+    batches = columns_of(file, found, row_group, paths, batch_rows)
     # An error may quote a value: `attempt` gives None for it, and False marks the end.
-    batches = attempt(lambda: found.iter_batches(batch_size=batch_rows, row_groups=[row_group], columns=leaves))
-    while batches is not None:
-        batch = attempt(lambda: next(batches, False))
-        if batch is False:
+    while (columns := attempt(lambda: next(batches, False))) is not None:
+        if columns is False:
             return
-        columns = None if batch is None else attempt(partial(_extracted, batch, paths))
-        if columns is None:
-            break
         yield pa.RecordBatch.from_arrays(columns, names=names)
     raise damaged(path)
 
 
-def _extracted(batch: pa.RecordBatch, paths: list[Path]) -> list[pa.Array]:
-    return [extract(batch, path) for path in paths]
+def file_schema(file: IO[bytes]) -> pa.Schema:
+    """The Arrow types of the file's columns, as `read` gives them.
+
+    Raises:
+        pa.ArrowException, OSError: not a whole Parquet file.
+    """
+    return open_parquet(file).schema_arrow
 
 
 def _open(file: IO[bytes], spec: InputSpec, path: str) -> tuple[pq.ParquetFile, list[Path]]:
@@ -65,7 +72,7 @@ def _open(file: IO[bytes], spec: InputSpec, path: str) -> tuple[pq.ParquetFile, 
             f"{path} is empty (0 bytes): not a Parquet file. Write it again, or leave it out of source.path."
         )
     file.seek(0)
-    found = attempt(lambda: pq.ParquetFile(file, page_checksum_verification=True))
+    found = attempt(lambda: open_parquet(file))
     schema = None if found is None else attempt(lambda: found.schema_arrow)
     if schema is None:
         raise UsageError(
@@ -95,4 +102,4 @@ def _with_plain_lists(file: IO[bytes]) -> pq.ParquetFile:
     footer = before + key.lower() + after
     metadata = pq.read_metadata(pa.BufferReader(_MAGIC + footer + tail))
     file.seek(0)
-    return pq.ParquetFile(file, metadata=metadata, page_checksum_verification=True)
+    return open_parquet(file, metadata=metadata)
