@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dpbeam.errors import RunFailed, UsageError
+from dpbeam.mechanisms import randomness
 from dpbeam.mechanisms.events import Additive, Gaussian, Laplace
 from dpbeam.mechanisms.fixedpoint import Grid
 from dpbeam.mechanisms.quantities import noisy_by_themselves
@@ -80,6 +81,7 @@ class AdditiveNoise:
         return _collect(noisy, len(sums)) * grid.step
 
     def _sampler(self, step: float) -> Sampler:
+        randomness.own()
         if step not in self._samplers:
             match self.mechanism:
                 case Laplace(scale=scale, l1=l1):

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from dpbeam.mechanisms import noise, skipping
+from dpbeam.mechanisms import noise, randomness, skipping
 from dpbeam.mechanisms.events import GaussianThresholding, LaplaceThresholding, Selection, TruncatedGeometric
 
 I64 = npt.NDArray[np.int64]
@@ -71,6 +71,7 @@ class Selector:
         return found
 
     def _strategy(self) -> skipping.Strategy | Thresholding:
+        randomness.own()
         if not self._built:
             self._built.append(_strategy(self.mechanism))
         return self._built[0]

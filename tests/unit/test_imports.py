@@ -20,7 +20,8 @@ ALLOWED = {
     "dpbeam.accounting": (
         "dpbeam.accounting", "dpbeam.policy", "dpbeam.mechanisms.spec", "dpbeam.mechanisms.metric",
         "dpbeam.mechanisms.quantities", "dpbeam.mechanisms.sensitivity", "dpbeam.mechanisms.events",
-        "dpbeam.mechanisms.others", "dpbeam.mechanisms.float_grid", "dpbeam.mechanisms.widths", "dpbeam.errors",
+        "dpbeam.mechanisms.others", "dpbeam.mechanisms.float_grid", "dpbeam.mechanisms.widths",
+        "dpbeam.mechanisms.randomness", "dpbeam.errors",
     ),
     "dpbeam.ledger": ("dpbeam.ledger", "dpbeam.errors"),
     "dpbeam.reporting": (
