@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from dpbeam.mechanisms import noise, randomness, skipping
+from dpbeam.mechanisms import noise, randomness, skipping, truncated
 from dpbeam.mechanisms.events import GaussianThresholding, LaplaceThresholding, Selection, TruncatedGeometric
 
 I64 = npt.NDArray[np.int64]
@@ -98,7 +98,8 @@ class Thresholding:
 
 
 def _strategy(mechanism: Selection) -> skipping.Strategy | Thresholding:
-    """PyDP's truncated geometric selection, or a threshold on PyDP's noise at exactly the planned scale.
+    """PyDP's truncated geometric selection, given what keeps its doubles within the plan's ε and δ; or a threshold on
+    PyDP's noise at exactly the planned scale.
 
     PyDP's own thresholding takes (ε, δ) and picks scale and threshold itself; a plan fixes both.
     """
@@ -106,12 +107,11 @@ def _strategy(mechanism: Selection) -> skipping.Strategy | Thresholding:
         case TruncatedGeometric():
             from pydp.algorithms.partition_selection import create_partition_strategy
 
+            epsilon, delta = truncated.handed(mechanism)
             threshold = () if mechanism.pre_threshold == 1 else (mechanism.pre_threshold,)
             return cast(
                 skipping.Strategy,
-                create_partition_strategy(
-                    "truncated_geometric", mechanism.epsilon, mechanism.delta, mechanism.l0, *threshold
-                ),
+                create_partition_strategy("truncated_geometric", epsilon, delta, mechanism.l0, *threshold),
             )
         case LaplaceThresholding():
             sampler = noise._laplace(mechanism.scale, mechanism.l1)

@@ -21,7 +21,7 @@ ALLOWED = {
         "dpbeam.accounting", "dpbeam.policy", "dpbeam.mechanisms.spec", "dpbeam.mechanisms.metric",
         "dpbeam.mechanisms.quantities", "dpbeam.mechanisms.sensitivity", "dpbeam.mechanisms.events",
         "dpbeam.mechanisms.others", "dpbeam.mechanisms.float_grid", "dpbeam.mechanisms.widths",
-        "dpbeam.mechanisms.randomness", "dpbeam.errors",
+        "dpbeam.mechanisms.randomness", "dpbeam.mechanisms.truncated", "dpbeam.errors",
     ),
     "dpbeam.ledger": ("dpbeam.ledger", "dpbeam.errors"),
     "dpbeam.reporting": (
