@@ -17,7 +17,7 @@ import pipeline_dp
 import pyarrow as pa
 
 from dpbeam.errors import RunFailed
-from dpbeam.mechanisms import accumulate, bounding, columns, hashing, reference_results
+from dpbeam.mechanisms import accumulate, bounding, columns, hashing, randomness, reference_results
 from dpbeam.mechanisms.float_grid import FloatGrid
 from dpbeam.mechanisms.quantities import Quantity
 from dpbeam.mechanisms.results import result_schema
@@ -129,10 +129,12 @@ class ContainedBackend(pipeline_dp.BeamBackend):  # type: ignore[misc]
 
 
 def _contained(step: str, fn: Callable[..., Any], *args: Any) -> Any:
+    randomness.own()  # any of PipelineDP's steps may draw
     return contained(step, lambda: fn(*args))
 
 
 def _contained_list(step: str, fn: Callable[..., Any], *args: Any) -> list[Any]:
+    randomness.own()
     return contained(step, lambda: list(fn(*args)))
 
 

@@ -21,6 +21,7 @@ from scipy import stats
 from dpbeam.accounting import rounds
 from dpbeam.accounting.requests import Request, check_target
 from dpbeam.errors import Refused
+from dpbeam.mechanisms import truncated
 from dpbeam.mechanisms.events import (
     Gaussian,
     GaussianThresholding,
@@ -68,7 +69,7 @@ def calibrate(requests: Sequence[Request], *, epsilon: float, delta: float) -> t
     pure parts and the noise compose to ε at the rest.
 
     Raises:
-        UsageError: ε or δ out of range, or no request.
+        UsageError: ε or δ out of range, or a δ too small for a truncated geometric selection.
         Refused: no noise scale was found.
     """
     check_target(epsilon, delta)
@@ -93,7 +94,7 @@ def _mechanism(request: Request, scale: float, delta: float) -> Mechanism:
         case "gaussian":
             return Gaussian(stage=stage, metric=metric, sigma=l2 * std, l2=l2, other=request.other)
         case "truncated_geometric":
-            return TruncatedGeometric(
+            selection = TruncatedGeometric(
                 stage=stage,
                 metric=metric,
                 epsilon=math.sqrt(2) / std,
@@ -101,6 +102,8 @@ def _mechanism(request: Request, scale: float, delta: float) -> Mechanism:
                 l0=l0,
                 pre_threshold=pre_threshold,
             )
+            truncated.check(selection)
+            return selection
         case "laplace_thresholding":
             b = l1 * std / math.sqrt(2)
             return LaplaceThresholding(

@@ -15,7 +15,8 @@ import numpy as np
 from scipy import special
 
 from dpbeam.accounting import composition
-from dpbeam.errors import Refused
+from dpbeam.errors import Refused, UsageError
+from dpbeam.mechanisms import truncated
 from dpbeam.mechanisms.events import (
     Gaussian,
     GaussianThresholding,
@@ -135,7 +136,11 @@ def _check_consistent(mechanism: Mechanism) -> None:
         case Laplace() | Gaussian():
             _check_other(where, mechanism)
             return
-        case _:
+        case TruncatedGeometric():
+            try:
+                truncated.check(mechanism)
+            except UsageError as error:
+                raise Refused(str(error)) from None
             return
     if not stated >= expected * (1 - 1e-12):
         raise Refused(f"{where}: {name} must be at least {expected:.6g} for l0 {mechanism.l0}, got {stated:.6g}")

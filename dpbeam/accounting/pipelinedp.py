@@ -20,6 +20,7 @@ from dpbeam.accounting.composition import gaussian_delta, gaussian_epsilon
 from dpbeam.accounting.plan import solve
 from dpbeam.accounting.requests import SELECTIONS, Kind, Request, check_positive, check_target
 from dpbeam.errors import UsageError
+from dpbeam.mechanisms import randomness
 from dpbeam.mechanisms.events import (
     Gaussian,
     GaussianThresholding,
@@ -110,6 +111,7 @@ class SharedBudgetAccountant(pipeline_dp.NaiveBudgetAccountant):  # type: ignore
         Raises:
             UsageError: called after `compute_budgets`, within a scope, or with no request.
         """
+        randomness.own()  # PipelineDP draws by itself; a process that is forked from this one is seen to as it is made
         self._check_open()
         if self._scopes_stack:
             raise UsageError(
@@ -160,6 +162,7 @@ class SharedBudgetAccountant(pipeline_dp.NaiveBudgetAccountant):  # type: ignore
             UsageError: called within a scope, or twice.
             Refused: nothing was asked for, or no noise scale passes the certifier; nothing is filled in then.
         """
+        randomness.own()  # PipelineDP draws by itself; a process that is forked from this one is seen to as it is made
         self._check_open()
         if self._scopes_stack:
             raise UsageError("compute_budgets must be called outside of a scope")

@@ -27,6 +27,7 @@ from dpbeam.accounting.reference_params import ReferenceCall, reference_call
 from dpbeam.accounting.requests import Request
 from dpbeam.accounting.stage_requests import stage_requests
 from dpbeam.errors import Refused, UsageError
+from dpbeam.mechanisms import truncated
 from dpbeam.mechanisms.events import (
     Additive,
     Gaussian,
@@ -225,7 +226,10 @@ def _budget(name: str, kind: str, call: ReferenceCall, wanted: Sequence[Mechanis
     """What to give PipelineDP for a spec, for it to draw at least the noise that is wanted."""
     if name in _SELECTIONS:
         selection = next(m for m in wanted if not isinstance(m, Laplace | Gaussian))
-        epsilon, delta = epsilon_delta(selection)
+        if isinstance(selection, TruncatedGeometric):
+            epsilon, delta = truncated.handed(selection)
+        else:
+            epsilon, delta = epsilon_delta(selection)
         return Budget(name=name, kind=kind, epsilon=epsilon, delta=delta)
     quantity, sensitivity = next(_parts(name, call))
     mechanism = next(m for m in wanted if isinstance(m, Laplace | Gaussian) and m.metric == quantity.name)
@@ -322,8 +326,9 @@ def _selection(stage: Stage, call: ReferenceCall, budget: Budget) -> Selection:
         raise Refused(f"stage {stage.name}: PipelineDP asked for a selection where partitions are public")
     l0, name = call.bounds.partitions, stage.name
     if budget.kind == "TRUNCATED_GEOMETRIC":
+        delta = truncated.stated_delta(budget.epsilon, budget.delta, l0)
         return TruncatedGeometric(
-            stage=name, epsilon=budget.epsilon, delta=budget.delta, l0=l0, pre_threshold=private.pre_threshold
+            stage=name, epsilon=budget.epsilon, delta=delta, l0=l0, pre_threshold=private.pre_threshold
         )
     built = partition_selection.create_partition_selection_strategy(
         call.params.partition_selection_strategy, budget.epsilon, budget.delta, l0

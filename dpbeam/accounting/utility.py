@@ -12,6 +12,7 @@ from typing import Any
 
 from scipy import special
 
+from dpbeam.mechanisms import truncated
 from dpbeam.mechanisms.events import (
     Gaussian,
     GaussianThresholding,
@@ -260,9 +261,10 @@ def keep_probability(selection: Selection | WeightedThresholding, units: int) ->
 
 
 def _truncated_geometric(selection: TruncatedGeometric, units: int) -> float:
-    """Theorem 1 of Desfontaines et al.: grows by e^ε and δ up to a half, mirrored above it; exact at any size."""
-    epsilon = selection.epsilon / selection.l0
-    delta = -math.expm1(math.log1p(-selection.delta) / selection.l0)
+    """Theorem 1 of Desfontaines et al.: grows by e^ε and δ up to a half, mirrored above it; exact at any size. By the
+    ε and δ that PyDP is given."""
+    epsilon, delta = truncated.handed(selection)
+    epsilon, delta = epsilon / selection.l0, -math.expm1(math.log1p(-delta) / selection.l0)
     growth = math.expm1(epsilon)
     crossover = 1 + math.floor(math.log1p((growth + 2 * delta) / ((growth + 2) * delta) - 1) / epsilon)
     if units <= crossover:

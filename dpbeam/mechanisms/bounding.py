@@ -230,7 +230,8 @@ def _priorities(batches: Sequence[pa.RecordBatch], spec: StageSpec, salt: bytes,
     """
     rng = hashing.generator(salt, f"rows of a shard\0{spec.stream}", seeds)
     draws = [_draws(batch, rng) for batch in batches]
-    return _ranks(np.concatenate(draws) if draws else np.empty(0, dtype=np.uint64), spec, salt)
+    together: U64 = np.concatenate(draws) if draws else np.empty(0, dtype=np.uint64)
+    return _ranks(together, spec, salt)
 
 
 def _draws(batch: pa.RecordBatch, rng: np.random.Generator) -> U64:
@@ -238,7 +239,8 @@ def _draws(batch: pa.RecordBatch, rng: np.random.Generator) -> U64:
     if PRIORITY in batch.schema.names:
         carried: U64 = batch.column(PRIORITY).to_numpy()
         return carried
-    return rng.integers(0, 2**64, batch.num_rows, dtype=np.uint64)
+    drawn: U64 = rng.integers(0, 2**64, batch.num_rows, dtype=np.uint64)
+    return drawn
 
 
 def _ranks(draws: U64, spec: StageSpec, salt: bytes) -> U64:

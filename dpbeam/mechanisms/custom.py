@@ -8,16 +8,18 @@ again. A custom metric never sees a partition, a unit or a random draw.
 Guarantee: one row moves the sums by no more than the declared bound, since every row's numbers are scaled down to it
 after the metric's own code ran; NaN counts as 0. Two things rest on that code: `rows` must give each row what it would
 give that row alone, which `build` tries on made-up rows and can't prove; and the code is trusted as dpbeam's own is,
-for it runs on the data.
+for it runs on the data. What `release` shows is post-processing; `build` tries it on made-up noisy numbers, so that
+code that fails is found before a run is charged, and `released` lets nothing through but finite values in intervals.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import entry_points
+from itertools import product
 from typing import Any, ClassVar, TypeVar, get_args
 
 import numpy as np
@@ -25,7 +27,7 @@ import numpy.typing as npt
 
 from dpbeam.errors import RunFailed, UsageError
 from dpbeam.mechanisms import moments
-from dpbeam.mechanisms.events import Additive
+from dpbeam.mechanisms.events import Additive, Gaussian, Laplace
 from dpbeam.mechanisms.quantities import Quantity
 from dpbeam.mechanisms.sensitivity import Norm
 from dpbeam.mechanisms.widths import half_width
@@ -120,7 +122,8 @@ class CustomMetric(ABC):
 
     @abstractmethod
     def release(self, noisy: Noisy) -> Sequence[Interval]:
-        """What is shown, for each of `outputs`: post-processing of noisy numbers."""
+        """What is shown, for each of `outputs`: post-processing of noisy numbers, which may be any: sums of either sign
+        and size, a count of 0 or below. Each value is finite, and lies in its interval, whose ends are finite."""
 
 
 _registered: dict[str, type[CustomMetric]] = {}
@@ -159,7 +162,8 @@ def build(name: str, columns: int, params: Mapping[str, Any]) -> CustomMetric:
 
     Raises:
         UsageError: no such metric is registered; it isn't a frozen dataclass with a version; it doesn't take these
-            columns or parameters; it declares no finite positive bound on rows; or it isn't row-local on made-up rows.
+            columns or parameters; it declares no finite positive bound on rows; it isn't row-local on made-up rows; or
+            it doesn't release finite values in their intervals from made-up noisy numbers.
     """
     registered = known()
     if name not in registered:
@@ -177,6 +181,7 @@ def build(name: str, columns: int, params: Mapping[str, Any]) -> CustomMetric:
     if columns != kind.inputs:
         raise UsageError(f"custom metric {name} takes {kind.inputs} columns, got {columns}")
     _try_rows(name, made)
+    _try_release(name, made)
     return made
 
 
@@ -205,16 +210,30 @@ def contributions(made: CustomMetric, columns: Sequence[npt.NDArray[Any]]) -> F6
 def released(made: CustomMetric, noisy: Noisy) -> list[tuple[F64, ...]]:
     """What the metric shows of noisy sums.
 
+    Guarantee: finite numbers alone, each value within its interval: a NaN, an infinity or a reversed interval is never
+    released. What goes wrong is told without a value, for nothing of this draw is published.
+
     Raises:
-        RunFailed: `release` gave other than three numbers a partition for each of its outputs.
+        RunFailed: `release` failed, or gave other than three finite rising numbers a partition for each of its outputs.
     """
-    found = [tuple(np.asarray(end, dtype=np.float64) for end in interval) for interval in made.release(noisy)]
+    who = f"custom metric {type(made).__name__}"
+    what = "nothing was published; correct release()"
+    try:
+        with np.errstate(all="ignore"):
+            found = [tuple(np.asarray(end, dtype=np.float64) for end in interval) for interval in made.release(noisy)]
+    except Exception as error:
+        raise RunFailed(f"{who} failed in its release() with {type(error).__name__}; {what}") from None
     wanted = [(len(noisy.sums),)] * 3
     if len(found) != max(1, len(made.outputs)) or any([end.shape for end in each] != wanted for each in found):
         raise RunFailed(
-            f"custom metric {type(made).__name__} must release a value and the ends of its interval for each partition "
-            "and output; nothing was published; correct release()"
+            f"{who} must release a value and the ends of its interval for each partition and output; {what}"
         )
+    for value, low, high in found:
+        finite = np.isfinite(value) & np.isfinite(low) & np.isfinite(high)
+        if not (finite & (low <= value) & (value <= high)).all():
+            raise RunFailed(
+                f"{who} must release finite values, each within the ends of its interval, and didn't; {what}"
+            )
     return found
 
 
@@ -251,3 +270,37 @@ def _try_rows(name: str, made: CustomMetric) -> None:
             f"custom metric {name} must give each row what it gives that row alone, and on made-up rows it didn't; "
             "its rows() must not look at other rows or draw random numbers"
         )
+
+
+def _try_release(name: str, made: CustomMetric) -> None:
+    """Refuses a metric that releases something else than finite values in their intervals from made-up noisy numbers:
+    sums and counts of either sign, none, few and very many rows, in arrays of several lengths, by either noise."""
+    most, size = made.row_bound.most, made.row_bound.size
+    rows = np.array([0.0, 1e-9, 0.5, 1.0, 30.0, 1e4, 1e9])
+    rows = np.concatenate([rows, -rows])
+    share = np.array([0.0, 1.0, -1.0, 0.3, -1e-9, 40.0, -40.0])
+    count = np.tile(rows, len(share))
+    sums = np.outer(np.repeat(share, len(rows)) * (np.abs(count) + 1) * most, np.linspace(1.0, -1.0, size))
+    rng = np.random.Generator(np.random.PCG64(11))
+    mixed = rng.permuted(sums, axis=0)  # so that the numbers of a vector aren't in proportion
+    kinds: tuple[type[Additive], ...] = (Gaussian, Laplace)
+    for scale, kind in product((1e-6, 1.0, 1e6), kinds):
+        of_sums, of_count = (_made_up(kind, name, scale * unit, unit) for unit in (most, 1.0))
+        for part in (sums, mixed, sums[:1], sums[:0]):
+            noisy = Noisy(sums=part.copy(), noise=of_sums)
+            if made.needs_count:
+                noisy = replace(noisy, count=count[: len(part)], count_noise=of_count)
+            try:
+                released(made, noisy)
+            except RunFailed as error:
+                tried = str(error).partition("; nothing was published")[0]
+                raise UsageError(
+                    f"{tried}, on made-up noisy numbers (sums and counts of either sign and any size); correct "
+                    f"release() of {name}, for example by np.clip"
+                ) from None
+
+
+def _made_up(kind: type[Additive], name: str, scale: float, sensitivity: float) -> Additive:
+    if kind is Gaussian:
+        return Gaussian(stage="trial", metric=name, sigma=scale, l2=sensitivity)
+    return Laplace(stage="trial", metric=name, scale=scale, l1=sensitivity)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dpbeam.errors import RunFailed, UsageError
+from dpbeam.mechanisms import randomness
 from dpbeam.mechanisms.events import Additive, Laplace, LaplaceThresholding, Thresholding
 from dpbeam.mechanisms.fixedpoint import MAGNITUDE_BITS, Grid, exponent_of
 from dpbeam.mechanisms.quantities import noisy_by_themselves
@@ -71,6 +72,7 @@ class AdditiveNoise:
 
     def draw(self, size: int) -> I64:
         """`size` fresh draws, in steps."""
+        randomness.own()
         if not self._sampler:
             self._sampler.append(_sampler(self.mechanism))
         add = self._sampler[0].add_noise

@@ -44,7 +44,7 @@ partition; they come rising, each once, and a level is asked for once."""
 def noisy_quantiles(
     trees: pa.Array, ranks: Sequence[float], low: float, high: float, add_noise: AddNoise, std: float
 ) -> F64:
-    """Array (partitions, ranks, 3): the noisy quantile and the ends of its 95 % interval.
+    """Array (partitions, ranks, 3): the noisy quantile and the ends of its 95 % interval, all within [low, high].
 
     `trees` is an accumulator column of `dpbeam.mechanisms.columns` over [low, high]; `add_noise` draws each count's
     noise, of standard deviation `std`.
@@ -116,7 +116,7 @@ class _Searches:
         # A stopped search went on to the first child each time: its node at the level it stopped has this first leaf.
         first = leaf[: self._third] // width * width
         left, right = _at(first / LEAVES, low, high), _at((first + width) / LEAVES, low, high)
-        quantile = (1 - self._rank) * left + self._rank * right
+        quantile = np.clip((1 - self._rank) * left + self._rank * right, left, right)
         lower, upper = leaf[self._third : 2 * self._third], leaf[2 * self._third :] + 1
         lower_end = np.minimum(_at(lower / (LEAVES - 1), low, high), quantile)
         upper_end = np.maximum(_at(np.minimum(upper / (LEAVES - 1), 1.0), low, high), quantile)
@@ -182,7 +182,8 @@ class _Searches:
 
 
 def _at(fraction: F64, low: float, high: float) -> F64:
-    return fraction * high + (1 - fraction) * low
+    # Where an end is far larger than the width, rounding leads out of it.
+    return np.clip(fraction * high + (1 - fraction) * low, low, high)
 
 
 def _lookup(keys: I64, counts: I64, wanted: I64) -> I64:

@@ -67,7 +67,7 @@ def _intervals(metric: Metric, noisy: Mapping[str, F64], spec: StageSpec) -> lis
             return [_holding(noisy["variance"], *found[1:])]
         case "quantiles" | "median" | "min" | "max":
             _, low, high = metric.value_bounds()
-            values = [noisy[percentile_name(rank)] for rank in metric.ranks]
+            values = [np.clip(noisy[percentile_name(rank)], low, high) for rank in metric.ranks]
             return [(value, np.full_like(value, low), np.full_like(value, high)) for value in values]
         case "vector_sum":
             return [_plain(value, metric, spec) for value in noisy["vector_sum"].T]

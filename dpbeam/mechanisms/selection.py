@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from dpbeam.mechanisms import skipping
+from dpbeam.mechanisms import randomness, skipping, truncated
 from dpbeam.mechanisms.events import GaussianThresholding, LaplaceThresholding, Selection, TruncatedGeometric
 from dpbeam.mechanisms.noise import AdditiveNoise
 
@@ -71,6 +71,7 @@ class Selector:
         return found
 
     def _strategy(self) -> skipping.Strategy | Thresholding:
+        randomness.own()
         if not self._built:
             self._built.append(_strategy(self.mechanism))
         return self._built[0]
@@ -99,7 +100,8 @@ class Thresholding:
 
 
 def _strategy(mechanism: Selection) -> skipping.Strategy | Thresholding:
-    """PyDP's truncated geometric selection, or a threshold on PyDP's noise at exactly the planned scale.
+    """PyDP's truncated geometric selection, given what keeps its doubles within the plan's ε and δ; or a threshold on
+    PyDP's noise at exactly the planned scale.
 
     PyDP's own thresholding takes (ε, δ) and picks scale and threshold itself; a plan fixes both.
     """
@@ -107,12 +109,11 @@ def _strategy(mechanism: Selection) -> skipping.Strategy | Thresholding:
         case TruncatedGeometric():
             from pydp.algorithms.partition_selection import create_partition_strategy
 
+            epsilon, delta = truncated.handed(mechanism)
             threshold = () if mechanism.pre_threshold == 1 else (mechanism.pre_threshold,)
             return cast(
                 skipping.Strategy,
-                create_partition_strategy(
-                    "truncated_geometric", mechanism.epsilon, mechanism.delta, mechanism.l0, *threshold
-                ),
+                create_partition_strategy("truncated_geometric", epsilon, delta, mechanism.l0, *threshold),
             )
         case LaplaceThresholding() | GaussianThresholding():
             return Thresholding(

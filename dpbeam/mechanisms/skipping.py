@@ -13,6 +13,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from dpbeam.mechanisms import randomness
+
 I64 = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
@@ -75,6 +77,7 @@ def successes(chance: float, trials: int) -> I64:
         raise ValueError(f"partitions are skipped by a probability from {LEAST:g} to {MOST:g}, got {chance:g}")
     from pydp.distributions import GeometricDistribution
 
+    randomness.own()
     sampler = GeometricDistribution(rate(chance))
     last, found = -1, [np.empty(0, dtype=np.int64)]
     while last < trials:

@@ -327,9 +327,11 @@ def random_plan(seed):
             linf = draw.choice((1.0, 2.0, 99.5))
             own = {"l1": l0 * linf, "l2": l0**0.5 * linf}
         else:
-            own = {"l0": l0, "pre_threshold": draw.choice((1, 10))}
+            # Truncated geometric selections take no tiny delta a partition.
+            own = {"l0": min(l0, 3 if kind == "truncated_geometric" else l0), "pre_threshold": draw.choice((1, 10))}
         requests.append(Request(stage=f"s{number}", metric="m", kind=kind, weight=weight, **own))
-    return requests, 10 ** draw.uniform(-1.30102, 1), 10 ** draw.uniform(-10, -5)
+    least = -8 if any(request.kind == "truncated_geometric" for request in requests) else -10
+    return requests, 10 ** draw.uniform(-1.30102, 1), 10 ** draw.uniform(least, -5)
 
 
 @pytest.mark.parametrize("block", range(8))

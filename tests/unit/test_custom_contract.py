@@ -207,3 +207,78 @@ def test_a_relative_change_counts_where_values_are_large(monkeypatch):
     assert built(Growing, monkeypatch, by=1e-10)
     with pytest.raises(UsageError, match="must not look at other rows"):
         built(Growing, monkeypatch, by=3e-9)
+
+
+def fails(_):
+    raise ArithmeticError("with a number in it: 17")
+
+
+WRONG = {
+    "fails": fails,
+    "nan": lambda v: (np.full_like(v, np.nan), v, v),
+    "nan ends": lambda v: (v, v * np.nan, v),
+    "infinite": lambda v: (v, v, np.full_like(v, np.inf)),
+    "infinite value": lambda v: (np.full_like(v, np.inf), v, np.full_like(v, np.inf)),
+    "reversed": lambda v: (v, v + 1, v - 1),
+    "above": lambda v: (v + 2, v - 1, v + 1),
+    "below": lambda v: (v - 2, v - 1, v + 1),
+    "logarithm": lambda v: (np.log(v), np.log(v - 1), np.log(v + 1)),
+    "exponential": lambda v: (np.exp(v), np.exp(v - 1), np.exp(v + 1)),
+    "empty": lambda v: (v[:1] if len(v) else v[0], v, v),
+    "two": lambda v: (v, v),
+}
+
+
+def releasing(way, *, needs_count=False):
+    @dataclass(frozen=True, kw_only=True)
+    class Releasing(Plain):
+        def release(self, noisy):
+            return [way(noisy.count if needs_count else noisy.sums[:, 0])]
+
+    Releasing.needs_count = needs_count
+    return Releasing
+
+
+@pytest.mark.parametrize("needs_count", [False, True])
+@pytest.mark.parametrize("way", WRONG.values(), ids=WRONG)
+def test_what_releases_no_finite_values_in_intervals_is_refused_before_any_run(monkeypatch, way, needs_count):
+    """Whether a value comes from the sums or from the count."""
+    with pytest.raises(UsageError, match=r"^custom metric Releasing .* on made-up noisy numbers .*release\(\) of mine"):
+        built(releasing(way, needs_count=needs_count), monkeypatch)
+
+
+@pytest.mark.parametrize("way", WRONG.values(), ids=WRONG)
+def test_what_no_trial_has_found_is_not_released(way):
+    noisy = Noisy(sums=np.array([[-1.0], [1000.0]]), noise=NOISE)
+    with pytest.raises(RunFailed) as failed:
+        custom.released(releasing(way)(), noisy)
+    assert str(failed.value).startswith("custom metric Releasing ")
+    assert "nothing was published; correct release()" in str(failed.value)
+    assert not re.search(r"17|1000", str(failed.value))  # what it says holds no value
+    assert failed.value.__cause__ is None
+
+
+def test_any_finite_values_in_their_intervals_are_released(monkeypatch):
+    """One point, an interval of no width, and the largest floats."""
+    for way in (lambda v: (v, v, v), lambda v: (v * 0, v * 0 - 1e308, v * 0 + 1e308)):
+        metric = built(releasing(way), monkeypatch)
+        assert len(custom.released(metric, Noisy(sums=np.zeros((3, 1)), noise=NOISE))[0]) == 3
+
+
+def test_a_metric_of_many_numbers_and_outputs_is_tried_whole(monkeypatch):
+    """A fault of the last output alone, at the last of the numbers alone."""
+
+    def metric(fault):
+        @dataclass(frozen=True, kw_only=True)
+        class Many(Plain):
+            outputs = ("a", "b")
+
+            def release(self, noisy):
+                last = noisy.sums[:, -1]
+                return [noisy.sum(0), (last, last + fault * (last < 0), last + 1)]
+
+        return Many
+
+    assert built(metric(0.0), monkeypatch, size=5)
+    with pytest.raises(UsageError, match=r"^custom metric Many must release finite values"):
+        built(metric(1.0), monkeypatch, size=5)

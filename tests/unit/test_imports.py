@@ -20,7 +20,8 @@ ALLOWED = {
     "dpbeam.accounting": (
         "dpbeam.accounting", "dpbeam.policy", "dpbeam.mechanisms.spec", "dpbeam.mechanisms.metric",
         "dpbeam.mechanisms.quantities", "dpbeam.mechanisms.sensitivity", "dpbeam.mechanisms.events",
-        "dpbeam.mechanisms.others", "dpbeam.mechanisms.float_grid", "dpbeam.mechanisms.widths", "dpbeam.errors",
+        "dpbeam.mechanisms.others", "dpbeam.mechanisms.float_grid", "dpbeam.mechanisms.widths",
+        "dpbeam.mechanisms.randomness", "dpbeam.mechanisms.truncated", "dpbeam.errors",
     ),
     "dpbeam.ledger": ("dpbeam.ledger", "dpbeam.errors"),
     "dpbeam.reporting": (
@@ -79,12 +80,13 @@ def test_importing_the_core_does_not_load_beam(statement: str) -> None:
 
 SAMPLING = {
     "dpbeam.mechanisms.noise": {"pydp.algorithms.numerical_mechanisms"},
+    "dpbeam.mechanisms.randomness": {"pydp.util"},
     "dpbeam.mechanisms.selection": {"pydp.algorithms.partition_selection"},
     "dpbeam.mechanisms.skipping": {"pydp.distributions"},
     "dpbeam.accounting.reference": {"pydp.algorithms.numerical_mechanisms"},
 }
-"""What may import PyDP, and what of it: whole noise, decisions yes or no, gaps between them; and to ask how wide what
-PipelineDP draws is. Neither of the last three has a number that is released."""
+"""What may import PyDP, and what of it: whole noise; words to throw away after a fork; decisions yes or no, gaps between
+them; and to ask how wide what PipelineDP draws is. None but the first has a number that is released."""
 
 
 def test_noise_is_asked_for_at_one_place_and_pydp_is_used_for_nothing_else() -> None:

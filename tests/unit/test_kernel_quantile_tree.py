@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import struct
 
@@ -9,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pydp
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydp.algorithms.quantile_tree import QuantileTree
 
@@ -121,6 +122,33 @@ def test_with_the_same_noise_a_quantile_is_googles_to_the_last_bit(leaves, std, 
     assert found == pytest.approx(theirs, rel=1e-12, abs=1e-9)
     if platform.machine() in ("x86_64", "AMD64"):  # elsewhere a compiler may round a product and a sum at once
         assert found.tolist() == theirs
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.floats(-1e15, 1e15) | st.floats(math.log(1e-5), math.log(1e15)).map(math.exp),
+    st.floats(math.log(2.0**-52), math.log(100.0)).map(math.exp),
+    st.booleans(),
+    st.sampled_from([0.0, 0.3, 3.0, 100.0]),
+    st.integers(0, 2**32),
+)
+def test_what_is_released_stays_in_bounds_that_lie_far_from_0(start, width, mirrored, std, seed):
+    """Of a width down to one step of the floats around `start`: many partitions and ranks, of few rows anywhere."""
+    low, high = start, start + max(abs(start), 1e-300) * width
+    assume(low < high <= 1e15)
+    if mirrored:
+        low, high = -high, -low
+    rng = np.random.default_rng(seed)
+
+    def children(level, nodes):
+        rows = np.where(rng.random((len(nodes), 16)) < 0.3, rng.integers(0, 60, (len(nodes), 16)), 0)
+        return np.rint(rows + rng.normal(0, std, rows.shape))
+
+    found = search(children, 8, [0.0, 0.005, 0.25, 0.5, 0.9, 0.995, 1.0], low, high, std)
+    assert (found >= low).all()
+    assert (found <= high).all()
+    assert (found[..., 1] <= found[..., 0]).all()
+    assert (found[..., 0] <= found[..., 2]).all()
 
 
 @settings(max_examples=60, deadline=None)

@@ -75,7 +75,7 @@ def test_a_partition_of_just_the_pre_threshold_can_be_kept(pre_threshold):
 
 def test_a_pre_threshold_shifts_the_law_of_selection_also_where_it_is_two():
     # By the count less one, what is kept of two units is what is kept of one: with a probability of delta.
-    mechanism = TruncatedGeometric(stage="s", epsilon=30.0, delta=1e-12, l0=1, pre_threshold=2)
+    mechanism = TruncatedGeometric(stage="s", epsilon=30.0, delta=1e-10, l0=1, pre_threshold=2)
     kept = selection.Selector(mechanism=mechanism).keep(np.array([2] * 100 + [9] * 100))
     assert kept.tolist() == [False] * 100 + [True] * 100
 
