@@ -85,8 +85,8 @@ SAMPLING = {
     "dpbeam.mechanisms.skipping": {"pydp.distributions"},
     "dpbeam.accounting.reference": {"pydp.algorithms.numerical_mechanisms"},
 }
-"""What may import PyDP, and what of it: whole noise; words to throw away after a fork; decisions yes or no, gaps between
-them; and to ask how wide what PipelineDP draws is. None but the first has a number that is released."""
+"""What may import PyDP, and what of it: whole noise; words to throw away after a fork; decisions yes or no, gaps
+between them; and to ask how wide what PipelineDP draws is. None but the first has a number that is released."""
 
 
 def test_noise_is_asked_for_at_one_place_and_pydp_is_used_for_nothing_else() -> None:
