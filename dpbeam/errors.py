@@ -37,3 +37,11 @@ class RunFailed(DpbeamError):
 
 class DataError(RunFailed):
     """A column broke a rule declared `fail`. Says column and rule, never a value or a count."""
+
+
+class Interrupted(DpbeamError):
+    """A signal ended the command; the exit code is the one a shell shows for that signal, 128 and its number."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

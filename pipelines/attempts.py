@@ -1,4 +1,11 @@
-"""A charge's attempts: where each stages its results, what becomes of one that breaks off, what is left of it."""
+"""A charge's attempts: where each stages its results, what becomes of one that breaks off, what is left of it.
+
+Guarantee: of one charge, whoever is not the run's own user sees one draw of each value at most. All draws of an attempt
+lie in its staging, which nobody else can read (`transforms.staging`), until the ledger has decided that this attempt is
+the release; then one rename shows them, and no other attempt begins any more. An attempt begins under a new fence,
+which stops all earlier ones from publishing, and draws only after everything that they staged was removed, and looked
+for again. So a kill between any two of these steps leaves at most what `recover` or the next attempt finds and removes.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +16,16 @@ from pathlib import Path
 
 from dpbeam.errors import DataError, RunFailed
 from dpbeam.ledger import Ledger
-from dpbeam.ledger.model import Charge, Reason
-from pipelines import publish
+from dpbeam.ledger.model import OPEN, Charge, Reason
+from pipelines import publish, stopping
 from transforms.staging import Area
+
+STAGING_NAME = ".staging"
 
 
 def staging_area(charge: Charge) -> Area:
     """Where an attempt stages its results: beside the dataset's releases, under a name no other attempt has."""
-    parent = Path(charge.path).parent.parent / ".staging"
+    parent = Path(charge.path).parent.parent / STAGING_NAME
     attempt = f"{charge.id}-{charge.attempt}"
     return Area(path=str(parent / attempt), attempt=attempt)
 
@@ -31,25 +40,54 @@ class journalled:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if error is None:
+        if not isinstance(error, Exception):  # a signal stopped the run: `settle_stopped` is for all steps
             return
-        with suppress(RunFailed):  # what can't be removed now is found by the next attempt, or by `recover`
-            now = self._ledger.charge(self._charge.id)
-            if now is not None and now.fence != self._charge.fence:
-                give_way(self._charge, now)
-            else:
-                clear(self._charge)
-        reason: Reason = "data_rule" if isinstance(error, DataError) else self._reason
-        if isinstance(error, KeyboardInterrupt):
-            reason = "interrupted"
-        self._ledger.fail_attempt(self._charge, reason)
+        with stopping.held():
+            with suppress(RunFailed):  # what can't be removed now is found by the next attempt, or by `recover`
+                now = self._ledger.charge(self._charge.id)
+                if now is not None and now.fence != self._charge.fence:
+                    give_way(self._charge)
+                else:
+                    clear(self._charge)
+            self._ledger.fail_attempt(self._charge, "data_rule" if isinstance(error, DataError) else self._reason)
         if isinstance(error, OSError):
             text = os.strerror(error.errno) if error.errno else type(error).__name__
             raise RunFailed(f"the release's files can't be written ({text}); nothing was published") from None
 
 
+def settle_stopped(ledger: Ledger, charge: Charge | None) -> str:
+    """What is to be done for a run that a signal stopped: gives back what was only held, removes what was staged and
+    journals the attempt. Returns what became of its charge, in words.
+
+    Raises:
+        LedgerError: the ledger can't be asked.
+        RunFailed: something staged can't be removed; the attempt isn't journalled then, so that `recover` finds it.
+    """
+    now = None if charge is None else ledger.charge(charge.id)
+    if now is None:
+        return "nothing was charged"
+    if now.fence != charge.fence or now.state not in OPEN:
+        if now.state != "PUBLISHED":
+            give_way(charge)
+        return f"charge {charge.id} is {now.state} now; `dpbeam budget history {charge.dataset}` says how"
+    if now.state == "RESERVED":
+        ledger.release(now)
+        return "nothing was charged"
+    clear(charge)
+    ledger.fail_attempt(charge, "interrupted")
+    again = "the same command tries again under the same charge, at no further cost"
+    if charge.attempt >= charge.max_attempts:
+        again = "these were all attempts of this charge; --refresh makes a new release and charges it anew"
+    return (
+        f"{charge.amount} of dataset {charge.dataset} stays spent (charge {charge.id}, attempt {charge.attempt} of "
+        f"{charge.max_attempts}). Nothing was published, and what was staged is removed: {again}. `dpbeam recover` "
+        "closes the charge"
+    )
+
+
 def clear(charge: Charge) -> None:
-    """Removes what all attempts of an unpublished charge left: staging, and the folder without a manifest.
+    """Removes what all attempts of an unpublished charge left: staging, and the folder without a manifest that a run of
+    version 0.1.0 may have left in the open.
 
     Only for who holds the charge's fence, or where the charge is closed.
 
@@ -63,13 +101,10 @@ def clear(charge: Charge) -> None:
 
 def left_behind(charge: Charge) -> bool:
     """Whether an unpublished charge's attempts left anything that `clear` removes."""
-    areas = [staging_area(replace(charge, attempt=attempt)).path for attempt in range(1, charge.attempt + 1)]
-    return any(os.path.lexists(path) for path in (*areas, charge.path))
+    areas = [staging_area(replace(charge, attempt=attempt)) for attempt in range(1, charge.attempt + 1)]
+    return any(area.left() for area in areas) or os.path.lexists(charge.path)
 
 
-def give_way(charge: Charge, now: Charge) -> None:
-    """Removes what this attempt left, after it was given up: the folder only if no other attempt may write there."""
-    if now.state == "SPENT_UNPUBLISHED":
-        clear(charge)
-    else:
-        staging_area(charge).remove()
+def give_way(charge: Charge) -> None:
+    """Removes what this attempt left, after it was given up: its own alone, for another may be at work."""
+    staging_area(charge).remove()

@@ -15,7 +15,7 @@ from dpbeam.ledger import Ledger
 from dpbeam.ledger.model import Charge
 from dpbeam.ledger.owner import alive
 from pipelines import publish
-from pipelines.attempts import clear, left_behind
+from pipelines.attempts import clear, left_behind, staging_area
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,15 +34,20 @@ def recover(ledger: Ledger, *, charge_id: str | None = None, force: bool = False
     its fence lost and publishes nothing.
 
     Raises:
-        UsageError: `force` without a charge.
-        RunFailed: files of a charge can't be removed; all else was settled.
+        UsageError: `force` without a charge, or a charge that the ledger doesn't know.
+        RunFailed: files of a charge can't be removed, or not moved to where they are seen; all else was settled.
     """
     if force and charge_id is None:
         raise UsageError("--force must name one charge with --charge; `dpbeam budget history` lists them")
+    if charge_id is not None and ledger.charge(charge_id) is None:
+        raise UsageError(
+            f"--charge must be the whole id of a charge of this ledger, got {charge_id!r}; "
+            "`dpbeam budget history DATASET --json` lists them, --ledger names another ledger"
+        )
     settled: list[Settled] = []
     left: list[RunFailed] = []
     for charge in ledger.published_charges():
-        if charge_id in (None, charge.id) and _finish(charge):
+        if charge_id in (None, charge.id) and _finish(charge, left):
             settled.append(Settled(charge=charge, outcome="published"))
     for charge in ledger.closed_charges():
         if charge_id in (None, charge.id) and left_behind(charge):
@@ -56,13 +61,19 @@ def recover(ledger: Ledger, *, charge_id: str | None = None, force: bool = False
     return settled
 
 
-def _finish(charge: Charge) -> bool:
-    if not (Path(charge.path) / publish.PENDING_NAME).is_file():
+def _finish(charge: Charge, left: list[RunFailed]) -> bool:
+    area = staging_area(charge)
+    if not Path(area.release).exists() and not (Path(charge.path) / publish.PENDING_NAME).is_file():
         return False
     try:
-        return publish.complete(Path(charge.path), charge.manifest_sha256)
-    except DpbeamError:
-        return False  # removed or changed by its owner after it was published: nothing to finish
+        shown = publish.complete(Path(area.release), Path(charge.path), charge.manifest_sha256)
+    except DpbeamError as error:
+        # Removed or changed by its owner after it was published: nothing to finish, unless it was never shown.
+        if isinstance(error, RunFailed) and Path(area.release).exists():
+            left.append(error)
+        return False
+    area.remove_empty()
+    return shown
 
 
 def _clear(charge: Charge, left: list[RunFailed]) -> None:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,7 +24,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from dpbeam import __version__
 from dpbeam.accounting.plan import Plan
 from dpbeam.accounting.plan import plan as make_plan
-from dpbeam.errors import Refused, RunFailed, UsageError
+from dpbeam.errors import DpbeamError, Interrupted, Refused, RunFailed
 from dpbeam.ledger import Ledger
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.model import Charge
@@ -36,8 +36,8 @@ from dpbeam.policy import compile as compiled
 from dpbeam.policy.chosen import with_chosen
 from dpbeam.policy.schema import Policy
 from dpbeam.reporting import manifest as manifests
-from pipelines import aggregate, inputs, layout, phases, publish
-from pipelines.attempts import clear, give_way, journalled, staging_area
+from pipelines import aggregate, inputs, layout, phases, publish, stopping
+from pipelines.attempts import STAGING_NAME, clear, give_way, journalled, settle_stopped, staging_area
 from pipelines.bounds import bounds_phase
 from pipelines.describe import metric_columns, render
 from pipelines.rounds import phases as selection_phases
@@ -101,12 +101,24 @@ def make_release(run: Run, progress: Progress = lambda step: None) -> Run:
         UsageError: the policy's input or the output folder can't be used; nothing was charged.
         Refused: the budget, or a run of the same release that isn't finished, says no; nothing was charged.
         RunFailed: the run broke off after it was charged; nothing was published.
+        Interrupted: a signal ended it. What it staged is removed; the message says what is spent.
     """
-    for name, step in STEPS:
-        progress(name)
-        run = step(run)
-        if run.cached:
-            break
+    try:
+        for name, step in STEPS:
+            stopping.check()
+            progress(name)
+            with stopping.held() if name in HELD else nullcontext():
+                run = step(run)
+            if run.cached:
+                break
+    except (stopping.Stopped, KeyboardInterrupt) as signal:
+        with stopping.held():
+            stopped = signal if isinstance(signal, stopping.Stopped) else stopping.Stopped(stopping.SIGNALS[0])
+            try:
+                what = settle_stopped(run.ledger, run.charge)
+            except DpbeamError as error:
+                what = f"what it began is left as it was ({error}); `dpbeam recover` settles it"
+            raise Interrupted(f"{stopped}; {what}", stopped.exit_code) from None
     return run
 
 
@@ -133,16 +145,7 @@ def guard(run: Run) -> Run:
     for spec in run.stages:
         releasing.check(spec)
     found = inputs.resolve(compiled.input_spec(run.policy))
-    folder = run.output / run.policy.dataset
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):  # has no name, so a kill leaves none behind
-            pass
-    except OSError as error:
-        raise UsageError(
-            f"output folder {folder} can't be written ({error.strerror}); name another with --output. "
-            "Nothing was charged"
-        ) from None
+    publish.check_output(run.output, run.policy.dataset, run.output / STAGING_NAME)
     return replace(run, inputs=found)
 
 
@@ -183,7 +186,8 @@ def start(run: Run) -> Run:
 def run_job(run: Run) -> Run:
     """The Beam jobs: the policy's phases, each of which is taken from staging before the next, then the main job, from
     the source to the staged shard files."""
-    run.area.create()
+    with journalled(run.ledger, run.charge, "staging"):
+        run.area.create()
     known = phases.Parameters(policy=run.policy, plan=run.plan, stages=run.stages, public=run.public)
     for phase in _phases(run.policy):
         explored = verify(_run_stages(replace(run, stages=phase.stages(known), public=known.public, found=known.found)))
@@ -224,6 +228,7 @@ def _run_stages(run: Run) -> Run:
             else:
                 shuffles = aggregate.run(job, run.options)
         except Exception as error:
+            stopping.check()  # a runner may make an error of its own of what stopped it
             failure = from_runner(error)
         else:
             inputs.check_unchanged(run.inputs)
@@ -250,10 +255,9 @@ def verify(run: Run) -> Run:
 
 
 def assemble(run: Run) -> Run:
-    """Writes the release's files, all but the manifest, and the manifest under its pending name."""
+    """Writes the release's files, all but the manifest, where nobody else can see them yet."""
     with journalled(run.ledger, run.charge, "publish"):
-        folder = run.folder
-        folder.mkdir(parents=True)
+        folder = run.area.create_release()
         publish.write_tables(
             folder, run.tables, {spec.name: metric_columns(spec) for spec in run.stages}, manifests.by_stage(run.chosen)
         )
@@ -284,16 +288,17 @@ def assemble(run: Run) -> Run:
 def commit(run: Run) -> Run:
     """The atomic step: the ledger decides, by the run's fence, that this release is out; then one rename shows it."""
     with journalled(run.ledger, run.charge, "publish"):
-        manifest_sha256 = publish.write_pending(run.folder, run.manifest)
-        run.area.remove()
+        manifest_sha256 = publish.write_manifest(Path(run.area.release), run.manifest)
+        run.area.remove_shards()
     try:
         charge = run.ledger.publish(run.charge, manifest_sha256=manifest_sha256)
-    except FenceLost as lost:
-        give_way(run.charge, lost.charge)
+    except FenceLost:
+        give_way(run.charge)
         raise
     # Whatever else stops the ledger's answer (a signal, a full disk), the ledger's state decides what happened:
     # nothing is cleared here, and `recover` finishes or closes the run.
-    publish.complete(run.folder, manifest_sha256)
+    publish.complete(Path(run.area.release), run.folder, manifest_sha256)
+    run.area.remove_empty()
     return replace(run, charge=charge)
 
 
@@ -321,6 +326,8 @@ STEPS: Sequence[tuple[str, Callable[[Run], Run]]] = (
     ("Publishing", lambda run: commit(run)),
 )
 """The lifecycle, in order, with what a person is told while each step works."""
+HELD = ("Reserving the budget", "Charging the ledger", "Publishing")
+"""The steps that a signal doesn't tear: what the ledger is told and what the run knows stay the same."""
 
 
 def _key(run: Run) -> str:
@@ -336,7 +343,9 @@ def _resume(run: Run, charge: Charge) -> Run:
     """Goes on with a charge of the same release: the published bytes, another attempt, or a refusal."""
     match charge.state:
         case "PUBLISHED":
-            publish.complete(Path(charge.path), charge.manifest_sha256)
+            area = staging_area(charge)
+            publish.complete(Path(area.release), Path(charge.path), charge.manifest_sha256)
+            area.remove_empty()
             return _as_published(replace(run, charge=charge, cached=True))
         case "SPENT_UNPUBLISHED":
             raise Refused(

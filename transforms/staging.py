@@ -1,7 +1,13 @@
-"""The staging area of one attempt of one run: shard files and markers are written here, and read once at the end.
+"""The staging area of one attempt of one run: shard files and markers are written here, and read once at the end; then
+the release is put together here, until one rename shows it.
 
 It lies inside the trust zone: draws that are never published may be seen in it. Every file has a fixed name and is
 replaced whole, so a bundle that a runner repeats rewrites its own file and no reader sees half of one.
+
+Guarantee: whatever the umask, the mode of the folders around it and of the files in it, only the run's own user (and
+root) can read what is staged: all of it lies in a folder of mode 0700 that is this user's and no link, which is
+verified whenever an area is made and whenever a worker writes. Assumes that who may write into the output folder is
+inside the trust zone, and that the file system keeps owners and modes (one that shows others is refused).
 """
 
 from __future__ import annotations
@@ -10,7 +16,8 @@ import contextlib
 import os
 import secrets
 import shutil
-from dataclasses import dataclass
+import stat
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,23 +26,99 @@ import pyarrow.parquet as pq
 from dpbeam.errors import RunFailed
 
 
+class NotPrivate(RunFailed):
+    """A staging folder that others might look into."""
+
+
+def make_private(path: str) -> None:
+    """Makes the folder `path` for this user alone, whatever the umask; of one that exists already, takes from others
+    what they may do there.
+
+    Raises:
+        NotPrivate: it is a link or no folder, it is another user's, or others can't be kept out of it.
+    """
+    while True:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+        try:
+            status = os.lstat(path)
+            if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid() and status.st_mode & 0o777 != 0o700:
+                os.chmod(path, 0o700)
+            return check_private(path, os.geteuid())
+        except FileNotFoundError:  # another run ended just now and removed its empty folder
+            continue
+
+
+def check_private(path: str, owner: int) -> None:
+    """Looks whether `path` is a folder that the user `owner` alone may enter.
+
+    Raises:
+        NotPrivate: it isn't.
+        OSError: there is no such folder.
+    """
+    status = os.lstat(path)
+    if not stat.S_ISDIR(status.st_mode):
+        link = stat.S_ISLNK(status.st_mode)
+        fault = "is a link: results would be staged where it points" if link else "is no folder"
+    elif status.st_uid != owner:
+        fault = "belongs to another user, who might see results that are never published"
+    elif status.st_mode & 0o077:
+        fault = "is open to other users, and the file system doesn't let that be changed"
+    else:
+        return
+    raise NotPrivate(f"staging folder {path} {fault}; remove it, or name another output folder with --output")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Area:
-    """The local or shared folder `path`; `attempt` is written into each file: one of another attempt is refused."""
+    """The local or shared folder `path`; `attempt` is written into each file: one of another attempt is refused.
+
+    `path` lies in a folder `.staging` of all runs. Both are the user's with the number `owner`, who made them, and
+    nobody else's.
+    """
 
     path: str
     attempt: str
+    owner: int = field(default_factory=os.geteuid)
+
+    @property
+    def release(self) -> str:
+        """The folder in which the release is put together: in one beside `path`, so that it outlives the shards, and
+        deeper than releases lie, so that who looks for `*/*/manifest.json` doesn't find it."""
+        return f"{self._outer}/files"
+
+    @property
+    def _outer(self) -> str:
+        return f"{self.path}.release"
 
     def create(self) -> None:
         """Makes the empty folder.
 
         Raises:
-            RunFailed: it exists already: another attempt may still write there.
+            RunFailed: it exists already: another attempt may still write there. Or others might look into it.
         """
-        try:
-            os.makedirs(self.path, mode=0o700)
-        except FileExistsError:
-            raise RunFailed(f"staging folder {self.path} exists already; `dpbeam recover` clears it") from None
+        while True:
+            make_private(os.path.dirname(self.path))
+            try:
+                os.mkdir(self.path, 0o700)
+                break
+            except FileNotFoundError:  # as above
+                continue
+            except FileExistsError:
+                raise RunFailed(f"staging folder {self.path} exists already; `dpbeam recover` clears it") from None
+        make_private(self.path)
+
+    def create_release(self) -> Path:
+        """Makes the folder in which the release is put together, with the mode that a published one has: till it is
+        moved out, the folder around it keeps others away.
+
+        Raises:
+            RunFailed: the attempt was given up, or others might look into its staging.
+        """
+        self._check()
+        make_private(self._outer)
+        os.mkdir(self.release)
+        return Path(self.release)
 
     def shard_path(self, stage: str, part: int, parts: int) -> str:
         return f"{self.path}/{stage}-{part:05d}-of-{parts:05d}.parquet"
@@ -80,31 +163,57 @@ class Area:
             return False
 
     def remove(self) -> None:
-        """Removes the folder and all in it; nothing to do where there is none.
+        """Removes all that is staged; nothing to do where nothing is.
+
+        Guarantee: when this returns, no draw of this attempt is in any file, and its workers can't write one any more.
 
         Raises:
             RunFailed: something of it is left: draws that must not be seen beside those of another attempt.
         """
-        for _ in range(3):  # a late worker may write a file while the folder is emptied
-            shutil.rmtree(self.path, ignore_errors=True)
-            if not os.path.lexists(self.path):
-                break
-        else:
-            raise RunFailed(
-                f"staging folder {self.path} can't be removed; make it writable for this user, then `dpbeam recover`"
-            )
-        with contextlib.suppress(OSError):  # the parent `.staging` goes with its last attempt
+        self.remove_shards()
+        _remove(self._outer)
+        self.remove_empty()
+
+    def remove_shards(self) -> None:
+        """Removes what the workers staged; what is put together from it stays. Raises as `remove`."""
+        _remove(self.path)
+
+    def remove_empty(self) -> None:
+        """What the release was put together in goes when it is moved out; `.staging` with the last that is in it."""
+        with contextlib.suppress(OSError):
+            os.rmdir(self._outer)
+        with contextlib.suppress(OSError):
             os.rmdir(os.path.dirname(self.path))
+
+    def left(self) -> bool:
+        """Whether anything of it is on disk."""
+        return os.path.lexists(self.path) or os.path.lexists(self._outer)
 
     def _marker_path(self, name: str) -> str:
         return f"{self.path}/{name}.agreed"
 
     def _write(self, path: str, data: bytes | pa.Buffer) -> None:
-        if not os.path.isdir(self.path):  # given up and cleared meanwhile: a late worker must not bring it back
-            raise RunFailed("the staging folder of this attempt is gone; nothing was published")
+        self._check()
         partial = f"{path}.{secrets.token_hex(8)}.partial"
         with open(partial, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
+
+    def _check(self) -> None:
+        try:
+            check_private(os.path.dirname(self.path), self.owner)
+            check_private(self.path, self.owner)
+        except OSError:  # given up and cleared meanwhile: a late worker must not bring it back
+            raise RunFailed("the staging folder of this attempt is gone; nothing was published") from None
+
+
+def _remove(path: str) -> None:
+    for _ in range(3):  # a late worker may write a file while the folder is emptied
+        if os.path.islink(path):  # nothing of ours: what it points to stays
+            os.unlink(path)
+        shutil.rmtree(path, ignore_errors=True)
+        if not os.path.lexists(path):
+            return
+    raise RunFailed(f"staging folder {path} can't be removed; make it writable for this user, then `dpbeam recover`")

@@ -96,7 +96,7 @@ def prepared(workspace, capsys, monkeypatch):
     monkeypatch.setattr(
         release, "STEPS", [*release.STEPS[:-2], ("Take", lambda run: taken.append(run) or die_quietly())]
     )
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Taken):
         run(workspace)
     monkeypatch.undo()
     # The process that holds the charge is this one: to `recover` it must look dead.
@@ -111,8 +111,12 @@ def prepared(workspace, capsys, monkeypatch):
     return SimpleNamespace(run=taken[0], back=back)
 
 
+class Taken(BaseException):
+    """Ends a run where it is, and nothing is settled."""
+
+
 def die_quietly() -> None:
-    raise KeyboardInterrupt
+    raise Taken
 
 
 def run(workspace) -> None:
@@ -152,7 +156,7 @@ def test_a_kill_anywhere_in_recover_is_settled(workspace, prepared, decided) -> 
         prepared.back()
 
         def work() -> None:
-            setattr(publish, "complete" if decided else "write_pending", kills.die)
+            setattr(publish, "complete" if decided else "write_manifest", kills.die)
             publishing(prepared)
 
         _, status = os.waitpid(kills.forked(work), 0)

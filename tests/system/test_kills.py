@@ -93,7 +93,7 @@ def test_a_kill_around_a_step_is_settled(workspace, capsys, index, after) -> Non
 INSIDE = {
     "while files are written": (publish, "write_csv"),
     "with the files written": (publish, "entries"),
-    "with the manifest pending": (release.Area, "remove"),
+    "with the manifest written": (release.Area, "remove_shards"),
     "after the ledger's decision": (publish, "complete"),
 }
 
@@ -150,16 +150,16 @@ def test_of_two_that_retry_a_broken_run_the_later_clears_nothing(workspace, caps
 
     os.waitpid(forked(work), 0)
     (broken,) = workspace.open_ledger().open_charges()
-    write_pending = publish.write_pending
+    write_manifest = publish.write_manifest
 
     def meanwhile(folder, manifest):
         """Another process found the same broken charge before this one took it, and goes on with it only now."""
         late = SimpleNamespace(ledger=workspace.open_ledger())
         with pytest.raises(FenceLost):
             release._resume(late, broken)
-        return write_pending(folder, manifest)
+        return write_manifest(folder, manifest)
 
-    monkeypatch.setattr(publish, "write_pending", meanwhile)
+    monkeypatch.setattr(publish, "write_manifest", meanwhile)
     assert workspace.run() == 0
     settle(workspace)
     assert len(workspace.manifests()) == 1
@@ -191,14 +191,14 @@ def test_files_that_can_not_be_removed_are_named_and_the_rest_is_settled(workspa
 
 def test_a_run_that_was_given_up_can_not_publish(workspace, capsys, monkeypatch) -> None:
     workspace.create_budget()
-    write_pending = publish.write_pending
+    write_manifest = publish.write_manifest
 
     def given_up_meanwhile(folder, manifest):
         recover(workspace.open_ledger(), charge_id=manifest.charge.id, force=True)
-        folder.mkdir(parents=True, exist_ok=True)
-        return write_pending(folder, manifest)
+        folder.mkdir(parents=True, exist_ok=True)  # a late writer brings it back
+        return write_manifest(folder, manifest)
 
-    monkeypatch.setattr(publish, "write_pending", given_up_meanwhile)
+    monkeypatch.setattr(publish, "write_manifest", given_up_meanwhile)
     assert workspace.run() == 3
     assert "publish nothing" in capsys.readouterr().err
     assert workspace.manifests() == []
