@@ -25,7 +25,8 @@ from dpbeam.errors import UsageError
 from dpbeam.mechanisms.widths import std
 from transforms.containment import ContainedDoFn
 from transforms.private_aggregate import AggregatePrivately, Budget, with_mechanisms
-from transforms.python_rows import Extract, ExtractColumns, from_text, to_text
+from transforms.python_keys import NotAKey, from_text, key_text
+from transforms.python_rows import Extract, ExtractColumns, refusal
 
 _EXPLAINED = "the accountant's mechanisms and certificate say what was done"
 
@@ -174,9 +175,11 @@ def _public_table(partitions: Any) -> pa.Table | None:
     if isinstance(partitions, str) or not isinstance(partitions, Collection) or not partitions:
         raise UsageError("public_partitions must be a list or set with at least one partition key, or None")
     try:
-        keys = dict.fromkeys(to_text(key) for key in partitions)
-    except TypeError as error:
-        raise UsageError(f"public_partitions must be values that Beam can group by: {error}") from None
+        keys = dict.fromkeys(map(key_text, partitions))
+    except NotAKey as other:
+        raise UsageError(refusal("public_partitions", other)) from None
+    if None in keys:
+        raise UsageError("public_partitions must have no None, NaN or infinite key: rows of such a key are left out")
     return pa.table({KEY: pa.array(list(keys), pa.string())})
 
 

@@ -31,6 +31,7 @@ def build(pipeline: beam.Pipeline, job: Job, stages: Sequence[ReferenceStage]) -
             spec=spec,
             params=stage.call.params,
             grid=stage.call.grid,
+            steps=stage.steps,
             accountant=PlannedBudgets(stage.budgets),
             public=job.public.get(spec.name),
             parts=job.parts,

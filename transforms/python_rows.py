@@ -1,7 +1,7 @@
 """Python rows and a user's extractors in, Arrow batches out: the user's code runs once a row, all else on batches.
 
-Units and keys may be any value that Beam can group by. They become text that tells any two of them apart, which our
-kernels group and hash by; keys come back as the values they were.
+Units and keys become text that tells any two of them apart (`transforms.python_keys`), which our kernels group and hash
+by; keys come back as the values they were.
 """
 
 from __future__ import annotations
@@ -14,43 +14,14 @@ import apache_beam as beam
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from apache_beam.coders import FastPrimitivesCoder
 
 from dpbeam.errors import RunFailed
 from dpbeam.mechanisms import vectors
 from transforms.containment import ContainedDoFn
+from transforms.python_keys import NotAKey, key_text, unit_text
 
 BATCH_ROWS = 20_000
-_CODER = FastPrimitivesCoder().as_deterministic_coder("units and partition keys")
-
-
-def to_text(value: Any) -> str:
-    """Text that no other value has. Values that Beam's GroupByKey tells apart (1, True and 1.0) stay apart.
-
-    Raises:
-        TypeError: Beam can't encode the value so that equal values are equal.
-    """
-    if isinstance(value, np.generic):
-        value = value.item()
-    kind = type(value)
-    if kind is str:
-        return "s" + value
-    if kind is int:
-        return f"i{value}"
-    encoded: bytes = _CODER.encode(value)
-    return "b" + encoded.decode("latin-1")
-
-
-def from_text(text: str) -> Any:
-    """The value that `to_text` made this text from."""
-    match text[0]:
-        case "s":
-            return text[1:]
-        case "i":
-            return int(text[1:])
-        case "b":
-            return _CODER.decode(text[1:].encode("latin-1"))
-    raise RunFailed("a partition key came back as none that was sent; nothing can be released")
+_TAKEN = "str, int, bool, float, bytes, UUID or tuples of these (parts may be None)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,18 +41,21 @@ def batch_of(rows: Sequence[Any], extract: Extract) -> pa.RecordBatch:
     """The rows as columns, without those whose unit, key or value is None, NaN or infinite (or has such a number).
 
     Guarantee: row-local: whether a row stays, and what it becomes, depends on that row alone, if the extractors do.
+    Rows whose units Python calls equal are of one unit, and no two units or keys fall together, in whatever process a
+    row is read.
 
     Raises:
+        RunFailed: a unit or key is of a type whose values can't be told apart so (`transforms.python_keys`).
         Exception: whatever an extractor raises, which may quote the row: to be contained by the caller.
     """
     units, keys, values = [], [], []
     for row in rows:
-        unit, key = extract.unit(row), extract.key(row)
+        unit, key = _told_apart(extract.unit(row), extract.key(row))
         value = None if extract.value is None else extract.value(row)
-        if _is_missing(unit) or _is_missing(key) or (extract.value is not None and value is None):
+        if unit is None or key is None or (extract.value is not None and value is None):
             continue
-        units.append(to_text(unit))
-        keys.append(to_text(key))
+        units.append(unit)
+        keys.append(key)
         values.append(value)
     columns = [pa.array(units, pa.string()), pa.array(keys, pa.string())]
     if extract.value is None:
@@ -93,9 +67,23 @@ def batch_of(rows: Sequence[Any], extract: Extract) -> pa.RecordBatch:
     return batch if finite.all() else batch.filter(pa.array(finite))
 
 
-def _is_missing(value: Any) -> bool:
-    """Whether a unit or key is none: None, NaN (which isn't equal to itself) or infinite."""
-    return value is None or (isinstance(value, float | np.floating) and not np.isfinite(value))
+def _told_apart(unit: Any, key: Any) -> tuple[str | None, str | None]:
+    what = "privacy ids"
+    try:
+        unit = unit_text(unit)
+        what = "partition keys"
+        return unit, key_text(key)
+    except NotAKey as other:
+        refused = refusal(what, other)
+    raise RunFailed(refused)
+
+
+def refusal(what: str, other: NotAKey) -> str:
+    """What is said of values of a type that isn't taken."""
+    return (
+        f"{what} must be {_TAKEN}, got {other}; have the extractor return text or a number, such as str(value), or "
+        "ascii(value) for text that UTF-8 can't hold"
+    )
 
 
 def _numbers(values: Sequence[Any], vector: int | None) -> npt.NDArray[np.float64]:

@@ -18,12 +18,13 @@ import pyarrow as pa
 
 from dpbeam.errors import RunFailed
 from dpbeam.mechanisms import accumulate, bounding, columns, hashing, randomness, reference_results
-from dpbeam.mechanisms.float_grid import FloatGrid
+from dpbeam.mechanisms.float_grid import FloatGrid, vector_step
 from dpbeam.mechanisms.quantities import Quantity
 from dpbeam.mechanisms.results import result_schema
 from dpbeam.mechanisms.spec import StageSpec
 from transforms.containment import ContainedDoFn, contained
 from transforms.read import place
+from transforms.stepped import SteppedEngine
 
 Row = tuple[Any, tuple[Any, ...], Any]
 """(privacy unit, partition key, value) as PipelineDP gets it; see `plain`."""
@@ -93,9 +94,9 @@ def _values(block: pa.RecordBatch, spec: StageSpec, grid: FloatGrid | None) -> l
 
 
 def _vectors(block: pa.RecordBatch, quantity: Quantity) -> Any:
-    """The rows' vectors within their norm, rounded towards 0 to our own grid of sums."""
+    """The rows' vectors within their norm, rounded towards 0 to a grid."""
     found = [bounding.numbers(block.column(name)).astype(np.float64) for name in quantity.columns]
-    step = columns.grid_of(quantity).step * 4  # 2**28 steps at most, as `FloatGrid`
+    step = vector_step(quantity.max_norm)
     return np.trunc(columns.shorten(np.column_stack(found), quantity.norm, quantity.max_norm) / step) * step
 
 
@@ -179,19 +180,20 @@ class _OneShard(ContainedDoFn):
 class PipelineDPAggregate(beam.PTransform):
     """A stage's blocks in; its released rows out, keyed by result shard: PipelineDP's engine between the two.
 
-    `params` and `accountant` are PipelineDP's, the accountant filled in by the plan. A shard that shows a partition
-    twice (two draws), or lacks a public one, ends the run.
+    `params` and `accountant` are PipelineDP's, the accountant filled in by the plan; `steps` those of its noise. A
+    shard that shows a partition twice (two draws), or lacks a public one, ends the run.
     """
 
     spec: StageSpec
     params: Any
     grid: FloatGrid | None
+    steps: Mapping[str, float]
     accountant: Any
     public: pa.Table | None
     parts: int
 
     def expand(self, blocks: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[tuple[int, pa.RecordBatch]]:
-        engine = pipeline_dp.DPEngine(self.accountant, ContainedBackend())
+        engine = SteppedEngine(self.accountant, ContainedBackend(), self.steps)
         extractors = pipeline_dp.DataExtractors(
             privacy_id_extractor=lambda row: row[0],
             partition_extractor=lambda row: row[1],

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import pipeline_dp
 from pipeline_dp.aggregate_params import NormKind
 
+from dpbeam.accounting.migrate_check import check_aggregate, check_select
 from dpbeam.accounting.requests import Request, check_positive
 from dpbeam.accounting.stage_requests import stage_requests
 from dpbeam.errors import UsageError
@@ -63,7 +64,7 @@ def aggregate_stage(params: Any, *, name: str, public: bool) -> Migrated:
     """The stage that does what `DPEngine.aggregate` does with these parameters.
 
     Guarantee: each of the stage's noisy quantities, and its selection, has its request, for the sensitivity that
-    follows from the parameters' bounds; nothing that PipelineDP would take on trust is taken.
+    follows from the parameters' bounds (as derived twice); nothing that PipelineDP would take on trust is taken.
 
     Raises:
         UsageError: not AggregateParams; or something in them that our engine doesn't do, or that isn't safe.
@@ -85,6 +86,7 @@ def aggregate_stage(params: Any, *, name: str, public: bool) -> Migrated:
         counting=strategy,
         weight=_weight(params.budget_weight),
     )
+    check_aggregate(params, requests, public=public)
     spec = _spec(name, limits, metrics)
     return Migrated(spec=spec, requests=requests, fields=tuple(_fields(params, metrics, shared=_shares(strategy))))
 
@@ -109,6 +111,7 @@ def select_stage(params: Any, *, name: str) -> Migrated:
         counting=private.strategy,
         weight=_weight(params.budget_weight),
     )
+    check_select(params, requests)
     return Migrated(spec=_spec(name, limits, ()), requests=requests, fields=())
 
 

@@ -8,7 +8,7 @@ came of it is read from them. That, with sensitivities derived here a second tim
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
@@ -20,10 +20,11 @@ from pydp.algorithms.numerical_mechanisms import GaussianMechanism, LaplaceMecha
 
 from dpbeam.accounting import utility
 from dpbeam.accounting.certify import Certificate, certify
-from dpbeam.accounting.pipelinedp import epsilon_delta
+from dpbeam.accounting.epsilon_delta import epsilon_delta
 from dpbeam.accounting.plan import Plan, solve
 from dpbeam.accounting.reference_check import check_reference
 from dpbeam.accounting.reference_params import ReferenceCall, reference_call
+from dpbeam.accounting.reference_steps import steps
 from dpbeam.accounting.requests import Request
 from dpbeam.accounting.stage_requests import stage_requests
 from dpbeam.errors import Refused, UsageError
@@ -62,11 +63,13 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceStage:
-    """One stage, ready for PipelineDP's engine: the call, and its budgets in the order in which it asks for them."""
+    """One stage, ready for PipelineDP's engine: the call, its budgets in the order in which it asks for them, and the
+    steps of its noise."""
 
     spec: StageSpec
     call: ReferenceCall
     budgets: tuple[Budget, ...]
+    steps: Mapping[str, float]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +170,12 @@ def reference_plan(policy: Policy) -> ReferencePlan:
         utility=utility.utility(drawn, {stage.name: call.folded for stage, call in pairs}),
     )
     stages = tuple(
-        ReferenceStage(spec=_spec(policy, stage, call, drawn), call=call, budgets=given)
+        ReferenceStage(
+            spec=_spec(policy, stage, call, drawn),
+            call=call,
+            budgets=given,
+            steps=steps(stage.name, call, [m for m in drawn if m.stage == stage.name]),
+        )
         for stage, call, given in zip(policy.stages, calls, budgets, strict=True)
     )
     return ReferencePlan(plan=plan, stages=stages)

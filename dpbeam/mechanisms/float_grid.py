@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 F64 = npt.NDArray[np.float64]
 
-SUM_BITS = 28
-SQUARES_BITS = 12
-"""A value is at most 2**28 steps where it is summed, and 2**12 where its square is. Half a step is the finest there is
-(the middle of the bounds may lie there), so 2**24 rows of a partition add up in 53 bits, and 2**27 squares."""
+SUM_BITS = 22
+SQUARES_BITS = 10
+"""A value is at most 2**22 steps where it is summed, and 2**10 where its square is. Half a step is the finest there is
+(the middle of the bounds may lie there), so 2**30 rows of a partition add up in 53 bits, and 2**31 squares; and noise
+2**16 times as wide as the bounds is no more steps than PyDP draws evenly."""
 
 _FEWEST_STEPS = 1000
 
@@ -63,6 +64,11 @@ class FloatGrid:
         steps: F64 = np.clip(values.astype(np.float64), -most, most) / self.step
         snapped: F64 = np.trunc(steps) * self.step
         return snapped
+
+
+def vector_step(max_norm: float) -> float:
+    """The step for the numbers of vectors of this norm."""
+    return math.ldexp(1.0, max(_exponent(max_norm) - SUM_BITS, -1000))
 
 
 def _exponent(size: float) -> int:

@@ -20,6 +20,7 @@ from dpbeam.policy.load import load_policy
 from transforms.read import label
 from transforms.reference import rows_of
 from transforms.select import selected
+from transforms.stepped import SteppedEngine
 
 kernels = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 ALPHA = 1e-9
@@ -100,7 +101,7 @@ class Misdrawn:
 
 def theirs(planned: ReferenceStage, rows: pa.RecordBatch, public: pa.Table | None = None) -> dict[str, Any]:
     """{field of PipelineDP's MetricsTuple: values by partition} of PipelineDP's engine, run locally."""
-    engine = pipeline_dp.DPEngine(PlannedBudgets(planned.budgets), pipeline_dp.LocalBackend())
+    engine = SteppedEngine(PlannedBudgets(planned.budgets), pipeline_dp.LocalBackend(), planned.steps)
     extractors = pipeline_dp.DataExtractors(
         privacy_id_extractor=lambda row: row[0],
         partition_extractor=lambda row: row[1],

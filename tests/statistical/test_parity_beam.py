@@ -42,7 +42,9 @@ def test_counts_and_means_on_beam_have_our_law(tmp_path, noise) -> None:
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
         blocks = pipeline | beam.Create([label(rows, 0, 0, last=True)]).with_output_types(pa.RecordBatch)
         budgets = PlannedBudgets(planned.budgets)
-        engine = PipelineDPAggregate(planned.spec, planned.call.params, planned.call.grid, budgets, public, 3)
+        engine = PipelineDPAggregate(
+            planned.spec, planned.call.params, planned.call.grid, planned.steps, budgets, public, 3
+        )
         blocks | engine | beam.Map(write, str(folder))
     theirs = pa.concat_tables(pq.read_table(path) for path in folder.iterdir())
     assert theirs.num_rows == PARTITIONS

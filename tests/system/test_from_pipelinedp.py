@@ -8,6 +8,7 @@ import pickle
 import re
 import tempfile
 from pathlib import Path
+from uuid import UUID
 
 import apache_beam as beam
 import numpy as np
@@ -135,10 +136,18 @@ def test_public_partitions_are_all_there_and_no_other(exact, monkeypatch) -> Non
 
 
 def test_keys_come_back_as_the_values_they_were(exact) -> None:
-    keys = [True, 1, 1.0, "1", "", b"\xff", ("a", 1), ("a", True), -(2**70), "ß"]
+    keys = [True, 1, 1.0, "1", "", b"\xff", ("a", 1), ("a", True), -(2**70), "ß", UUID(int=7), ("a", None)]
     params = pipeline_dp.AggregateParams(metrics=[M.COUNT], **WIDE)
     found = released([(user, key, 0.0) for user, key in enumerate(keys * 2)], params)
     assert sorted((repr(key), metrics.count) for key, metrics in found) == sorted((repr(key), 2.0) for key in keys)
+
+
+def test_one_persons_rows_are_one_units_however_they_write_the_id(exact) -> None:
+    params = pipeline_dp.AggregateParams(
+        metrics=[M.COUNT], max_partitions_contributed=1, max_contributions_per_partition=1
+    )
+    same = [1, True, 1.0, np.int64(1), np.float32(1.0), np.bool_(True)]
+    assert ours([(unit, "inn", 0.0) for unit in same * 50], params, ["inn"]) == {"inn": (1,)}
 
 
 def test_what_pipelinedp_fails_on_works(exact) -> None:

@@ -1,19 +1,20 @@
-"""One budget for PipelineDP's engine and our stages: what each spec gets, what is composed, what is refused."""
+"""One budget for jobs written for PipelineDP and our stages: what is composed; PipelineDP's engine gets none of it."""
 
 from __future__ import annotations
 
 import math
 
-import numpy as np
 import pipeline_dp
 import pytest
-from pipeline_dp.aggregate_params import MechanismType
+from pipeline_dp import combiners
+from pipeline_dp.aggregate_params import MechanismType, NormKind
 from pydp.algorithms.numerical_mechanisms import GaussianMechanism
 from pydp.algorithms.partition_selection import create_partition_strategy
 from scipy import stats
 
 from dpbeam.accounting.certify import certify
-from dpbeam.accounting.pipelinedp import SharedBudgetAccountant, _gaussian_mu
+from dpbeam.accounting.epsilon_delta import epsilon_delta
+from dpbeam.accounting.pipelinedp import SharedBudgetAccountant
 from dpbeam.accounting.requests import Request
 from dpbeam.errors import UsageError
 
@@ -26,157 +27,135 @@ EXTRACTORS = pipeline_dp.DataExtractors(
     partition_extractor=lambda row: row[1],
     value_extractor=lambda row: row[2],
 )
-ROWS = [(unit, partition, 1.0) for unit in range(1000) for partition in range(2)]
+M, S = pipeline_dp.Metrics, pipeline_dp.PartitionSelectionStrategy
 
 
-def aggregated(accountant, noise_kind, metrics):
+class Custom(combiners.CustomCombiner):
+    def request_budget(self, budget_accountant):
+        budget_accountant.request_budget(MechanismType.LAPLACE)
+
+    def create_accumulator(self, values):
+        return 0
+
+    def merge_accumulators(self, one, other):
+        return 0
+
+    def compute_metrics(self, accumulator):
+        return 0
+
+    def explain_computation(self):
+        return ""
+
+
+JOBS = {
+    "COUNT": {"metrics": [M.COUNT]},
+    "PRIVACY_ID_COUNT": {"metrics": [M.PRIVACY_ID_COUNT]},
+    "SUM": {"metrics": [M.SUM], "min_value": -5.0, "max_value": 5.0},
+    "SUM of totals": {"metrics": [M.SUM], "min_sum_per_partition": -5.0, "max_sum_per_partition": 5.0},
+    "MEAN": {"metrics": [M.MEAN], "min_value": -5.0, "max_value": 5.0},
+    "VARIANCE": {"metrics": [M.VARIANCE], "min_value": -5.0, "max_value": 5.0},
+    "PERCENTILE": {"metrics": [M.PERCENTILE(50)], "min_value": -5.0, "max_value": 5.0},
+    "VECTOR_SUM": {
+        "metrics": [M.VECTOR_SUM], "vector_size": 2, "vector_max_norm": 1.0, "vector_norm_kind": NormKind.Linf,
+    },
+    "custom_combiners": {"metrics": None, "custom_combiners": [Custom()]},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("public", [None, ["inn"]], ids=["private", "public"])
+@pytest.mark.parametrize("noise", list(pipeline_dp.NoiseKind))
+@pytest.mark.parametrize("job", JOBS)
+def test_pipelinedps_own_engine_gets_no_budget_for_any_metric(job, noise, public):
+    accountant = SharedBudgetAccountant(3.0, 1e-6)
+    params = pipeline_dp.AggregateParams(
+        noise_kind=noise, max_partitions_contributed=1, max_contributions_per_partition=1, **JOBS[job]
+    )
     engine = pipeline_dp.DPEngine(accountant, pipeline_dp.LocalBackend())
-    parameters = pipeline_dp.AggregateParams(
-        noise_kind=noise_kind,
-        metrics=metrics,
-        max_partitions_contributed=2,
-        max_contributions_per_partition=1,
-        min_value=0.0,
-        max_value=2.0,
+    with pytest.raises(UsageError, match=r"^PipelineDP's own engine asked for .*, which can't be promised"):
+        engine.aggregate([("a", "inn", 1.0)], params, EXTRACTORS, public)
+
+
+@pytest.mark.parametrize("strategy", list(S))
+def test_pipelinedps_own_engine_gets_no_budget_for_any_selection(strategy):
+    engine = pipeline_dp.DPEngine(SharedBudgetAccountant(3.0, 1e-6), pipeline_dp.LocalBackend())
+    params = pipeline_dp.SelectPartitionsParams(max_partitions_contributed=1, partition_selection_strategy=strategy)
+    with pytest.raises(UsageError, match=r"^PipelineDP's own engine asked for .*, which can't be promised"):
+        list(engine.select_partitions([("a", "inn", 1.0)], params, EXTRACTORS))
+
+
+def test_noise_on_figures_that_are_aggregated_already_gets_no_budget():
+    if not hasattr(pipeline_dp.DPEngine, "add_dp_noise"):
+        pytest.skip("this PipelineDP has no add_dp_noise")
+    from pipeline_dp.aggregate_params import AddDPNoiseParams
+
+    params = AddDPNoiseParams(noise_kind=pipeline_dp.NoiseKind.LAPLACE, l1_sensitivity=1.0)
+    engine = pipeline_dp.DPEngine(SharedBudgetAccountant(3.0, 1e-6), pipeline_dp.LocalBackend())
+    with pytest.raises(UsageError, match=r"^PipelineDP's own engine asked for .*, which can't be promised"):
+        engine.add_dp_noise([("inn", 1.0)], params)
+
+
+def test_the_refusal_names_what_was_asked_for_and_says_what_to_do():
+    with pytest.raises(UsageError) as refused:
+        SharedBudgetAccountant(1.0, 1e-6).request_budget(MechanismType.GAUSSIAN, name="Variance")
+    assert str(refused.value) == (
+        "PipelineDP's own engine asked for Variance GAUSSIAN, which can't be promised: an accountant isn't told what "
+        "one privacy id moves, nor what PipelineDP bounds. Give the same parameters to "
+        "pipelines.pipelinedp.DPEngine(accountant); what only PipelineDP can run needs an accountant, a budget and a "
+        "guarantee of PipelineDP's own"
     )
-    return engine.aggregate(ROWS, parameters, EXTRACTORS)
 
 
-@pytest.mark.parametrize("noise_kind", list(pipeline_dp.NoiseKind))
-def test_an_engine_of_pipelinedp_and_a_stage_of_ours_share_one_budget(noise_kind):
-    metrics = pipeline_dp.Metrics
+def test_all_stages_share_one_budget():
     accountant = SharedBudgetAccountant(10.0, 1e-6)
-    result = aggregated(
-        accountant, noise_kind, [metrics.MEAN, metrics.COUNT, metrics.PRIVACY_ID_COUNT, metrics.PERCENTILE(50)]
-    )
-    stage = accountant.add_stage_requests(OURS)
+    stages = [accountant.add_stage_requests(OURS), accountant.add_stage_requests(OURS[1:])]
     accountant.compute_budgets()
-    assert {partition for partition, _ in result} == {0, 1}
-    assert [m.metric for m in stage.mechanisms] == ["partitions", "count"]
-    assert len(accountant.mechanisms) == 7
+    assert [[m.metric for m in stage.mechanisms] for stage in stages] == [["partitions", "count"], ["count"]]
+    assert accountant.mechanisms == (*stages[0].mechanisms, *stages[1].mechanisms)
     certificate = certify(accountant.mechanisms, epsilon=10.0, delta=1e-6)
     assert certificate == accountant.certificate
     assert 9.5 <= certificate.epsilon <= 10.0
 
 
-def test_a_variance_and_a_private_selection_run_on_the_shared_accountant():
-    accountant = SharedBudgetAccountant(10.0, 1e-6)
-    result = aggregated(accountant, pipeline_dp.NoiseKind.GAUSSIAN, [pipeline_dp.Metrics.VARIANCE])
+def planned(request, *more):
+    accountant = SharedBudgetAccountant(*more)
+    stage = accountant.add_stage_requests([request])
     accountant.compute_budgets()
-    assert {partition for partition, _ in result} == {0, 1}
+    return stage.mechanisms[0]
 
 
-def spec_of(kind, *more, **arguments):
-    accountant = SharedBudgetAccountant(1.0, 1e-6)
-    spec = accountant.request_budget(MechanismType[kind], **arguments)
-    for other in more:
-        accountant.request_budget(MechanismType[other])
-    accountant.compute_budgets()
-    return accountant, spec
+NOISE = Request(stage="s", metric="m", kind="gaussian", weight=1.0, l1=1.0, l2=1.0)
+LAPLACE = Request(stage="s", metric="m", kind="laplace", weight=1.0, l1=1.0, l2=1.0)
+EPSILONS = [0.01, 1.0, 10.0, 650.0, 705.0, 720.0, 1000.0, 5000.0]
 
 
-def test_no_spec_has_a_standard_deviation():
-    _, spec = spec_of("GAUSSIAN")
-    assert not spec.standard_deviation_is_set
+@pytest.mark.parametrize("epsilon", EPSILONS)
+def test_pydp_builds_at_least_the_planned_gaussian_noise_from_its_epsilon_and_delta(epsilon):
+    mechanism = planned(NOISE, epsilon, 1e-3)
+    epsilon, delta = epsilon_delta(mechanism)
+    assert GaussianMechanism(epsilon=epsilon, delta=delta, sensitivity=1.0).std >= mechanism.sigma * (1 - 1e-9)
 
 
-def test_a_laplace_spec_spends_what_is_composed_for_it():
-    accountant, spec = spec_of("LAPLACE", "GAUSSIAN")
-    assert spec.eps == pytest.approx(1 / accountant.mechanisms[0].scale)
-    assert spec.delta == 0
+@pytest.mark.parametrize("epsilon", EPSILONS)
+def test_pydp_keeps_who_is_alone_at_most_as_often_as_planned(epsilon):
+    selection = Request(stage="s", metric="partitions", kind="gaussian_thresholding", weight=1.0)
+    mechanism = planned(selection, epsilon, 1e-3)
+    built = create_partition_strategy("gaussian", *epsilon_delta(mechanism), 1)
+    assert built.probability_of_keep(1) <= mechanism.delta * (1 + 1e-9)
 
 
-@pytest.mark.parametrize("more", [(), ("GAUSSIAN",) * 9, ("LAPLACE",) * 99])
-def test_pydp_builds_at_least_the_composed_noise_from_a_gaussian_spec(more):
-    accountant, spec = spec_of("GAUSSIAN", *more)
-    built = GaussianMechanism(epsilon=spec.eps, delta=spec.delta, sensitivity=1.0)
-    assert accountant.mechanisms[0].sigma * (1 - 1e-9) <= built.std <= accountant.mechanisms[0].sigma * 1.01
-
-
-@pytest.mark.parametrize("epsilon", [650.0, 705.0, 720.0, 1000.0, 5000.0])
-@pytest.mark.parametrize("kind", ["GAUSSIAN", "GAUSSIAN_THRESHOLDING"])
-def test_pydp_builds_at_least_the_composed_noise_where_floats_dont_hold_e_to_the_epsilon(kind, epsilon):
-    if kind not in MechanismType.__members__:
-        pytest.skip("this PipelineDP asks for GENERIC")
-    accountant = SharedBudgetAccountant(epsilon, 1e-3)
-    spec = accountant.request_budget(MechanismType[kind])
-    accountant.compute_budgets()
-    (composed,) = accountant.mechanisms
-    if kind == "GAUSSIAN":
-        built = GaussianMechanism(epsilon=spec.eps, delta=spec.delta, sensitivity=1.0)
-        assert built.std >= composed.sigma * (1 - 1e-9)
-    else:
-        built = create_partition_strategy("gaussian", spec.eps, spec.delta, 1)
-        assert built.probability_of_keep(1) <= composed.delta * (1 + 1e-9)
-
-
-@pytest.mark.parametrize("parts", [2, 3, 4])
-@pytest.mark.parametrize(("epsilon", "delta"), [(1e-3, 1e-9), (0.1, 1e-6), (1.0, 1e-6), (10.0, 1e-3), (50.0, 1e-6)])
-def test_a_gaussian_budget_in_parts_never_costs_more_than_whole(parts, epsilon, delta):
-    whole, part = _gaussian_mu(epsilon, delta), _gaussian_mu(epsilon / parts, delta / parts)
-    assert math.sqrt(parts) * part <= whole * (1 + 1e-9)
-
-
-@pytest.mark.skipif("GAUSSIAN_THRESHOLDING" not in MechanismType.__members__, reason="this PipelineDP asks for GENERIC")
-def test_pydp_splits_a_gaussian_thresholding_spec_as_it_is_composed():
-    accountant, spec = spec_of("GAUSSIAN_THRESHOLDING", "LAPLACE")
-    composed = accountant.mechanisms[0]
-    built = create_partition_strategy("gaussian", spec.eps, spec.delta, 1)
+@pytest.mark.parametrize(("kind", "law"), [("gaussian", stats.norm), ("laplace", stats.laplace)])
+def test_pydp_splits_a_thresholdings_epsilon_and_delta_as_it_is_planned(kind, law):
+    mechanism = planned(Request(stage="s", metric="partitions", kind=f"{kind}_thresholding", weight=1.0), 0.5, 1e-6)
+    built = create_partition_strategy(kind, *epsilon_delta(mechanism), 1)
+    scale = mechanism.sigma if kind == "gaussian" else mechanism.scale
     for units in (3, 20, 40, 60):
-        ours = stats.norm.cdf(units - composed.threshold, scale=composed.sigma)
+        ours = law.cdf(units - mechanism.threshold, scale=scale)
         assert built.probability_of_keep(units) == pytest.approx(ours, rel=0.05, abs=1e-4)
-    assert composed.delta == spec.delta / 2
 
 
-@pytest.mark.skipif("LAPLACE_THRESHOLDING" not in MechanismType.__members__, reason="this PipelineDP asks for GENERIC")
-def test_pydp_splits_a_laplace_thresholding_spec_as_it_is_composed():
-    accountant, spec = spec_of("LAPLACE_THRESHOLDING", "LAPLACE")
-    composed = accountant.mechanisms[0]
-    built = create_partition_strategy("laplace", spec.eps, spec.delta, 1)
-    for units in (3, 20, 40, 60):
-        ours = stats.laplace.cdf(units - composed.threshold, scale=composed.scale)
-        assert built.probability_of_keep(units) == pytest.approx(ours, rel=1e-6)
-
-
-def test_a_generic_spec_is_composed_as_its_epsilon_and_delta():
-    accountant, spec = spec_of("GENERIC", "GAUSSIAN")
-    composed = accountant.mechanisms[0]
-    assert (spec.eps, spec.delta) == (composed.epsilon, composed.delta)
-
-
-def test_a_count_is_composed_that_many_times():
-    accountant, spec = spec_of("LAPLACE", count=5)
-    assert [m.scale for m in accountant.mechanisms] == [1 / spec.eps] * 5
-    assert spec.eps == pytest.approx(0.2, rel=0.01)
-
-
-def test_weights_and_scopes_of_pipelinedp_are_followed():
-    accountant = SharedBudgetAccountant(1.0, 1e-6)
-    with accountant.scope(weight=0.25):
-        light = accountant.request_budget(MechanismType.LAPLACE, weight=7.0)
-    heavy = accountant.request_budget(MechanismType.LAPLACE)
-    accountant.compute_budgets()
-    assert heavy.eps == pytest.approx(4 * light.eps)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (
-            {"noise_standard_deviation": 1.0},
-            "noise_standard_deviation can't be asked for: the noise follows from the budget; omit it",
-        ),
-        ({"sensitivity": 2.0}, "sensitivity must be 1, got 2.0: scale the noise made from eps and delta"),
-        ({"weight": math.nan}, "weight must be a positive finite number, got nan"),
-        ({"weight": 0}, "weight must be a positive finite number, got 0"),
-        ({"count": 0}, "count must be a whole number of at least 1, got 0"),
-    ],
-)
-def test_what_the_accountant_cant_promise_is_refused(arguments, message):
-    accountant = SharedBudgetAccountant(1.0, 1e-6)
-    with pytest.raises(UsageError) as refused:
-        accountant.request_budget(MechanismType.LAPLACE, **arguments)
-    assert str(refused.value) == message
+def test_laplace_noise_is_built_from_the_epsilon_it_was_planned_with():
+    mechanism = planned(LAPLACE, 1.0, 1e-6)
+    assert epsilon_delta(mechanism) == (1 / mechanism.scale, 0.0)
 
 
 @pytest.mark.parametrize("epsilon", [math.nan, math.inf, 0.0])
@@ -199,7 +178,9 @@ def test_mechanisms_asked_for_too_early_are_refused():
 
 
 def test_a_request_after_the_budgets_are_computed_is_refused():
-    accountant, _ = spec_of("LAPLACE")
+    accountant = SharedBudgetAccountant(1.0, 1e-6)
+    accountant.add_stage_requests(OURS)
+    accountant.compute_budgets()
     with pytest.raises(UsageError) as refused:
         accountant.add_stage_requests(OURS)
     assert str(refused.value) == ("the budgets are computed already: ask for everything before compute_budgets()")
@@ -213,10 +194,3 @@ def test_a_stage_inside_a_scope_is_refused():
         "an aggregation of dpbeam's must stand outside of the accountant's scopes: give its weight as "
         "budget_weight, or in the requests"
     )
-
-
-def test_specs_hold_plain_numbers():
-    for kind in ("LAPLACE", "GAUSSIAN", "GENERIC"):
-        _, spec = spec_of(kind, "GAUSSIAN")
-        assert type(spec.eps) is float
-        assert not isinstance(spec.delta, np.floating)

@@ -109,7 +109,7 @@ def test_a_delta_too_small_for_ffts_is_planned_too(noise):
 
 
 @pytest.mark.parametrize("noise", ["laplace", "gaussian"])
-def test_every_metric_shares_a_budget_with_pipelinedp(noise):
+def test_every_metric_shares_a_budget_with_jobs_of_pipelinedps(noise):
     made = policy([{kind: args} for kind, args in METRICS.items()], noise, "truncated_geometric")
     accountant = SharedBudgetAccountant(1.0, 1e-6)
     stage = accountant.add_stage_requests(requests_for(made))
