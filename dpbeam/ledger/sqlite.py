@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,13 +33,15 @@ class SqliteStore:
     secret: bytes
 
     @classmethod
-    def open(cls, path: Path, *, create: bool) -> SqliteStore:
-        """Opens the ledger in `path`; migrates one of an older version; makes a new one only if `create`.
+    def open(cls, path: Path, *, create: bool, reading: bool = False) -> SqliteStore:
+        """Opens the ledger in `path`; migrates one of an older version; makes a new one only if `create`. For `reading`
+        it may lie where nothing can be written, and one of an older version stays as it is.
 
         Raises:
-            LedgerError: missing (and not `create`), unreadable, read-only, damaged, no ledger, of a newer version.
+            LedgerError: missing (and not `create`), unreadable, read-only, damaged, no ledger, of a newer version; or
+                it has several names.
         """
-        return cls(path=path, secret=sqlite_file.prepare(path, create=create))
+        return cls(path=path, secret=sqlite_file.prepare(path, create=create, reading=reading))
 
     @property
     def place(self) -> str:
@@ -47,32 +49,27 @@ class SqliteStore:
 
     @contextmanager
     def write(self) -> Iterator[SqliteTransaction]:
-        with sqlite_file.errors_named(self.path), closing(sqlite_file.connect(self.path)) as connection:
-            sqlite_file.begin(connection, "BEGIN IMMEDIATE")
-            try:
-                self._check_same(connection)
-                yield SqliteTransaction(connection, self.place)
-                connection.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
-                raise
+        with sqlite_file.errors_named(self.path), sqlite_file.written(self.path) as connection:
+            if sqlite_file.check_version(connection, self.path) != VERSION:
+                raise self._replaced()
+            self._check_same(connection)
+            yield SqliteTransaction(connection, self.place)
 
     @contextmanager
     def read(self) -> Iterator[SqliteTransaction]:
-        with sqlite_file.errors_named(self.path), closing(sqlite_file.connect(self.path)) as connection:
-            sqlite_file.begin(connection, "BEGIN")
+        with sqlite_file.errors_named(self.path), sqlite_file.read(self.path) as connection:
             self._check_same(connection)
             yield SqliteTransaction(connection, self.place)
-            connection.execute("ROLLBACK")
 
     def _check_same(self, connection: sqlite3.Connection) -> None:
-        version = sqlite_file.check_version(connection, self.path)
-        if version != VERSION or sqlite_file.read_secret(connection, self.path) != self.secret:
-            raise LedgerError(
-                f"the ledger {self.path} was replaced while it was in use; check it with `dpbeam budget verify`, then "
-                "start the command again"
-            )
+        if sqlite_file.read_secret(connection, self.path) != self.secret:
+            raise self._replaced()
+
+    def _replaced(self) -> LedgerError:
+        return LedgerError(
+            f"the ledger {self.path} was replaced while it was in use; check it with `dpbeam budget verify`, then "
+            "start the command again"
+        )
 
 
 class SqliteTransaction:
