@@ -1,14 +1,13 @@
 """The command line: words come in; each command does its work and ends with a documented exit code.
 
 Exit codes: 0 done · 2 the command, policy or input can't be used · 3 the budget, the ledger or a guard refuses ·
-4 the run failed, or a release doesn't verify.
+4 the run failed, or a release doesn't verify · 129, 130, 143 stopped by SIGHUP, SIGINT (Ctrl-C) or SIGTERM.
 """
 
 from __future__ import annotations
 
-import io
 import json
-import logging
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from rich.console import Console
 
 from dpbeam import __version__
 from dpbeam.errors import DpbeamError, LedgerError, UsageError
+from pipelines import stopping, terminal
 
 app = typer.Typer(
     name="dpbeam",
@@ -34,10 +34,26 @@ budget_app = typer.Typer(help="What a dataset may spend, has spent, and has left
 app.add_typer(budget_app, name="budget")
 
 DEFAULT_LEDGER = "sqlite:///dpbeam-ledger.sqlite"
+LEDGER_VARIABLE = "DPBEAM_LEDGER"
 
 PolicyPath = Annotated[Path, typer.Argument(metavar="POLICY", help="The policy file, YAML.")]
+
+
+def _ledger_named(value: str) -> str:
+    if value == DEFAULT_LEDGER and os.environ.get(LEDGER_VARIABLE, value).strip() == "":
+        raise UsageError(f"{LEDGER_VARIABLE} must not be empty; name the ledger (sqlite:///PATH), or unset it")
+    return value
+
+
 LedgerUrl = Annotated[
-    str, typer.Option("--ledger", envvar="DPBEAM_LEDGER", help="The ledger: sqlite:///PATH.", show_default=True)
+    str,
+    typer.Option(
+        "--ledger",
+        envvar=LEDGER_VARIABLE,
+        callback=_ledger_named,
+        help="The ledger: sqlite:///PATH.",
+        show_default=True,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's name, as policies give it.")]
@@ -124,10 +140,26 @@ def run(
 
         with listening(share):
             done = releases.make_release(request, progress)
-    if as_json:
-        _print_json(releases.run_json(done))
-    else:
-        _show(done)
+    _show_published(done, as_json=as_json)
+
+
+def _show_published(done: Any, *, as_json: bool) -> None:
+    """The release is out, and the exit code says so: whatever happens to the screen, or while it is drawn."""
+    from pipelines import release as releases
+
+    try:
+        if as_json:
+            _print_json(releases.run_json(done))
+        else:
+            _show(done)
+        sys.stdout.flush()
+        trouble = getattr(sys.stdout, "lost", None)
+    except stopping.Stopped as stopped:
+        trouble = str(stopped)
+    except Exception as error:
+        trouble = type(error).__name__
+    if trouble is not None:
+        terminal.complain(f"the release is out, in {done.folder}, but could not be shown here ({trouble})")
 
 
 def _show(done: Any) -> None:
@@ -136,6 +168,7 @@ def _show(done: Any) -> None:
     from pipelines import screen
     from pipelines.describe import published_tables
 
+    console = Console()
     console = Console()
     tables = published_tables(done.folder, done.policy)
     for spec in done.stages:
@@ -326,42 +359,44 @@ def _print_json(document: dict[str, Any]) -> None:
 
 def invoke(arguments: Sequence[str]) -> int:
     """Runs one command; returns its exit code. Errors are said on stderr, without any text of a library's."""
+    with terminal.unfailing() as screen, stopping.listening():
+        code = _invoke(arguments)
+        screen.flush()
+        if code == 0 and screen.lost is not None and arguments[:1] != ["run"]:  # which has said so
+            terminal.complain(f"standard output can't be written ({screen.lost})")
+            return 4 if terminal.only_shows(arguments) else 0
+        return code
+
+
+def _invoke(arguments: Sequence[str]) -> int:
     try:
+        terminal.refuse_empty(arguments)
         result = typer.main.get_command(app)(args=list(arguments), prog_name="dpbeam", standalone_mode=False)
         return int(result or 0)
     except DpbeamError as error:
-        print(f"dpbeam: {error}", file=sys.stderr)  # noqa: T201
+        terminal.complain(str(error))
         return error.exit_code
     except typer.Exit as ending:
         return ending.exit_code
-    except KeyboardInterrupt:
-        print("dpbeam: interrupted; `dpbeam recover` settles what was begun", file=sys.stderr)  # noqa: T201
-        return 4
+    except stopping.Stopped as stopped:
+        terminal.complain(f"{stopped}; `dpbeam recover` settles what was begun")
+        return stopped.exit_code
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of the command line itself
-            print(f"dpbeam: {error.format_message()}", file=sys.stderr)  # noqa: T201
+            terminal.complain(error.format_message())
             return 2
         at = traceback.extract_tb(error.__traceback__)[-1]
-        print(  # noqa: T201
-            f"dpbeam: internal error {type(error).__name__} at {Path(at.filename).name}:{at.lineno}; please report it. "
-            "`dpbeam recover` settles what was begun",
-            file=sys.stderr,
+        terminal.complain(
+            f"internal error {type(error).__name__} at {Path(at.filename).name}:{at.lineno}; please report it. "
+            "`dpbeam recover` settles what was begun"
         )
         return 4
 
 
 def main() -> NoReturn:
     """The `dpbeam` command."""
-    _settle_output()
+    terminal.settle()
     sys.exit(invoke(sys.argv[1:]))
-
-
-def _settle_output() -> None:
-    # Beam notes optional parts that aren't installed, and its workers log; a command says what it has to say itself.
-    logging.basicConfig(level=logging.CRITICAL)
-    # A release is out before its table is shown: a terminal that lacks a character must not make it look failed.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def aggregate_main() -> NoReturn:
@@ -371,5 +406,5 @@ def aggregate_main() -> NoReturn:
     parser = argparse.ArgumentParser(prog="python -m pipelines.aggregate", allow_abbrev=False)
     parser.add_argument("--policy", required=True, help="the policy file, YAML")
     known, rest = parser.parse_known_args()
-    _settle_output()
+    terminal.settle()
     sys.exit(invoke(["run", known.policy, *rest]))

@@ -168,9 +168,9 @@ def check_output(output: Path, dataset: str, staging: Path) -> None:
     except NotPrivate as error:
         raise UsageError(f"{error}. Nothing was charged") from None
     except OSError as error:
-        place = error.filename or folder
+        inside = ": its staging can't be made" if str(staging) in str(error.filename) else ""
         raise UsageError(
-            f"output folder {folder} can't be written ({place}: {error.strerror}); name another with --output. "
+            f"output folder {folder} can't be written ({error.strerror}{inside}); name another with --output. "
             "Nothing was charged"
         ) from None
 

@@ -24,7 +24,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from dpbeam import __version__
 from dpbeam.accounting.plan import Plan
 from dpbeam.accounting.plan import plan as make_plan
-from dpbeam.errors import Interrupted, Refused, RunFailed
+from dpbeam.errors import DpbeamError, Interrupted, Refused, RunFailed
 from dpbeam.ledger import Ledger
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.model import Charge
@@ -115,7 +115,11 @@ def make_release(run: Run, progress: Progress = lambda step: None) -> Run:
     except (stopping.Stopped, KeyboardInterrupt) as signal:
         with stopping.held():
             stopped = signal if isinstance(signal, stopping.Stopped) else stopping.Stopped(stopping.SIGNALS[0])
-            raise Interrupted(f"{stopped}; {settle_stopped(run.ledger, run.charge)}", stopped.exit_code) from None
+            try:
+                what = settle_stopped(run.ledger, run.charge)
+            except DpbeamError as error:
+                what = f"what it began is left as it was ({error}); `dpbeam recover` settles it"
+            raise Interrupted(f"{stopped}; {what}", stopped.exit_code) from None
     return run
 
 
