@@ -91,6 +91,10 @@ def run(
     refresh: Annotated[
         bool, typer.Option("--refresh", help="Make a new release, charged anew, though one exists.")
     ] = False,
+    accept_source: Annotated[
+        bool,
+        typer.Option("--accept-source", help="The dataset's budget is meant for this source, new to it, as well."),
+    ] = False,
     engine: Annotated[
         str, typer.Option("--engine", help="dpbeam, or pipelinedp: PipelineDP's own engine, slow, to compare with.")
     ] = "dpbeam",
@@ -116,6 +120,7 @@ def run(
         policy=policy,
         release_name=release,
         refresh=refresh,
+        accept_source=accept_source,
         ledger=open_ledger(ledger),
         options=beam_options(context.args),
         output=Path(policy.output.path),
@@ -275,38 +280,51 @@ def budget_create(
     what: Annotated[str, typer.Argument(metavar="POLICY|DATASET", help="A policy with a budget, or a dataset's name.")],
     epsilon: Annotated[str | None, typer.Option(help="The cap on ε, with a dataset's name.")] = None,
     delta: Annotated[str | None, typer.Option(help="The cap on δ, with a dataset's name.")] = None,
+    privacy_unit: Annotated[
+        str | None, typer.Option(help="Whom it protects, with a dataset's name; default: whom its first run protects.")
+    ] = None,
     ledger: LedgerUrl = DEFAULT_LEDGER,
 ) -> None:
     """Give a dataset its budget, once. From then on the ledger's cap is the authority."""
     from dpbeam.ledger import open_ledger
     from dpbeam.ledger.amounts import Amount
+    from dpbeam.ledger.scope import Protected
     from dpbeam.policy.load import load_policy
+    from pipelines import identity
 
     if epsilon is None and delta is None:
+        if privacy_unit is not None:
+            raise UsageError(f"--privacy-unit goes with a dataset's name; {what} states its own, which counts")
         policy = load_policy(what)
         if policy.budget is None:
             raise UsageError(f"{what} states no budget; add one, or give --epsilon and --delta with the dataset's name")
         dataset, cap = policy.dataset, Amount.cap(policy.budget.epsilon, policy.budget.delta)
+        protects = identity.protected(policy)
     elif epsilon is None or delta is None:
         raise UsageError("--epsilon and --delta go together; give both, or name a policy that states a budget")
     else:
         dataset, cap = what, Amount.cap(epsilon, delta)
-    balance = open_ledger(ledger, create=True).create_budget(dataset, cap)
-    say(f"Budget of {dataset}: {balance.cap}, meter {balance.meter}. Nothing is spent yet.")
+        try:
+            protects = None if privacy_unit is None else Protected(unit=privacy_unit)
+        except ValueError as error:
+            raise UsageError(f"--privacy-unit: {error}") from None
+    balance = open_ledger(ledger, create=True).create_budget(dataset, cap, protected=protects)
+    whom = "whom its first run protects" if protects is None else protects
+    say(f"Budget of {dataset}: {balance.cap}, meter {balance.meter}; it protects {whom}. Nothing is spent yet.")
 
 
 @budget_app.command("show")
 def budget_show(dataset: Dataset, ledger: LedgerUrl = DEFAULT_LEDGER, as_json: AsJson = False) -> None:
     """Show what a dataset may spend, has spent, holds and has left."""
     from dpbeam.ledger import open_ledger
-    from dpbeam.ledger.model import balance_json
+    from dpbeam.ledger.model import budget_json
     from pipelines import screen
 
-    balance = open_ledger(ledger).balance(dataset)
+    budget = open_ledger(ledger).budget(dataset)
     if as_json:
-        _print_json(balance_json(dataset, balance))
+        _print_json(budget_json(budget))
     else:
-        console().print(screen.budget(dataset, balance))
+        console().print(screen.budget(budget))
 
 
 @budget_app.command("history")

@@ -36,7 +36,7 @@ from dpbeam.policy import compile as compiled
 from dpbeam.policy.chosen import with_chosen
 from dpbeam.policy.schema import Policy
 from dpbeam.reporting import manifest as manifests
-from pipelines import aggregate, inputs, layout, phases, publish, stopping
+from pipelines import aggregate, identity, inputs, layout, phases, publish, stopping
 from pipelines.attempts import STAGING_NAME, clear, give_way, journalled, settle_stopped, staging_area
 from pipelines.bounds import bounds_phase
 from pipelines.describe import metric_columns, render
@@ -64,6 +64,7 @@ class Run:
     options: PipelineOptions
     output: Path
     engine: manifests.Engine = "dpbeam"
+    accept_source: bool = False
     plan: Plan | None = None
     inputs: inputs.Inputs | None = None
     stages: tuple[StageSpec, ...] = ()
@@ -164,12 +165,14 @@ def reserve(run: Run) -> Run:
             key,
             Amount.charge(run.policy.run.epsilon, run.policy.run.delta),
             owner=Owner.current(),
+            scope=identity.scope(run.policy, [file.path for file in run.inputs.files]),
             policy_digest=run.policy.digest,
             release_id=release_id,
             path=str((run.output / run.policy.dataset / release_id).absolute()),
             max_attempts=MAX_ATTEMPTS,
             cap_stated=Amount.cap(budget.epsilon, budget.delta) if budget else None,
             refresh=run.refresh,
+            accept_source=run.accept_source,
         )
     except KeyTaken as taken:
         return _resume(run, taken.charge)

@@ -15,7 +15,7 @@ from rich.text import Text
 from dpbeam.accounting.plan import Plan
 from dpbeam.accounting.utility import selection_figure
 from dpbeam.ledger.amounts import Amount
-from dpbeam.ledger.model import Balance, JournalEntry
+from dpbeam.ledger.model import Balance, Budget, JournalEntry
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.reporting.manifest import ChosenBound
 from dpbeam.reporting.numbers import humane, significant
@@ -202,14 +202,17 @@ def _part(quantity: str) -> str:
     return words.get(quantity.rpartition(".")[2], quantity)
 
 
-def budget(dataset: str, balance: Balance) -> RenderableType:
-    """A dataset's balance."""
-    table = Table(title=f"Budget of {dataset} (meter {balance.meter})", title_justify="left", min_width=40)
+def budget(found: Budget) -> RenderableType:
+    """A dataset's balance, whom it protects and what it was spent on."""
+    balance = found.balance
+    table = Table(title=f"Budget of {found.dataset} (meter {balance.meter})", title_justify="left", min_width=40)
     table.add_column("")
     table.add_column("ε, δ", justify="right")
     for name in ("cap", "spent", "held", "left"):
         table.add_row(name, str(getattr(balance, name)))
-    return table
+    protects = "whom its next run protects" if found.protected is None else str(found.protected)
+    lines = [f"It protects {protects}.", *(f"Spent on {source}" for source in found.sources)]
+    return Group(table, *(Text(visible(line)) for line in lines))
 
 
 def history(dataset: str, entries: list[JournalEntry]) -> RenderableType:
@@ -218,5 +221,19 @@ def history(dataset: str, entries: list[JournalEntry]) -> RenderableType:
     for heading in ("#", "time", "what", "amount", "charge"):
         table.add_column(heading, no_wrap=True)
     for entry in entries:
-        table.add_row(str(entry.seq), entry.time[:19], entry.kind, str(entry.amount), entry.charge_id[:8] or "–")
-    return table
+        cells = (entry.time[:19], entry.kind, str(entry.amount), entry.charge_id[:8] or "–")
+        table.add_row(str(entry.seq), *(Text(visible(cell)) for cell in cells))
+    return Group(table, *(Text(visible(line)) for line in _bound(entries)))
+
+
+def _bound(entries: list[JournalEntry]) -> Iterator[str]:
+    """What the entries say of whom the budget protects and what it was spent on, a line each."""
+    for entry in entries:
+        details = entry.details
+        if entry.kind in ("budget_created", "unit_bound") and details.get("privacy_unit") is not None:
+            yield f"{entry.seq}: it protects one {details['privacy_unit']}, added or removed"
+        if entry.kind == "source_accepted":
+            asked = " by --accept-source" if details["asked"] else ""
+            also = f"; it is that of {', '.join(details['also_of'])} too" if details["also_of"] else ""
+            before = f", beside {', '.join(details['before'])}" if details["before"] else ""
+            yield f"{entry.seq}: spent on {', '.join(details['sources'])}{before}{asked}{also}"

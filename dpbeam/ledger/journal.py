@@ -16,6 +16,7 @@ from typing import Any
 from dpbeam.ledger.amounts import ZERO, Amount
 from dpbeam.ledger.model import GENESIS, REASONS, Balance, Budget, Charge, JournalEntry
 from dpbeam.ledger.owner import Owner
+from dpbeam.ledger.scope import Protected
 
 
 class BrokenJournal(Exception):
@@ -85,7 +86,14 @@ def replay(dataset: str, entries: Iterable[JournalEntry], *, ledger_id: str) -> 
     if book.cap is None:
         raise BrokenJournal(1, "is missing (a history starts with budget_created)")
     balance = Balance(meter="basic", cap=book.cap, spent=book.spent, held=book.held)
-    budget = Budget(dataset=dataset, balance=balance, head_seq=book.seq, head_hash=book.hash)
+    budget = Budget(
+        dataset=dataset,
+        balance=balance,
+        head_seq=book.seq,
+        head_hash=book.hash,
+        protected=book.protected,
+        sources=book.sources,
+    )
     return Replayed(budget=budget, charges=book.charges)
 
 
@@ -101,6 +109,8 @@ class _Book:
     spent: Amount = ZERO
     held: Amount = ZERO
     fence: int = 0
+    protected: Protected | None = None
+    sources: tuple[str, ...] = ()
     charges: dict[str, Charge] = field(default_factory=dict)
 
     def charge(self, entry: JournalEntry, *states: str) -> Charge:
@@ -120,6 +130,27 @@ def _created(book: _Book, entry: JournalEntry) -> None:
     _need(entry.details["ledger"] == book.ledger_id and entry.details["meter"] == "basic")
     _need(entry.amount.epsilon > 0 and entry.amount.delta > 0)
     book.cap = entry.amount
+    if entry.details.get("privacy_unit") is not None:  # version 0.1.0 didn't ask
+        book.protected = _protected(entry)
+
+
+def _protected(entry: JournalEntry) -> Protected:
+    return Protected(unit=entry.details["privacy_unit"], neighbours=entry.details["neighbours"])
+
+
+def _unit_bound(book: _Book, entry: JournalEntry) -> None:
+    _need(book.cap is not None and book.protected is None)
+    _need(not entry.charge_id and entry.fence == 0 and entry.amount == ZERO)
+    book.protected = _protected(entry)
+
+
+def _source_accepted(book: _Book, entry: JournalEntry) -> None:
+    new = entry.details["sources"]
+    _need(book.cap is not None and bool(new) and entry.details["before"] == list(book.sources))
+    _need(len({*new, *book.sources}) == len(new) + len(book.sources))
+    _need(not entry.charge_id and entry.fence == 0 and entry.amount == ZERO)
+    _need(entry.details["asked"] is True or not (book.sources or entry.details["also_of"]))
+    book.sources = (*book.sources, *new)
 
 
 def _reserved(book: _Book, entry: JournalEntry) -> None:
@@ -200,6 +231,8 @@ def _need(holds: bool) -> None:
 
 _STEPS: Mapping[str, Callable[[_Book, JournalEntry], None]] = {
     "budget_created": _created,
+    "unit_bound": _unit_bound,
+    "source_accepted": _source_accepted,
     "reserved": _reserved,
     "released": _released,
     "started": _started,

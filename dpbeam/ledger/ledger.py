@@ -20,7 +20,8 @@ from typing import Any, Literal
 from dpbeam.errors import LedgerError, UsageError
 from dpbeam.ledger import outcomes
 from dpbeam.ledger.amounts import ZERO, Amount
-from dpbeam.ledger.journal import BrokenJournal, entry_hash, replay
+from dpbeam.ledger.binding import bindings
+from dpbeam.ledger.journal import entry_hash
 from dpbeam.ledger.model import (
     GENESIS,
     METERS,
@@ -35,11 +36,12 @@ from dpbeam.ledger.model import (
     Meter,
     Reason,
     State,
-    check_dataset,
 )  # fmt: skip
 from dpbeam.ledger.owner import Owner
+from dpbeam.ledger.scope import Protected, Scope
 from dpbeam.ledger.sqlite_file import ledger_id
 from dpbeam.ledger.store import Store, Transaction
+from dpbeam.ledger.verifying import Verifier, checked_name
 
 
 def utc_now() -> datetime:
@@ -62,8 +64,18 @@ class Ledger:
         """32 random bytes made with the ledger; they key the input's fingerprint. Never shown."""
         return self.store.secret
 
-    def create_budget(self, dataset: str, cap: Amount, meter: Meter = "basic", *, actor: str = "") -> Balance:
+    def create_budget(
+        self,
+        dataset: str,
+        cap: Amount,
+        meter: Meter = "basic",
+        *,
+        actor: str = "",
+        protected: Protected | None = None,
+    ) -> Balance:
         """Gives a dataset its budget: the one explicit act that makes a cap.
+
+        `protected` is whom it protects; if None, whom its first charge protects.
 
         Raises:
             UsageError: a bad dataset name, meter or actor.
@@ -74,15 +86,19 @@ class Ledger:
         if not isinstance(actor, str) or len(actor) > 256:
             raise UsageError(f"actor must be text of at most 256 characters, got {actor!r}")
         with self.store.write() as tx:
-            known = tx.budget(_dataset(dataset))
+            known = tx.budget(checked_name(dataset))
             if known is not None:
                 raise outcomes.budget_exists(dataset, cap, known.balance)
             if tx.last_entry(dataset) is not None:
                 raise outcomes.unverifiable(self.store.place, f"dataset {dataset} has a history but no budget")
             balance = Balance(meter=meter, cap=cap, spent=ZERO, held=ZERO)
-            details = {"meter": meter, "actor": actor, "ledger": ledger_id(self.store.secret)}
+            unit = {} if protected is None else protected.to_json()
+            details = {"meter": meter, "actor": actor, "ledger": ledger_id(self.store.secret), **unit}
             entry = _entry(dataset, None, "budget_created", cap, details)
-            tx.insert_budget(Budget(dataset=dataset, balance=balance, head_seq=entry.seq, head_hash=entry.hash))
+            made = Budget(
+                dataset=dataset, balance=balance, head_seq=entry.seq, head_hash=entry.hash, protected=protected
+            )
+            tx.insert_budget(made)
             tx.append(entry)
         return balance
 
@@ -93,13 +109,17 @@ class Ledger:
 
     def balance(self, dataset: str) -> Balance:
         """What the dataset may spend, has spent, holds and has left, after verifying its history."""
+        return self.budget(dataset).balance
+
+    def budget(self, dataset: str) -> Budget:
+        """The dataset's balance, whom it protects and what it was spent on, after verifying its history."""
         with self.store.read() as tx:
-            return self._verified(tx, dataset).balance
+            return self._verifier.verified(tx, dataset).budget
 
     def history(self, dataset: str) -> list[JournalEntry]:
         """The dataset's journal, oldest entry first."""
         with self.store.read() as tx:
-            self._budget(tx, dataset)
+            self._verifier.budget(tx, dataset)
             return tx.entries(dataset)
 
     def charge(self, charge_id: str) -> Charge | None:
@@ -137,13 +157,18 @@ class Ledger:
             LedgerError: the first entry, balance or charge that doesn't fit.
         """
         with self.store.read() as tx:
+            if dataset is None:
+                return sum(replayed.budget.head_seq for replayed in self._verifier.everything(tx))
             tx.check_integrity()
-            if dataset is not None:
-                return self._verified(tx, dataset).head_seq
-            orphans = set(tx.journal_datasets()) | {c.dataset for c in tx.charges()}
-            for orphan in sorted(orphans - set(tx.datasets())):
-                raise outcomes.unverifiable(self.store.place, f"dataset {orphan} has a history but no budget")
-            return sum(self._verified(tx, each).head_seq for each in tx.datasets())
+            return self._verifier.verified(tx, dataset).budget.head_seq
+
+    def verified_charges(self) -> list[Charge]:
+        """All charges by increasing fence, as the journal alone tells them, after verifying the whole ledger.
+
+        Guarantee: what is removed on the word of these was written down by a run, and not by an UPDATE of a table.
+        """
+        with self.store.read() as tx:
+            return self._verifier.charges(tx)
 
     def reserve(
         self,
@@ -152,32 +177,37 @@ class Ledger:
         amount: Amount,
         *,
         owner: Owner,
+        scope: Scope,
         policy_digest: str,
         release_id: str,
         path: str | None = None,
         max_attempts: int = 3,
         cap_stated: Amount | None = None,
         refresh: bool = False,
+        accept_source: bool = False,
     ) -> Charge:
         """Holds `amount` of the dataset's budget for one run, after verifying the dataset's whole history.
 
         `key` is the idempotency key, `cap_stated` the policy's own statement of the cap, `path` where the release
-        will lie. `refresh` asks for a new charge although a release of this key is published.
+        will lie. `refresh` asks for a new charge although a release of this key is published. `scope` is whom the run
+        protects and what it reads; `accept_source` says that sources that are new to the dataset are meant.
 
         Raises:
             UsageError: an argument that can't be recorded.
             LedgerError: no budget, or the history doesn't verify.
             KeyTaken: a run of this key is unfinished, or published (and not `refresh`).
-            Refused: the policy states another cap, or too little is left.
+            Refused: the policy states another cap, protects another unit or reads other data; or too little is left.
         """
         with self.store.write() as tx:
-            budget = self._verified(tx, dataset)
+            tx.check_schema()
+            budget = self._verifier.verified(tx, dataset).budget
             balance = budget.balance
             if cap_stated is not None and cap_stated != balance.cap:
                 raise outcomes.cap_differs(dataset, cap_stated, balance.cap)
             taken = _answer(tx.charges(dataset, key=key))
             if taken is not None and (taken.state in OPEN or (taken.state == "PUBLISHED" and not refresh)):
                 raise outcomes.KeyTaken(taken)
+            bound = list(bindings(tx, budget, scope, accept_source=accept_source))
             if not amount.fits(balance.left):
                 raise outcomes.not_enough(dataset, amount, balance)
             try:
@@ -207,6 +237,8 @@ class Ledger:
                 "path": path,
                 "max_attempts": max_attempts,
             }
+            for step, what in bound:
+                budget = self._bind(tx, budget, step, what)
             tx.insert_charge(charge)
             self._record(tx, budget, replace(balance, held=balance.held + amount), charge, "reserved", details)
         return charge
@@ -295,7 +327,9 @@ class Ledger:
             raise outcomes.FenceLost(charge, now)
         if now.state != state:
             raise outcomes.wrong_state(now, state, _DONE[step])
-        return now, self._headed(tx, now.dataset)
+        if isinstance(charge, str):  # whoever settles a broken run knows it from the ledger alone
+            return self._verifier.verified(tx, now.dataset).charges[now.id], self._verifier.budget(tx, now.dataset)
+        return now, self._verifier.headed(tx, now.dataset)
 
     def _record(
         self, tx: Transaction, budget: Budget, balance: Balance, charge: Charge, kind: Kind, details: Mapping[str, Any]
@@ -303,43 +337,23 @@ class Ledger:
         """Appends an entry to the dataset's chain, and moves its balance and head along."""
         entry = _entry(budget.dataset, budget, kind, charge.amount, details, charge=charge)
         tx.append(entry)
-        tx.update_budget(Budget(dataset=budget.dataset, balance=balance, head_seq=entry.seq, head_hash=entry.hash))
+        tx.update_budget(replace(budget, balance=balance, head_seq=entry.seq, head_hash=entry.hash))
 
-    def _budget(self, tx: Transaction, dataset: str) -> Budget:
-        budget = tx.budget(_dataset(dataset))
-        if budget is None:
-            raise outcomes.no_budget(dataset, self.store.place)
-        return budget
+    def _bind(self, tx: Transaction, budget: Budget, kind: Kind, details: Mapping[str, Any]) -> Budget:
+        """Appends what the budget is bound to from now on, and binds it."""
+        entry = _entry(budget.dataset, budget, kind, ZERO, details)
+        bound = replace(budget, head_seq=entry.seq, head_hash=entry.hash)
+        if kind == "unit_bound":
+            bound = replace(bound, protected=Protected(unit=details["privacy_unit"], neighbours=details["neighbours"]))
+        else:
+            bound = replace(bound, sources=(*budget.sources, *details["sources"]))
+        tx.append(entry)
+        tx.update_budget(bound)
+        return bound
 
-    def _headed(self, tx: Transaction, dataset: str) -> Budget:
-        """The dataset's budget, if it stands at the last entry of its journal."""
-        budget, last = self._budget(tx, dataset), tx.last_entry(dataset)
-        if (
-            last is None
-            or (last.seq, last.hash) != (budget.head_seq, budget.head_hash)
-            or last.hash != entry_hash(last)
-        ):
-            raise outcomes.unverifiable(self.store.place, f"dataset {dataset} doesn't stand at the end of its journal")
-        return budget
-
-    def _verified(self, tx: Transaction, dataset: str) -> Budget:
-        """The dataset's budget, if its balance and charges are what its whole journal amounts to."""
-        budget = self._budget(tx, dataset)
-        try:
-            replayed = replay(dataset, tx.entries(dataset), ledger_id=ledger_id(self.store.secret))
-        except BrokenJournal as error:
-            raise outcomes.unverifiable(self.store.place, f"dataset {dataset}, {error}") from None
-        if replayed.budget != budget:
-            raise outcomes.unverifiable(
-                self.store.place, f"the balance of dataset {dataset} isn't what its journal amounts to"
-            )
-        stored = {charge.id: charge for charge in tx.charges(dataset)}
-        for charge_id in sorted(stored.keys() | replayed.charges.keys()):
-            if stored.get(charge_id) != replayed.charges.get(charge_id):
-                raise outcomes.unverifiable(
-                    self.store.place, f"charge {charge_id} of dataset {dataset} isn't what the journal says"
-                )
-        return budget
+    @property
+    def _verifier(self) -> Verifier:
+        return Verifier(store=self.store)
 
 
 _DONE: Mapping[str, str] = {
@@ -350,14 +364,6 @@ _DONE: Mapping[str, str] = {
     "retried": "retried",
     "attempt_failed": "marked as failed",
 }
-
-
-def _dataset(dataset: str) -> str:
-    try:
-        check_dataset(dataset)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-    return dataset
 
 
 def _answer(charges: list[Charge]) -> Charge | None:

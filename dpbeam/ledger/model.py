@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.owner import Owner
+from dpbeam.ledger.scope import Protected, check_text
 
 Meter = Literal["basic"]
 METERS: tuple[str, ...] = get_args(Meter)
@@ -18,7 +19,10 @@ STATES: tuple[str, ...] = get_args(State)
 SPENT: frozenset[State] = frozenset({"STARTED", "PUBLISHED", "SPENT_UNPUBLISHED"})
 OPEN: frozenset[State] = frozenset({"RESERVED", "STARTED"})
 
-Kind = Literal["budget_created", "reserved", "released", "started", "attempt_failed", "retried", "published", "closed"]
+Kind = Literal[
+    "budget_created", "unit_bound", "source_accepted", "reserved", "released", "started", "attempt_failed", "retried",
+    "published", "closed",
+]  # fmt: skip
 KINDS: tuple[str, ...] = get_args(Kind)
 
 # Why an attempt failed: a closed set of words, so that no exception's text (it may hold data) enters the journal.
@@ -57,15 +61,23 @@ class Balance:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """A dataset's balance, and the journal entry it stands at (`head_seq` counts from 1)."""
+    """A dataset's balance, and the journal entry it stands at (`head_seq` counts from 1).
+
+    `protected` is whom the budget protects, None until its first charge says so; `sources` are those that were read, or
+    accepted, under the dataset's name, in order.
+    """
 
     dataset: str
     balance: Balance
     head_seq: int
     head_hash: str
+    protected: Protected | None = None
+    sources: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_dataset(self.dataset)
+        for source in self.sources:
+            check_text("source", source)
         _whole("head_seq", self.head_seq, least=1)
         _text("head_hash", self.head_hash, most=64)
 
@@ -135,7 +147,8 @@ class Charge:
 class JournalEntry:
     """One fact of a dataset's history. `seq` counts from 1; `time` (ISO 8601, UTC) informs and decides nothing.
 
-    `amount` is the cap for `budget_created`, else the charge's amount; `fence` is 0 for `budget_created`.
+    `amount` is the cap for `budget_created`, nothing for `unit_bound` and `source_accepted`, else the charge's amount;
+    these three have no charge, and `fence` 0.
     """
 
     dataset: str
@@ -164,11 +177,15 @@ class JournalEntry:
         }
 
 
-def balance_json(dataset: str, balance: Balance) -> dict[str, Any]:
+def budget_json(budget: Budget) -> dict[str, Any]:
     """What `dpbeam budget show DATASET --json` prints; its JSON Schema is in dpbeam/reporting/schemas."""
+    balance, protected = budget.balance, budget.protected
     return {
-        "version": 1,
-        "dataset": dataset,
+        "version": 2,
+        "dataset": budget.dataset,
+        "privacy_unit": None if protected is None else protected.unit,
+        "neighbours": None if protected is None else protected.neighbours,
+        "sources": list(budget.sources),
         "meter": balance.meter,
         "cap": balance.cap.to_json(),
         "spent": balance.spent.to_json(),

@@ -30,6 +30,16 @@ class FenceLost(Refused):
         )
 
 
+class Locked(LedgerError):
+    """Others kept the ledger for too long; nothing of what was asked was done."""
+
+    def __init__(self, place: str, seconds: float) -> None:
+        super().__init__(
+            f"the ledger {place} can't be used: other runs kept it locked for {seconds:.0f} s; try again when they are "
+            "done"
+        )
+
+
 def not_enough(dataset: str, asked: Amount, balance: Balance) -> Refused:
     """The budget doesn't cover the run."""
     ways = ["ask for less (run.epsilon, run.delta)"]

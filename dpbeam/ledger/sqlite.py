@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from dpbeam.ledger.journal import canonical
 from dpbeam.ledger.model import Balance, Budget, Charge, JournalEntry
 from dpbeam.ledger.outcomes import unverifiable
 from dpbeam.ledger.owner import Owner
-from dpbeam.ledger.sqlite_schema import BUDGET, CHARGE, ENTRY, VERSION, expected_schema
+from dpbeam.ledger.scope import Protected
+from dpbeam.ledger.sqlite_schema import BUDGET, CHARGE, ENTRY, VERSION, expected_schema, schema_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,13 +33,15 @@ class SqliteStore:
     secret: bytes
 
     @classmethod
-    def open(cls, path: Path, *, create: bool) -> SqliteStore:
-        """Opens the ledger in `path`; migrates one of an older version; makes a new one only if `create`.
+    def open(cls, path: Path, *, create: bool, reading: bool = False) -> SqliteStore:
+        """Opens the ledger in `path`; migrates one of an older version; makes a new one only if `create`. For `reading`
+        it may lie where nothing can be written, and one of an older version stays as it is.
 
         Raises:
-            LedgerError: missing (and not `create`), unreadable, read-only, damaged, no ledger, of a newer version.
+            LedgerError: missing (and not `create`), unreadable, read-only, damaged, no ledger, of a newer version; or
+                it has several names.
         """
-        return cls(path=path, secret=sqlite_file.prepare(path, create=create))
+        return cls(path=path, secret=sqlite_file.prepare(path, create=create, reading=reading))
 
     @property
     def place(self) -> str:
@@ -46,32 +49,27 @@ class SqliteStore:
 
     @contextmanager
     def write(self) -> Iterator[SqliteTransaction]:
-        with sqlite_file.errors_named(self.path), closing(sqlite_file.connect(self.path)) as connection:
-            sqlite_file.begin(connection, "BEGIN IMMEDIATE")
-            try:
-                self._check_same(connection)
-                yield SqliteTransaction(connection, self.place)
-                connection.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
-                raise
+        with sqlite_file.errors_named(self.path), sqlite_file.written(self.path) as connection:
+            if sqlite_file.check_version(connection, self.path) != VERSION:
+                raise self._replaced()
+            self._check_same(connection)
+            yield SqliteTransaction(connection, self.place)
 
     @contextmanager
     def read(self) -> Iterator[SqliteTransaction]:
-        with sqlite_file.errors_named(self.path), closing(sqlite_file.connect(self.path)) as connection:
-            sqlite_file.begin(connection, "BEGIN")
+        with sqlite_file.errors_named(self.path), sqlite_file.read(self.path) as connection:
             self._check_same(connection)
             yield SqliteTransaction(connection, self.place)
-            connection.execute("ROLLBACK")
 
     def _check_same(self, connection: sqlite3.Connection) -> None:
-        version = sqlite_file.check_version(connection, self.path)
-        if version != VERSION or sqlite_file.read_secret(connection, self.path) != self.secret:
-            raise LedgerError(
-                f"the ledger {self.path} was replaced while it was in use; check it with `dpbeam budget verify`, then "
-                "start the command again"
-            )
+        if sqlite_file.read_secret(connection, self.path) != self.secret:
+            raise self._replaced()
+
+    def _replaced(self) -> LedgerError:
+        return LedgerError(
+            f"the ledger {self.path} was replaced while it was in use; check it with `dpbeam budget verify`, then "
+            "start the command again"
+        )
 
 
 class SqliteTransaction:
@@ -141,8 +139,10 @@ class SqliteTransaction:
             raise unverifiable(self._place, "SQLite's integrity check finds damaged pages or rows")
         if self._all("PRAGMA foreign_key_check"):
             raise unverifiable(self._place, "a charge belongs to no budget")
-        found = dict(self._all("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
-        if found != expected_schema():
+        self.check_schema()
+
+    def check_schema(self) -> None:
+        if schema_of(self._connection) != expected_schema():
             raise unverifiable(self._place, "its tables or triggers are not those of this version")
 
     def _all(self, query: str, *values: object) -> list[tuple[Any, ...]]:
@@ -153,11 +153,18 @@ class SqliteTransaction:
             raise unverifiable(self._place, "a row that was there a moment ago is gone")
 
     def _budget(self, row: tuple[Any, ...]) -> Budget:
-        dataset, meter, *units, head_seq, head_hash = row
+        dataset, meter, *units, head_seq, head_hash, unit, neighbours, sources = row
         try:
             cap, spent, held = (Amount(epsilon=units[i], delta=units[i + 1]) for i in (0, 2, 4))
             balance = Balance(meter=meter, cap=cap, spent=spent, held=held)
-            return Budget(dataset=dataset, balance=balance, head_seq=head_seq, head_hash=head_hash)
+            return Budget(
+                dataset=dataset,
+                balance=balance,
+                head_seq=head_seq,
+                head_hash=head_hash,
+                protected=None if unit is None else Protected(unit=unit, neighbours=neighbours),
+                sources=tuple(_canonical(sources, list)),
+            )
         except (ValueError, TypeError):
             raise unverifiable(self._place, "the balance of a dataset is no balance") from None
 
@@ -165,7 +172,7 @@ class SqliteTransaction:
         fields = dict(zip(CHARGE, row, strict=True))
         try:
             amount = Amount(epsilon=fields.pop("epsilon"), delta=fields.pop("delta"))
-            owner, failed = Owner(**_canonical(fields["owner"])), fields["failed"] == 1
+            owner, failed = Owner(**_canonical(fields["owner"], dict)), fields["failed"] == 1
             return Charge(**fields | {"amount": amount, "owner": owner, "failed": failed})
         except (ValueError, TypeError):
             raise unverifiable(self._place, "the row of a charge is no charge") from None
@@ -174,7 +181,7 @@ class SqliteTransaction:
         fields = dict(zip(ENTRY, row, strict=True))
         try:
             amount = Amount(epsilon=fields.pop("epsilon"), delta=fields.pop("delta"))
-            return JournalEntry(**fields | {"amount": amount, "details": _canonical(fields["details"])})
+            return JournalEntry(**fields | {"amount": amount, "details": _canonical(fields["details"], dict)})
         except (ValueError, TypeError):
             what = f"entry {fields['seq']} of dataset {fields['dataset']} is no journal entry"
             raise unverifiable(self._place, what) from None
@@ -183,7 +190,10 @@ class SqliteTransaction:
 def _budget(budget: Budget) -> tuple[Any, ...]:
     balance = budget.balance
     units = [n for part in (balance.cap, balance.spent, balance.held) for n in (part.epsilon, part.delta)]
-    return (budget.dataset, balance.meter, *units, budget.head_seq, budget.head_hash)
+    unit = None if budget.protected is None else budget.protected.unit
+    neighbours = None if budget.protected is None else budget.protected.neighbours
+    place = (budget.head_seq, budget.head_hash, unit, neighbours, canonical(list(budget.sources)))
+    return (budget.dataset, balance.meter, *units, *place)
 
 
 def _charge(charge: Charge) -> tuple[Any, ...]:
@@ -201,10 +211,14 @@ def _entry(entry: JournalEntry) -> tuple[Any, ...]:
     return tuple(special[name] if name in special else getattr(entry, name) for name in ENTRY)
 
 
-def _canonical(text: str) -> dict[str, Any]:
+def _canonical(text: str, kind: type[dict[str, Any]] | type[list[Any]]) -> Any:
     """Parses what `canonical` wrote; any other text, be it equal in meaning, is a change to the ledger."""
-    value = json.loads(text)
-    if not isinstance(value, dict) or canonical(value) != text:
+    try:
+        value = json.loads(text)
+        right = isinstance(value, kind) and canonical(value) == text
+    except RecursionError:  # of thousands of brackets
+        right = False
+    if not right:
         raise ValueError
     return value
 

@@ -6,20 +6,22 @@ import hashlib
 import os
 import secrets
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from dpbeam.errors import LedgerError
-from dpbeam.ledger.outcomes import unverifiable
+from dpbeam.ledger import drafts, names
+from dpbeam.ledger.outcomes import Locked, unverifiable
 from dpbeam.ledger.sqlite_schema import APPLICATION_ID, VERSION, migrate
+from dpbeam.ledger.waiting import Patience
 
 BUSY_TIMEOUT_S = 60.0
 
 
-def prepare(path: Path, *, create: bool) -> bytes:
-    """Checks the ledger in `path`, migrates an older one, makes a new one if `create`; returns its secret.
+def prepare(path: Path, *, create: bool, reading: bool) -> bytes:
+    """Checks the ledger in `path`, migrates an older one, makes a new one if `create`; returns its secret. Of one that
+    is opened for `reading` nothing is changed.
 
     Raises:
         LedgerError: see `SqliteStore.open`.
@@ -32,25 +34,74 @@ def prepare(path: Path, *, create: bool) -> bytes:
                     f"`dpbeam budget create POLICY --ledger {path}`, or name the right ledger"
                 )
             _create(path)
-        if not path.is_file():
-            raise LedgerError(f"the ledger {path} is not a file; name a file, such as {path / 'ledger.sqlite'}")
-        with closing(connect(path)) as connection:
-            version = check_version(connection, path)
-            begin(connection, "BEGIN IMMEDIATE")  # a ledger that can't be written is found out now, not after a run
+        if reading:
+            with read(path) as connection:
+                return read_secret(connection, path)
+        drafts.sweep(path)
+        with written(path) as connection:  # a ledger that can't be written is found out now, not after a run
             if connection.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
                 raise _damaged(path)
+            version = check_version(connection, path)
             if version < VERSION:
-                migrate(connection, check_version(connection, path))
-            secret = read_secret(connection, path)
+                migrate(connection, version)
+            return read_secret(connection, path)
+
+
+@contextmanager
+def written(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection in a transaction that excludes other writers; it is committed if the block ends without an error.
+
+    Guarantee: the file has one name while the connection is open (`names`); a commit has reached the disk.
+    """
+    with names.held(path, seconds=BUSY_TIMEOUT_S) as real, closing(connect(real)) as connection:
+        begin(connection, "BEGIN IMMEDIATE", path)
+        try:
+            check_version(connection, path)
+            yield connection
             connection.execute("COMMIT")
-        return secret
+        except BaseException:
+            with suppress(sqlite3.Error):
+                connection.execute("ROLLBACK")
+            raise
+
+
+@contextmanager
+def read(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection in a transaction that sees one state of the ledger, in the tables of this version.
+
+    What can't be written, as on an auditor's read-only disk, is read as it lies there.
+    """
+    still = not all(os.access(each, os.W_OK, effective_ids=True) for each in (path, path.parent))
+    with names.held(path, seconds=BUSY_TIMEOUT_S, still=still) as real:
+        log = Path(f"{real}-wal")
+        # With nothing in the log the file is all there is, and nobody changes it while its name is held so.
+        whole = still and not (log.exists() and log.stat().st_size)
+        with closing(_connect(real, "mode=ro&immutable=1" if whole else "mode=ro" if still else "mode=rw")) as opened:
+            begin(opened, "BEGIN", path)
+            version = check_version(opened, path)
+            if version == VERSION:
+                yield opened
+            else:
+                with closing(_migrated_copy(opened, version)) as copy:
+                    yield copy
+            opened.execute("ROLLBACK")
+
+
+def _migrated_copy(connection: sqlite3.Connection, version: int) -> sqlite3.Connection:
+    """The ledger in the tables of this version, in memory."""
+    copy = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        copy.executescript("\n".join(connection.iterdump()))
+        migrate(copy, version)
+    except BaseException:
+        copy.close()
+        raise
+    return copy
 
 
 def connect(path: Path) -> sqlite3.Connection:
     """A connection outside any transaction to a file that must exist; every commit waits for the disk."""
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None
-    )
+    connection = _connect(path, "mode=rw")
     try:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA fullfsync = ON")  # macOS: a plain fsync doesn't reach the platter there
@@ -61,12 +112,17 @@ def connect(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def begin(connection: sqlite3.Connection, statement: str) -> None:
+def _connect(path: Path, how: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=0, isolation_level=None)
+
+
+def begin(connection: sqlite3.Connection, statement: str, path: Path) -> None:
     """Begins a transaction, waiting at most `BUSY_TIMEOUT_S` for others.
 
-    SQLite's own waiting doesn't cover a database that another process is recovering after a kill.
+    Raises:
+        Locked: others were at work for so long.
     """
-    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    patience = Patience(BUSY_TIMEOUT_S, "other runs at the ledger")
     while True:
         try:
             connection.execute(statement)
@@ -75,9 +131,10 @@ def begin(connection: sqlite3.Connection, statement: str) -> None:
         except sqlite3.OperationalError as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            if not _is_busy(error) or time.monotonic() > deadline:
+            if not _is_busy(error):
                 raise
-            time.sleep(0.01)
+            if not patience.wait():
+                raise Locked(str(path), BUSY_TIMEOUT_S) from None
 
 
 def check_version(connection: sqlite3.Connection, path: Path) -> int:
@@ -121,7 +178,12 @@ def errors_named(path: Path) -> Iterator[None]:
         raise unverifiable(str(path), "a change would break its own constraints") from None
     except sqlite3.OperationalError as error:
         raise _cannot_use(path, error) from None
-    except sqlite3.DatabaseError:
+    except (
+        sqlite3.DatabaseError,
+        UnicodeError,
+        RecursionError,
+        OverflowError,
+    ):  # no text, nor a number, that was written
         raise _damaged(path) from None
     except OSError as error:
         raise LedgerError(
@@ -133,14 +195,14 @@ def errors_named(path: Path) -> Iterator[None]:
 def _cannot_use(path: Path, error: sqlite3.OperationalError) -> LedgerError:
     text = str(error)
     if _is_busy(error):
-        what, remedy = f"other runs kept it locked for {BUSY_TIMEOUT_S:.0f} s", "try again when they are done"
-    elif "readonly" in text:
+        return Locked(str(path), BUSY_TIMEOUT_S)
+    if "readonly" in text:
         what, remedy = "it is read-only", "make the file and its folder writable for this user"
     elif "full" in text:
         what, remedy = "the disk is full", "free some space, then settle unfinished runs with `dpbeam recover`"
     elif "unable to open" in text:
         what, remedy = "it can't be opened", "check the path, and that file and folder are writable for this user"
-    elif "no such table" in text or "no such column" in text or "malformed" in text:
+    elif "no such table" in text or "no such column" in text or "malformed" in text or "UTF-8" in text:
         return _damaged(path)
     else:
         what, remedy = f"SQLite says {text!r}", "check the disk, then `dpbeam budget verify`"
@@ -161,9 +223,8 @@ def _is_busy(error: sqlite3.OperationalError) -> bool:
 def _create(path: Path) -> None:
     """Makes an empty ledger under a name of its own, then links it into place: whole, and never over another."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    drafts.sweep(path)
+    with drafts.draft(path) as draft:
         with closing(connect(draft)) as connection:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("BEGIN IMMEDIATE")
@@ -173,10 +234,7 @@ def _create(path: Path) -> None:
             connection.execute("COMMIT")
         with suppress(FileExistsError):  # another process made it first: that one counts
             os.link(draft, path)
-        _sync_folder(path.parent)
-    finally:
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{draft}{suffix}").unlink(missing_ok=True)
+    _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

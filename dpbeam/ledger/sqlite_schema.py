@@ -10,7 +10,7 @@ APPLICATION_ID = 0x64704C31  # "dpL1", in the file's header
 
 BUDGET = (
     "dataset", "meter", "cap_epsilon", "cap_delta", "spent_epsilon", "spent_delta", "held_epsilon", "held_delta",
-    "head_seq", "head_hash",
+    "head_seq", "head_hash", "privacy_unit", "neighbours", "sources",
 )  # fmt: skip
 CHARGE = (
     "id", "dataset", "key", "epsilon", "delta", "state", "fence", "attempt", "max_attempts", "owner", "release_id",
@@ -85,6 +85,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             BEGIN SELECT RAISE(ABORT, 'a charge is never deleted'); END""",
         """CREATE TRIGGER budgets_no_delete BEFORE DELETE ON budgets
             BEGIN SELECT RAISE(ABORT, 'a budget is never deleted'); END""",
+    ),
+    # What a budget of version 1 protects isn't known: NULL until its next charge.
+    (
+        "ALTER TABLE budgets ADD COLUMN privacy_unit TEXT",
+        "ALTER TABLE budgets ADD COLUMN neighbours TEXT CHECK ((neighbours IS NULL) = (privacy_unit IS NULL))",
+        "ALTER TABLE budgets ADD COLUMN sources TEXT NOT NULL DEFAULT '[]'",
     ),
 )
 

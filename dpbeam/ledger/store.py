@@ -54,8 +54,12 @@ class Transaction(Protocol):
         """The datasets that the journal names, sorted."""
         ...
 
+    def check_schema(self) -> None:
+        """Whether tables, constraints and triggers are those of this version."""
+        ...
+
     def check_integrity(self) -> None:
-        """The database's own checks: its pages, and that tables, constraints and triggers are those of this version."""
+        """The database's own checks of pages and rows, and `check_schema`."""
         ...
 
 

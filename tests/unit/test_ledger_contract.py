@@ -17,10 +17,12 @@ from dpbeam.ledger.amounts import ZERO, Amount
 from dpbeam.ledger.model import Charge
 from dpbeam.ledger.outcomes import FenceLost, KeyTaken
 from dpbeam.ledger.owner import Owner, alive
+from dpbeam.ledger.scope import Protected, Scope
 
 ONE = Amount.charge(1, 1e-6)
 CAP = Amount.cap(3, 1e-5)
 SHA = "0" * 64
+PEOPLE = Scope(protected=Protected(unit="person"), sources=("/data/people.csv",))
 
 
 @pytest.fixture
@@ -38,7 +40,14 @@ def book(make_ledger: Callable[[], Ledger]) -> Ledger:
 
 def reserve(book: Ledger, key: str = "k", amount: Amount = ONE, **more) -> Charge:
     return book.reserve(
-        "d", key, amount, owner=Owner.current(), policy_digest="sha256:1", release_id=f"r-{key}", path="/x", **more
+        "d",
+        key,
+        amount,
+        **{"scope": PEOPLE, **more},
+        owner=Owner.current(),
+        policy_digest="sha256:1",
+        release_id=f"r-{key}",
+        path="/x",
     )
 
 
@@ -159,7 +168,7 @@ def test_a_clock_that_goes_back_changes_nothing(book, monkeypatch) -> None:
     charge = reserve(book)
     monkeypatch.setattr(ledger, "utc_now", lambda: datetime(1970, 1, 1, tzinfo=timezone.utc))
     book.publish(book.start(charge), manifest_sha256=SHA)
-    assert book.verify() == 4
+    assert book.verify() == 6
 
 
 def test_this_process_lives_and_a_past_one_does_not() -> None:

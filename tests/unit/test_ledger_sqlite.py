@@ -12,6 +12,9 @@ from dpbeam.errors import LedgerError
 from dpbeam.ledger import open_ledger
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.owner import Owner
+from dpbeam.ledger.scope import Protected, Scope
+
+PEOPLE = Scope(protected=Protected(unit="person"), sources=("/data/people.csv",))
 
 
 @pytest.fixture
@@ -26,6 +29,7 @@ def path(tmp_path: Path) -> Path:
             f"k{number}",
             Amount.charge(1, 1e-6),
             owner=Owner.current(),
+            scope=PEOPLE,
             policy_digest="p",
             release_id="r",
             path="/x",
@@ -57,7 +61,17 @@ def test_the_secret_stays_the_same_and_is_of_this_ledger_alone(path, tmp_path) -
 TABLES = {
     "journal": ["time", "kind", "charge_id", "epsilon", "delta", "fence", "details", "prev_hash", "hash", "seq"],
     "charges": ["key", "epsilon", "delta", "state", "fence", "attempt", "owner", "release_id", "path", "failed"],
-    "budgets": ["cap_epsilon", "cap_delta", "spent_epsilon", "spent_delta", "held_epsilon", "head_seq", "head_hash"],
+    "budgets": [
+        "cap_epsilon",
+        "cap_delta",
+        "spent_epsilon",
+        "spent_delta",
+        "held_epsilon",
+        "head_seq",
+        "head_hash",
+        "privacy_unit",
+        "sources",
+    ],
 }
 
 
@@ -95,7 +109,7 @@ def test_a_tampered_ledger_charges_nothing_more(path) -> None:
     tampered(path, "UPDATE budgets SET spent_epsilon = 0")
     with pytest.raises(LedgerError, match="Nothing more is charged to it"):
         open_ledger(str(path)).reserve(
-            "d", "new", Amount.charge(1, 1e-6), owner=Owner.current(), policy_digest="p", release_id="r"
+            "d", "new", Amount.charge(1, 1e-6), owner=Owner.current(), scope=PEOPLE, policy_digest="p", release_id="r"
         )
 
 

@@ -13,7 +13,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from dpbeam.ledger.amounts import ZERO, Amount
-from dpbeam.ledger.model import Balance, balance_json
+from dpbeam.ledger.model import GENESIS, Balance, Budget, budget_json
+from dpbeam.ledger.scope import Protected
 from dpbeam.reporting.formats import FORMATS, schema, violations
 
 DIGEST = "sha256:" + "a" * 64
@@ -90,8 +91,11 @@ EXAMPLES: dict[str, Any] = {
         "charge": CHARGE,
     },
     "budget": {
-        "version": 1,
+        "version": 2,
         "dataset": "ngrams",
+        "privacy_unit": "author_id",
+        "neighbours": "add_or_remove_one",
+        "sources": ["/data/ngrams.csv"],
         "meter": "basic",
         "cap": AMOUNT,
         "spent": AMOUNT,
@@ -209,6 +213,8 @@ def test_the_docs_name_every_field_of_a_format(name: str) -> None:
     assert {field for field in fields if f"`{field}`" not in text} == set()
 
 
-def test_a_ledger_balance_is_printed_as_the_budget_format_says() -> None:
+@pytest.mark.parametrize("bound", [{}, {"protected": Protected(unit="author"), "sources": ("/data/a.csv",)}])
+def test_a_budget_is_printed_as_the_budget_format_says(bound) -> None:
     balance = Balance(meter="basic", cap=Amount.cap("10", "1e-6"), spent=Amount.charge("1", "1e-8"), held=ZERO)
-    assert violations("budget", balance_json("ngrams", balance)) == []
+    budget = Budget(dataset="ngrams", balance=balance, head_seq=1, head_hash=GENESIS, **bound)
+    assert violations("budget", budget_json(budget)) == []

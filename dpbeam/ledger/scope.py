@@ -1,0 +1,109 @@
+"""What a budget is a budget of: one privacy unit, one neighbouring relation, and the sources that a dataset stands for.
+
+Losses may be added up only where they are losses of one and the same unit about one and the same data: a person with
+1,000 rows loses up to 1,000 times the ε that is stated for a row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, get_args
+
+Neighbours = Literal["add_or_remove_one"]
+NEIGHBOURS: tuple[str, ...] = get_args(Neighbours)
+
+MAX_SOURCES = 1000
+_TEXT = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protected:
+    """Whose presence a budget protects: `unit` names the column of the source that says whose row it is, or is `row`;
+    `neighbours` says which tables count as neighbours."""
+
+    unit: str
+    neighbours: Neighbours = "add_or_remove_one"
+
+    def __post_init__(self) -> None:
+        check_text("privacy unit", self.unit)
+        if self.neighbours not in NEIGHBOURS:
+            raise ValueError(f"neighbours must be one of {', '.join(NEIGHBOURS)}, got {self.neighbours!r}")
+
+    def __str__(self) -> str:
+        return f"one {self.unit}, added or removed"
+
+    def to_json(self) -> dict[str, str]:
+        return {"privacy_unit": self.unit, "neighbours": self.neighbours}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scope:
+    """What a run is going to spend a budget on: whom it protects, what it reads (`sources`: paths and patterns that
+    mean the same wherever they are stated from), and the `files` that those stand for now."""
+
+    protected: Protected
+    sources: tuple[str, ...]
+    files: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.sources) <= MAX_SOURCES:
+            raise ValueError(f"source.path must be 1 to {MAX_SOURCES} paths, got {len(self.sources)}")
+        for source in self.sources:
+            check_text("source.path", source)
+
+    def unknown(self, accepted: Iterable[str]) -> tuple[str, ...]:
+        """The sources that aren't among `accepted`; none if all files are those of accepted ones, as of one day's part
+        of a folder that was accepted."""
+        known = set(accepted)
+        new = tuple(source for source in self.sources if source not in known)
+        if new and self.files and all(any(covers(source, file) for source in known) for file in self.files):
+            return ()
+        return new
+
+    def shares(self, others: Iterable[str]) -> bool:
+        """Whether anything that the run reads is, or is among, the sources `others`."""
+        known = set(others)
+        return any(source in known for source in self.sources) or any(
+            covers(source, file) for source in known for file in self.files
+        )
+
+
+def covers(source: str, file: str) -> bool:
+    """Whether the path, folder or pattern `source` stands for `file`, or for a folder that it lies in."""
+    return file == source or file.startswith(source.rstrip("/") + "/") or _matcher(source)(file)
+
+
+@lru_cache(maxsize=MAX_SOURCES)
+def _matcher(pattern: str) -> Callable[[str], bool]:
+    """Patterns as Beam reads them: `*` stops at a slash, `**` doesn't, `[…]` is one of some characters."""
+    found, at = "", 0
+    while at < len(pattern):
+        char = pattern[at]
+        # The first character of a set may be ! or ] and stand for itself or for "none of".
+        closing = pattern.find("]", at + (3 if pattern[at + 1 : at + 2] == "!" else 2)) if char == "[" else -1
+        if pattern.startswith("**", at):
+            found, at = found + ".*", at + 2
+        elif closing > 0:
+            inside = pattern[at + 1 : closing].replace("\\", r"\\")
+            inside = "^" + inside[1:] if inside[0] == "!" else "\\" + inside if inside[0] == "^" else inside
+            found, at = f"{found}[{inside}]", closing + 1
+        else:
+            found, at = found + {"*": r"[^/\\]*", "?": "."}.get(char, re.escape(char)), at + 1
+    try:
+        compiled = re.compile(found, re.DOTALL)
+    except re.error:  # a set such as [z-a], which matches nothing
+        return lambda _: False
+    return lambda file: compiled.fullmatch(file) is not None
+
+
+def check_text(name: str, value: str) -> None:
+    """Raises ValueError unless `value` is text that the ledger can keep."""
+    if not isinstance(value, str) or not 1 <= len(value) <= _TEXT or "\0" in value:
+        raise ValueError(f"{name} must be text of 1 to {_TEXT} characters without NUL")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{name} must be valid Unicode") from None

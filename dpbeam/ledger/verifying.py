@@ -1,0 +1,83 @@
+"""A transaction comes in; budgets and charges go out, after they were found to be what the journal amounts to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dpbeam.errors import UsageError
+from dpbeam.ledger import outcomes
+from dpbeam.ledger.journal import BrokenJournal, Replayed, entry_hash, replay
+from dpbeam.ledger.model import Budget, Charge, check_dataset
+from dpbeam.ledger.sqlite_file import ledger_id
+from dpbeam.ledger.store import Store, Transaction
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verifier:
+    """Compares what the tables of a store hold with its journal.
+
+    A dataset's history is verified by itself: amounts of two datasets never meet, so damage to the one can't make
+    room for a charge in the other. `everything` also finds what no charge depends on.
+    """
+
+    store: Store
+
+    def budget(self, tx: Transaction, dataset: str) -> Budget:
+        """The dataset's budget as the table has it, unverified. LedgerError where there is none."""
+        budget = tx.budget(checked_name(dataset))
+        if budget is None:
+            raise outcomes.no_budget(dataset, self.store.place)
+        return budget
+
+    def headed(self, tx: Transaction, dataset: str) -> Budget:
+        """The dataset's budget, if it stands at the last entry of its journal."""
+        budget, last = self.budget(tx, dataset), tx.last_entry(dataset)
+        if (
+            last is None
+            or (last.seq, last.hash) != (budget.head_seq, budget.head_hash)
+            or last.hash != entry_hash(last)
+        ):
+            raise outcomes.unverifiable(self.store.place, f"dataset {dataset} doesn't stand at the end of its journal")
+        return budget
+
+    def verified(self, tx: Transaction, dataset: str) -> Replayed:
+        """The dataset's budget and charges, if the tables hold what its whole journal amounts to."""
+        budget = self.budget(tx, dataset)
+        try:
+            replayed = replay(dataset, tx.entries(dataset), ledger_id=ledger_id(self.store.secret))
+        except BrokenJournal as error:
+            raise outcomes.unverifiable(self.store.place, f"dataset {dataset}, {error}") from None
+        if replayed.budget != budget:
+            raise outcomes.unverifiable(
+                self.store.place, f"the balance of dataset {dataset} isn't what its journal amounts to"
+            )
+        stored = {charge.id: charge for charge in tx.charges(dataset)}
+        for charge_id in sorted(stored.keys() | replayed.charges.keys()):
+            if stored.get(charge_id) != replayed.charges.get(charge_id):
+                raise outcomes.unverifiable(
+                    self.store.place, f"a charge of dataset {dataset} isn't what the journal says ({charge_id!r})"
+                )
+        return replayed
+
+    def everything(self, tx: Transaction) -> list[Replayed]:
+        """All datasets, verified, after the database's own checks."""
+        tx.check_integrity()
+        datasets = tx.datasets()
+        orphans = set(tx.journal_datasets()) | {charge.dataset for charge in tx.charges()}
+        for orphan in sorted(orphans - set(datasets)):
+            raise outcomes.unverifiable(self.store.place, f"dataset {orphan} has a history but no budget")
+        return [self.verified(tx, dataset) for dataset in datasets]
+
+    def charges(self, tx: Transaction) -> list[Charge]:
+        """The charges of all datasets, by increasing fence, as the journal alone tells them, after verifying it all."""
+        found = [charge for replayed in self.everything(tx) for charge in replayed.charges.values()]
+        return sorted(found, key=lambda charge: charge.fence)
+
+
+def checked_name(dataset: str) -> str:
+    """The dataset's name. UsageError if it is none."""
+    try:
+        check_dataset(dataset)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return dataset

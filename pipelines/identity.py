@@ -1,0 +1,47 @@
+"""A policy comes in; whom it protects and what it reads, the same from wherever it is run, go out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from dpbeam.ledger.scope import Protected, Scope
+from dpbeam.policy.schema import Policy
+from transforms.read import is_local
+
+_GLOB = "*?["
+
+
+def protected(policy: Policy) -> Protected:
+    """Whose presence the policy protects: a unit is told by where it lies in the source, not by what the policy calls
+    it."""
+    if policy.privacy_unit == "row":
+        return Protected(unit="row")
+    field = policy.columns[policy.privacy_unit].field or policy.privacy_unit
+    name = field if isinstance(field, str) else ".".join(field)
+    return Protected(unit="row (a column)" if name == "row" else name)
+
+
+def scope(policy: Policy, files: Sequence[str]) -> Scope:
+    """What a run of the policy spends a budget on; `files` are the paths that were found for it."""
+    sources = dict.fromkeys(source(path) for path in policy.source.path)
+    return Scope(
+        protected=protected(policy),
+        sources=tuple(sources),
+        files=tuple(os.path.realpath(path) if is_local(path) else path for path in files),
+    )
+
+
+def source(path: str) -> str:
+    """The path, folder or pattern without what doesn't tell one from another: links, the current folder, a last slash.
+
+    Of a pattern, which may match much, the folders before the first part with `*`, `?` or `[` are followed.
+    """
+    if not is_local(path):
+        return path.rstrip("/")
+    path = os.path.abspath(path)
+    parts = path.split(os.sep)
+    plain = next((i for i, part in enumerate(parts) if any(char in part for char in _GLOB)), len(parts))
+    if plain == len(parts) or os.path.lexists(path):
+        return os.path.realpath(path)
+    return os.path.join(os.path.realpath(os.sep.join(parts[:plain]) or os.sep), *parts[plain:])
