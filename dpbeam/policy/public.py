@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
 from dpbeam.mechanisms.casting import ARROW_TYPES, to_type
+from dpbeam.mechanisms.sources.delimited import all_as_text
 from dpbeam.mechanisms.spec import ColumnType
 from dpbeam.policy.schema import Public
 from dpbeam.policy.values import DESCRIPTIONS, canonical, suits, to_python
@@ -120,7 +121,7 @@ def _from_file(
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a usable path"
         raise bad(f"can't be read: {reason}", "Name a readable file.") from None
     try:
-        raw = _parquet(content) if path.suffix == ".parquet" else _csv(content)
+        raw = _parquet(content) if path.suffix == ".parquet" else all_as_text(io.BytesIO(content))
     except (pa.ArrowException, OSError, ValueError):
         raise bad("is not a CSV or Parquet file that can be read") from None
     if raw is None or not 0 < raw.num_rows <= MAX_PARTITIONS:
@@ -142,11 +143,3 @@ def _parquet(content: bytes) -> pa.Table | None:
     """The file's rows; None if its footer already states too many."""
     file = pq.ParquetFile(pa.BufferReader(content))
     return file.read() if file.metadata.num_rows <= MAX_PARTITIONS else None
-
-
-def _csv(content: bytes) -> pa.Table:
-    """The file's rows, every value as text as it stands."""
-    parse = pacsv.ParseOptions(newlines_in_values=True)
-    names = pacsv.open_csv(pa.BufferReader(content), parse_options=parse).schema.names
-    as_text = pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
-    return pacsv.read_csv(pa.BufferReader(content), parse_options=parse, convert_options=as_text)
