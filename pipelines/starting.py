@@ -5,7 +5,6 @@ Reads a header or footer, and no values; of JSON Lines, which have neither, name
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -13,10 +12,9 @@ from pathlib import Path
 from typing import IO, Any
 
 import pyarrow as pa
-import pyarrow.csv as pacsv
 
 from dpbeam.errors import UsageError
-from dpbeam.mechanisms.sources import avro, parquet
+from dpbeam.mechanisms.sources import avro, delimited, parquet
 from dpbeam.mechanisms.sources.compression import Plain, codec_of
 from dpbeam.mechanisms.spec import Format, InputSpec
 from dpbeam.policy.starter import starter_policy
@@ -32,6 +30,8 @@ _SUFFIXES: dict[str, Format] = {
 }
 _FIRST_BYTES = 1 << 20
 _FIRST_LINES = 100
+_BOM = b"\xef\xbb\xbf"
+_BY_HAND = "Write the policy's columns yourself: see docs/input.md"
 _JSON_TYPES: dict[type, pa.DataType] = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
 _NUMBERS = pa.list_(pa.float64())
 
@@ -44,13 +44,17 @@ def starter(data: Path, *, folder: Path | None) -> str:
     """
     first, in_path = _first_file(data)
     format = next((kind for suffix, kind in _SUFFIXES.items() if suffix in first.suffixes), "csv")
+    if first.exists() and not first.is_file():
+        raise UsageError(f"{data} is not a regular file, nor a folder of them. Name one, or copy the data into one")
     schema = None
     try:
         with first.open("rb") as file:
             schema = _schema(file, format, first)
     except OSError as error:
         raise UsageError(f"{data} can't be read ({error.strerror or 'not a data file'})") from None
-    except (pa.ArrowException, EOFError, LookupError, ValueError, TypeError, RecursionError):
+    except RecursionError:
+        raise UsageError(f"{data} nests too deep to be looked at. {_BY_HAND}") from None
+    except (pa.ArrowException, EOFError, LookupError, ValueError, TypeError):
         pass
     if schema is None:
         raise UsageError(f"{data} is not a {format} file with column names that can be read")
@@ -79,7 +83,12 @@ def _schema(file: IO[bytes], format: Format, path: Path) -> pa.Schema:
     head = _head(plain)
     if not head.strip():
         raise UsageError(f"{path} is empty: it has no column names")
-    return _json_schema(head) if format == "jsonl" else _csv_schema(head)
+    if format == "csv":
+        return _csv_schema(head.removeprefix(_BOM))
+    if len(head) == _FIRST_BYTES and b"\n" not in head.strip():
+        raise UsageError(f"{path} starts with a line longer than {_FIRST_BYTES >> 20} MiB. {_BY_HAND}")
+    whole = head[: head.rfind(b"\n")] if len(head) == _FIRST_BYTES else head
+    return _json_schema(whole.removeprefix(_BOM))
 
 
 def _head(plain: Plain) -> bytes:
@@ -87,23 +96,20 @@ def _head(plain: Plain) -> bytes:
     while len(head) < _FIRST_BYTES and (part := stream.read(_FIRST_BYTES - len(head))):
         head += part
     plain.take_back()
-    return bytes(head.removeprefix(b"\xef\xbb\xbf"))
+    return bytes(head)
 
 
 def _csv_schema(head: bytes) -> pa.Schema:
     """Every column as text: a CSV file states no types, and guessing them would read values."""
     line = head.lstrip(b"\r\n").splitlines()[0]
-    names = pacsv.read_csv(io.BytesIO(line + b"\n")).column_names
-    return pa.schema([(name, pa.string()) for name in names])
+    return pa.schema([(name, pa.string()) for name in delimited.header_names(line, ",")])
 
 
 def _json_schema(head: bytes) -> pa.Schema:
     """The keys of the first lines, with the types that their values have in all of them."""
-    lines = [line for line in head.splitlines() if line.strip()][: _FIRST_LINES + 1]
-    whole = lines[:-1] if len(head) == _FIRST_BYTES or len(lines) > _FIRST_LINES else lines
     found: dict[str, pa.DataType] = {}
-    for line in whole or lines:
-        row = json.loads(line)
+    for line in [line for line in head.splitlines() if line.strip()][:_FIRST_LINES]:
+        row = json.loads(line, parse_int=lambda _digits: 0)  # Python refuses one of more than 4,300 digits
         if not isinstance(row, dict):
             raise TypeError("a line is not an object")
         for path, value in _leaves(row, ""):

@@ -46,6 +46,7 @@ _UTF8 = (
 _DATE = r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
 _CLOCK = r"(?:[01][0-9]|2[0-3])(?::[0-5][0-9](?::[0-5][0-9](?:\.[0-9]{1,9})?)?)?"
 _ZONE = r"(?:Z|[+-](?:[01][0-9]|2[0-3])(?::?[0-5][0-9])?)"
+_INFINITY = r"\A[+-]?(?i:inf|infinity)\z"
 _TIMESTAMP = rf"\A{_DATE}(?:[T ]{_CLOCK}{_ZONE}?)?\z"
 
 
@@ -191,7 +192,7 @@ def _parse(text: pa.Array, kind: ColumnType) -> pa.Array:
         case "int64":
             return _arrow(pl.Series(values=text).cast(pl.Int64, strict=False), pa.int64())
         case "float64":
-            return _arrow(pl.Series(values=text).cast(pl.Float64, strict=False), pa.float64())
+            return _held(_arrow(pl.Series(values=text).cast(pl.Float64, strict=False), pa.float64()), text)
         case "bool":
             word = pc.ascii_lower(text)
             true = pc.is_in(word, value_set=pa.array(["true", "1"]))
@@ -202,6 +203,15 @@ def _parse(text: pa.Array, kind: ColumnType) -> pa.Array:
         case "timestamp":
             return _parse_timestamps(text)
     raise ValueError(f"unknown column type {kind!r}")
+
+
+def _held(numbers: pa.Array, text: pa.Array) -> pa.Array:
+    """The numbers, null where one is infinite only because a float64 can't hold what its text says."""
+    infinite = pc.is_inf(numbers)
+    if not pc.any(infinite).as_py():
+        return numbers
+    spelled = pc.match_substring_regex(text, _INFINITY)
+    return pc.if_else(pc.and_not(infinite, spelled), pa.scalar(None, pa.float64()), numbers)
 
 
 def _parse_dates(text: pa.Array) -> pa.Array:

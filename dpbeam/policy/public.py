@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
 
 from dpbeam.mechanisms.casting import ARROW_TYPES, is_text, to_type
+from dpbeam.mechanisms.sources.delimited import all_as_text
 from dpbeam.mechanisms.sources.parquet_file import columns_of, open_parquet
 from dpbeam.mechanisms.spec import ColumnType
 from dpbeam.policy.schema import Public
@@ -124,7 +125,7 @@ def _from_file(
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a usable path"
         raise bad(f"can't be read: {reason}", "Name a readable file.") from None
     try:
-        raw = _parquet(content) if path.suffix == ".parquet" else _csv(content)
+        raw = _parquet(content) if path.suffix == ".parquet" else all_as_text(io.BytesIO(content))
         if raw is not None and sum(map(_unpacked_bytes, raw.columns)) > MAX_KEY_BYTES:
             rule = f"must not hold more than {MAX_KEY_BYTES >> 20:,} MiB of keys when it is unpacked"
             raise bad(rule, "List fewer partitions, or shorter keys.")
@@ -175,11 +176,3 @@ def _unpacked_bytes(column: pa.Array | pa.ChunkedArray) -> int:
         else:
             size += chunk.nbytes
     return size
-
-
-def _csv(content: bytes) -> pa.Table:
-    """The file's rows, every value as text as it stands."""
-    parse = pacsv.ParseOptions(newlines_in_values=True)
-    names = pacsv.open_csv(pa.BufferReader(content), parse_options=parse).schema.names
-    as_text = pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False)
-    return pacsv.read_csv(pa.BufferReader(content), parse_options=parse, convert_options=as_text)

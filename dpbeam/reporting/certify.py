@@ -176,11 +176,16 @@ def _rows(path: Path) -> int | None:
 
 
 def _csv_rows(path: Path) -> int:
-    """The rows below the header. One block, since a key may be longer than any; and only the first field is kept."""
+    """The rows below the header. One block, since a key may be longer than any; and only the first field is kept.
+
+    What a key says doesn't matter here: a NUL is read as another character, for the parser loses rows after one
+    (apache/arrow #50481).
+    """
+    content = path.read_bytes()
     found = pa.csv.read_csv(
-        path,
+        pa.BufferReader(content.replace(b"\0", b"0")),
         read_options=pa.csv.ReadOptions(
-            autogenerate_column_names=True, block_size=min(max(_CHUNK_BYTES, path.stat().st_size + 1), 2**31 - 1)
+            autogenerate_column_names=True, block_size=min(max(_CHUNK_BYTES, len(content) + 1), 2**31 - 1)
         ),
         parse_options=pa.csv.ParseOptions(newlines_in_values=True),
         convert_options=pa.csv.ConvertOptions(include_columns=["f0"], column_types={"f0": pa.binary()}),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import math
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -92,12 +94,36 @@ def test_other_text_and_integers_beyond_64_bits_are_invalid_as_whole_numbers(tex
         ("inf", math.inf),
         ("-inf", -math.inf),
         ("Infinity", math.inf),
-        ("1e400", math.inf),
-        ("-1e400", -math.inf),
+        ("17976931348623157e292", 1.7976931348623157e308),
     ],
 )
 def test_numbers_are_decimal_with_or_without_exponent_or_infinite(text: str, value: float) -> None:
     assert parsed(text, "float64") == value
+
+
+@pytest.mark.parametrize("text", ["1e400", "-1e400", "10e308", "1.8e308", "9" * 400, "1e99999999999999999999"])
+def test_a_number_that_no_float64_holds_is_invalid_as_a_whole_number_beyond_64_bits_is(text: str) -> None:
+    values = to_type(pa.array([text, "inf", "-INFINITY", "1.5", None]), "float64").to_pylist()
+    assert values == [None, math.inf, -math.inf, 1.5, None]
+
+
+NUMBER = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|(?i:nan)|(?i:inf)(?i:inity)?)", re.ASCII)
+WHOLE = re.compile(r"[+-]?[0-9]+", re.ASCII)
+
+
+@pytest.mark.parametrize(("alphabet", "longest"), [("+-.e1E0 _", 4), ("+-nNaAiIfFtTyY", 3)])
+def test_numbers_are_spelled_as_the_docs_say_and_no_other_way(alphabet: str, longest: int) -> None:
+    words = ["", "inf", "infinity", "nan"]
+    texts = [
+        "".join(made) + word
+        for word in words
+        for length in range(longest + 1)
+        for made in itertools.product(alphabet, repeat=length)
+    ]
+    floats, wholes = (to_type(pa.array(texts, pa.string()), kind).to_pylist() for kind in ("float64", "int64"))
+    for text, number, whole in zip(texts, floats, wholes, strict=True):
+        assert repr(number) == (repr(float(text)) if NUMBER.fullmatch(text) else "None"), text
+        assert whole == (int(text) if WHOLE.fullmatch(text) else None), text
 
 
 @pytest.mark.parametrize("text", ["nan", "NaN", "-nan"])

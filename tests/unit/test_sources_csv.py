@@ -189,7 +189,10 @@ def test_a_row_longer_than_the_biggest_block_fails_the_run(monkeypatch: pytest.M
     monkeypatch.setattr(base, "MAX_BLOCK_BYTES", 1 << 20)
     with pytest.raises(RunFailed) as caught:
         read(b'a,b\n1,"2\n' + b"3,4\n" * (1 << 20))
-    assert str(caught.value) == "t.csv has a row longer than 1 MiB. Is a quote left open? Correct the file."
+    assert str(caught.value) == (
+        "t.csv has a row longer than 1 MiB, the most that a row of csv may have. Is a quote left open? Correct the "
+        "file, or write it as Parquet."
+    )
 
 
 def test_storage_that_breaks_off_fails_the_run() -> None:

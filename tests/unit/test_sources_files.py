@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import lzma
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -61,6 +62,29 @@ def test_a_compressed_file_is_read_by_its_suffix_or_as_declared(format: str, opt
 def test_files_put_together_are_read_to_the_last(codec: str) -> None:
     packed = PACKED[codec](b'{"a":1,"b":"x"}\n') + PACKED[codec](b'{"a":2,"b":"y"}\n')
     assert read(packed, "t", spec("jsonl", compression=codec)) == [(1, "x"), (2, "y")]
+
+
+@pytest.mark.parametrize("codec", PACKED)
+@pytest.mark.parametrize("format", PLAIN)
+@pytest.mark.parametrize("at", [0, 1, 2, 3])
+def test_a_member_with_nothing_in_it_may_stand_anywhere(format: str, codec: str, at: int) -> None:
+    members = [PACKED[codec](part) for part in (PLAIN[format][:9], PLAIN[format][9:999], PLAIN[format][999:])]
+    packed = b"".join([*members[:at], PACKED[codec](b""), PACKED[codec](b""), *members[at:]])
+    assert read(packed, "t", spec(format, compression=codec)) == ROWS
+
+
+@pytest.mark.parametrize("format", PLAIN)
+@pytest.mark.parametrize("kind", [0x184D2A50, 0x184D2A5A, 0x184D2A5F])
+def test_skippable_frames_of_zstandard_are_passed_by_wherever_they_stand(format: str, kind: int) -> None:
+    """RFC 8878, 3.1.2; pzstd writes one before each frame."""
+    aside, empty = struct.pack("<II", kind, 4) + b"size", struct.pack("<II", kind, 0)
+    frames = [PACKED["zstd"](part) for part in (PLAIN[format][:9], PLAIN[format][9:999], PLAIN[format][999:])]
+    packed = aside + frames[0] + aside + empty + frames[1] + frames[2] + aside
+    assert read(packed, f"t.{format}.zst", spec(format)) == ROWS
+    with pytest.raises((RunFailed, UsageError)):
+        read(packed[:-2], "t", spec(format, compression="zstd"))
+    with pytest.raises(UsageError, match=r"^t is compressed\. Set source\.compression: zstd"):
+        inspect_file(io.BytesIO(packed), spec(format), "t")
 
 
 @pytest.mark.parametrize("codec", PACKED)

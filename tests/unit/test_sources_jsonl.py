@@ -79,6 +79,17 @@ NESTED = Column(name="a", type="int64", field="b.c", on_invalid=keep(-1), on_nul
         ('{"a": NaN}', FLOAT, [-3.0]),
         ('{"a": -Infinity}', FLOAT, [-4.0]),
         ('{"a": 1e400}', FLOAT, []),  # no JSON parser's number: the line is left out
+        ('{"a": 10e308}', FLOAT, [-1.0]),
+        ('{"a": -10E+308}', FLOAT, [-1.0]),
+        ('{"a": ' + "9" * 400 + "}", FLOAT, [-1.0]),
+        ('{"a": ' + "9" * 400 + ', "z": "Infinity"}', FLOAT, [-1.0]),
+        ('{"z": [Infinity, -Inf], "a": 10e308}', FLOAT, [-1.0]),
+        ('{"z": 10e308, "a": Infinity}', FLOAT, [-4.0]),
+        ('{"z": ": Infinity, ", "a": Inf}', FLOAT, [-4.0]),
+        ('{"z": 10e308, "a": 1.5}', FLOAT, [1.5]),
+        ('{"Infinity": -Infinity, "a": 1}', Column(name="Infinity", type="float64", on_inf=keep(-4.0)), [-4.0]),
+        ('{"Infinity": 10e308, "a": 1}', Column(name="Infinity", type="float64", on_invalid=keep(-1.0)), [-1.0]),
+        ('{"a": 17976931348623157e292}', FLOAT, [1.7976931348623157e308]),
         ('{"a": "é\\n\\u0000"}', TEXT, ["é\n\x00"]),
         (b'{"a": "\xff"}', TEXT, ["?"]),
         ('{"a": 5}', TEXT, ["?"]),
@@ -141,7 +152,8 @@ def test_a_file_of_no_bytes_is_empty() -> None:
 
 token = st.sampled_from(
     ["1", "-7", "1.5", "1.0", "1e3", "1e999", "true", "false", "null", '"a"', '"2024-05-01"', '"\\ud800"', "NaN", "[]",
-     "[1]", "{}", '{"city": "x"}', '{"city": 3}', '{"city": null}', '{"city": "x", "city": "y"}', "9" * 25, "-0", "nul"]
+     "[1]", "{}", '{"city": "x"}', '{"city": 3}', '{"city": null}', '{"city": "x", "city": "y"}', "9" * 25, "-0", "nul",
+     "Infinity", "-Infinity", "10e308", "9" * 400, '"Infinity"', '{"city": Infinity}']
 )  # fmt: skip
 objects = st.lists(st.tuples(st.sampled_from([*"abc", "id", "n", "x", "ok", "address", "day"]), token), max_size=5).map(
     lambda pairs: "{" + ",".join(f'"{name}":{value}' for name, value in pairs) + "}"
@@ -204,7 +216,31 @@ def test_a_line_without_end_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(base, "MAX_BLOCK_BYTES", 1 << 12)
     with pytest.raises(RunFailed) as caught:
         fates(b'{"n": 1}\n{"z": "' + b"a" * (1 << 14))
-    assert str(caught.value).startswith("t has a row longer than")
+    assert str(caught.value) == (
+        "t has a row longer than 0 MiB, the most that a row of jsonl may have. Leave what is so long out of the file, "
+        "or write it as Parquet."
+    )
+
+
+@pytest.mark.parametrize("before", [0, 1, 7, 40, 300])
+@pytest.mark.parametrize("lines", [True, False])
+def test_the_longest_line_is_as_long_wherever_it_begins(
+    monkeypatch: pytest.MonkeyPatch, before: int, lines: bool
+) -> None:
+    monkeypatch.setattr(base, "BLOCK_BYTES", 64)
+    monkeypatch.setattr(base, "MAX_BLOCK_BYTES", 512)
+    wanted = spec(INT)
+    if lines:
+        wanted = InputSpec(format="csv", paths=(), columns=(INT,), quoted_newlines=False)
+    head, short = (b"a\n", b"1\n") if lines else (b"", b'{"a":1}\n')
+    for size, fits in ((512, True), (513, False)):
+        line = b"0" * (size - 2) + b"1\n" if lines else b'{"a":1' + b" " * (size - 8) + b"}\n"
+        raw = head + before * short + line + short
+        if fits:
+            assert len(fates(raw, wanted)) == before + 2
+            continue
+        with pytest.raises(RunFailed, match="has a row longer than"):
+            fates(raw, wanted)
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ plain = st.text(st.characters(exclude_categories=["Cs"], exclude_characters='",\
 quoted = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n"), max_size=5).map(
     lambda text: '"' + text.replace('"', '""') + '"'
 )
-scraps = st.text(st.sampled_from('a1,"" \t'), max_size=8)
+scraps = st.text(st.sampled_from('a1,"" \t\0'), max_size=8)
 good = st.tuples(plain | quoted, plain | quoted).map(",".join)
 line = good | good | scraps | st.tuples(good, scraps).map("".join)
 ends = st.sampled_from(["\n", "\r\n"])

@@ -85,10 +85,12 @@ def damaged(path: str) -> RunFailed:
     return RunFailed(f"{path} could not be read to its end: a part of it is damaged or missing. Write the file again.")
 
 
-def too_long(path: str) -> RunFailed:
+def too_long(path: str, format: str) -> RunFailed:
     """The error for a text file with a row beyond `MAX_BLOCK_BYTES`."""
+    remedy = "Is a quote left open? Correct" if format == "csv" else "Leave what is so long out of"
     return RunFailed(
-        f"{path} has a row longer than {MAX_BLOCK_BYTES >> 20} MiB. Is a quote left open? Correct the file."
+        f"{path} has a row longer than {MAX_BLOCK_BYTES >> 20} MiB, the most that a row of {format} may have. {remedy} "
+        "the file, or write it as Parquet."
     )
 
 
@@ -96,24 +98,18 @@ class Lent(io.RawIOBase):
     """A file lent to pyarrow, which may close this one and not the one beneath.
 
     pyarrow reads ahead on a thread of its own, also after it has failed: `take_back` ends that before the file beneath
-    is read again. With `end_line`, a last line without a line break gets one: pyarrow reads an empty field at the very
-    end of a file as if it had the quotes of the field before.
+    is read again.
     """
 
-    def __init__(self, file: IO[bytes], *, end_line: bool = False) -> None:
+    def __init__(self, file: IO[bytes]) -> None:
         self._beneath: IO[bytes] | None = file
         self._lock = threading.Lock()
-        self._ended = not end_line
 
     def read(self, size: int = -1, /) -> bytes:
         with self._lock:
             if self._beneath is None:
                 return b""
-            data = self._beneath.read(size)
-            if not data and not self._ended:
-                self._ended = True
-                return b"\n"
-            return data
+            return self._beneath.read(size)
 
     def readable(self) -> bool:
         return True

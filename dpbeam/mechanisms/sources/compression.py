@@ -5,7 +5,10 @@ Only text formats are compressed as a whole; Parquet and Avro compress their own
 
 from __future__ import annotations
 
+import bz2
 import lzma
+import re
+from collections.abc import Callable
 from typing import IO, Any, Literal
 
 import pyarrow as pa
@@ -33,6 +36,9 @@ _MAGIC: dict[bytes, str] = {
     b"Obj\x01": "avro",
 }
 
+_SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
+"""How a frame of Zstandard starts that holds no data (RFC 8878, 3.1.2), such as pzstd puts before each frame."""
+
 
 def codec_of(spec: InputSpec, path: str) -> Codec | None:
     """How the file is compressed as a whole: as declared, else by its suffix; None if it isn't."""
@@ -58,6 +64,8 @@ def check_magic(file: IO[bytes], spec: InputSpec, path: str) -> None:
     head = file.read(8)
     found = next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
     codec = codec_of(spec, path)
+    if _SKIPPABLE.match(head):
+        found = "zstd"
     if codec is not None and found != codec:
         raise UsageError(
             f"{path} is not a {codec} file, but its name or source.compression says so. Correct either; "
@@ -92,8 +100,11 @@ class Plain:
             return self._file
         self._file.seek(0)
         self._lent = Lent(self._file)
+        stream: Any
         if self._codec == "xz":
-            stream: Any = _Xz(self._lent)
+            stream = _Members(self._lent, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ), padded=True)
+        elif self._codec == "bz2":
+            stream = _Members(self._lent, bz2.BZ2Decompressor, padded=False)
         else:
             stream = pa.CompressedInputStream(pa.PythonFile(self._lent, mode="r"), self._codec)
         while offset:
@@ -110,19 +121,23 @@ class Plain:
             self._lent = None
 
 
-class _Xz:
-    """The plain bytes of all streams of an xz file. (`lzma.LZMAFile` passes by what it can't read after the first.)"""
+class _Members:
+    """The plain bytes of all members of a file, one after another, empty ones too; `padded` passes by NULs between.
 
-    def __init__(self, file: Lent) -> None:
-        self._file = file
-        self._unpacking = lzma.LZMADecompressor(lzma.FORMAT_XZ)
+    (`lzma.LZMAFile` and `bz2.BZ2File` pass by what they can't read after the first; Arrow's stream fails on an empty
+    member of bz2 before another.)
+    """
+
+    def __init__(self, file: Lent, unpacker: Callable[[], Any], *, padded: bool) -> None:
+        self._file, self._unpacker, self._padded = file, unpacker, padded
+        self._unpacking = unpacker()
         self._packed = b""
         self._between = False
 
     def read(self, size: int) -> bytes:
         """At most `size` plain bytes, none at the end."""
         while True:
-            if self._between:
+            if self._between and self._padded:
                 self._packed = self._packed.lstrip(b"\0")
             if not self._packed and (self._between or self._unpacking.needs_input):
                 self._packed = self._file.read(1 << 16)
@@ -132,8 +147,8 @@ class _Xz:
                     raise EOFError("cut short")
                 continue
             if self._between:
-                self._unpacking, self._between = lzma.LZMADecompressor(lzma.FORMAT_XZ), False
-            plain = self._unpacking.decompress(self._packed, size)
+                self._unpacking, self._between = self._unpacker(), False
+            plain: bytes = self._unpacking.decompress(self._packed, size)
             self._packed, self._between = self._unpacking.unused_data, self._unpacking.eof
             if plain:
                 return plain

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import IO, Any
 
@@ -19,11 +20,20 @@ import pyarrow.csv as pacsv
 
 from dpbeam.errors import DataError, RunFailed, UsageError
 from dpbeam.mechanisms.sources import base
-from dpbeam.mechanisms.sources.base import Lent, Split, attempt, damaged, still, too_long
+from dpbeam.mechanisms.sources.base import Split, attempt, damaged, still, too_long
 from dpbeam.mechanisms.sources.compression import Plain, check_magic, codec_of
 from dpbeam.mechanisms.sources.fields import check_named_once, field_of
 from dpbeam.mechanisms.sources.lines import Lines, line_blocks, next_block, ranges
-from dpbeam.mechanisms.sources.widened import BOM, OnWrongWidth, WidenedLent, contain, narrowed, widen, widened_name
+from dpbeam.mechanisms.sources.widened import (
+    BOM,
+    LentText,
+    OnWrongWidth,
+    contain,
+    narrowed,
+    narrowed_name,
+    widen,
+    widened_name,
+)
 from dpbeam.mechanisms.spec import InputSpec
 
 _HEADER_BYTES = 1 << 20
@@ -87,7 +97,7 @@ class _Header:
         line = body.splitlines()[0]
         if len(line) >= _HEADER_BYTES:
             raise UsageError(f"{path} has no header: its first line is longer than 1 MiB. Is it a CSV file?")
-        names = attempt(lambda: _header_names(line, spec.delimiter))
+        names = attempt(lambda: header_names(line, spec.delimiter))
         if names is None:
             raise UsageError(
                 f"{path}: its first line is not a header: it is not UTF-8 text, or a quote in it is left open. Convert "
@@ -114,12 +124,57 @@ class _Header:
         return bytes(found)
 
 
-def _header_names(line: bytes, delimiter: str) -> list[str]:
-    text = line.decode("utf-8").removeprefix("\ufeff")
-    if '"' not in text:
-        return text.split(delimiter)
+def header_names(line: bytes, delimiter: str) -> list[str]:
+    """The names in a header line, without its line break.
+
+    Raises:
+        ValueError: it isn't UTF-8, or a quote in it is left open.
+    """
+    text = line.removeprefix(BOM)
+    if b'"' not in text:
+        return text.decode("utf-8").split(delimiter)
     parse = pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    return list(pacsv.read_csv(io.BytesIO(line + b"\n"), parse_options=parse).column_names)
+    names = pacsv.read_csv(io.BytesIO(widen(text) + b"\n"), parse_options=parse).column_names
+    return [narrowed_name(name) for name in names]
+
+
+def all_as_text(file: IO[bytes]) -> pa.Table:
+    """Every column of a small CSV file as text; an empty field is an empty text.
+
+    Guarantee: what stands in a row is read as `read` does. So a key in a list of public partitions is that of the data.
+
+    Raises:
+        ValueError, pa.ArrowException: it isn't such a file, or has a row of the wrong width. The error may quote a row.
+    """
+
+    def opened(lent: LentText, names: list[str]) -> Any:
+        as_bytes = pacsv.ConvertOptions(
+            check_utf8=False, column_types=dict.fromkeys(names, pa.binary()), strings_can_be_null=False
+        )
+        read_options = pacsv.ReadOptions(block_size=base.BLOCK_BYTES, use_threads=False)
+        parse_options = pacsv.ParseOptions(newlines_in_values=True)
+        return pacsv.open_csv(pa.PythonFile(lent, mode="r"), read_options, parse_options, as_bytes)
+
+    with _lent(file) as lent:
+        names = opened(lent, []).schema.names
+    with _lent(file) as lent:
+        wide = opened(lent, names).read_all()
+    columns = [
+        pa.chunked_array([narrowed(chunk) for chunk in column.chunks], pa.binary()).cast(pa.string())
+        for column in wide.columns
+    ]
+    return pa.Table.from_arrays(columns, [narrowed_name(name) for name in names])
+
+
+@contextmanager
+def _lent(file: IO[bytes]) -> Iterator[LentText]:
+    """The file from its start, lent until the block ends: pyarrow may be reading ahead of what it has given."""
+    file.seek(0)
+    lent = LentText(file, wide=True)
+    try:
+        yield lent
+    finally:
+        lent.take_back()
 
 
 def _strict(spec: InputSpec) -> str | None:
@@ -142,7 +197,7 @@ def _read_whole(plain: Plain, spec: InputSpec, path: str, header: _Header) -> It
         return
     strict = _strict(spec)
     done_rows, block_bytes, wide = 0, base.BLOCK_BYTES, False
-    while block_bytes <= base.MAX_BLOCK_BYTES:
+    while True:
         reading = _Reading(plain.start(), spec, header.fields, block_bytes, strict=strict is not None, wide=wide)
         skip_rows = done_rows
         try:
@@ -160,12 +215,14 @@ def _read_whole(plain: Plain, spec: InputSpec, path: str, header: _Header) -> It
         if reading.wrong_width.called and strict is not None:
             raise _wrong_width(path, strict)
         if reading.failure != "row too long" and not wide:
-            wide = True  # perhaps a row of the wrong width isn't UTF-8
+            wide = True  # a NUL, or perhaps a row of the wrong width that isn't UTF-8
             continue
         if reading.failure != "row too long":
             raise RunFailed(f"{path} could not be read to its end ({reading.failure}). Check the file and its storage.")
-        block_bytes *= 8
-    raise too_long(path)
+        limit = base.MAX_BLOCK_BYTES * (2 if wide else 1)  # a widened row may be twice as long
+        if block_bytes >= limit:
+            raise too_long(path, spec.format)
+        block_bytes = min(8 * block_bytes, limit)
 
 
 class _Reading:
@@ -188,7 +245,7 @@ class _Reading:
             ),
             "convert_options": _convert(self._fields),
         }
-        self._lent = WidenedLent(stream) if wide else Lent(stream, end_line=True)
+        self._lent = LentText(stream, wide=wide)
         self._reader: Any = None
 
     def next_batch(self) -> pa.RecordBatch | None:
@@ -241,7 +298,7 @@ def _read_lines(plain: Plain, spec: InputSpec, split: Split, path: str, header: 
 
     blocks = line_blocks(plain, header.end, split.start, split.end)
     while True:
-        block = next_block(blocks, path)
+        block = next_block(blocks, path, spec.format)
         if block is None:
             return
         lines = Lines.of(block)
@@ -249,8 +306,10 @@ def _read_lines(plain: Plain, spec: InputSpec, split: Split, path: str, header: 
         text = lines.where(whole).text()
         wrong_width = OnWrongWidth("skip")
         if text.size and text.to_pybytes().strip(b"\r\n"):
-            table, wide = attempt(partial(_parsed, text, spec, header, wrong_width)), False
-            if table is None:  # perhaps a row of the wrong width isn't UTF-8
+            table, wide = None, b"\0" in block
+            if not wide:
+                table = attempt(partial(_parsed, text, spec, header, wrong_width))
+            if table is None:  # a NUL, or perhaps a row of the wrong width that isn't UTF-8
                 wide_text = pa.py_buffer(widen(text.to_pybytes()))
                 table, wide = attempt(partial(_parsed, wide_text, spec, header, wrong_width)), True
             if table is None:

@@ -6,6 +6,7 @@ searched for the lines at fault, by halves; what it says of a line by itself is 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
@@ -38,6 +39,7 @@ _OTHERS = (pa.string(), pa.float64(), pa.bool_(), pa.struct([]))
 """One type for each kind of JSON value but lists; a value has one kind."""
 _FEW_LINES = 128
 _PART_LINES = 1024
+_INFINITY = "Inf(?:inity)?"
 _INVALID = b"\xff"
 """Stands for a value that isn't of its column's type: no text, so no value of any type."""
 
@@ -82,7 +84,7 @@ def read(file: IO[bytes], spec: InputSpec, split: Split, path: str) -> Iterator[
     try:
         blocks = line_blocks(plain, 0, split.start, split.end)
         first = split.start == 0
-        while (block := next_block(blocks, path)) is not None:
+        while (block := next_block(blocks, path, spec.format)) is not None:
             batches, malformed = _rows(block.removeprefix(_BOM) if first else block, spec.columns)
             first = False
             if malformed and strict is not None:
@@ -114,7 +116,11 @@ def _rows(block: bytes, columns: Sequence[Column]) -> tuple[list[pa.RecordBatch]
             found, left_out = _searched(part, columns)
             malformed = malformed or left_out
         else:
-            found = [extract(table, _path(column)) for column in columns]
+            found = [
+                _marked(values, ~_too_large(part, path, kind, values))
+                for path, kind in ((_path(column), _KINDS[column.type]) for column in columns)
+                for values in (extract(table, path),)
+            ]
         batches.append(pa.RecordBatch.from_arrays(found, names=[column.name for column in columns]))
     return [batch for batch in batches if batch.num_rows], malformed
 
@@ -160,15 +166,58 @@ def _column(lines: Lines, path: Path, kind: pa.DataType) -> pa.Array:
     if table is None:
         raise ValueError("lines that were read one by one can't be read together")
     values = extract(table, path)
-    if not len(invalid):
+    spread = values.take(pa.array(np.where(valid, np.cumsum(valid) - 1, 0), mask=~valid)) if len(invalid) else values
+    valid[valid] = ~_too_large(kept, path, kind, values)
+    return _marked(spread, valid)
+
+
+def _marked(values: pa.Array, valid: Mask) -> pa.Array:
+    """The values, with what stands for an invalid one where they aren't valid."""
+    if valid.all():
         return values
-    if pa.types.is_list(kind):
-        with_empty = pa.concat_arrays([values, pa.array([[]], kind)])
-        return with_empty.take(pa.array(np.where(valid, np.cumsum(valid) - 1, len(values))))
-    text = values.cast(pa.string()) if not pa.types.is_string(kind) else values
-    where = np.where(valid, np.cumsum(valid) - 1, 0)
-    spread = text.cast(pa.binary()).take(pa.array(where, mask=~valid))
-    return pc.if_else(pa.array(valid), spread, pa.scalar(_INVALID, pa.binary()))
+    if pa.types.is_list(values.type):
+        return pc.if_else(pa.array(valid), values, pa.scalar([], values.type))
+    text = values if pa.types.is_string(values.type) else values.cast(pa.string())
+    return pc.if_else(pa.array(valid), text.cast(pa.binary()), pa.scalar(_INVALID, pa.binary()))
+
+
+def _too_large(lines: Lines, path: Path, kind: pa.DataType, values: pa.Array) -> Mask:
+    """A mask of the values, one a line, that have a number which is infinite though it isn't written so.
+
+    The parser makes numbers that no float64 holds infinite. Where a line gives an infinity, it is read again with NaN
+    for what is written as one (in its texts and names, too, so in the path): what is infinite still was a number.
+
+    Guarantee: each line's fate is its own, for lines that can't be read together are read alone.
+    """
+    large = _infinite(values)
+    if not large.any():
+        return large
+    there = np.flatnonzero(large)
+    again = Lines.from_array(pc.replace_substring_regex(lines.array().take(pa.array(there)), _INFINITY, "NaN"))
+    renamed = tuple(re.sub(_INFINITY, "NaN", name) for name in path)
+    schema = _schema([(renamed, kind)])
+
+    def found(low: int, high: int) -> I64 | None:
+        table = _parse(again, low, high, schema)
+        if table is None:
+            return None
+        second = extract(table, renamed)
+        return np.flatnonzero(_infinite(second) | second.is_null().to_numpy(zero_copy_only=False))
+
+    large[:] = False
+    large[there[_search(0, len(there), found)]] = True
+    return large
+
+
+def _infinite(values: pa.Array) -> Mask:
+    """A mask of the values that are an infinite number, or a list with one in it."""
+    found = np.zeros(len(values), dtype=np.bool_)
+    if pa.types.is_floating(values.type):
+        found |= pc.is_inf(values).fill_null(False).to_numpy(zero_copy_only=False)
+    elif pa.types.is_list(values.type):
+        inside = pc.is_inf(values.flatten()).fill_null(False)
+        found[pc.list_parent_indices(values).filter(inside).to_numpy()] = True
+    return found
 
 
 def _search(low: int, high: int, found: Callable[[int, int], I64 | None]) -> I64:

@@ -37,7 +37,7 @@ def line_blocks(plain: Plain, first: int, start: int, end: int | None) -> Iterat
     is a line feed, a line begins right there.
 
     Raises:
-        TooLong: a line beyond the limit. What reading raises is passed on.
+        TooLong: a line beyond the limit, wherever it begins. What reading raises is passed on.
     """
     at = first if start <= first else start - 1
     skipping = start > first
@@ -58,6 +58,8 @@ def line_blocks(plain: Plain, first: int, start: int, end: int | None) -> Iterat
             if end is not None and at >= end:
                 return
         held += data
+        if len(held) > base.MAX_BLOCK_BYTES and not 0 < held.find(b"\n") + 1 <= base.MAX_BLOCK_BYTES:
+            raise TooLong
         if end is not None and at + len(held) >= end:
             last = held.find(b"\n", max(0, end - 1 - at)) + 1
             if last:
@@ -67,11 +69,9 @@ def line_blocks(plain: Plain, first: int, start: int, end: int | None) -> Iterat
         if cut:
             yield held[:cut]
             held, at = held[cut:], at + cut
-        elif len(held) > base.MAX_BLOCK_BYTES:
-            raise TooLong
 
 
-def next_block(blocks: Iterator[bytes], path: str) -> bytes | None:
+def next_block(blocks: Iterator[bytes], path: str, format: str) -> bytes | None:
     """The next block of lines, None at the end.
 
     Raises:
@@ -80,7 +80,7 @@ def next_block(blocks: Iterator[bytes], path: str) -> bytes | None:
     try:
         return next(blocks, None)
     except TooLong:
-        failure = base.too_long(path)
+        failure = base.too_long(path, format)
     except Exception as error:
         reason = type(error).__name__
         failure = RunFailed(f"{path} could not be read to its end ({reason}). Check the file and its storage.")
@@ -118,9 +118,12 @@ class Lines:
 
     def where(self, mask: Mask) -> Lines:
         """The marked lines alone."""
-        if mask.all():
-            return self
-        kept = pa.concat_arrays([self.array().filter(pa.array(mask))])
-        _, offsets, data = kept.buffers()
-        first = np.frombuffer(offsets, dtype=np.int32)[kept.offset : kept.offset + len(kept) + 1]
-        return Lines(data if data is not None else pa.py_buffer(b""), first)
+        return self if mask.all() else self.from_array(self.array().filter(pa.array(mask)))
+
+    @classmethod
+    def from_array(cls, lines: pa.Array) -> Lines:
+        """Lines given as Arrow binary values."""
+        whole = pa.concat_arrays([lines])
+        _, offsets, data = whole.buffers()
+        first = np.frombuffer(offsets, dtype=np.int32)[whole.offset : whole.offset + len(whole) + 1]
+        return cls(data if data is not None else pa.py_buffer(b""), first)
