@@ -289,7 +289,7 @@ def test_a_file_without_row_groups_is_a_split_without_rows() -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.data(), st.integers(1, 76))
+@given(st.data(), st.sampled_from([1, 18, 38, 75, 76, 76]))
 def test_a_decimal_of_any_precision_is_the_same_whole_number_or_none(data: Any, digits: int) -> None:
     scale = data.draw(st.integers(0, digits))
     most = 10**digits - 1
