@@ -181,8 +181,9 @@ def test_pipelinedps_engine_is_refused_before_anything_is_charged(automatic, cap
 
 def test_rows_that_are_units_find_their_clipping_bounds(automatic, capsys) -> None:
     (stage,) = automatic.policy["stages"]
-    automatic.policy["privacy_unit"] = "row"
+    automatic.policy |= {"privacy_unit": "row", "dataset": "amounts"}
     stage["bounds"] = {"l0": 1, "linf": 1}
+    automatic.create_budget()
     automatic.csv(*(f"x,inn,{-2 - i % 5}" for i in range(5000)))
     assert automatic.run() == 0, capsys.readouterr().err
     found = chosen(automatic)

@@ -197,7 +197,7 @@ def test_a_parquet_file_damaged_in_the_middle_says_nothing_of_its_rows(workspace
 def test_a_run_that_succeeds_says_nothing_of_a_unit_or_of_a_partition_that_is_not_kept(workspace) -> None:
     alone = [f"{CANARY}alone{i},{CANARY}-{i},1" for i in range(5)]
     workspace.csv(*(f"{CANARY}{i},inn,1" for i in range(300)), *alone)
-    workspace.policy["run"]["delta"] = 1e-12
+    workspace.policy["run"]["delta"] = 1e-11
     workspace.create_budget()
     said = everything_said(workspace, "--direct_runner_bundle_repeat=1", code=0)
     assert CANARY not in said

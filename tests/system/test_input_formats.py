@@ -185,7 +185,7 @@ def test_a_list_gives_the_same_release_as_a_column_for_each_number(suffix, norm,
         workspace.policy["columns"] = columns | rules
         stage["metrics"] = ["count", {"vector_sum": {"columns": list(names), "norm": norm, "max_norm": 6.0}}]
         workspace.create_budget()
-        assert workspace.run(*flags) == 0
+        assert workspace.run("--accept-source", *flags) == 0
         (folder,) = workspace.output.glob(f"{workspace.policy['dataset']}/2*")
         released.append(pq.read_table(folder / "by_place.parquet").to_pylist())
     assert released[0] == released[1]

@@ -141,7 +141,15 @@ def test_a_failed_run_may_be_tried_again_under_its_own_charge(workspace, capsys,
     assert workspace.run() == 0
     assert workspace.open_ledger().balance("visits").spent == spent
     kinds = [entry.kind for entry in workspace.open_ledger().history("visits")]
-    assert kinds == ["budget_created", "reserved", "started", "attempt_failed", "retried", "published"]
+    assert kinds == [
+        "budget_created",
+        "source_accepted",
+        "reserved",
+        "started",
+        "attempt_failed",
+        "retried",
+        "published",
+    ]
 
 
 def test_after_three_failed_attempts_a_release_is_refused(workspace, capsys, monkeypatch) -> None:
