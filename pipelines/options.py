@@ -6,10 +6,11 @@ import argparse
 from collections.abc import Sequence
 from typing import NoReturn
 
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.runner import create_runner
 
 from dpbeam.errors import UsageError
+from pipelines import runners
 
 LOCAL_RUNNERS = {None, "directrunner", "switchingdirectrunner", "direct"}
 """In lower case: Beam takes a runner's name in any."""
@@ -22,7 +23,8 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
     in-process runner and nothing else.
 
     Raises:
-        UsageError: a flag, a value or a runner that Beam doesn't know, or the running mode that was caught losing data.
+        UsageError: a flag, a value or a runner that Beam doesn't know, or one that isn't set up, or is
+            refused (`pipelines.runners`).
     """
     unknown = [flag for flag in _unknown(flags) if flag.startswith("-")] or _unknown(flags)
     if unknown:
@@ -31,15 +33,11 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
             "documentation of the runner"
         )
     options = PipelineOptions(list(flags))
-    if options.view_as(DirectOptions).direct_running_mode == "multi_threading":
-        raise UsageError(
-            "--direct_running_mode=multi_threading is refused: Beam's local runner silently loses data in this mode. "
-            "Use in_memory (the default) or multi_processing."
-        )
     runner = options.view_as(StandardOptions).runner
-    if (runner and runner.lower()) in LOCAL_RUNNERS:
+    if (runner and runner.rsplit(".", maxsplit=1)[-1].lower()) in LOCAL_RUNNERS:
         options.view_as(StandardOptions).runner = "FnApiRunner"
     _check_runner(str(options.view_as(StandardOptions).runner))
+    runners.check(options, flags)
     return options
 
 

@@ -153,7 +153,8 @@ def check_output(output: Path, dataset: str, staging: Path) -> None:
     """
     folder = output / dataset
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        output.mkdir(mode=0o775, parents=True, exist_ok=True)  # and less by the umask
+        folder.mkdir(exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):  # has no name, so a kill leaves none behind
             pass
         if output.stat().st_mode & (stat.S_IWOTH | stat.S_ISVTX) == stat.S_IWOTH:

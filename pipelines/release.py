@@ -36,7 +36,7 @@ from dpbeam.policy import compile as compiled
 from dpbeam.policy.chosen import with_chosen
 from dpbeam.policy.schema import Policy
 from dpbeam.reporting import manifest as manifests
-from pipelines import aggregate, identity, inputs, layout, phases, publish, stopping
+from pipelines import aggregate, identity, inputs, layout, phases, publish, runners, stopping
 from pipelines.attempts import STAGING_NAME, clear, give_way, journalled, settle_stopped, staging_area
 from pipelines.bounds import bounds_phase
 from pipelines.describe import metric_columns, render
@@ -156,6 +156,7 @@ def reserve(run: Run) -> Run:
     known = run.ledger.find(run.policy.dataset, key)
     if known is not None and (not run.refresh or known.state in ("RESERVED", "STARTED")):
         return _resume(run, known)
+    runners.check_answers(run.options)
     created = datetime.now(timezone.utc)
     release_id = f"{created:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
     budget = run.policy.budget
@@ -374,6 +375,7 @@ def _resume(run: Run, charge: Charge) -> Run:
             f"release {charge.release_id} failed in all its {charge.max_attempts} attempts; what it cost stays spent. "
             "`dpbeam recover` closes it; --refresh then makes a new release and charges it anew"
         )
+    runners.check_answers(run.options)
     # The fence first: of two that find the same broken attempt one clears, and never what the other writes.
     taken = run.ledger.retry(charge, Owner.current(), staging_gone=True)
     clear(taken)

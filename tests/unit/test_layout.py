@@ -19,7 +19,7 @@ def sized(size: int) -> inputs.Inputs:
     [
         ([LOCAL], True),
         ([LOCAL, "--direct_running_mode=in_memory"], True),
-        ([LOCAL, "--direct_num_workers=2", "--direct_running_mode=multi_processing"], False),
+        ([LOCAL, "--direct_num_workers=2"], False),
         ([LOCAL, "--direct_num_workers=0"], False),
         (["--runner=BundleBasedDirectRunner"], False),
         (["--runner=PortableRunner", "--job_endpoint=localhost:1"], False),
@@ -55,7 +55,7 @@ def test_shards_follow_the_size_of_the_files_and_the_workers(size, workers, shar
     ("flags", "workers"),
     [
         ([], 1),
-        (["--direct_num_workers=4", "--direct_running_mode=multi_processing"], 4),
+        (["--direct_num_workers=4"], 4),
         (["--runner=FlinkRunner", "--parallelism=6"], 6),
         (["--runner=DataflowRunner", "--num_workers=3", "--max_num_workers=20"], 20),
     ],
