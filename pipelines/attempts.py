@@ -14,13 +14,16 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from dpbeam.errors import DataError, RunFailed
+from dpbeam.errors import DataError, LedgerError, RunFailed
 from dpbeam.ledger import Ledger
 from dpbeam.ledger.model import OPEN, Charge, Reason
-from pipelines import publish, stopping
+from dpbeam.ledger.outcomes import FenceLost, Locked
+from pipelines import belongings, publish, stopping
 from transforms.staging import Area
 
 STAGING_NAME = ".staging"
+TELLING_TRIES = 10
+"""How often a finished run asks a ledger that others keep locked: a minute each time."""
 
 
 def staging_area(charge: Charge) -> Area:
@@ -53,6 +56,31 @@ class journalled:
         if isinstance(error, OSError):
             text = os.strerror(error.errno) if error.errno else type(error).__name__
             raise RunFailed(f"the release's files can't be written ({text}); nothing was published") from None
+
+
+def told(ledger: Ledger, charge: Charge, manifest_sha256: str) -> Charge:
+    """Tells the ledger that the charge's release is out. A run that has come so far is patient.
+
+    Raises:
+        FenceLost: the run was given up; what it left is removed.
+        LedgerError: the ledger can't be told; what is to be published stays, for `recover` or the next attempt.
+    """
+    try:
+        for _ in range(TELLING_TRIES - 1):
+            with suppress(Locked):
+                return ledger.publish(charge, manifest_sha256=manifest_sha256)
+            if stopping.asked():
+                break
+        return ledger.publish(charge, manifest_sha256=manifest_sha256)
+    except FenceLost:
+        give_way(charge)
+        raise
+    except LedgerError as error:
+        # Whatever stops the ledger's answer, its state decides what happened: nothing is cleared here.
+        raise LedgerError(
+            f"{error}. The release is made and paid for: once that is mended, `dpbeam recover`, or the same command, "
+            "shows it at no further cost"
+        ) from None
 
 
 def settle_stopped(ledger: Ledger, charge: Charge | None) -> str:
@@ -92,10 +120,12 @@ def clear(charge: Charge) -> None:
     Only for who holds the charge's fence, or where the charge is closed.
 
     Raises:
-        RunFailed: something can't be removed, or the folder holds a manifest.
+        RunFailed: something can't be removed, isn't this charge's own, or the folder holds a manifest.
     """
-    for attempt in range(1, charge.attempt + 1):
-        staging_area(replace(charge, attempt=attempt)).remove()
+    areas = [staging_area(replace(charge, attempt=attempt)) for attempt in range(1, charge.attempt + 1)]
+    belongings.check_own(charge, areas)
+    for area in areas:
+        area.remove()
     publish.discard(Path(charge.path))
 
 

@@ -19,6 +19,7 @@ import typer
 
 from dpbeam import __version__
 from dpbeam.errors import DpbeamError, LedgerError, UsageError
+from dpbeam.ledger import waiting
 from pipelines import stopping, terminal
 from pipelines.printing import complain, console, say
 
@@ -204,7 +205,7 @@ def plan(
         releasing.check(spec)
     balance = None
     try:
-        balance = open_ledger(ledger).balance(policy.dataset)
+        balance = open_ledger(ledger, reading=True).balance(policy.dataset)
     except LedgerError as error:
         if not as_json:
             console(stderr=True).print(f"note: {error}", style="dim")
@@ -320,7 +321,7 @@ def budget_show(dataset: Dataset, ledger: LedgerUrl = DEFAULT_LEDGER, as_json: A
     from dpbeam.ledger.model import budget_json
     from pipelines import screen
 
-    budget = open_ledger(ledger).budget(dataset)
+    budget = open_ledger(ledger, reading=True).budget(dataset)
     if as_json:
         _print_json(budget_json(budget))
     else:
@@ -333,7 +334,7 @@ def budget_history(dataset: Dataset, ledger: LedgerUrl = DEFAULT_LEDGER, as_json
     from dpbeam.ledger import open_ledger
     from pipelines import screen
 
-    entries = open_ledger(ledger).history(dataset)
+    entries = open_ledger(ledger, reading=True).history(dataset)
     if as_json:
         _print_json({"version": 1, "dataset": dataset, "entries": [entry.to_json() for entry in entries]})
     else:
@@ -348,7 +349,7 @@ def budget_verify(
     """Replay the journal and compare it with every balance."""
     from dpbeam.ledger import open_ledger
 
-    count = open_ledger(ledger).verify(dataset)
+    count = open_ledger(ledger, reading=True).verify(dataset)
     say(f"The ledger verifies: {count} entries, every balance is what they amount to.")
 
 
@@ -358,7 +359,7 @@ def _print_json(document: dict[str, Any]) -> None:
 
 def invoke(arguments: Sequence[str]) -> int:
     """Runs one command; returns its exit code. Errors are said on stderr, without any text of a library's."""
-    with terminal.unfailing() as screen, stopping.listening():
+    with terminal.unfailing() as screen, stopping.listening(), waiting.listening(terminal.complain):
         code = _invoke(arguments)
         screen.flush()
         if code == 0 and screen.lost is not None and arguments[:1] != ["run"]:  # which has said so

@@ -1,8 +1,9 @@
 """Settles what kills left behind: charges without a living run come in; each ends published whole or closed, spent.
 
-A reserved charge is given back (nothing was read). A started one is closed first, so that its run can't publish any
-more, then its files are removed; a closed one that still has files loses them. A published one whose last rename is
-missing gets it.
+The whole ledger is verified first, and charges are taken from its journal. A reserved charge is given back (nothing was
+read). A started one whose release is whole, and waits for the ledger's word alone, is published. Any other is closed
+first, so that its run can't publish any more, then its files are removed; a closed one that still has files loses them.
+A published one whose last rename is missing gets it.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from pathlib import Path
 
 from dpbeam.errors import DpbeamError, RunFailed, UsageError
 from dpbeam.ledger import Ledger
-from dpbeam.ledger.model import Charge
+from dpbeam.ledger.model import OPEN, Charge
 from dpbeam.ledger.owner import alive
 from pipelines import publish
 from pipelines.attempts import clear, left_behind, staging_area
+from pipelines.belongings import pending
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,26 +37,30 @@ def recover(ledger: Ledger, *, charge_id: str | None = None, force: bool = False
 
     Raises:
         UsageError: `force` without a charge, or a charge that the ledger doesn't know.
-        RunFailed: files of a charge can't be removed, or not moved to where they are seen; all else was settled.
+        LedgerError: the ledger doesn't verify; nothing was settled.
+        RunFailed: files of a charge can't be removed or aren't its own, or can't be moved to where they are seen; all
+            else was settled.
     """
     if force and charge_id is None:
         raise UsageError("--force must name one charge with --charge; `dpbeam budget history` lists them")
-    if charge_id is not None and ledger.charge(charge_id) is None:
+    charges = ledger.verified_charges()
+    if charge_id is not None and charge_id not in {charge.id for charge in charges}:
         raise UsageError(
             f"--charge must be the whole id of a charge of this ledger, got {charge_id!r}; "
             "`dpbeam budget history DATASET --json` lists them, --ledger names another ledger"
         )
     settled: list[Settled] = []
     left: list[RunFailed] = []
-    for charge in ledger.published_charges():
-        if charge_id in (None, charge.id) and _finish(charge, left):
+    charges = [charge for charge in charges if charge_id in (None, charge.id)]
+    for charge in charges:
+        if charge.state == "PUBLISHED" and _finish(charge, left):
             settled.append(Settled(charge=charge, outcome="published"))
-    for charge in ledger.closed_charges():
-        if charge_id in (None, charge.id) and left_behind(charge):
+    for charge in charges:
+        if charge.state == "SPENT_UNPUBLISHED" and left_behind(charge):
             settled.append(Settled(charge=charge, outcome="cleared"))
             _clear(charge, left)
-    for charge in ledger.open_charges():
-        if charge_id in (None, charge.id):
+    for charge in charges:
+        if charge.state in OPEN:
             settled.append(_settle(ledger, charge, left, force=force))
     if left:
         raise left[0]
@@ -63,10 +69,11 @@ def recover(ledger: Ledger, *, charge_id: str | None = None, force: bool = False
 
 def _finish(charge: Charge, left: list[RunFailed]) -> bool:
     area = staging_area(charge)
-    if not Path(area.release).exists() and not (Path(charge.path) / publish.PENDING_NAME).is_file():
+    if not area.left() and not (Path(charge.path) / publish.PENDING_NAME).is_file():
         return False
     try:
         shown = publish.complete(Path(area.release), Path(charge.path), charge.manifest_sha256)
+        area.remove_shards()
     except DpbeamError as error:
         # Removed or changed by its owner after it was published: nothing to finish, unless it was never shown.
         if isinstance(error, RunFailed) and Path(area.release).exists():
@@ -91,6 +98,10 @@ def _settle(ledger: Ledger, charge: Charge, left: list[RunFailed], *, force: boo
         return Settled(charge=charge, outcome="running")
     if charge.state == "RESERVED":
         return Settled(charge=ledger.release(charge), outcome="released")
+    if not charge.failed and (digest := pending(charge, staging_area(charge))) is not None:
+        published = ledger.publish(charge, manifest_sha256=digest)
+        _finish(published, left)
+        return Settled(charge=published, outcome="published")
     closed = ledger.close(charge)
     _clear(closed, left)
     return Settled(charge=closed, outcome="closed")

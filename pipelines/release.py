@@ -28,7 +28,7 @@ from dpbeam.errors import DpbeamError, Interrupted, Refused, RunFailed
 from dpbeam.ledger import Ledger
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.model import Charge
-from dpbeam.ledger.outcomes import FenceLost, KeyTaken
+from dpbeam.ledger.outcomes import KeyTaken
 from dpbeam.ledger.owner import Owner, alive
 from dpbeam.mechanisms import hierarchy, releasing
 from dpbeam.mechanisms.spec import StageSpec
@@ -37,7 +37,8 @@ from dpbeam.policy.chosen import with_chosen
 from dpbeam.policy.schema import Policy
 from dpbeam.reporting import manifest as manifests
 from pipelines import aggregate, identity, inputs, layout, phases, publish, runners, stopping
-from pipelines.attempts import STAGING_NAME, clear, give_way, journalled, settle_stopped, staging_area
+from pipelines.attempts import STAGING_NAME, clear, journalled, settle_stopped, staging_area, told
+from pipelines.belongings import pending
 from pipelines.bounds import bounds_phase
 from pipelines.describe import metric_columns, render
 from pipelines.rounds import phases as selection_phases
@@ -294,13 +295,7 @@ def commit(run: Run) -> Run:
     with journalled(run.ledger, run.charge, "publish"):
         manifest_sha256 = publish.write_manifest(Path(run.area.release), run.manifest)
         run.area.remove_shards()
-    try:
-        charge = run.ledger.publish(run.charge, manifest_sha256=manifest_sha256)
-    except FenceLost:
-        give_way(run.charge)
-        raise
-    # Whatever else stops the ledger's answer (a signal, a full disk), the ledger's state decides what happened:
-    # nothing is cleared here, and `recover` finishes or closes the run.
+    charge = told(run.ledger, run.charge, manifest_sha256)
     publish.complete(Path(run.area.release), run.folder, manifest_sha256)
     run.area.remove_empty()
     return replace(run, charge=charge)
@@ -349,6 +344,7 @@ def _resume(run: Run, charge: Charge) -> Run:
         case "PUBLISHED":
             area = staging_area(charge)
             publish.complete(Path(area.release), Path(charge.path), charge.manifest_sha256)
+            area.remove_shards()
             area.remove_empty()
             return _as_published(replace(run, charge=charge, cached=True))
         case "SPENT_UNPUBLISHED":
@@ -370,6 +366,8 @@ def _resume(run: Run, charge: Charge) -> Run:
     if charge.state == "RESERVED":
         run.ledger.release(charge)
         return reserve(run)
+    if not charge.failed and (digest := pending(charge, staging_area(charge))) is not None:
+        return _resume(run, run.ledger.publish(charge, manifest_sha256=digest))
     if charge.attempt >= charge.max_attempts:
         raise Refused(
             f"release {charge.release_id} failed in all its {charge.max_attempts} attempts; what it cost stays spent. "

@@ -79,6 +79,11 @@ def held() -> Iterator[None]:
         state.holds -= 1
 
 
+def asked() -> bool:
+    """Whether a signal has come."""
+    return _state.received is not None
+
+
 def check() -> None:
     """Raises what was noted, or was swallowed on its way.
 

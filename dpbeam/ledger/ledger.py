@@ -139,14 +139,9 @@ class Ledger:
             return [charge for charge in tx.charges(dataset) if charge.state in OPEN]
 
     def published_charges(self, dataset: str | None = None) -> list[Charge]:
-        """The PUBLISHED charges of a dataset, or of all: a kill may have left the last rename of one to be done."""
+        """The PUBLISHED charges of a dataset, or of all."""
         with self.store.read() as tx:
             return [charge for charge in tx.charges(dataset) if charge.state == "PUBLISHED"]
-
-    def closed_charges(self, dataset: str | None = None) -> list[Charge]:
-        """The SPENT_UNPUBLISHED charges of a dataset, or of all: a kill may have left files of one to be removed."""
-        with self.store.read() as tx:
-            return [charge for charge in tx.charges(dataset) if charge.state == "SPENT_UNPUBLISHED"]
 
     def verify(self, dataset: str | None = None) -> int:
         """Replays the journal of a dataset, or of all, and compares it with every balance and charge.
@@ -165,7 +160,7 @@ class Ledger:
     def verified_charges(self) -> list[Charge]:
         """All charges by increasing fence, as the journal alone tells them, after verifying the whole ledger.
 
-        Guarantee: what is removed on the word of these was written down by a run, and not by an UPDATE of a table.
+        Guarantee: each is what a run wrote down, not what an UPDATE of a table made of it.
         """
         with self.store.read() as tx:
             return self._verifier.charges(tx)
@@ -277,6 +272,7 @@ class Ledger:
             raise UsageError("staging_gone must be True: remove the staging of the earlier attempt before a new draw")
         with self.store.write() as tx:
             now, budget = self._held_by(tx, charge, "STARTED", "retried")
+            self._verifier.verified(tx, now.dataset)  # what it says of the earlier attempt is removed
             if now.attempt >= now.max_attempts:
                 raise outcomes.no_attempts(now)
             taken = replace(now, attempt=now.attempt + 1, fence=tx.last_fence() + 1, owner=owner, failed=False)
@@ -326,7 +322,7 @@ class Ledger:
         if isinstance(charge, Charge) and charge.fence != now.fence:
             raise outcomes.FenceLost(charge, now)
         if now.state != state:
-            raise outcomes.wrong_state(now, state, _DONE[step])
+            raise outcomes.wrong_state(now, state, "marked as failed" if step == "attempt_failed" else step)
         if isinstance(charge, str):  # whoever settles a broken run knows it from the ledger alone
             return self._verifier.verified(tx, now.dataset).charges[now.id], self._verifier.budget(tx, now.dataset)
         return now, self._verifier.headed(tx, now.dataset)
@@ -354,16 +350,6 @@ class Ledger:
     @property
     def _verifier(self) -> Verifier:
         return Verifier(store=self.store)
-
-
-_DONE: Mapping[str, str] = {
-    "started": "started",
-    "released": "released",
-    "published": "published",
-    "closed": "closed",
-    "retried": "retried",
-    "attempt_failed": "marked as failed",
-}
 
 
 def _answer(charges: list[Charge]) -> Charge | None:

@@ -71,7 +71,9 @@ def read(path: Path) -> Iterator[sqlite3.Connection]:
 
     What can't be written, as on an auditor's read-only disk, is read as it lies there.
     """
-    still = not all(os.access(each, os.W_OK, effective_ids=True) for each in (path, path.parent))
+    still = not all(
+        os.access(each, os.W_OK, effective_ids=os.access in os.supports_effective_ids) for each in (path, path.parent)
+    )
     with names.held(path, seconds=BUSY_TIMEOUT_S, still=still) as real:
         log = Path(f"{real}-wal")
         # With nothing in the log the file is all there is, and nobody changes it while its name is held so.

@@ -1,4 +1,4 @@
-"""How long to wait for other processes: a step that didn't succeed comes in, a pause and another try go out."""
+"""How long to wait for other processes, and how: a step that wasn't to be had comes in, a pause goes out."""
 
 from __future__ import annotations
 

@@ -123,7 +123,8 @@ def listening_here() -> set[str]:
     for number in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
             sockets.update(re.findall(r"socket:\[(\d+)\]", os.readlink(f"/proc/self/fd/{number}")))
-    lines = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/self/net/{name}").open()]
+    tables = [Path(f"/proc/self/net/{name}").read_text(encoding="ascii") for name in ("tcp", "tcp6")]
+    lines = [line.split() for table in tables for line in table.splitlines()]
     return {line[1] for line in lines if line[3] == "0A" and line[9] in sockets}
 
 
