@@ -359,7 +359,7 @@ def _print_json(document: dict[str, Any]) -> None:
 
 def invoke(arguments: Sequence[str]) -> int:
     """Runs one command; returns its exit code. Errors are said on stderr, without any text of a library's."""
-    with terminal.unfailing() as screen, stopping.listening(), waiting.listening(terminal.complain):
+    with terminal.unfailing() as screen, stopping.listening(), waiting.listening(complain):
         code = _invoke(arguments)
         screen.flush()
         if code == 0 and screen.lost is not None and arguments[:1] != ["run"]:  # which has said so

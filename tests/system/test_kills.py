@@ -23,6 +23,7 @@ from dpbeam.ledger.outcomes import FenceLost
 from dpbeam.reporting.certify import certify_manifest
 from pipelines import attempts, publish, release
 from pipelines.cli import invoke
+from pipelines.options import beam_options
 from pipelines.recover import recover
 
 COST = Amount.charge(1.0, 1e-6)
@@ -154,7 +155,7 @@ def test_of_two_that_retry_a_broken_run_the_later_clears_nothing(workspace, caps
 
     def meanwhile(folder, manifest):
         """Another process found the same broken charge before this one took it, and goes on with it only now."""
-        late = SimpleNamespace(ledger=workspace.open_ledger())
+        late = SimpleNamespace(ledger=workspace.open_ledger(), options=beam_options([]))
         with pytest.raises(FenceLost):
             release._resume(late, broken)
         return write_manifest(folder, manifest)
