@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dpbeam.ledger.amounts import ZERO, Amount
-from dpbeam.ledger.model import GENESIS, REASONS, Balance, Budget, Charge, JournalEntry
+from dpbeam.ledger.model import GENESIS, REASONS, Balance, Budget, Charge, JournalEntry, is_dataset
 from dpbeam.ledger.owner import Owner
-from dpbeam.ledger.scope import Protected
+from dpbeam.ledger.scope import Protected, check_text
 
 
 class BrokenJournal(Exception):
@@ -81,7 +81,7 @@ def replay(dataset: str, entries: Iterable[JournalEntry], *, ledger_id: str) -> 
         try:
             _STEPS[entry.kind](book, entry)
         except (KeyError, TypeError, ValueError):
-            raise BrokenJournal(seq, f"({entry.kind}) can't follow from those before it") from None
+            raise BrokenJournal(seq, "can't follow from those before it") from None
         book.seq, book.hash = seq, entry.hash
     if book.cap is None:
         raise BrokenJournal(1, "is missing (a history starts with budget_created)")
@@ -150,6 +150,9 @@ def _source_accepted(book: _Book, entry: JournalEntry) -> None:
     _need(len({*new, *book.sources}) == len(new) + len(book.sources))
     _need(not entry.charge_id and entry.fence == 0 and entry.amount == ZERO)
     _need(entry.details["asked"] is True or not (book.sources or entry.details["also_of"]))
+    _need(all(is_dataset(other) for other in entry.details["also_of"]))
+    for source in new:
+        check_text("source", source)
     book.sources = (*book.sources, *new)
 
 

@@ -89,8 +89,7 @@ class Ledger:
             known = tx.budget(checked_name(dataset))
             if known is not None:
                 raise outcomes.budget_exists(dataset, cap, known.balance)
-            if tx.last_entry(dataset) is not None:
-                raise outcomes.unverifiable(self.store.place, f"dataset {dataset} has a history but no budget")
+            self._verifier.no_history(tx, dataset)
             balance = Balance(meter=meter, cap=cap, spent=ZERO, held=ZERO)
             unit = {} if protected is None else protected.to_json()
             details = {"meter": meter, "actor": actor, "ledger": ledger_id(self.store.secret), **unit}
@@ -117,9 +116,9 @@ class Ledger:
             return self._verifier.verified(tx, dataset).budget
 
     def history(self, dataset: str) -> list[JournalEntry]:
-        """The dataset's journal, oldest entry first."""
+        """The dataset's journal, oldest entry first, after verifying it."""
         with self.store.read() as tx:
-            self._verifier.budget(tx, dataset)
+            self._verifier.verified(tx, dataset)
             return tx.entries(dataset)
 
     def charge(self, charge_id: str) -> Charge | None:
@@ -129,8 +128,10 @@ class Ledger:
 
     def find(self, dataset: str, key: str) -> Charge | None:
         """The charge that answers an idempotency key: the unfinished one, else the newest published, else the newest
-        spent without publishing; None if there is none, or released ones only."""
+        spent without publishing; None if there is none, or released ones only. The history is verified first: what is
+        published again, or removed, is what a run wrote down."""
         with self.store.read() as tx:
+            self._verifier.verified(tx, dataset)
             return _answer(tx.charges(dataset, key=key))
 
     def open_charges(self, dataset: str | None = None) -> list[Charge]:

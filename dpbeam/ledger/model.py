@@ -162,6 +162,14 @@ class JournalEntry:
     prev_hash: str
     hash: str
 
+    def __post_init__(self) -> None:
+        check_dataset(self.dataset)
+        _whole("seq", self.seq, least=1)
+        _whole("fence", self.fence, least=0)
+        for name in ("time", "kind", "charge_id", "prev_hash", "hash"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} must be text")
+
     def to_json(self) -> dict[str, Any]:
         return {
             "seq": self.seq,
@@ -196,10 +204,15 @@ def budget_json(budget: Budget) -> dict[str, Any]:
 
 def check_dataset(dataset: str) -> None:
     """Raises ValueError unless `dataset` is a name that a policy may give."""
-    if not isinstance(dataset, str) or not _DATASET.fullmatch(dataset):
+    if not is_dataset(dataset):
         raise ValueError(
             f"dataset must be 1 to 64 of a-z, 0-9, _ and -, starting with a letter or digit, got {dataset!r}"
         )
+
+
+def is_dataset(name: object) -> bool:
+    """Whether `name` is one that a policy may give to a dataset."""
+    return isinstance(name, str) and _DATASET.fullmatch(name) is not None
 
 
 def _text(name: str, value: str, *, most: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dpbeam.errors import LedgerError, Refused
 from dpbeam.ledger.amounts import ZERO, Amount
-from dpbeam.ledger.model import Balance, Charge
+from dpbeam.ledger.model import Balance, Charge, is_dataset
 
 
 class KeyTaken(Refused):
@@ -93,9 +93,14 @@ def no_budget(dataset: str, place: str) -> LedgerError:
     )
 
 
-def unverifiable(place: str, what: str) -> LedgerError:
-    """The ledger's content contradicts itself: someone or something changed it."""
+def unverifiable(place: str, what: str, *, dataset: object = None) -> LedgerError:
+    """The ledger's content contradicts itself: someone or something changed it. `dataset` is whose history it is, as
+    the file has it, where that of others isn't touched."""
+    stopped = "to it"
+    if dataset is not None:
+        whose = f"dataset {dataset}" if is_dataset(dataset) else "the dataset that it was of"
+        stopped = f"to {whose}; others are charged on, if `dpbeam budget verify DATASET` holds for them"
     return LedgerError(
-        f"the ledger {place} doesn't verify: {what}. Nothing more is charged to it. Keep the file as it is, find out "
-        "who changed it, and restore the latest backup that verifies (docs/ledger.md, 'Backup')"
+        f"the ledger {place} doesn't verify: {what}. Nothing more is charged {stopped}. Keep the file as it is, find "
+        "out who changed it, and restore the latest backup that verifies (docs/ledger.md, 'Backup')"
     )

@@ -18,11 +18,13 @@ from dpbeam.errors import LedgerError
 from dpbeam.ledger import sqlite_file
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.journal import canonical
-from dpbeam.ledger.model import Balance, Budget, Charge, JournalEntry
+from dpbeam.ledger.model import Balance, Budget, Charge, JournalEntry, is_dataset
 from dpbeam.ledger.outcomes import unverifiable
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.scope import Protected
 from dpbeam.ledger.sqlite_schema import BUDGET, CHARGE, ENTRY, VERSION, expected_schema, schema_of
+
+_MOST_FENCES = 2**62
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +82,7 @@ class SqliteTransaction:
         self._place = place
 
     def datasets(self) -> list[str]:
-        return [row[0] for row in self._all("SELECT dataset FROM budgets ORDER BY dataset")]
+        return self._datasets("SELECT dataset FROM budgets ORDER BY dataset")
 
     def budget(self, dataset: str) -> Budget | None:
         rows = self._all(f"SELECT {_names(BUDGET)} FROM budgets WHERE dataset = ?", dataset)
@@ -127,18 +129,18 @@ class SqliteTransaction:
         self._write(f"INSERT INTO journal ({_names(ENTRY)}) VALUES ({_marks(ENTRY)})", *_entry(entry))
 
     def last_fence(self) -> int:
-        fence = self._all("SELECT max(fence) FROM journal")[0][0]
-        return fence if isinstance(fence, int) else 0
+        [(fence,)] = self._all("SELECT coalesce(max(fence), 0) FROM journal")
+        if not isinstance(fence, int) or not 0 <= fence < _MOST_FENCES:
+            raise unverifiable(self._place, "the last fence in its journal is none")
+        return fence
 
     def journal_datasets(self) -> list[str]:
-        return [row[0] for row in self._all("SELECT DISTINCT dataset FROM journal ORDER BY dataset")]
+        return self._datasets("SELECT DISTINCT dataset FROM journal ORDER BY dataset")
 
     def check_integrity(self) -> None:
         faults = self._all("PRAGMA integrity_check(1)")
         if faults != [("ok",)]:
             raise unverifiable(self._place, "SQLite's integrity check finds damaged pages or rows")
-        if self._all("PRAGMA foreign_key_check"):
-            raise unverifiable(self._place, "a charge belongs to no budget")
         self.check_schema()
 
     def check_schema(self) -> None:
@@ -147,6 +149,13 @@ class SqliteTransaction:
 
     def _all(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         return self._connection.execute(query, values).fetchall()
+
+    def _datasets(self, query: str) -> list[str]:
+        found = [row[0] for row in self._all(query)]
+        for dataset in found:
+            if not is_dataset(dataset):
+                raise unverifiable(self._place, "a row is of no dataset", dataset=dataset)
+        return found
 
     def _write(self, query: str, *values: object) -> None:
         if self._connection.execute(query, values).rowcount != 1:
@@ -166,16 +175,17 @@ class SqliteTransaction:
                 sources=tuple(_canonical(sources, list)),
             )
         except (ValueError, TypeError):
-            raise unverifiable(self._place, "the balance of a dataset is no balance") from None
+            raise unverifiable(self._place, "the balance of a dataset is no balance", dataset=dataset) from None
 
     def _charge(self, row: tuple[Any, ...]) -> Charge:
         fields = dict(zip(CHARGE, row, strict=True))
+        dataset = fields["dataset"]
         try:
             amount = Amount(epsilon=fields.pop("epsilon"), delta=fields.pop("delta"))
-            owner, failed = Owner(**_canonical(fields["owner"], dict)), fields["failed"] == 1
+            owner, failed = Owner(**_canonical(fields["owner"], dict)), {0: False, 1: True}[fields["failed"]]
             return Charge(**fields | {"amount": amount, "owner": owner, "failed": failed})
-        except (ValueError, TypeError):
-            raise unverifiable(self._place, "the row of a charge is no charge") from None
+        except (KeyError, ValueError, TypeError):
+            raise unverifiable(self._place, "the row of a charge is no charge", dataset=dataset) from None
 
     def _entry(self, row: tuple[Any, ...]) -> JournalEntry:
         fields = dict(zip(ENTRY, row, strict=True))
@@ -183,8 +193,8 @@ class SqliteTransaction:
             amount = Amount(epsilon=fields.pop("epsilon"), delta=fields.pop("delta"))
             return JournalEntry(**fields | {"amount": amount, "details": _canonical(fields["details"], dict)})
         except (ValueError, TypeError):
-            what = f"entry {fields['seq']} of dataset {fields['dataset']} is no journal entry"
-            raise unverifiable(self._place, what) from None
+            what = f"a row of the journal of dataset {fields['dataset']} is no journal entry"
+            raise unverifiable(self._place, what, dataset=fields["dataset"]) from None
 
 
 def _budget(budget: Budget) -> tuple[Any, ...]:

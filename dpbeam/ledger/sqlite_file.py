@@ -39,7 +39,7 @@ def prepare(path: Path, *, create: bool, reading: bool) -> bytes:
                 return read_secret(connection, path)
         drafts.sweep(path)
         with written(path) as connection:  # a ledger that can't be written is found out now, not after a run
-            if connection.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]:
+            if connection.execute("PRAGMA integrity_check(1)").fetchall() != [("ok",)]:
                 raise _damaged(path)
             version = check_version(connection, path)
             if version < VERSION:

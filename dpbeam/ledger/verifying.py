@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dpbeam.errors import UsageError
+from dpbeam.errors import LedgerError, UsageError
 from dpbeam.ledger import outcomes
 from dpbeam.ledger.journal import BrokenJournal, Replayed, entry_hash, replay
 from dpbeam.ledger.model import Budget, Charge, check_dataset
@@ -17,7 +17,8 @@ class Verifier:
     """Compares what the tables of a store hold with its journal.
 
     A dataset's history is verified by itself: amounts of two datasets never meet, so damage to the one can't make
-    room for a charge in the other. `everything` also finds what no charge depends on.
+    room for a charge in the other. Who charges a dataset asks no more than that; `everything` asks it of all, and that
+    no row is left over.
     """
 
     store: Store
@@ -26,8 +27,14 @@ class Verifier:
         """The dataset's budget as the table has it, unverified. LedgerError where there is none."""
         budget = tx.budget(checked_name(dataset))
         if budget is None:
+            self.no_history(tx, dataset)
             raise outcomes.no_budget(dataset, self.store.place)
         return budget
+
+    def no_history(self, tx: Transaction, dataset: str) -> None:
+        """Raises LedgerError if the dataset, which has no budget, has a history."""
+        if tx.last_entry(dataset) is not None:
+            raise self._orphan(dataset)
 
     def headed(self, tx: Transaction, dataset: str) -> Budget:
         """The dataset's budget, if it stands at the last entry of its journal."""
@@ -37,7 +44,8 @@ class Verifier:
             or (last.seq, last.hash) != (budget.head_seq, budget.head_hash)
             or last.hash != entry_hash(last)
         ):
-            raise outcomes.unverifiable(self.store.place, f"dataset {dataset} doesn't stand at the end of its journal")
+            what = f"dataset {dataset} doesn't stand at the end of its journal"
+            raise outcomes.unverifiable(self.store.place, what, dataset=dataset)
         return budget
 
     def verified(self, tx: Transaction, dataset: str) -> Replayed:
@@ -46,17 +54,15 @@ class Verifier:
         try:
             replayed = replay(dataset, tx.entries(dataset), ledger_id=ledger_id(self.store.secret))
         except BrokenJournal as error:
-            raise outcomes.unverifiable(self.store.place, f"dataset {dataset}, {error}") from None
+            raise outcomes.unverifiable(self.store.place, f"dataset {dataset}, {error}", dataset=dataset) from None
         if replayed.budget != budget:
-            raise outcomes.unverifiable(
-                self.store.place, f"the balance of dataset {dataset} isn't what its journal amounts to"
-            )
+            what = f"the balance of dataset {dataset} isn't what its journal amounts to"
+            raise outcomes.unverifiable(self.store.place, what, dataset=dataset)
         stored = {charge.id: charge for charge in tx.charges(dataset)}
         for charge_id in sorted(stored.keys() | replayed.charges.keys()):
             if stored.get(charge_id) != replayed.charges.get(charge_id):
-                raise outcomes.unverifiable(
-                    self.store.place, f"a charge of dataset {dataset} isn't what the journal says ({charge_id!r})"
-                )
+                what = f"a charge of dataset {dataset} isn't what the journal says ({charge_id!r})"
+                raise outcomes.unverifiable(self.store.place, what, dataset=dataset)
         return replayed
 
     def everything(self, tx: Transaction) -> list[Replayed]:
@@ -65,13 +71,17 @@ class Verifier:
         datasets = tx.datasets()
         orphans = set(tx.journal_datasets()) | {charge.dataset for charge in tx.charges()}
         for orphan in sorted(orphans - set(datasets)):
-            raise outcomes.unverifiable(self.store.place, f"dataset {orphan} has a history but no budget")
+            raise self._orphan(orphan)
         return [self.verified(tx, dataset) for dataset in datasets]
 
     def charges(self, tx: Transaction) -> list[Charge]:
         """The charges of all datasets, by increasing fence, as the journal alone tells them, after verifying it all."""
         found = [charge for replayed in self.everything(tx) for charge in replayed.charges.values()]
         return sorted(found, key=lambda charge: charge.fence)
+
+    def _orphan(self, dataset: str) -> LedgerError:
+        what = f"dataset {dataset} has a history but no budget"
+        return outcomes.unverifiable(self.store.place, what, dataset=dataset)
 
 
 def checked_name(dataset: str) -> str:

@@ -107,7 +107,7 @@ def test_a_removed_row_is_found(path, table, which) -> None:
 
 def test_a_tampered_ledger_charges_nothing_more(path) -> None:
     tampered(path, "UPDATE budgets SET spent_epsilon = 0")
-    with pytest.raises(LedgerError, match="Nothing more is charged to it"):
+    with pytest.raises(LedgerError, match="Nothing more is charged to dataset d; others are"):
         open_ledger(str(path)).reserve(
             "d", "new", Amount.charge(1, 1e-6), owner=Owner.current(), scope=PEOPLE, policy_digest="p", release_id="r"
         )
