@@ -17,6 +17,7 @@ from pipelines import publish
 from transforms.staging import Area, NotPrivate, check_private
 
 _ID = re.compile(r"[0-9a-f]{32}")
+_RELEASE = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}")
 _FILES = re.compile(r"[a-z][a-z0-9_]{0,63}\.(parquet|csv)|report\.html")
 
 
@@ -30,13 +31,8 @@ def check_own(charge: Charge, staged: list[Area]) -> None:
     Raises:
         RunFailed: they aren't; nothing of them may be removed.
     """
-    folder = Path(charge.path or "")
-    named = folder.is_absolute() and folder.name == charge.release_id and folder.parent.name == charge.dataset
-    if not named or not _ID.fullmatch(charge.id):
-        raise _foreign(folder, "isn't named as releases and charges are")
-    for area in staged:
-        if area.left() and Path(area.path).parent.is_symlink():
-            raise _foreign(Path(area.path).parent, "is a link")
+    check_named(charge, staged)
+    folder = Path(charge.path)
     if not os.path.lexists(folder):
         return
     if folder.is_symlink() or folder.parent.is_symlink() or not folder.is_dir():
@@ -48,6 +44,22 @@ def check_own(charge: Charge, staged: list[Area]) -> None:
     manifest = _manifest(folder / publish.PENDING_NAME)
     if manifest is not None and not _is_of(manifest, charge):
         raise _foreign(folder, "holds another release")
+
+
+def check_named(charge: Charge, staged: list[Area]) -> None:
+    """Looks whether a charge and its release are named as runs name them, and `staged` lies behind no link below the
+    output folder.
+
+    Raises:
+        RunFailed: it isn't so; nothing of the charge may be removed.
+    """
+    folder = Path(charge.path)
+    named = folder.is_absolute() and folder.name == charge.release_id and folder.parent.name == charge.dataset
+    if not named or not _ID.fullmatch(charge.id) or not _RELEASE.fullmatch(charge.release_id):
+        raise _foreign(folder, "isn't named as releases and charges are")
+    for area in staged:
+        if area.left() and Path(area.path).parent.is_symlink():
+            raise _foreign(Path(area.path).parent, "is a link")
 
 
 def pending(charge: Charge, area: Area) -> str | None:

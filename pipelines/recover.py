@@ -17,7 +17,7 @@ from dpbeam.ledger.model import OPEN, Charge
 from dpbeam.ledger.owner import alive
 from pipelines import publish
 from pipelines.attempts import clear, left_behind, staging_area
-from pipelines.belongings import pending
+from pipelines.belongings import check_named, pending
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ def recover(ledger: Ledger, *, charge_id: str | None = None, force: bool = False
         if charge.state == "PUBLISHED" and _finish(charge, left):
             settled.append(Settled(charge=charge, outcome="published"))
     for charge in charges:
-        if charge.state == "SPENT_UNPUBLISHED" and left_behind(charge):
+        if charge.state == "SPENT_UNPUBLISHED" and charge.path is not None and left_behind(charge):
             settled.append(Settled(charge=charge, outcome="cleared"))
             _clear(charge, left)
     for charge in charges:
@@ -69,10 +69,12 @@ def recover(ledger: Ledger, *, charge_id: str | None = None, force: bool = False
 
 def _finish(charge: Charge, left: list[RunFailed]) -> bool:
     area = staging_area(charge)
-    if not area.left() and not (Path(charge.path) / publish.PENDING_NAME).is_file():
+    folder = Path(charge.path)
+    if not area.left() and not (folder / publish.PENDING_NAME).is_file():
         return False
     try:
-        shown = publish.complete(Path(area.release), Path(charge.path), charge.manifest_sha256)
+        check_named(charge, [area])
+        shown = publish.complete(Path(area.release), folder, charge.manifest_sha256)
         area.remove_shards()
     except DpbeamError as error:
         # Removed or changed by its owner after it was published: nothing to finish, unless it was never shown.
@@ -85,7 +87,8 @@ def _finish(charge: Charge, left: list[RunFailed]) -> bool:
 
 def _clear(charge: Charge, left: list[RunFailed]) -> None:
     try:
-        clear(charge)
+        if charge.path is not None:
+            clear(charge)
     except RunFailed as error:
         left.append(error)
 
@@ -98,7 +101,7 @@ def _settle(ledger: Ledger, charge: Charge, left: list[RunFailed], *, force: boo
         return Settled(charge=charge, outcome="running")
     if charge.state == "RESERVED":
         return Settled(charge=ledger.release(charge), outcome="released")
-    if not charge.failed and (digest := pending(charge, staging_area(charge))) is not None:
+    if charge.path is not None and not charge.failed and (digest := pending(charge, staging_area(charge))) is not None:
         published = ledger.publish(charge, manifest_sha256=digest)
         _finish(published, left)
         return Settled(charge=published, outcome="published")

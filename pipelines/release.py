@@ -38,7 +38,7 @@ from dpbeam.policy.schema import Policy
 from dpbeam.reporting import manifest as manifests
 from pipelines import aggregate, identity, inputs, layout, phases, publish, runners, stopping
 from pipelines.attempts import STAGING_NAME, clear, journalled, settle_stopped, staging_area, told
-from pipelines.belongings import pending
+from pipelines.belongings import check_named, pending
 from pipelines.bounds import bounds_phase
 from pipelines.describe import metric_columns, render
 from pipelines.rounds import phases as selection_phases
@@ -343,6 +343,7 @@ def _resume(run: Run, charge: Charge) -> Run:
     match charge.state:
         case "PUBLISHED":
             area = staging_area(charge)
+            check_named(charge, [area])
             publish.complete(Path(area.release), Path(charge.path), charge.manifest_sha256)
             area.remove_shards()
             area.remove_empty()

@@ -152,13 +152,14 @@ def test_the_same_ledger_undamaged_is_taken(whole, tmp_path) -> None:
         command(path)
 
 
-def forged(path: Path, change: Callable[[JournalEntry], JournalEntry]) -> None:
+def forged(path: Path, change: Callable[[JournalEntry], JournalEntry], dataset: str = "d") -> None:
     """Rewrites the journal's entries, with all hashes as they then must be."""
     book, before, changes = open_ledger(str(path), reading=True), "0" * 64, []
-    for entry in map(change, book.history("d")):
+    for entry in map(change, book.history(dataset)):
         linked = replace(entry, prev_hash=before)
         before = entry_hash(linked)
-        texts = {"details": canonical(entry.details), "prev_hash": linked.prev_hash, "hash": before}
+        links = {"prev_hash": linked.prev_hash, "hash": before}
+        texts = {"details": canonical(entry.details), "charge_id": entry.charge_id, **links}
         changes += [("journal", column, f"'{text}'", f"seq = {entry.seq}") for column, text in texts.items()]
     put(path, *changes, ("budgets", "head_hash", f"'{before}'", "TRUE"))
 
