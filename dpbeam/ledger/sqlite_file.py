@@ -6,7 +6,7 @@ import hashlib
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -17,6 +17,12 @@ from dpbeam.ledger.sqlite_schema import APPLICATION_ID, VERSION, migrate
 from dpbeam.ledger.waiting import Patience
 
 BUSY_TIMEOUT_S = 60.0
+_DURABLY = (
+    "PRAGMA synchronous = FULL",
+    "PRAGMA fullfsync = ON",  # macOS: a plain fsync doesn't reach the platter there
+    "PRAGMA foreign_keys = ON",
+)
+"""So that every commit waits for the disk."""
 
 
 def prepare(path: Path, *, create: bool, reading: bool) -> bytes:
@@ -53,8 +59,8 @@ def written(path: Path) -> Iterator[sqlite3.Connection]:
 
     Guarantee: the file has one name while the connection is open (`names`); a commit has reached the disk.
     """
-    with names.held(path, seconds=BUSY_TIMEOUT_S) as real, closing(connect(real)) as connection:
-        begin(connection, "BEGIN IMMEDIATE", path)
+    with names.held(path, seconds=BUSY_TIMEOUT_S) as real, closing(_connect(real, "mode=rw")) as connection:
+        begin(connection, (*_DURABLY, "BEGIN IMMEDIATE"), path)
         try:
             check_version(connection, path)
             yield connection
@@ -79,7 +85,7 @@ def read(path: Path) -> Iterator[sqlite3.Connection]:
         # With nothing in the log the file is all there is, and nobody changes it while its name is held so.
         whole = still and not (log.exists() and log.stat().st_size)
         with closing(_connect(real, "mode=ro&immutable=1" if whole else "mode=ro" if still else "mode=rw")) as opened:
-            begin(opened, "BEGIN", path)
+            begin(opened, ("BEGIN",), path)
             version = check_version(opened, path)
             if version == VERSION:
                 yield opened
@@ -101,25 +107,12 @@ def _migrated_copy(connection: sqlite3.Connection, version: int) -> sqlite3.Conn
     return copy
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """A connection outside any transaction to a file that must exist; every commit waits for the disk."""
-    connection = _connect(path, "mode=rw")
-    try:
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA fullfsync = ON")  # macOS: a plain fsync doesn't reach the platter there
-        connection.execute("PRAGMA foreign_keys = ON")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
 def _connect(path: Path, how: str) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True, timeout=0, isolation_level=None)
 
 
-def begin(connection: sqlite3.Connection, statement: str, path: Path) -> None:
-    """Begins a transaction, waiting at most `BUSY_TIMEOUT_S` for others.
+def begin(connection: sqlite3.Connection, statements: Sequence[str], path: Path) -> None:
+    """Begins a transaction by `statements`, any of which may have to wait: at most `BUSY_TIMEOUT_S` for others.
 
     Raises:
         Locked: others were at work for so long.
@@ -127,8 +120,8 @@ def begin(connection: sqlite3.Connection, statement: str, path: Path) -> None:
     patience = Patience(BUSY_TIMEOUT_S, "other runs at the ledger")
     while True:
         try:
-            connection.execute(statement)
-            connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            for statement in (*statements, "SELECT count(*) FROM sqlite_master"):
+                connection.execute(statement).fetchall()
             return
         except sqlite3.OperationalError as error:
             if connection.in_transaction:
@@ -227,9 +220,8 @@ def _create(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     drafts.sweep(path)
     with drafts.draft(path) as draft:
-        with closing(connect(draft)) as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("BEGIN IMMEDIATE")
+        with closing(_connect(draft, "mode=rw")) as connection:
+            begin(connection, (*_DURABLY, "PRAGMA journal_mode = WAL", "BEGIN IMMEDIATE"), draft)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             migrate(connection, 0)
             connection.execute("INSERT INTO meta (name, value) VALUES ('secret', ?)", (secrets.token_bytes(32),))
