@@ -85,7 +85,12 @@ def read(path: Path) -> Iterator[sqlite3.Connection]:
         # With nothing in the log the file is all there is, and nobody changes it while its name is held so.
         whole = still and not (log.exists() and log.stat().st_size)
         with closing(_connect(real, "mode=ro&immutable=1" if whole else "mode=ro" if still else "mode=rw")) as opened:
-            begin(opened, ("BEGIN",), path)
+            try:
+                begin(opened, ("BEGIN",), path)
+            except sqlite3.OperationalError:
+                if whole or not still:
+                    raise
+                raise _unread_log(path) from None
             version = check_version(opened, path)
             if version == VERSION:
                 yield opened
@@ -202,6 +207,14 @@ def _cannot_use(path: Path, error: sqlite3.OperationalError) -> LedgerError:
     else:
         what, remedy = f"SQLite says {text!r}", "check the disk, then `dpbeam budget verify`"
     return LedgerError(f"the ledger {path} can't be used: {what}; {remedy}")
+
+
+def _unread_log(path: Path) -> LedgerError:
+    return LedgerError(
+        f"the ledger {path} can't be read where nothing can be written: a run that was killed left entries in its log "
+        f"({path.name}-wal), and the log's index is missing. Copy both into a folder that this user may write, and "
+        "read the copy"
+    )
 
 
 def _damaged(path: Path) -> LedgerError:

@@ -189,7 +189,7 @@ def test_who_waits_among_many_who_come_again_and_again_gets_its_turn(workspace, 
     def hammer(number: int) -> None:
         for done in range(1, 1 << 30):
             with sqlite_file.written(ledger) as connection:
-                connection.execute("UPDATE meta SET value = value")
+                connection.execute("INSERT OR REPLACE INTO meta VALUES ('turn', random())")
             counts[8 * number : 8 * number + 8] = done.to_bytes(8, "little")
 
     children = [kills.forked(lambda number=number: hammer(number)) for number in range(HAMMERS)]
