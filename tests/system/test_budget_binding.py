@@ -21,7 +21,7 @@ def test_a_budget_is_of_one_privacy_unit(workspace, capsys) -> None:
     workspace.create_budget()
     assert shown(workspace, capsys)["privacy_unit"] == "person"
     workspace.policy["privacy_unit"] = "row"
-    del workspace.policy["columns"]["person"]
+    workspace.policy["stages"][0]["bounds"] = {"l0": 1, "linf": 1}
     assert workspace.run("--accept-source") == 3
     assert "its budget protects one person, added or removed; the policy protects one row" in capsys.readouterr().err
     assert workspace.open_ledger().balance("visits").spent == ZERO
