@@ -47,7 +47,7 @@ class Transaction(Protocol):
     def append(self, entry: JournalEntry) -> None: ...
 
     def last_fence(self) -> int:
-        """The highest fence in the whole journal, 0 if there is none."""
+        """The highest fence of the whole ledger, 0 if there is none."""
         ...
 
     def journal_datasets(self) -> list[str]:

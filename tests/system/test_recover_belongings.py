@@ -94,6 +94,19 @@ def test_a_ledger_that_does_not_verify_makes_recover_remove_nothing(broken, caps
     assert tried >= 60
 
 
+def test_a_ledger_that_does_not_verify_gives_no_release_again(broken, capsys) -> None:
+    """What is finished and removed then is where the charge says."""
+    (published,) = broken.workspace.open_ledger().published_charges()
+    for column, value in (("id", "'../victim'"), ("path", f"'{broken.victim}'"), ("attempt", "2")):
+        broken.back()
+        assert damage.put(broken.ledger, ("charges", column, value, f"id = '{published.id}'"))
+        before = broken.others()
+        capsys.readouterr()
+        assert broken.workspace.run("--release", "other") == 3, column
+        assert "doesn't verify" in capsys.readouterr().err
+        assert broken.others() == before
+
+
 def forged(broken: Broken, **changes: object) -> Charge:
     """Has journal and table, with right hashes, say other things of the broken run."""
     id = broken.charge.id

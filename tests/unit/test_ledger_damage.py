@@ -27,6 +27,7 @@ from pipelines.recover import recover
 ONE = Amount.charge(1, 1e-6)
 PEOPLE = Scope(protected=Protected(unit="person"), sources=("/data/people.csv",))
 DEEP = 100_000
+RELEASE = "20260101T000000Z-00000000"
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,15 @@ def reserve(path: Path, dataset: str, key: str, scope: Scope = PEOPLE, **more: A
     book = open_ledger(str(path))
     book.find(dataset, key)
     return book.reserve(
-        dataset, key, ONE, owner=Owner.current(), scope=scope, policy_digest="p", release_id="r", path="/x/d/r", **more
+        dataset,
+        key,
+        ONE,
+        owner=Owner.current(),
+        scope=scope,
+        policy_digest="p",
+        release_id=RELEASE,
+        path=f"/x/d/{RELEASE}",
+        **more,
     )
 
 
@@ -185,6 +194,8 @@ def test_a_history_forged_with_right_hashes_makes_nothing_fall_over(whole, tmp_p
 @pytest.mark.parametrize(
     ("table", "column"),
     [
+        ("journal", "fence"),
+        ("charges", "fence"),
         ("budgets", "spent_epsilon"),
         ("charges", "path"),
         ("journal", "time"),
@@ -197,7 +208,7 @@ def test_what_is_wrong_with_one_dataset_stops_no_other_and_the_command_says_so(w
     shutil.copy(whole, path)
     open_ledger(str(path)).create_budget("other", Amount.cap(20, 1e-4))
     reserve(path, "other", "k", replace(PEOPLE, sources=("/data/others.csv",)))
-    value = "7" if column == "spent_epsilon" else "'[]'"
+    value = {"spent_epsilon": "7", "fence": "9223372036854775807"}.get(column, "'[]'")
     assert put(path, (table, column, value, "dataset = 'other'"))
     book = open_ledger(str(path))
     for fails in (book.verify, lambda: recover(book)):
