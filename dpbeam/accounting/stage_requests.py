@@ -42,7 +42,8 @@ def stage_requests(
     weights = [*(q.weight for q in needed), *(h.weight for h in searches), *([private.weight] if private else [])]
     unit = weight / math.fsum(weights)
     alone = noisy_by_themselves(needed, counting)
-    served = math.fsum(q.weight for q in needed if q not in alone)
+    named = {quantity.name for quantity in alone}
+    served = math.fsum(q.weight for q in needed if q.name not in named)
     leaves = other_leaves(limits, private.other_l0) if private and private.hierarchical else None
     return (
         *(_of_histogram(histogram, _stated(noise, stage), unit) for histogram in searches),

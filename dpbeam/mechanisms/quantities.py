@@ -7,7 +7,7 @@ are, not by the metric that asked for them.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -157,14 +157,27 @@ def noisy_by_themselves(found: Sequence[Quantity], strategy: str | None) -> tupl
     return tuple(quantity for quantity in found if not (shared and quantity.kind == "privacy_id_count"))
 
 
-def named(metric: Metric, among: Sequence[Quantity]) -> tuple[Quantity, ...]:
-    """The quantities of `among` that make this metric, in the order of `parts`.
+def by_definition(among: Iterable[Quantity]) -> dict[Quantity, Quantity]:
+    """Each quantity by what it is."""
+    return {quantity.definition: quantity for quantity in among}
+
+
+def named(metric: Metric, known: Mapping[Quantity, Quantity]) -> tuple[Quantity, ...]:
+    """The quantities that make this metric, in the order of `parts`, of those `known` by their definitions.
 
     Raises:
         KeyError: one is missing.
     """
-    known = {quantity.definition: quantity for quantity in among}
     return tuple(known[part.definition] for part in parts(metric))
+
+
+def served(metrics: Iterable[Metric]) -> dict[Quantity, list[Metric]]:
+    """The metrics that each quantity, by its definition, is needed for, each once."""
+    found: dict[Quantity, list[Metric]] = {}
+    for metric in metrics:
+        for definition in dict.fromkeys(part.definition for part in parts(metric)):
+            found.setdefault(definition, []).append(metric)
+    return found
 
 
 def parts(metric: Metric) -> tuple[Quantity, ...]:

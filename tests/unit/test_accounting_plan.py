@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 
 import pytest
 
@@ -263,3 +264,36 @@ def test_a_total_is_bounded_by_partition_whatever_the_rows():
         (request,) = requests_for(bounded(bounds, total))
         assert (request.l1, request.l2) == (72.0, 24.0)
         assert plan(bounded(bounds, total))
+
+
+def calls_of(work) -> int:
+    """How often `work` calls functions of this project: what takes time, counted and not timed."""
+    found = 0
+
+    def count(frame, event, _argument) -> None:
+        nonlocal found
+        found += event == "call" and frame.f_globals.get("__name__", "").startswith("dpbeam.")
+
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return found
+
+
+def means(number: int) -> list[dict[str, object]]:
+    return [{"mean": {"column": "hours", "low": 0.0, "high": 10.0 + i, "name": f"m{i}"}} for i in range(number)]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda number: policy(stage(metrics=means(number))),
+        lambda number: policy(*(stage(f"s{i}", metrics=["count", *means(2)], l0=1 + i) for i in range(number))),
+    ],
+    ids=["metrics", "stages"],
+)
+def test_a_plan_of_many_metrics_or_stages_is_made_by_work_in_proportion(made) -> None:
+    few, many = (calls_of(lambda number=number: plan(made(number))) for number in (20, 80))
+    assert many < 6 * few  # four times as many; work that grows with the square would be sixteen times as much
