@@ -126,6 +126,21 @@ class Quantity:
         raise ValueError(f"unknown quantity {self.kind!r}")
 
 
+def numbers(quantity: Quantity, bounds: Bounds) -> int:
+    """How many numbers, over all partitions, one privacy unit within `bounds` moves at most."""
+    match quantity.kind:
+        case "tree":
+            nodes = math.prod([TREE_BRANCHING] * TREE_HEIGHT) * 2  # more than all levels together
+            return min(bounds.partitions * nodes, TREE_HEIGHT * (bounds.rows or 0))
+        case "bins":
+            return min(bounds.partitions * quantity.size, bounds.rows or 0)
+        case "vector" | "custom":
+            return bounds.partitions * quantity.size
+        case "values" | "candidates":
+            return bounds.of_values(quantity.max_values)
+    return bounds.partitions
+
+
 def quantities(metrics: Sequence[Metric]) -> tuple[Quantity, ...]:
     """The noisy quantities that serve these metrics, each once, in order of first use.
 
