@@ -53,12 +53,12 @@ setup(
     extras_require={
         "dev": [
             "hypothesis>=6.100,<7",
-            "mypy>=1.10,<3",
+            "mypy>=2,<3",
             "packaging>=24,<27",
             "pre-commit>=3.7,<5",
             "pytest>=8.4,<10",
             "pytest-xdist>=3.5,<4",
-            "ruff>=0.6,<1",
+            "ruff>=0.16,<0.18",
         ]
     },
     entry_points={"console_scripts": ["dpbeam=pipelines.cli:main"]},
