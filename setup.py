@@ -47,7 +47,7 @@ setup(
         "pyyaml>=6,<7",
         "requests>=2.32.4,<3",
         "rich>=13.8,<16",
-        "scipy>=1.11,<2",
+        "scipy>=1.11.4,<2",
         "typer>=0.26,<0.30",  # its complaints; before 0.26 they were those of whichever click was there
     ],
     extras_require={
