@@ -20,7 +20,7 @@ from dpbeam import __version__
 from dpbeam.errors import DpbeamError, LedgerError, UsageError
 from dpbeam.ledger import waiting
 from pipelines import stopping, terminal
-from pipelines.printing import complain, console, line, say, say_json
+from pipelines.printing import complain, console, line, note, say, say_json
 
 app = typer.Typer(
     name="dpbeam",
@@ -205,7 +205,7 @@ def plan(
         balance = open_ledger(ledger, reading=True).balance(policy.dataset)
     except LedgerError as error:
         if not as_json:
-            console(stderr=True).print(line(f"note: {error}"), style="dim")
+            note(*error.lines)
     if as_json:
         ledger_left = None if balance is None else {"left": balance.left.to_json()}
         say_json(made.to_json() | {"ledger": ledger_left})

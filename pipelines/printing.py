@@ -54,6 +54,11 @@ def say_json(document: dict[str, Any]) -> None:
     print(json.dumps(document, allow_nan=False))  # noqa: T201
 
 
+def note(*lines: str) -> None:
+    """Prints on stderr, faintly, what is worth knowing though nothing went wrong."""
+    console(stderr=True).print(Text("note: " + "\n".join(map(visible_message, lines))), style="dim")
+
+
 def complain(*lines: str) -> None:
     """Prints what went wrong, on stderr."""
     print("dpbeam: " + "\n".join(map(visible_message, lines)), file=sys.stderr)  # noqa: T201

@@ -186,6 +186,28 @@ def test_hostile_words_of_a_policy(workspace, says, monkeypatch, change) -> None
             assert code in (0, 2), said
 
 
+LONG = {
+    "digits": "9" * 100_000,
+    "words": "9 " * 50_000,
+    "minus": "-" + "9" * 100_000,
+    "hexadecimal": "0x" + "f" * 99_999,
+}
+
+
+@pytest.mark.parametrize("word", LONG.values(), ids=LONG)
+def test_what_is_very_long_is_not_repeated(workspace, says, monkeypatch, word) -> None:
+    monkeypatch.chdir(workspace.folder)
+    workspace.create_budget()
+    monkeypatch.setenv("DPBEAM_LEDGER", workspace.ledger)
+    for words in WORDS:
+        _, said = says(*(part.replace("{}", word).replace("POLICY", "policy.yaml") for part in words.split(" ")))
+        assert len(said) < 5_000, words
+    text = json.dumps(workspace.policy)
+    for number in ("1e-06", "10.0", "1.0", "4", "400"):
+        Path("changed.yaml").write_text(text.replace(f": {number}", f": {word}"), encoding="utf-8")
+        assert len(says("plan", "changed.yaml")[1]) < 5_000
+
+
 def test_hostile_names_of_files_and_their_columns(workspace, says, monkeypatch) -> None:
     monkeypatch.chdir(workspace.folder)
     workspace.create_budget()
