@@ -172,11 +172,9 @@ def _show(done: Any) -> None:
         out.print(screen.results(spec, tables[spec.name]))
     out.print(screen.chosen(done.chosen))
     balance = done.ledger.balance(done.policy.dataset)
-    cost = (
-        "This release was made before: the same files again, at no cost."
-        if done.cached
-        else f"This release cost {done.charge.amount} (one {done.policy.privacy_unit}, added or removed)."
-    )
+    cost = f"This release cost {done.charge.amount} (one {done.policy.privacy_unit}, added or removed)."
+    if done.cached:
+        cost = "This release was made before: the same files again, at no cost."
     out.print(line(cost))
     out.print(line(f"Left of the budget of {done.policy.dataset}: {balance.left} of {balance.cap}."))
     out.print(line(f"Report: {done.folder / 'report.html'}"), soft_wrap=True)
@@ -207,8 +205,7 @@ def plan(
         if not as_json:
             note(*error.lines)
     if as_json:
-        ledger_left = None if balance is None else {"left": balance.left.to_json()}
-        say_json(made.to_json() | {"ledger": ledger_left})
+        say_json(made.to_json() | {"ledger": None if balance is None else {"left": balance.left.to_json()}})
     else:
         console().print(screen.plan(made, balance))
 
@@ -245,11 +242,11 @@ def certify(
     """Recompute a release's certificate from its manifest alone, and check its files' digests."""
     from dpbeam.reporting.certify import certify_manifest
 
-    result = certify_manifest(manifest)
+    epsilon = certify_manifest(manifest).epsilon
     if as_json:
-        say_json({"version": 1, "certified": True, "epsilon": result.epsilon, "manifest": str(manifest)})
+        say_json({"version": 1, "certified": True, "epsilon": epsilon, "manifest": str(manifest)})
     else:
-        say(f"{manifest}: certified; its mechanisms compose to ε {result.epsilon:.6g}, and its files are whole.")
+        say(f"{manifest}: certified; its mechanisms compose to ε {epsilon:.6g}, and its files are whole.")
 
 
 @app.command()

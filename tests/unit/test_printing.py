@@ -143,6 +143,19 @@ def test_no_renderable_gets_past_the_console_raw_and_none_is_read_as_markup(name
     assert shown.split("\n")[-2] == visible(name)
 
 
+@pytest.mark.parametrize(
+    "name", ["price[/kg]", "[bold]x[/]", "[link=file:///x]y[/link]", ":smile:", "[@click=a]b", "\\[x]"]
+)
+def test_no_name_is_read_as_markup_or_as_an_emoji(name: str, monkeypatch) -> None:
+    monkeypatch.setattr("sys.stdout", shown := io.StringIO())
+    table = Table(title=name, caption=name, min_width=40, title_justify="left", caption_justify="left")
+    table.add_column(name)
+    table.add_row(name)
+    for each in (name, table):
+        printing.console().print(each)
+    assert shown.getvalue().count(name) == 5
+
+
 def test_an_error_s_lines_are_its_own_and_a_name_adds_none(monkeypatch) -> None:
     error = UsageError("a\nb", "  c")
     assert str(error) == "a\nb\n  c"
