@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_LEDGER := sqlite:///build/demo/ledger.sqlite
 
-.PHONY: demo test lint bench mutation requirements clean
+.PHONY: demo test test-lowest lint bench mutation requirements clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.installed: requirements.txt setup.py dpbeam/_version.py
@@ -22,6 +22,20 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+build/lowest/.installed: setup.py $(VENV)/.installed
+	@mkdir -p build
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python build/lowest
+	@$(BIN)/uv pip compile --quiet --python build/lowest --resolution lowest-direct --extra dev \
+		setup.py --output-file build/lowest/requirements.txt
+	@$(BIN)/uv pip install --quiet --python build/lowest --requirement build/lowest/requirements.txt
+	@$(BIN)/uv pip install --quiet --python build/lowest --no-deps --editable .
+	@touch $@
+
+# The same tests, with the lowest versions that setup.py allows
+test-lowest: build/lowest/.installed
+	build/lowest/bin/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -8,9 +8,17 @@ from __future__ import annotations
 
 
 class DpbeamError(Exception):
-    """Base of all errors that dpbeam raises on purpose."""
+    """Base of all errors that dpbeam raises on purpose. Each argument is one line of the message: a line break within
+    one was in a name, and is none of ours."""
 
     exit_code = 4
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        return tuple(map(str, self.args))
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
 
 
 class UsageError(DpbeamError):

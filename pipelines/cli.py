@@ -6,7 +6,6 @@ Exit codes: 0 done · 2 the command, policy or input can't be used · 3 the budg
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import traceback
@@ -21,7 +20,7 @@ from dpbeam import __version__
 from dpbeam.errors import DpbeamError, LedgerError, UsageError
 from dpbeam.ledger import waiting
 from pipelines import stopping, terminal
-from pipelines.printing import complain, console, say
+from pipelines.printing import complain, console, line, note, say, say_json
 
 app = typer.Typer(
     name="dpbeam",
@@ -150,7 +149,7 @@ def _show_published(done: Any, *, as_json: bool) -> None:
 
     try:
         if as_json:
-            _print_json(releases.run_json(done))
+            say_json(releases.run_json(done))
         else:
             _show(done)
         sys.stdout.flush()
@@ -164,8 +163,6 @@ def _show_published(done: Any, *, as_json: bool) -> None:
 
 
 def _show(done: Any) -> None:
-    from rich.text import Text
-
     from pipelines import screen
     from pipelines.describe import published_tables
 
@@ -175,14 +172,12 @@ def _show(done: Any) -> None:
         out.print(screen.results(spec, tables[spec.name]))
     out.print(screen.chosen(done.chosen))
     balance = done.ledger.balance(done.policy.dataset)
-    cost = (
-        "This release was made before: the same files again, at no cost."
-        if done.cached
-        else f"This release cost {done.charge.amount} (one {done.policy.privacy_unit}, added or removed)."
-    )
-    out.print(Text(cost))
-    out.print(Text(f"Left of the budget of {done.policy.dataset}: {balance.left} of {balance.cap}."))
-    out.print(Text(f"Report: {done.folder / 'report.html'}"), soft_wrap=True)
+    cost = f"This release cost {done.charge.amount} (one {done.policy.privacy_unit}, added or removed)."
+    if done.cached:
+        cost = "This release was made before: the same files again, at no cost."
+    out.print(line(cost))
+    out.print(line(f"Left of the budget of {done.policy.dataset}: {balance.left} of {balance.cap}."))
+    out.print(line(f"Report: {done.folder / 'report.html'}"), soft_wrap=True)
 
 
 @app.command()
@@ -208,10 +203,9 @@ def plan(
         balance = open_ledger(ledger, reading=True).balance(policy.dataset)
     except LedgerError as error:
         if not as_json:
-            console(stderr=True).print(f"note: {error}", style="dim")
+            note(*error.lines)
     if as_json:
-        ledger_left = None if balance is None else {"left": balance.left.to_json()}
-        _print_json(made.to_json() | {"ledger": ledger_left})
+        say_json(made.to_json() | {"ledger": None if balance is None else {"left": balance.left.to_json()}})
     else:
         console().print(screen.plan(made, balance))
 
@@ -228,7 +222,7 @@ def init(
 
     text = starter(data, folder=None if output is None else output.parent)
     if output is None:
-        typer.echo(text, nl=False)
+        say(*text.removesuffix("\n").split("\n"))
         return
     try:
         with output.open("x", encoding="utf-8") as file:
@@ -248,11 +242,11 @@ def certify(
     """Recompute a release's certificate from its manifest alone, and check its files' digests."""
     from dpbeam.reporting.certify import certify_manifest
 
-    result = certify_manifest(manifest)
+    epsilon = certify_manifest(manifest).epsilon
     if as_json:
-        _print_json({"version": 1, "certified": True, "epsilon": result.epsilon, "manifest": str(manifest)})
+        say_json({"version": 1, "certified": True, "epsilon": epsilon, "manifest": str(manifest)})
     else:
-        say(f"{manifest}: certified; its mechanisms compose to ε {result.epsilon:.6g}, and its files are whole.")
+        say(f"{manifest}: certified; its mechanisms compose to ε {epsilon:.6g}, and its files are whole.")
 
 
 @app.command()
@@ -269,7 +263,7 @@ def recover(
     settled = settle(open_ledger(ledger), charge_id=charge, force=force)
     if as_json:
         found = [{"charge": s.charge.id, "dataset": s.charge.dataset, "outcome": s.outcome} for s in settled]
-        _print_json({"version": 1, "settled": found})
+        say_json({"version": 1, "settled": found})
         return
     for each in settled:
         say(f"{each.charge.dataset} {each.charge.release_id} (charge {each.charge.id}): {each.outcome}")
@@ -323,7 +317,7 @@ def budget_show(dataset: Dataset, ledger: LedgerUrl = DEFAULT_LEDGER, as_json: A
 
     budget = open_ledger(ledger, reading=True).budget(dataset)
     if as_json:
-        _print_json(budget_json(budget))
+        say_json(budget_json(budget))
     else:
         console().print(screen.budget(budget))
 
@@ -336,7 +330,7 @@ def budget_history(dataset: Dataset, ledger: LedgerUrl = DEFAULT_LEDGER, as_json
 
     entries = open_ledger(ledger, reading=True).history(dataset)
     if as_json:
-        _print_json({"version": 1, "dataset": dataset, "entries": [entry.to_json() for entry in entries]})
+        say_json({"version": 1, "dataset": dataset, "entries": [entry.to_json() for entry in entries]})
     else:
         console().print(screen.history(dataset, entries))
 
@@ -351,10 +345,6 @@ def budget_verify(
 
     count = open_ledger(ledger, reading=True).verify(dataset)
     say(f"The ledger verifies: {count} entries, every balance is what they amount to.")
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    typer.echo(json.dumps(document, allow_nan=False))  # ASCII, so that any terminal and pipe takes it
 
 
 def invoke(arguments: Sequence[str]) -> int:
@@ -374,7 +364,7 @@ def _invoke(arguments: Sequence[str]) -> int:
         result = typer.main.get_command(app)(args=list(arguments), prog_name="dpbeam", standalone_mode=False)
         return int(result or 0)
     except DpbeamError as error:
-        complain(str(error))
+        complain(*error.lines)
         return error.exit_code
     except typer.Exit as ending:
         return ending.exit_code

@@ -13,7 +13,6 @@ from dpbeam.accounting.utility import NOTES, noise_figure, selection_figure
 from dpbeam.ledger.model import Balance
 from dpbeam.mechanisms import results
 from dpbeam.mechanisms.events import Gaussian, Laplace, Mechanism, Selection, WeightedThresholding, others_of
-from dpbeam.mechanisms.quantities import named
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.policy.schema import Policy
 from dpbeam.reporting import report as reports
@@ -28,7 +27,7 @@ def metric_columns(spec: StageSpec) -> tuple[MetricColumn, ...]:
     """The stage's released columns with their noise, which for some metrics differs from partition to partition."""
     found: list[MetricColumn] = []
     for metric in spec.metrics:
-        quantity = named(metric, spec.quantities)[0].name
+        quantity = spec.made_from(metric)[0].name
         biased = results.passed_threshold(metric, spec)
         if metric.kind == "privacy_id_count" and biased:
             noise = results.thresholding(spec)
@@ -70,7 +69,7 @@ def stage_report(
         )
         for metric in spec.metrics
         if metric.kind == "top_k"
-        for quantity in named(metric, spec.quantities)
+        for quantity in spec.made_from(metric)
     )
     clipped = dict.fromkeys((q.columns[0], q.low, q.high) for q in spec.quantities if q.kind in _CLIPPED)
     totals = dict.fromkeys((q.columns[0], q.low, q.high) for q in spec.quantities if q.kind == "total")

@@ -10,14 +10,15 @@ import os
 import re
 import socket
 import stat
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from apache_beam.io.filesystem import FileSystem
 from apache_beam.io.filesystems import FileSystems
 
 from dpbeam.errors import UsageError
+from dpbeam.ledger.patterns import matcher
 from dpbeam.mechanisms.sources import Stamp, shown
 from transforms.read import is_local
 
@@ -115,18 +116,18 @@ def _matching(pattern: str) -> list[File]:
     fixed = next((i for i, part in enumerate(parts) if re.search(r"[*?\[]", part)), len(parts))
     if fixed == len(parts) or not os.path.isdir(os.path.join(*parts[:fixed])):
         raise _none(pattern)
-    wanted = re.compile(FileSystem.translate_pattern(pattern))
+    wanted = matcher(pattern)
     start = os.path.join(*parts[:fixed])
     found: list[File] = []
     # A folder, what the pattern says of the names in it and below, and the folders that lead to it with itself.
     inside = [(start, parts[fixed:], (_inode(_looked_at(start)),))]
     while inside:
         at, rest, above = inside.pop()
-        is_deep, name = "**" in rest[0], re.compile(FileSystem.translate_pattern(rest[0]))
+        is_deep, name = "**" in rest[0], matcher(rest[0])
         for entry in _entries(at):
             path = os.path.join(at, entry)
-            is_wanted = bool(wanted.match(path))
-            leads_on = is_deep or (len(rest) > 1 and bool(name.match(entry)))
+            is_wanted = wanted(path)
+            leads_on = is_deep or (len(rest) > 1 and name(entry))
             # What only leads on may be anything but a link to nothing, which might have been a folder.
             is_lost = not os.path.exists(path) and not _hidden(entry)
             if not is_wanted and not (leads_on and (os.path.isdir(path) or is_lost)):
@@ -135,7 +136,7 @@ def _matching(pattern: str) -> list[File]:
             if not stat.S_ISDIR(stats.st_mode):
                 found.append(_file(path, stats))
                 continue
-            if is_wanted and not wanted.match(os.path.join(path, "\0")) and not _hidden(entry):
+            if is_wanted and not wanted(os.path.join(path, "\0")) and not _hidden(entry):
                 raise UsageError(
                     f"source {shown(pattern)}: the pattern matches the folder {shown(path)}, and would leave out what "
                     "lies in it; name the folder itself, or files alone, as in data/*.csv"
@@ -199,7 +200,9 @@ def _in_store(pattern: str) -> list[File]:
 
 def _listed(pattern: str) -> list[File]:
     try:
-        found = FileSystems.match([pattern])[0].metadata_list
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # of Beam's own reading of sets such as [[]
+            found = FileSystems.match([pattern])[0].metadata_list
     except Exception as error:
         raise UsageError(f"source {pattern} can't be listed ({type(error).__name__}); is the path right?") from None
     return [File(path=m.path, size=m.size_in_bytes, changed=int((m.last_updated_in_seconds or 0) * 1e9)) for m in found]

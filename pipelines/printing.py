@@ -5,13 +5,16 @@ Names, keys, paths and flags come from outside. None is ever read as markup, an 
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
 
-from dpbeam.reporting.visible import visible_lines, visible_message
+from dpbeam.reporting.visible import visible, visible_lines, visible_message
 
 
 class _VisibleConsole(Console):
@@ -31,16 +34,31 @@ def _visible(segment: Segment) -> Segment:
     return segment if segment.control else Segment(visible_lines(segment.text), segment.style)
 
 
+def line(text: str) -> Text:
+    """One line of text for a console: no name in it can write a line of its own."""
+    return Text(visible(text))
+
+
 def console(*, stderr: bool = False) -> Console:
     """Where tables and progress are drawn."""
     return _VisibleConsole(stderr=stderr)
 
 
-def say(text: str) -> None:
+def say(*lines: str) -> None:
     """Prints lines of text on stdout."""
-    print(visible_lines(text))  # noqa: T201
+    print("\n".join(map(visible, lines)))  # noqa: T201
 
 
-def complain(text: str) -> None:
+def say_json(document: dict[str, Any]) -> None:
+    """Prints one JSON object on stdout, in ASCII: any terminal and pipe takes it, and every text comes back from it."""
+    print(json.dumps(document, allow_nan=False))  # noqa: T201
+
+
+def note(*lines: str) -> None:
+    """Prints on stderr, faintly, what is worth knowing though nothing went wrong."""
+    console(stderr=True).print(Text("note: " + "\n".join(map(visible_message, lines))), style="dim")
+
+
+def complain(*lines: str) -> None:
     """Prints what went wrong, on stderr."""
-    print(f"dpbeam: {visible_message(text)}", file=sys.stderr)  # noqa: T201
+    print("dpbeam: " + "\n".join(map(visible_message, lines)), file=sys.stderr)  # noqa: T201

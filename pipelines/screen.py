@@ -1,6 +1,6 @@
 """What a person sees in the terminal: plans, releases and balances come in; rich renderables go out.
 
-Keys come from the data: they are shown as plain text with control characters made visible, never as markup.
+Keys come from the data: they are shown as plain text made visible, on the one line that is theirs, never as markup.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from dpbeam.reporting.rows import top_rows
 from dpbeam.reporting.tables import MetricColumn
 from dpbeam.reporting.visible import visible, visible_key
 from pipelines.describe import metric_columns
+from pipelines.printing import line
 
 TOP = 10
 _COLUMNS = 8
@@ -33,23 +34,23 @@ _KEY_CHARS = 40
 def results(spec: StageSpec, table: pa.Table) -> RenderableType:
     """The top rows of one stage's results, each value above its 95 % interval."""
     if not table.num_rows:
-        return Text(f"{spec.name}: no partition was kept. {_why_none(spec)}")
+        return line(f"{spec.name}: no partition was kept. {_why_none(spec)}")
     columns = [column for column in metric_columns(spec) if column.place < _COLUMNS]
     first = columns[0].name if columns else None
     title = f"{spec.name}: {table.num_rows:,} partitions released" if spec.keys else f"{spec.name}: the whole table"
     if table.num_rows > TOP:
         title += f"; the {TOP} with the largest {first}" if first else f"; the first {TOP}"
     shown = Table(
-        title=title,
+        title=visible(title),
         title_justify="left",
         min_width=60,
         caption=Text(". ".join(_captions(columns)), style="table.caption") if columns else None,
         caption_justify="left",
     )
     for key in spec.result_keys:  # of a cached release the stage was never rolled up
-        shown.add_column(Text(visible(key)))
+        shown.add_column(line(key))
     for column in columns:
-        shown.add_column(Text(visible(column.name)), justify="right")
+        shown.add_column(line(column.name), justify="right")
     labels = {column.name: column.label for column in columns if column.label is not None}
     for row in top_rows(
         table, keys=spec.result_keys, metrics=[c.name for c in columns], by=first, limit=TOP, labels=labels
@@ -111,11 +112,11 @@ def plan(made: Plan, balance: Balance | None) -> RenderableType:
             of_one_row = relative.get((figure.stage, quantity))
             scale, unit = (1.0, "") if of_one_row is None else (std / of_one_row, " r")
             shown = (significant(std / scale) + unit, f"± {significant(half_width / scale)}{unit}")
-            noise.add_row(figure.stage, Text(visible(name)), *shown)
-    lines: list[RenderableType] = [noise, *map(Text, _automatic(made)), *map(Text, _others(made))]
+            noise.add_row(figure.stage, line(name), *shown)
+    lines: list[RenderableType] = [noise, *map(line, _automatic(made)), *map(line, _others(made))]
     for found in made.utility.selections:
         lines.append(
-            Text(
+            line(
                 f"{found.stage}: {found.kind.replace('_', ' ')} keeps {_kept(found.metric)} of {found.units_50:,} "
                 f"privacy units with probability 50 %, of {found.units_99:,} with 99 %, below {found.pre_threshold:,} "
                 f"never{': ' + found.note if found.note else ''}."
@@ -126,26 +127,26 @@ def plan(made: Plan, balance: Balance | None) -> RenderableType:
         of_one_row = relative.get((shared.stage, shared.quantity))
         scale, unit = (1.0, "") if of_one_row is None else (shared.std / of_one_row, " r")
         lines.append(
-            Text(
-                f"{shared.stage}: {visible(names)} share one noisy {_part(shared.quantity)}, of std "
+            line(
+                f"{shared.stage}: {names} share one noisy {_part(shared.quantity)}, of std "
                 f"{significant(shared.std / scale)}{unit}; each by itself, the best would have "
                 f"{significant(shared.std_unshared / scale)}{unit}."
             )
         )
     certificate = made.certificate.to_json()
     methods = ", ".join(f"{name} {significant(certificate[name], 4)}" for name in ("pld", "rdp", "naive"))
-    lines.append(Text(f"ε of everything together at δ {made.delta:g}: {methods}; the least counts. No data was read."))
+    lines.append(line(f"ε of everything together at δ {made.delta:g}: {methods}; the least counts. No data was read."))
     if balance is not None:
         left = balance.left
         asked = Amount.charge(made.epsilon, made.delta)
         after = f"{left - asked} after this run" if asked.fits(left) else "not enough for this run"
-        lines.append(Text(f"Left in the ledger: {left} of {balance.cap}; {after}."))
+        lines.append(line(f"Left in the ledger: {left} of {balance.cap}; {after}."))
     return Group(*lines)
 
 
 def _kept(metric: str) -> str:
     """What a selection keeps: partitions, or values in a partition."""
-    return "a partition" if metric.partition(".")[0] == "partitions" else f"a value of {visible(metric)}"
+    return "a partition" if metric.partition(".")[0] == "partitions" else f"a value of {metric}"
 
 
 def _automatic(made: Plan) -> list[str]:
@@ -160,7 +161,7 @@ def _automatic(made: Plan) -> list[str]:
         sides: dict[str, list[str]] = {}
         for bound in bounds:
             if bound.stage == stage and bound.metric is not None:
-                sides.setdefault(visible(bound.metric), []).append(bound.parameter)
+                sides.setdefault(bound.metric, []).append(bound.parameter)
         if sides:
             names = ", ".join(f"{' and '.join(parameters)} of {metric}" for metric, parameters in sides.items())
             found.append(f"{stage}: the run finds {names}. Not known yet.")
@@ -188,11 +189,11 @@ def chosen(bounds: Sequence[ChosenBound]) -> RenderableType:
     """The bounds that a run found, a line each."""
     lines = []
     for bound in bounds:
-        what = bound.parameter if bound.metric is None else f"{bound.parameter} of {visible(bound.metric)}"
+        what = bound.parameter if bound.metric is None else f"{bound.parameter} of {bound.metric}"
         how = (
             "nothing stood out from the noise, so this is the fallback" if bound.fallback else "from a noisy histogram"
         )
-        lines.append(Text(f"{bound.stage}: found {what} = {bound.value:g} ({how})"))
+        lines.append(line(f"{bound.stage}: found {what} = {bound.value:g} ({how})"))
     return Group(*lines)
 
 
@@ -212,7 +213,7 @@ def budget(found: Budget) -> RenderableType:
         table.add_row(name, str(getattr(balance, name)))
     protects = "whom its next run protects" if found.protected is None else str(found.protected)
     lines = [f"It protects {protects}.", *(f"Spent on {source}" for source in found.sources)]
-    return Group(table, *(Text(visible(line)) for line in lines))
+    return Group(table, *map(line, lines))
 
 
 def history(dataset: str, entries: list[JournalEntry]) -> RenderableType:
@@ -222,8 +223,8 @@ def history(dataset: str, entries: list[JournalEntry]) -> RenderableType:
         table.add_column(heading, no_wrap=True)
     for entry in entries:
         cells = (entry.time[:19], entry.kind, str(entry.amount), entry.charge_id[:8] or "–")
-        table.add_row(str(entry.seq), *(Text(visible(cell)) for cell in cells))
-    return Group(table, *(Text(visible(line)) for line in _bound(entries)))
+        table.add_row(str(entry.seq), *map(line, cells))
+    return Group(table, *map(line, _bound(entries)))
 
 
 def _bound(entries: list[JournalEntry]) -> Iterator[str]:

@@ -17,7 +17,8 @@ from dpbeam.errors import UsageError
 from dpbeam.mechanisms.sources import avro, delimited, parquet
 from dpbeam.mechanisms.sources.compression import Plain, codec_of
 from dpbeam.mechanisms.spec import Format, InputSpec
-from dpbeam.policy.starter import starter_policy
+from dpbeam.policy.starter import escaped, starter_policy
+from dpbeam.reporting.visible import visible
 from pipelines.listing import files_of
 
 _SUFFIXES: dict[str, Format] = {
@@ -62,7 +63,9 @@ def starter(data: Path, *, folder: Path | None) -> str:
     name = data.name.split(".")[0] if data.is_file() else data.resolve().name
     dataset = re.sub(r"[^a-z0-9_-]", "-", name.lower()).strip("-_")[:64] or "my-data"
     path = os.path.relpath(data, folder or Path.cwd())
-    return starter_policy(pa.schema(fields), path=path, format=format, dataset=dataset, path_columns=in_path)
+    text = starter_policy(pa.schema(fields), path=path, format=format, dataset=dataset, path_columns=in_path)
+    # What can't be seen stands within double quotes there, or in a comment.
+    return "\n".join("".join(c if visible(c) == c else escaped(c) for c in line) for line in text.split("\n"))
 
 
 def _first_file(data: Path) -> tuple[Path, list[str]]:

@@ -20,7 +20,7 @@ from scipy import stats
 
 from dpbeam.accounting import rounds
 from dpbeam.accounting.requests import Request, check_target
-from dpbeam.errors import Refused
+from dpbeam.errors import Refused, UsageError
 from dpbeam.mechanisms import truncated
 from dpbeam.mechanisms.events import (
     Gaussian,
@@ -41,6 +41,11 @@ _SMALLEST_PLD_DELTA = 1e-12
 # Above this ε they would leave what floats can hold, e^ε among them: likewise.
 _LARGEST_PLD_EPSILON = 300.0
 _FEW = 32
+
+SAMPLER_REACH = 8.81
+"""PyDP's Gaussian samples lie within √(2·ln √n) σ, n being the trials of its binomial: √n > 2**56 here."""
+LEAST_DELTA_OF_A_SAMPLER = 2.0**-45
+"""What its source says that one goes wrong with (docs/accounting.md, "What is really drawn")."""
 _GAUSSIAN_KINDS = ("gaussian", "gaussian_thresholding", "weighted_thresholding")
 
 
@@ -51,6 +56,8 @@ class _Mix:
     mu: float
     laplace: dict[float, int]
     generic: dict[float, int]
+    gaussian: tuple[float, ...] = ()
+    """The parts of `mu`, one for each Gaussian."""
 
     @property
     def pure_count(self) -> int:
@@ -154,8 +161,9 @@ def _mix(requests: Sequence[Request]) -> _Mix:
             epsilon = math.sqrt(2) * request.weight
             group[epsilon] = group.get(epsilon, 0) + 1
     # Gaussians compose to one Gaussian, exactly.
-    mu = math.sqrt(math.fsum(r.weight**2 for r in requests if r.kind in _GAUSSIAN_KINDS))
-    return _Mix(mu=mu, laplace=_bucket(laplace), generic=_bucket(generic))
+    gaussian = tuple(r.weight for r in requests if r.kind in _GAUSSIAN_KINDS)
+    mu = math.sqrt(math.fsum(weight**2 for weight in gaussian))
+    return _Mix(mu=mu, laplace=_bucket(laplace), generic=_bucket(generic), gaussian=gaussian)
 
 
 def _bucket(group: dict[float, int], most: int = 64) -> dict[float, int]:
@@ -173,15 +181,36 @@ def _bucket(group: dict[float, int], most: int = 64) -> dict[float, int]:
 
 def _solve(mix: _Mix, epsilon: float, delta: float) -> float:
     """The least common scale at which the mix has ε at `delta`, to within 1 − `_GOOD_ENOUGH`; never above ε."""
+    least = len(mix.gaussian) * LEAST_DELTA_OF_A_SAMPLER
+    if mix.gaussian and delta <= least:
+        raise UsageError(
+            f"Gaussian noise needs a delta above {least:.2g} (for {len(mix.gaussian)} mechanisms) beside that of the "
+            f"selections, and has {delta:.2g}: its sampler may fail with as much; raise the run's delta, or use "
+            "laplace noise"
+        )
     bound = _closed_form_scale(mix, epsilon, delta)
     if delta < _SMALLEST_PLD_DELTA or epsilon > _LARGEST_PLD_EPSILON:
-        return _least_scale(lambda scale: _renyi_epsilon(mix, scale, delta), epsilon, bound)
+        return _least_scale(lambda scale: _renyi_epsilon(mix, scale, delta - _undrawn(mix, scale)), epsilon, bound)
     # One grid for all scales near the closed form's. Where δ is large for the ε, the answer is a small part of it, and
     # losses so much larger would have millions of points on that grid.
     interval = _interval(mix, bound)
     return _least_scale(
-        lambda scale: _composed_epsilon(mix, scale, max(interval, _interval(mix, scale) / 8), delta), epsilon, bound
+        lambda scale: _composed_epsilon(
+            mix, scale, max(interval, _interval(mix, scale) / 8), delta - _undrawn(mix, scale)
+        ),
+        epsilon,
+        bound,
     )
+
+
+def _undrawn(mix: _Mix, scale: float) -> float:
+    """What the samples' law may differ from the Gaussian one by, as a δ, over all Gaussians of the mix.
+
+    A sample lies within `SAMPLER_REACH` σ, so that results beyond that are drawn with one unit, moving it by μσ, and
+    never without (docs/accounting.md, "What is really drawn").
+    """
+    parts = np.array(mix.gaussian) / scale
+    return float(np.sum(stats.norm.sf(SAMPLER_REACH - parts) + LEAST_DELTA_OF_A_SAMPLER * (1 + 2 * parts)))
 
 
 def _closed_form_scale(mix: _Mix, epsilon: float, delta: float) -> float:
@@ -204,6 +233,8 @@ def _renyi_epsilon(mix: _Mix, scale: float, delta: float) -> float:
     An order can't do better than ln(1/δ)/α, so orders go as far as the smallest ε needs with the smallest δ. Pure
     mechanisms alone cost the sum of their ε's at most.
     """
+    if delta <= 0:
+        return math.inf
     alpha = 1 + np.logspace(-3, 10, 850)
     total = alpha * (mix.mu / scale) ** 2 / 2
     for e, count in mix.pure_epsilons:
@@ -225,6 +256,8 @@ def _interval(mix: _Mix, scale: float) -> float:
 
 
 def _composed_epsilon(mix: _Mix, scale: float, interval: float, delta: float) -> float:
+    if delta <= 0:
+        return math.inf
     truncation = min(1e-15, delta * 1e-6)
     parts = []
     if mix.mu:

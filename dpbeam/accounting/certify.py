@@ -69,13 +69,20 @@ def certify(mechanisms: Sequence[Mechanism], *, epsilon: float, delta: float) ->
     for mechanism in mechanisms:
         _check_consistent(mechanism)
     failures = math.fsum(m.delta for m in mechanisms if not isinstance(m, Laplace | Gaussian))
-    left = (delta - failures) * (1 - _ROUNDING)
+    losses = _losses(mechanisms)
+    undrawn = _undrawn(losses)
+    left = (delta - failures - undrawn) * (1 - _ROUNDING)
+    if delta > failures and left <= 0:
+        raise Refused(
+            f"what is drawn differs from Gaussian noise with probability {undrawn:.3g}, which together with the "
+            f"selections' {failures:.3g} reaches the run's delta, {delta:.6g}; raise the run's delta, lower its "
+            "epsilon, or use laplace noise"
+        )
     if left <= 0:
         raise Refused(
             f"the selections alone fail with probability {failures:.6g}, but the run may spend delta {delta:.6g}; "
             "raise the run's delta or drop a selection"
         )
-    losses = _losses(mechanisms)
     if not losses.pure_epsilon + losses.mu < _NO_PRIVACY:
         raise Refused(f"the mechanisms cost epsilon {_NO_PRIVACY:.0f} or more, but the run may spend {epsilon:.6g}")
     certificate = Certificate(
@@ -112,6 +119,13 @@ def _losses(mechanisms: Sequence[Mechanism]) -> composition.Losses:
             case TruncatedGeometric():
                 worst[_clamped(mechanism.epsilon)] += 1
     return composition.Losses(gaussian=tuple(gaussian), laplace=dict(laplace), worst=dict(worst))
+
+
+def _undrawn(losses: composition.Losses) -> float:
+    """The δ of all that is drawn otherwise than by a Gaussian law (docs/accounting.md, "What is really drawn"): no
+    sample is beyond 8.81 σ, so that one unit, by a move of μσ, brings results that couldn't be without it."""
+    mu = np.array(losses.gaussian)
+    return float(np.sum(special.ndtr(mu - 8.81) + (mu + 0.5) * 2.0**-44))
 
 
 def _clamped(loss: float) -> float:

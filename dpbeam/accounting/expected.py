@@ -103,7 +103,7 @@ def _from_policy(policy: Policy) -> Iterator[Expected]:
                 # selected as leaves, and counted in other cells.
                 selecting += noisy.pop("privacy_id_count")[2]
             rows.append(("partitions", private.strategy, l0, l0**0.5, selecting, private.pre_threshold, l0))
-        kept = _kept_values(stage)
+        kept, leaves = _kept_values(stage), _leaves(stage)
         for name, (l1, l2, weight) in noisy.items():
             if name in kept:
                 # Values come from the data: a threshold on the noisy count of each (partition, value) pair keeps them.
@@ -121,7 +121,7 @@ def _from_policy(policy: Policy) -> Iterator[Expected]:
                 l0=counted_in,
                 pre_threshold=pre_threshold,
                 weight=stage.weight * weight / total,
-                leaves=None if name == "partitions" or name in kept else _leaves(stage, name),
+                leaves=None if name == "partitions" or name in kept else leaves[name],
             )
 
 
@@ -196,14 +196,15 @@ def _noisy(stage: Stage) -> dict[str, tuple[float, float, float]]:
     return found
 
 
-def _leaves(stage: Stage, quantity: str) -> Leaves | None:
-    """What one unit does to a quantity by leaves of hierarchical keys; None where keys aren't."""
+def _leaves(stage: Stage) -> dict[str, Leaves | None]:
+    """What one unit does to each quantity by leaves of hierarchical keys; None where keys aren't."""
+    found: dict[str, Leaves | None] = {}
     for choice in stage.metrics:
+        most = choice.args.max_values if isinstance(choice.args, TopKArgs) else None
         for what, name, l1, l2, _ in _aggregated(choice, stage) if stage.counted_by else _parts(choice, stage):
-            if name == quantity:
-                most = choice.args.max_values if isinstance(choice.args, TopKArgs) else None
-                return by_leaves(stage, str(what[0]), l1, l2, most)
-    raise Refused(f"stage {stage.name}: {quantity} is no quantity of the policy")
+            if name not in found:
+                found[name] = by_leaves(stage, str(what[0]), l1, l2, most)
+    return found
 
 
 def _kept_values(stage: Stage) -> dict[str, tuple[int, int]]:

@@ -20,7 +20,7 @@ from dpbeam.errors import Refused
 from dpbeam.mechanisms import events
 from dpbeam.mechanisms.events import Mechanism
 from dpbeam.mechanisms.metric import Metric
-from dpbeam.mechanisms.quantities import Quantity, named, noisy_by_themselves, parts, quantities
+from dpbeam.mechanisms.quantities import Quantity, noisy_by_themselves, parts, quantities, served
 from dpbeam.policy.auto import histograms
 from dpbeam.policy.compile import bounds, metrics
 from dpbeam.policy.schema import Policy, Stage
@@ -144,13 +144,14 @@ def _sharing(policy: Policy, mechanisms: Sequence[Mechanism]) -> tuple[utility.S
     """What each quantity that serves several gains by it, against the plan that the policy would have without."""
     shared: list[tuple[Stage, Quantity, list[Metric], tuple[str, ...]]] = []
     for stage in policy.stages:
-        found = metrics(stage)
-        alone = noisy_by_themselves(quantities(found), stage.counting)
-        for quantity in quantities(found):
-            served = [metric for metric in found if quantity in named(metric, quantities(found))]
-            names = (*(() if quantity in alone else (SELECTION_NAME,)), *(metric.name for metric in served))
+        noisy = quantities(metrics(stage))
+        users = served(metrics(stage))
+        alone = {quantity.name for quantity in noisy_by_themselves(noisy, stage.counting)}
+        for quantity in noisy:
+            serves = users[quantity.definition]
+            names = (*(() if quantity.name in alone else (SELECTION_NAME,)), *(metric.name for metric in serves))
             if len(names) > 1:
-                shared.append((stage, quantity, served, names))
+                shared.append((stage, quantity, serves, names))
     if not shared:
         return ()
     with_sharing = utility.noise_of_quantities(mechanisms)
@@ -165,9 +166,9 @@ def _sharing(policy: Policy, mechanisms: Sequence[Mechanism]) -> tuple[utility.S
             std=with_sharing[stage.name, quantity.name].std,
             std_unshared=min(
                 without[stage.name, part.name].std
-                for metric, part in _unshared(served)
+                for metric, part in _unshared(serves)
                 if part.definition == quantity.definition
             ),
         )
-        for stage, quantity, served, names in shared
+        for stage, quantity, serves, names in shared
     )

@@ -10,12 +10,16 @@ from dpbeam.accounting import rounds
 from dpbeam.accounting.requests import Request
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms.others import in_one_other, other_leaves
-from dpbeam.mechanisms.quantities import Quantity, noisy_by_themselves
+from dpbeam.mechanisms.quantities import Quantity, noisy_by_themselves, numbers
 from dpbeam.mechanisms.sensitivity import Bounds
 from dpbeam.policy.auto import Histogram
 from dpbeam.policy.schema import Private
 
 _Noise = Literal["laplace", "gaussian"]
+
+MOST_NUMBERS = 1 << 24
+"""What one unit may move by one mechanism with Gaussian noise: for so many numbers what its sampler doesn't draw is
+counted (docs/accounting.md, "What is really drawn")."""
 
 
 def stage_requests(
@@ -42,7 +46,8 @@ def stage_requests(
     weights = [*(q.weight for q in needed), *(h.weight for h in searches), *([private.weight] if private else [])]
     unit = weight / math.fsum(weights)
     alone = noisy_by_themselves(needed, counting)
-    served = math.fsum(q.weight for q in needed if q not in alone)
+    named = {quantity.name for quantity in alone}
+    served = math.fsum(q.weight for q in needed if q.name not in named)
     leaves = other_leaves(limits, private.other_l0) if private and private.hierarchical else None
     return (
         *(_of_histogram(histogram, _stated(noise, stage), unit) for histogram in searches),
@@ -96,6 +101,11 @@ def _of_quantity(
             weight=weight,
             l0=limits.of_values(quantity.max_values),
             pre_threshold=quantity.pre_threshold,
+        )
+    if noise == "gaussian" and numbers(quantity, limits) > MOST_NUMBERS:
+        raise UsageError(
+            f"stage {stage}: one unit moves up to {numbers(quantity, limits)} numbers of {quantity.name}; "
+            f"with gaussian noise it may be {MOST_NUMBERS} at most: lower l0 or linf, or use laplace noise"
         )
     l1, l2 = quantity.sensitivity(limits)
     other = None if leaves is None else in_one_other(quantity, limits, leaves, noise)

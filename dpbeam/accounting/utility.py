@@ -6,7 +6,7 @@ All of it follows from public parameters; nothing is measured on data.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -25,7 +25,7 @@ from dpbeam.mechanisms.events import (
     in_others,
 )
 from dpbeam.mechanisms.metric import Metric
-from dpbeam.mechanisms.quantities import named, parts, quantities
+from dpbeam.mechanisms.quantities import by_definition, named, quantities, served
 from dpbeam.mechanisms.widths import half_width, std
 
 _MOMENTS = (
@@ -169,7 +169,7 @@ def utility(mechanisms: Sequence[Mechanism], metrics: Mapping[str, Sequence[Metr
     return Utility(
         noise=tuple(noise_figure(m) for m in mechanisms if isinstance(m, Laplace | Gaussian)),
         selections=tuple(selection_figure(m) for m in _deciding(mechanisms)),
-        metrics=tuple(_metric_figure(stage, metric, row, noise) for stage, row in metrics.items() for metric in row),
+        metrics=tuple(figure for stage, row in metrics.items() for figure in _metric_figures(stage, row, noise)),
         others=tuple(
             OtherFigure(
                 stage=m.stage,
@@ -285,12 +285,19 @@ def _least_units(selection: Selection | WeightedThresholding, probability: float
     return high
 
 
+def _metric_figures(
+    stage: str, metrics: Sequence[Metric], noise: Mapping[tuple[str, str], NoiseFigure]
+) -> Iterator[MetricFigure]:
+    known, users = by_definition(quantities(metrics)), served(metrics)
+    for metric in metrics:
+        own = named(metric, known)
+        shared = tuple(quantity.name for quantity in own if len(users[quantity.definition]) > 1)
+        yield _metric_figure(stage, metric, tuple(noise[stage, quantity.name] for quantity in own), shared)
+
+
 def _metric_figure(
-    stage: str, metric: Metric, metrics: Sequence[Metric], noise: Mapping[tuple[str, str], NoiseFigure]
+    stage: str, metric: Metric, figures: tuple[NoiseFigure, ...], shared: tuple[str, ...]
 ) -> MetricFigure:
-    own = named(metric, quantities(metrics))
-    figures = tuple(noise[stage, quantity.name] for quantity in own)
-    others = {q.definition for other in metrics if other is not metric for q in parts(other)}
     derived = metric.kind in NOTES
     return MetricFigure(
         stage=stage,
@@ -299,6 +306,6 @@ def _metric_figure(
         std=None if derived else figures[0].std,
         half_width_95=None if derived else figures[0].half_width_95,
         parts=figures if derived else (),
-        shared=tuple(quantity.name for quantity in own if quantity.definition in others),
+        shared=shared,
         note=NOTES.get(metric.kind),
     )

@@ -27,7 +27,7 @@ def open_ledger(url: str, *, create: bool = False, reading: bool = False) -> Led
     if not url.startswith(_SQLITE) and "://" in url:
         scheme = url.split("://", 1)[0]
         raise LedgerError(f"a ledger must be a SQLite file (sqlite:///PATH), got a URL of kind {scheme}")
-    path = _expanded(Path(url.removeprefix(_SQLITE)))
+    path = _expanded(url.removeprefix(_SQLITE))
     if create:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,9 +36,10 @@ def open_ledger(url: str, *, create: bool = False, reading: bool = False) -> Led
     return Ledger(store=SqliteStore.open(path, create=create, reading=reading))
 
 
-def _expanded(path: Path) -> Path:
+def _expanded(named: str) -> Path:
     """The path with `~` or `~user` at its start replaced by that home folder, as a shell does."""
-    if not str(path).startswith("~"):
+    path = Path(named)  # which drops a ./ at the start
+    if not named.startswith("~"):
         return path
     if path.exists():  # what version 0.1.0 made of it: another ledger, that may have spent
         raise LedgerError(

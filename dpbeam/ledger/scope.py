@@ -6,11 +6,11 @@ Losses may be added up only where they are losses of one and the same unit about
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal, get_args
+
+from dpbeam.ledger.patterns import matcher
 
 Neighbours = Literal["add_or_remove_one"]
 NEIGHBOURS: tuple[str, ...] = get_args(Neighbours)
@@ -73,30 +73,7 @@ class Scope:
 
 def covers(source: str, file: str) -> bool:
     """Whether the path, folder or pattern `source` stands for `file`, or for a folder that it lies in."""
-    return file == source or file.startswith(source.rstrip("/") + "/") or _matcher(source)(file)
-
-
-@lru_cache(maxsize=MAX_SOURCES)
-def _matcher(pattern: str) -> Callable[[str], bool]:
-    """Patterns as Beam reads them: `*` stops at a slash, `**` doesn't, `[…]` is one of some characters."""
-    found, at = "", 0
-    while at < len(pattern):
-        char = pattern[at]
-        # The first character of a set may be ! or ] and stand for itself or for "none of".
-        closing = pattern.find("]", at + (3 if pattern[at + 1 : at + 2] == "!" else 2)) if char == "[" else -1
-        if pattern.startswith("**", at):
-            found, at = found + ".*", at + 2
-        elif closing > 0:
-            inside = pattern[at + 1 : closing].replace("\\", r"\\")
-            inside = "^" + inside[1:] if inside[0] == "!" else "\\" + inside if inside[0] == "^" else inside
-            found, at = f"{found}[{inside}]", closing + 1
-        else:
-            found, at = found + {"*": r"[^/\\]*", "?": "."}.get(char, re.escape(char)), at + 1
-    try:
-        compiled = re.compile(found, re.DOTALL)
-    except re.error:  # a set such as [z-a], which matches nothing
-        return lambda _: False
-    return lambda file: compiled.fullmatch(file) is not None
+    return file == source or file.startswith(source.rstrip("/") + "/") or matcher(source)(file)
 
 
 def check_text(name: str, value: str) -> None:

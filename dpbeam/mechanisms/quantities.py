@@ -7,7 +7,7 @@ are, not by the metric that asked for them.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -126,6 +126,21 @@ class Quantity:
         raise ValueError(f"unknown quantity {self.kind!r}")
 
 
+def numbers(quantity: Quantity, bounds: Bounds) -> int:
+    """How many numbers, over all partitions, one privacy unit within `bounds` moves at most."""
+    match quantity.kind:
+        case "tree":
+            nodes = math.prod([TREE_BRANCHING] * TREE_HEIGHT) * 2  # more than all levels together
+            return min(bounds.partitions * nodes, TREE_HEIGHT * (bounds.rows or 0))
+        case "bins":
+            return min(bounds.partitions * quantity.size, bounds.rows or 0)
+        case "vector" | "custom":
+            return bounds.partitions * quantity.size
+        case "values" | "candidates":
+            return bounds.of_values(quantity.max_values)
+    return bounds.partitions
+
+
 def quantities(metrics: Sequence[Metric]) -> tuple[Quantity, ...]:
     """The noisy quantities that serve these metrics, each once, in order of first use.
 
@@ -157,14 +172,27 @@ def noisy_by_themselves(found: Sequence[Quantity], strategy: str | None) -> tupl
     return tuple(quantity for quantity in found if not (shared and quantity.kind == "privacy_id_count"))
 
 
-def named(metric: Metric, among: Sequence[Quantity]) -> tuple[Quantity, ...]:
-    """The quantities of `among` that make this metric, in the order of `parts`.
+def by_definition(among: Iterable[Quantity]) -> dict[Quantity, Quantity]:
+    """Each quantity by what it is."""
+    return {quantity.definition: quantity for quantity in among}
+
+
+def named(metric: Metric, known: Mapping[Quantity, Quantity]) -> tuple[Quantity, ...]:
+    """The quantities that make this metric, in the order of `parts`, of those `known` by their definitions.
 
     Raises:
         KeyError: one is missing.
     """
-    known = {quantity.definition: quantity for quantity in among}
     return tuple(known[part.definition] for part in parts(metric))
+
+
+def served(metrics: Iterable[Metric]) -> dict[Quantity, list[Metric]]:
+    """The metrics that each quantity, by its definition, is needed for, each once."""
+    found: dict[Quantity, list[Metric]] = {}
+    for metric in metrics:
+        for definition in dict.fromkeys(part.definition for part in parts(metric)):
+            found.setdefault(definition, []).append(metric)
+    return found
 
 
 def parts(metric: Metric) -> tuple[Quantity, ...]:

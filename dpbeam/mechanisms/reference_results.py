@@ -15,7 +15,7 @@ import pyarrow as pa
 from dpbeam.mechanisms import moments, threshold_bias
 from dpbeam.mechanisms.metric import Metric
 from dpbeam.mechanisms.moments import Part
-from dpbeam.mechanisms.quantities import Quantity, named
+from dpbeam.mechanisms.quantities import Quantity
 from dpbeam.mechanisms.results import result_schema, thresholding
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.mechanisms.widths import half_width
@@ -76,7 +76,7 @@ def _intervals(metric: Metric, noisy: Mapping[str, F64], spec: StageSpec) -> lis
 
 
 def _plain(value: F64, metric: Metric, spec: StageSpec) -> tuple[F64, ...]:
-    margin = half_width(spec.noise[named(metric, spec.quantities)[0].name])
+    margin = half_width(spec.noise[spec.made_from(metric)[0].name])
     return value, value - margin, value + margin
 
 
@@ -94,14 +94,14 @@ def _sum(metric: Metric, noisy: Mapping[str, F64], spec: StageSpec) -> tuple[F64
 
 def _parts_of(metric: Metric, noisy: Mapping[str, F64], spec: StageSpec) -> tuple[Part, ...]:
     """The noisy sums that PipelineDP made its mean or variance from, computed back from what it returned."""
-    centre = named(metric, spec.quantities)[0].centre
+    centre = spec.made_from(metric)[0].centre
     count = noisy["count"]
     shown = np.maximum(count, 1.0)
     away = noisy["mean"] - centre
     found = {"count": count, "sum": away * shown}
     if metric.kind == "variance":
         found["squares"] = (noisy["variance"] + away**2) * shown
-    return tuple(_part(quantity, found[quantity.kind], spec) for quantity in named(metric, spec.quantities))
+    return tuple(_part(quantity, found[quantity.kind], spec) for quantity in spec.made_from(metric))
 
 
 def _part(quantity: Quantity, values: F64, spec: StageSpec) -> Part:

@@ -24,7 +24,7 @@ from dpbeam.mechanisms.metric import Metric
 from dpbeam.mechanisms.moments import Part
 from dpbeam.mechanisms.noise import AdditiveNoise
 from dpbeam.mechanisms.quantile_tree import noisy_quantiles
-from dpbeam.mechanisms.quantities import Quantity, named
+from dpbeam.mechanisms.quantities import Quantity
 from dpbeam.mechanisms.selection import Selector
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.mechanisms.widths import half_width, std
@@ -64,7 +64,7 @@ def passed_threshold(metric: Metric, spec: StageSpec) -> bool:
     """Whether what a metric shows are noisy unit counts that are shown since they passed a threshold."""
     if metric.kind == "privacy_id_count":
         return spec.shares_count
-    return metric.kind == "top_k" and named(metric, spec.quantities)[0].kind == "values"
+    return metric.kind == "top_k" and spec.made_from(metric)[0].kind == "values"
 
 
 def interval_columns(column: str) -> tuple[str, str, str]:
@@ -144,7 +144,7 @@ def _top_k(metric: Metric, noisy: pa.RecordBatch, spec: StageSpec) -> list[pa.Ar
     A count's interval is that of the value's own count, given that it passed the threshold, and holds although noise
     may have brought the value to its place.
     """
-    (quantity,) = named(metric, spec.quantities)
+    (quantity,) = spec.made_from(metric)
     column = noisy.column(_noisy(quantity))
     columns: list[pa.Array] = []
     numbers: tuple[F64, ...]
@@ -168,7 +168,7 @@ def _intervals(metric: Metric, noisy: pa.RecordBatch, spec: StageSpec) -> list[t
     if metric.kind == "privacy_id_count" and spec.shares_count:
         value = noisy.column(f"__noisy_{metric.kind}").to_numpy()
         return [(value, *threshold_bias.interval(value, thresholding(spec)))]
-    parts = [_part(quantity, noisy, spec) for quantity in named(metric, spec.quantities)]
+    parts = [_part(quantity, noisy, spec) for quantity in spec.made_from(metric)]
     first = parts[0]
     match metric.kind:
         case "mean":

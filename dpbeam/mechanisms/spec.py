@@ -8,12 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 from dpbeam.mechanisms.events import Additive, Selection, Thresholding, WeightedThresholding, in_others
 from dpbeam.mechanisms.metric import Metric
 from dpbeam.mechanisms.others import other_leaves
-from dpbeam.mechanisms.quantities import BY_VALUE, SUMMED, Quantity, noisy_by_themselves, quantities
+from dpbeam.mechanisms.quantities import (
+    BY_VALUE,
+    SUMMED,
+    Quantity,
+    by_definition,
+    named,
+    noisy_by_themselves,
+    quantities,
+)
 from dpbeam.mechanisms.sensitivity import Bounds
 from dpbeam.mechanisms.steps import step_of
 
@@ -206,7 +215,7 @@ class StageSpec:
         )
         return replace(inner, keys=self.units.keys, key_types=self.units.key_types, bounds=self.units.bounds)
 
-    @property
+    @cached_property
     def quantities(self) -> tuple[Quantity, ...]:
         """The noisy quantities. Values that are summed are summed on no finer a grid than their noise can be drawn on;
         where keys are hierarchical, the larger noise of others."""
@@ -216,6 +225,14 @@ class StageSpec:
             else quantity
             for quantity in quantities(self.metrics)
         )
+
+    @cached_property
+    def _by_definition(self) -> Mapping[Quantity, Quantity]:
+        return by_definition(self.quantities)
+
+    def made_from(self, metric: Metric) -> tuple[Quantity, ...]:
+        """The stage's noisy quantities that one of its metrics is made from, the first the one that it is named for."""
+        return named(metric, self._by_definition)
 
     @property
     def shares_count(self) -> bool:

@@ -183,6 +183,8 @@ def _finding(data: Mapping[str, Any], details: ErrorDetails) -> Finding | None:
         remedy = _REMEDIES["metrics"]
     elif name == "top_k":
         remedy = "Ask for fewer values, list more candidates, or leave pre_threshold out beside them."
+    elif key[:2] == ("output", "path"):
+        remedy = "Name the folder where releases go: releases."
     elif name == "name" and key[2:3] == ("metrics",):
         remedy = "Give the result's column a name of 1 to 255 characters, or leave the key out."
     elif key[:1] == ("columns",) and len(key) == 2:

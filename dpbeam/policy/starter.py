@@ -190,6 +190,9 @@ def _escaped(text: str) -> str:
 
 
 def _escape(char: str) -> str:
-    if char.isprintable() and char not in '"\\':
-        return char
+    return char if char.isprintable() and char not in '"\\' else escaped(char)
+
+
+def escaped(char: str) -> str:
+    """A character as YAML has it within double quotes."""
     return json.dumps(char)[1:-1] if ord(char) < 0x10000 else f"\\U{ord(char):08x}"

@@ -27,11 +27,15 @@ class Violation:
     rule: str
     remedy: str
 
-    def __str__(self) -> str:
+    @property
+    def lines(self) -> tuple[str, str]:
         place = self.file if self.line is None else f"{self.file}:{self.line}"
         subject = f"{self.key or 'the policy'} {self.rule}"
         got = "" if self.value is None else f", got {self.value}"
-        return f"{place}: {subject}{got}\n    Remedy: {self.remedy}"
+        return f"{place}: {subject}{got}", f"    Remedy: {self.remedy}"
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines)
 
 
 class PolicyError(UsageError):
@@ -39,7 +43,7 @@ class PolicyError(UsageError):
 
     def __init__(self, violations: Sequence[Violation]) -> None:
         self.violations = tuple(violations)
-        super().__init__("\n".join(map(str, self.violations)))
+        super().__init__(*(line for violation in self.violations for line in violation.lines))
 
     def __reduce__(self) -> tuple[type[PolicyError], tuple[tuple[Violation, ...]]]:
         return PolicyError, (self.violations,)

@@ -29,9 +29,10 @@ class Uncertified(DpbeamError):
 
     def __init__(self, path: str | Path, problems: tuple[str, ...]) -> None:
         self.problems = problems
-        listed = "\n".join(f"  {problem}" for problem in problems)
         super().__init__(
-            f"manifest {path} can't be certified:\n{listed}\nDon't rely on this release; ask its publisher."
+            f"manifest {path} can't be certified:",
+            *(f"  {problem}" for problem in problems),
+            "Don't rely on this release; ask its publisher.",
         )
 
 

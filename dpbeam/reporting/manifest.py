@@ -160,7 +160,8 @@ def read_manifest(path: str | Path) -> Manifest:
     try:
         return parse_manifest(text)
     except ValueError as error:
-        raise UsageError(f"manifest {path} {error}") from None
+        rule, *listed = str(error).split("\n")
+        raise UsageError(f"manifest {path} {rule}", *listed) from None
 
 
 def parse_manifest(text: str) -> Manifest:

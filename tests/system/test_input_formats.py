@@ -6,6 +6,7 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -278,6 +279,38 @@ def test_init_finds_folders_objects_and_types(tmp_path, monkeypatch) -> None:
     assert {name: rules.type for name, rules in policy.columns.items()} == {
         "user_id": "string", "at.city": "string", "at.lat": "float64", "n": "int64", "year": "string"
     }  # fmt: skip
+
+
+DEEP = 100_000
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b'{"a": ' * DEEP + b"1" + b"}" * DEEP, "nests too deep"),
+        (b'{"a": ' + b"[" * DEEP + b"1" + b"]" * DEEP + b"}", "nests too deep"),
+        (b'{"a": "' + b"x" * (67 << 20) + b'"}\n{"a": "y"}\n', "starts with a line longer than 1 MiB"),
+    ],
+    ids=["objects", "lists", "a line of 67 MiB"],
+)
+def test_init_says_which_json_it_does_not_look_into(raw, said, tmp_path, capsys) -> None:
+    (tmp_path / "x.jsonl").write_bytes(raw)
+    assert invoke(["init", str(tmp_path / "x.jsonl")]) == 2
+    assert said in (error := capsys.readouterr().err)
+    assert "Write the policy's columns yourself" in error
+
+
+def test_init_takes_a_number_of_any_length_for_a_number(tmp_path, capsys) -> None:
+    (tmp_path / "x.jsonl").write_text('{"a": ' + "9" * 5000 + ', "b": 10e308}\n')
+    assert invoke(["init", str(tmp_path / "x.jsonl")]) == 0
+    assert "  a: {type: int64, on_null: drop}\n  b: {type: float64, on_null: drop}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["FIFO", "device"])
+def test_init_waits_for_nothing_that_is_no_file(make, tmp_path, capsys) -> None:
+    make(tmp_path / "x.csv")
+    assert invoke(["init", str(tmp_path / "x.csv")]) == 2
+    assert "and no regular file" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

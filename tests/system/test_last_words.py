@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -13,7 +14,9 @@ from types import SimpleNamespace
 import pytest
 import typer
 
-from pipelines import cli
+from dpbeam.errors import DpbeamError
+from dpbeam.ledger.amounts import Amount
+from pipelines import cli, stopping
 from pipelines.cli import invoke
 
 kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
@@ -81,13 +84,43 @@ def test_whatever_fails_while_a_release_is_shown_the_exit_code_is_its_own(worksp
     assert f"the release is out, in {workspace.release_folder()}, but could not be shown here (LookupError)" in said
 
 
-def test_what_only_shows_fails_where_it_can_not_show(workspace, capsys, monkeypatch) -> None:
+ONLY_SHOWS = ("plan POLICY", "plan POLICY --json", "certify MANIFEST", "certify MANIFEST --json", "init DATA",
+    "budget show visits", "budget show visits --json", "budget history visits", "budget history visits --json",
+    "budget verify")  # fmt: skip
+DOES = ("recover", "recover --json", "init DATA --output NEW", "budget create d --epsilon 1 --delta 1e-6")
+
+
+def test_what_only_shows_fails_where_it_can_not_show_and_what_does_fails_not(workspace, capsys, monkeypatch) -> None:
     workspace.create_budget()
-    with open("/dev/full", "w") as full:
-        monkeypatch.setattr(sys, "stdout", full)
-        assert invoke(["budget", "show", "visits", "--ledger", workspace.ledger]) == 4
-        monkeypatch.undo()
-    assert "standard output can't be written (No space left on device)" in capsys.readouterr().err
+    assert workspace.run() == 0
+    monkeypatch.setenv("DPBEAM_LEDGER", workspace.ledger)
+    words = {
+        "POLICY": workspace.policy_path,
+        "MANIFEST": workspace.manifests()[0],
+        "DATA": workspace.folder / "data.csv",
+    }
+    words["NEW"] = workspace.folder / "new.yaml"
+    for command in (*ONLY_SHOWS, *DOES):
+        with open("/dev/full", "w") as full:
+            monkeypatch.setattr(sys, "stdout", full)
+            expected = 4 if command in ONLY_SHOWS else 0
+            assert invoke([str(words.get(word, word)) for word in command.split()]) == expected, command
+            monkeypatch.setattr(sys, "stdout", sys.__stdout__)
+        assert "standard output can't be written (No space left on device)" in capsys.readouterr().err, command
+    assert words["NEW"].exists()
+    assert workspace.open_ledger().balance("d").left == Amount.charge("1", "1e-6")
+
+
+def test_the_readme_names_every_exit_code() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (table,) = re.findall(r"Exit codes:\n\n((?:\|.*\n)+)", text)
+    named = {int(code) for row in table.splitlines()[2:] for code in re.findall(r"\d+", row.split("|")[1])}
+    errors, codes = [DpbeamError], {0}
+    while errors:
+        kind = errors.pop()
+        errors += kind.__subclasses__()
+        codes |= {kind.exit_code} if hasattr(kind, "exit_code") else set()
+    assert named == codes | {stopping.Stopped(number).exit_code for number in stopping.SIGNALS}
 
 
 def commands() -> dict[str, list[str]]:

@@ -105,13 +105,17 @@ def test_what_is_no_file_is_refused_before_the_charge(workspace, capsys) -> None
     assert workspace.open_ledger().balance("visits").spent == ZERO
 
 
-@pytest.mark.parametrize("key", [("source", "path"), ("output", "path")])
-def test_a_path_with_a_nul_is_refused_by_the_policy_s_check(key, workspace, capsys) -> None:
+@pytest.mark.parametrize(
+    ("key", "remedy"),
+    [(("source", "path"), "Write one file"), (("output", "path"), "Name the folder where releases go")],
+)
+def test_a_path_with_a_nul_is_refused_by_the_policy_s_check(key, remedy, workspace, capsys) -> None:
     workspace.create_budget()
     workspace.policy[key[0]][key[1]] = "a\0b"
     assert workspace.run() == 2
     assert f"{'.'.join(key)}" in (said := capsys.readouterr().err)
     assert "must not hold a NUL" in said
+    assert f"Remedy: {remedy}" in said
     assert workspace.open_ledger().balance("visits").spent == ZERO
 
 

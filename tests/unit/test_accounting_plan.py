@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 
 import pytest
 
 from dpbeam.accounting.plan import plan, requests_for
+from dpbeam.errors import UsageError
 from dpbeam.mechanisms.events import from_json
 from dpbeam.policy.schema import Policy
 
 
-def policy(*stages, epsilon=1.0, delta=1e-6):
+def policy(*stages, epsilon=1.0, delta=1e-6, columns=None):
     return Policy.model_validate(
         {
             "version": 1,
             "dataset": "d",
             "source": {"format": "csv", "path": "d.csv"},
             "privacy_unit": "user",
-            "columns": {"user": {"type": "string"}, "k": {"type": "string"}, "hours": {"type": "float64"}},
+            "columns": {
+                "user": {"type": "string"},
+                "k": {"type": "string"},
+                "hours": {"type": "float64"},
+                **(columns or {}),
+            },
             "run": {"epsilon": epsilon, "delta": delta},
             "stages": list(stages),
         }
@@ -110,10 +117,34 @@ def test_the_json_of_a_plan_gives_back_its_mechanisms():
     assert set(printed["certificate"]) == {"naive", "rdp", "pld"}
 
 
-@pytest.mark.parametrize("epsilon", [0.001, 100.0])
-def test_an_unusual_epsilon_is_still_planned(epsilon):
-    certificate = plan(policy(stage(), stage("b", noise="gaussian"), epsilon=epsilon)).certificate
+@pytest.mark.parametrize(("epsilon", "noise"), [(0.001, "gaussian"), (20.0, "gaussian"), (100.0, "laplace")])
+def test_an_unusual_epsilon_is_still_planned(epsilon, noise):
+    private = f"{noise}_thresholding"
+    certificate = plan(
+        policy(stage(private=private), stage("b", private=None, noise=noise), epsilon=epsilon)
+    ).certificate
     assert 0.95 * epsilon <= certificate.epsilon <= epsilon
+
+
+@pytest.mark.parametrize(
+    ("metric", "l0"),
+    [
+        ({"histogram": {"column": "hours", "edges": [float(edge) for edge in range(300)]}}, 60_000),
+        ({"quantiles": {"column": "hours", "low": 0.0, "high": 1.0, "ranks": [0.5]}}, 60_000),
+        ({"vector_sum": {"columns": [f"v{i}" for i in range(300)], "norm": "l2", "max_norm": 1.0}}, 60_000),
+    ],
+    ids=["histogram", "quantiles", "vector_sum"],
+)
+def test_more_numbers_of_one_unit_than_the_gaussian_sampler_is_counted_for_are_refused(metric, l0):
+    asked = stage(metrics=[metric], private=None, l0=l0, linf=100_000)
+    vectors = {f"v{i}": {"type": "float64"} for i in range(300)}
+    for noise, limits in (("gaussian", {}), ("laplace", {}), ("gaussian", {"l0": 50})):
+        made = policy({**asked, "noise": noise, "bounds": {**asked["bounds"], **limits}}, columns=vectors)
+        if noise == "gaussian" and not limits:
+            with pytest.raises(UsageError, match=r"may be 16777216 at most: lower l0 or linf, or use laplace noise$"):
+                requests_for(made)
+        else:
+            requests_for(made)
 
 
 VALUES = {"column": "hours", "low": 0.0, "high": 10.0}
@@ -263,3 +294,36 @@ def test_a_total_is_bounded_by_partition_whatever_the_rows():
         (request,) = requests_for(bounded(bounds, total))
         assert (request.l1, request.l2) == (72.0, 24.0)
         assert plan(bounded(bounds, total))
+
+
+def calls_of(work) -> int:
+    """How often `work` calls functions of this project: what takes time, counted and not timed."""
+    found = 0
+
+    def count(frame, event, _argument) -> None:
+        nonlocal found
+        found += event == "call" and frame.f_globals.get("__name__", "").startswith("dpbeam.")
+
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return found
+
+
+def means(number: int) -> list[dict[str, object]]:
+    return [{"mean": {"column": "hours", "low": 0.0, "high": 10.0 + i, "name": f"m{i}"}} for i in range(number)]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda number: policy(stage(metrics=means(number))),
+        lambda number: policy(*(stage(f"s{i}", metrics=["count", *means(2)], l0=1 + i) for i in range(number))),
+    ],
+    ids=["metrics", "stages"],
+)
+def test_a_plan_of_many_metrics_or_stages_is_made_by_work_in_proportion(made) -> None:
+    few, many = (calls_of(lambda number=number: plan(made(number))) for number in (20, 80))
+    assert many < 6 * few  # four times as many; work that grows with the square would be sixteen times as much

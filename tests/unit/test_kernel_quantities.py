@@ -12,7 +12,7 @@ import pytest
 
 from dpbeam.mechanisms.custom import RowBound
 from dpbeam.mechanisms.metric import Metric
-from dpbeam.mechanisms.quantities import Quantity, named, noisy_by_themselves, parts, quantities
+from dpbeam.mechanisms.quantities import Quantity, by_definition, named, noisy_by_themselves, parts, quantities, served
 from dpbeam.mechanisms.sensitivity import Bounds, vector_norms
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("kernel_reference.py"))))
@@ -171,7 +171,7 @@ def shape(metric):
 )
 def test_a_metric_is_made_of(metric, made):
     assert shape(metric) == made
-    assert [made.name for made in named(metric, quantities((metric,)))] == [name for name, *_ in made]
+    assert [made.name for made in named(metric, by_definition(quantities((metric,))))] == [name for name, *_ in made]
 
 
 def test_what_a_metric_needs_to_know_reaches_its_quantity():
@@ -263,6 +263,23 @@ def test_metrics_share_what_they_have_in_common_at_the_sum_of_their_weights():
     assert found[-1].ranks == (0.1, 0.5, 0.9)
 
 
+def test_a_quantity_serves_every_metric_that_is_made_from_it_once():
+    count, mean, variance = (
+        Metric(kind="count", name="count"),
+        Metric(kind="mean", name="mean", **VALUE),
+        Metric(kind="variance", name="variance", **VALUE),
+    )
+    found = {
+        made.name: [metric.name for metric in served((count, mean, variance))[made.definition]]
+        for made in quantities((count, mean, variance))
+    }
+    assert found == {
+        "count": ["count", "mean", "variance"],
+        "mean.sum": ["mean", "variance"],
+        "variance.squares": ["variance"],
+    }
+
+
 def test_two_quantities_of_one_name_are_refused():
     other = Metric(kind="sum", name="s", column="v", low=0.0, high=1.0)
     with pytest.raises(ValueError, match=r"^two different quantities are called s; rename a metric$"):
@@ -281,7 +298,7 @@ def test_a_threshold_counts_units_too_so_they_need_no_noise_of_their_own():
 
 def test_a_quantity_that_is_missing_is_an_error():
     with pytest.raises(KeyError):
-        named(Metric(kind="count", name="count"), ())
+        named(Metric(kind="count", name="count"), {})
 
 
 def test_what_is_released_has_a_name_for_each_number():

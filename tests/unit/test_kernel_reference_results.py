@@ -17,7 +17,6 @@ from dpbeam.mechanisms import moments, reference_results, results, threshold_bia
 from dpbeam.mechanisms.events import GaussianThresholding
 from dpbeam.mechanisms.metric import Metric
 from dpbeam.mechanisms.moments import Part
-from dpbeam.mechanisms.quantities import named
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "kernel_reference.py")))
 BOUNDS = {"column": "v", "low": -3.0, "high": 7.0}
@@ -70,8 +69,7 @@ def parts_of(metric, spec):
     """The noisy quantities themselves, which PipelineDP doesn't return."""
     columns = dict(zip(("count", "sum", "squares"), np.array(NOISY).T, strict=True))
     return [
-        Part(quantity=q, noise=spec.noise[q.name], noisy=columns[q.kind].reshape(-1, 1))
-        for q in named(metric, spec.quantities)
+        Part(quantity=q, noise=spec.noise[q.name], noisy=columns[q.kind].reshape(-1, 1)) for q in spec.made_from(metric)
     ]
 
 

@@ -186,6 +186,20 @@ def test_a_pattern_names_the_files_that_beam_says_or_is_refused(tmp_path_factory
     assert found == expected or "would leave out what lies in it" in said
 
 
+@pytest.mark.parametrize(
+    ("pattern", "found"),
+    [("[[]*", {"[a.csv"}), ("[!a-c&&]*", {"[a.csv", "d.csv"}), ("[--b]*", {"[a.csv", "b.csv"}), ("[z-a]*", set())],
+)
+def test_a_set_stands_for_its_characters_in_silence(tmp_path, recwarn, pattern: str, found: set[str]) -> None:
+    for name in ("[a.csv", "b.csv", "d.csv", "&.csv"):
+        (tmp_path / name).write_text("a\n1\n")
+    if found:
+        assert {Path(file.path).name for file in listing.files_of(f"{tmp_path}/{pattern}")} == found
+    else:
+        assert "no file has this name or matches this pattern" in refusal(tmp_path / pattern)
+    assert not recwarn.list
+
+
 # --- One file in another's place ------------------------------------------------------------------------------------
 
 

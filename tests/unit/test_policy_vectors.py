@@ -268,7 +268,7 @@ def test_vectors_of_another_length_than_planned_never_add_up(tmp_path):
         accumulate.accumulate(bounded, spec)
 
 
-def test_pipelinedp_is_told_how_long_a_vector_is(tmp_path):
+def test_pipelinedp_is_told_how_long_a_vector_is(tmp_path, reference_engine):
     call = reference_call(load(tmp_path, of=metrics("e, hours")).stages[0])
     assert (call.params.vector_size, call.params.vector_max_norm) == (4, 5)
 

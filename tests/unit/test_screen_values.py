@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import runpy
 from pathlib import Path
 from types import SimpleNamespace
 
 import pyarrow as pa
+import pytest
 from rich.console import Console
 
 from dpbeam.mechanisms import results
+from dpbeam.mechanisms.events import GaussianThresholding
 from dpbeam.mechanisms.metric import Metric
 from pipelines import describe, screen
 
@@ -56,3 +59,20 @@ def test_of_a_metric_with_many_columns_the_screen_shows_the_first(exact) -> None
     assert "[b]e_8" not in text
     assert "count" in text
     assert "Below each value: its 95 % interval. [b]e_0 is the first of 9 columns, of which 8 are shown" in text
+
+
+@pytest.mark.parametrize(
+    ("is_private", "hint"),
+    [
+        (True, "A partition of 10 privacy units is kept with probability 50 %, of "),
+        (False, "`dpbeam plan` shows how many"),
+    ],
+)
+def test_an_empty_table_says_what_it_takes_to_be_kept(exact, is_private, hint) -> None:
+    strategy = GaussianThresholding(stage="s", sigma=1.0, l2=1.0, threshold=10.0, delta=1e-6, l0=1)
+    spec = reference.stage(metrics=reference.WORD_METRICS, scale=0.01)
+    spec = dataclasses.replace(spec, selection=strategy if is_private else None)
+    console = Console(width=400, record=True, force_terminal=False)
+    with console.capture() as shown:
+        console.print(screen.results(spec, pa.table({"p": pa.array([], pa.int64())})))
+    assert shown.get().startswith(f"{spec.name}: no partition was kept. {hint}")

@@ -1,0 +1,34 @@
+"""Every command says what it takes, with the typer that is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import typer
+
+from pipelines.cli import app, invoke
+
+
+def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    yield path, command
+    for name, one in getattr(command, "commands", {}).items():
+        yield from commands(one, (*path, name))
+
+
+ALL = dict(commands(typer.main.get_command(app)))
+
+
+def test_all_commands_are_found() -> None:
+    assert {("run",), ("plan",), ("budget", "create"), ("recover",)} <= set(ALL)
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: " ".join(path) or "dpbeam")
+def test_every_command_says_what_it_takes(path: tuple[str, ...], capsys) -> None:
+    assert invoke([*path, "--help"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert " ".join(("Usage: dpbeam", *path)) in out
+    for taken in ALL[path].params:
+        assert not taken.opts or max(taken.opts, key=len) in out or taken.metavar in out
