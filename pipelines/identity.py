@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from dpbeam.errors import UsageError
 from dpbeam.ledger.scope import Protected, Scope
 from dpbeam.policy.schema import Policy
 from transforms.read import is_local
@@ -14,22 +15,39 @@ _GLOB = "*?["
 
 def protected(policy: Policy) -> Protected:
     """Whose presence the policy protects: a unit is told by where it lies in the source, not by what the policy calls
-    it."""
+    it.
+
+    Raises:
+        UsageError: the column's name is none that the ledger can keep.
+    """
     if policy.privacy_unit == "row":
         return Protected(unit="row")
     field = policy.columns[policy.privacy_unit].field or policy.privacy_unit
     name = field if isinstance(field, str) else ".".join(field)
-    return Protected(unit="row (a column)" if name == "row" else name)
+    try:
+        return Protected(unit="row (a column)" if name == "row" else name)
+    except ValueError as error:
+        raise UsageError(f"{error}; rename the column in the source. Nothing was charged") from None
 
 
 def scope(policy: Policy, files: Sequence[str]) -> Scope:
-    """What a run of the policy spends a budget on; `files` are the paths that were found for it."""
+    """What a run of the policy spends a budget on; `files` are the paths that were found for it.
+
+    Raises:
+        UsageError: more paths than a ledger keeps, or one that is no text.
+    """
     sources = dict.fromkeys(source(path) for path in policy.source.path)
-    return Scope(
-        protected=protected(policy),
-        sources=tuple(sources),
-        files=tuple(os.path.realpath(path) if is_local(path) else path for path in files),
-    )
+    protects = protected(policy)
+    try:
+        return Scope(
+            protected=protects,
+            sources=tuple(sources),
+            files=tuple(os.path.realpath(path) if is_local(path) else path for path in files),
+        )
+    except ValueError as error:
+        raise UsageError(
+            f"{error}; name their folder or a pattern in place of many files, by names in UTF-8. Nothing was charged"
+        ) from None
 
 
 def source(path: str) -> str:

@@ -1,9 +1,11 @@
 """A run's options come in; a refusal comes out where the runner that they name isn't set up, can't be reached, or would
 open this machine to others. All of it before anything is charged.
 
-Guarantee: no part of Beam that this process starts listens on a port. Beam's gRPC servers have no authentication and
-listen on every interface: who connects to one is given the job's elements, raw rows among them, and may have code run
-here. So the modes and runners that start one are refused. What a cluster that the user runs listens on is the user's.
+Guarantee: no part of Beam that runs in this process, or that the local runner starts, listens on a port. Beam's gRPC
+servers in Python have no authentication and listen on every interface: who connects to one is given the job's elements,
+raw rows among them, or what its workers are to run. So the modes, runners and options that start one are refused. For
+Flink and Spark Beam may start a job server in Java, which gets the job and no rows; its default is to listen on the
+loopback address alone. What a cluster that the user runs listens on is the user's.
 """
 
 from __future__ import annotations
@@ -90,7 +92,7 @@ def _check_listeners(options: PipelineOptions) -> None:
             "all cores. For more than one machine holds, use a cluster."
         )
     name, portable = _name(options), options.view_as(PortableOptions)
-    if name in ("testdirectrunner", "interactiverunner", "pythonrpcdirectrunner"):
+    if name in ("testdirectrunner", "interactiverunner", "pythonrpcdirectrunner", "renderrunner"):
         raise UsageError(f"--runner={name} is refused: it is for trying things out. Leave --runner out to run here")
     if portable.job_endpoint == "embed":
         raise UsageError(
@@ -105,6 +107,13 @@ def _check_listeners(options: PipelineOptions) -> None:
             "--spark_master_url: what Beam would start here listens on every interface of this machine. Leave --runner "
             "out to run here"
         )
+    for flag, of in (("flink_submit_uber_jar", FlinkRunnerOptions), ("spark_submit_uber_jar", SparkRunnerOptions)):
+        if getattr(options.view_as(of), flag):
+            raise UsageError(
+                f"--{flag} is refused: Beam then starts a server here that listens on every interface of this machine "
+                "for what the job's workers are to run. Leave it out, and Beam starts a job server in Java; or name "
+                "one of yours with --job_endpoint"
+            )
     kind = (portable.environment_type or ("LOOPBACK" if here else "")).upper()
     if kind == "LOOPBACK":
         raise UsageError(
@@ -128,15 +137,10 @@ def check_answers(options: PipelineOptions) -> None:
     elif name == "flinkrunner":
         master = _flink(options)
         _answers_http("--flink_master", master if "://" in master else f"http://{master}")
-        if not options.view_as(FlinkRunnerOptions).flink_submit_uber_jar:
-            _check_java(options)
+        _check_java(options)
     elif name == "sparkrunner":
-        spark = options.view_as(SparkRunnerOptions)
-        if spark.spark_submit_uber_jar:
-            _answers_http("--spark_rest_url", str(spark.spark_rest_url))
-        else:
-            _answers("--spark_master_url", _spark(options))
-            _check_java(options)
+        _answers("--spark_master_url", _spark(options))
+        _check_java(options)
 
 
 def _answers_grpc(flag: str, endpoint: str) -> None:

@@ -76,7 +76,7 @@ def calibrate(requests: Sequence[Request], *, epsilon: float, delta: float) -> t
     pure parts and the noise compose to ε at the rest.
 
     Raises:
-        UsageError: ε or δ out of range, or a δ too small for a truncated geometric selection.
+        UsageError: ε or δ out of range, or a δ too small for a truncated geometric selection or for Gaussian noise.
         Refused: no noise scale was found.
     """
     check_target(epsilon, delta)

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from dpbeam.mechanisms.fixedpoint import exponent_of
+
 F64 = npt.NDArray[np.float64]
 
 SUM_BITS = 22
@@ -42,9 +44,9 @@ class FloatGrid:
             raise ValueError(f"bounds must be finite with low < high, got low {low!r} and high {high!r}")
         largest = max(abs(low), abs(high))
         reach = high / 2 - low / 2 if centred else largest
-        finest = _exponent(reach) - (SQUARES_BITS if squares else SUM_BITS)
+        finest = exponent_of(reach) - (SQUARES_BITS if squares else SUM_BITS)
         # A value and half a step have to fit one float: bounds far from 0 for their distance get a coarser grid.
-        step = math.ldexp(1.0, max(finest, _exponent(largest) - 51, -1000))
+        step = math.ldexp(1.0, max(finest, exponent_of(largest) - 51, -1000))
         lowest, highest = math.ceil(low / step), math.floor(high / step)
         if not highest - lowest >= (_FEWEST_STEPS if centred else 1):
             raise ValueError(f"bounds must not lie so close together for their size, got low {low!r} and high {high!r}")
@@ -68,10 +70,4 @@ class FloatGrid:
 
 def vector_step(max_norm: float) -> float:
     """The step for the numbers of vectors of this norm."""
-    return math.ldexp(1.0, max(_exponent(max_norm) - SUM_BITS, -1000))
-
-
-def _exponent(size: float) -> int:
-    """The least power of two that is at least `size`."""
-    mantissa, exponent = math.frexp(size)
-    return exponent - 1 if mantissa == 0.5 else exponent
+    return math.ldexp(1.0, max(exponent_of(max_norm) - SUM_BITS, -1000))

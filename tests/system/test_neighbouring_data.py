@@ -34,7 +34,6 @@ from dpbeam.accounting import calibrate
 from dpbeam.accounting.plan import requests_for
 from dpbeam.mechanisms import (
     accumulate,
-    choosing,
     columns,
     distinct,
     frequent,
@@ -45,7 +44,6 @@ from dpbeam.mechanisms import (
     unit_rows,
 )
 from dpbeam.mechanisms import bounding as kernel
-from dpbeam.mechanisms import fixedpoint as grids
 from dpbeam.mechanisms import weights as weighing
 from dpbeam.mechanisms.events import (
     Gaussian,
@@ -68,6 +66,7 @@ from pipelines.phases import Parameters
 from transforms import one_worker, read
 
 made_up = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "random_policies.py")))
+bugs = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "bounding_bugs.py")))
 
 SALT = b"0123456789abcdef"
 SHARDS, PARTS = 3, 2
@@ -132,60 +131,7 @@ def attached(batches: Sequence[pa.RecordBatch], spec: StageSpec, salt: bytes, _:
     return np.array(drawn, dtype=np.uint64)
 
 
-def unbounded_partitions(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(choosing, "_within_l0", lambda _, __, ___, pair_unit, *____: pair_unit >= 0)
-
-
-def unbounded_rows(patch: pytest.MonkeyPatch) -> None:
-    within = choosing._within_linf
-    patch.setattr(choosing, "_within_linf", lambda _, *rest: within(None, *rest))
-
-
-def unbounded_rows_in_all(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(choosing, "_within_l1", lambda *_: None)
-
-
-def unclipped_after_rounding(patch: pytest.MonkeyPatch) -> None:
-    encode = grids.Grid.encode_whole
-    patch.setattr(grids.Grid, "encode_whole", lambda grid, values: encode(grid, values) + 1)
-
-
-def unclipped_totals(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(
-        columns,
-        "accumulate_totals",
-        lambda quantity, values, row_pairs, pairs, partitions: columns.accumulate(
-            replace(quantity, kind="sum"), values, pairs[row_pairs], partitions
-        ),
-    )
-
-
-def vectors_of_any_length(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(columns, "shorten", lambda vectors, norm, most: np.clip(vectors, -most, most))
-
-
-def values_without_a_limit(patch: pytest.MonkeyPatch) -> None:
-    cells = frequent.bounded_cells
-    patch.setattr(frequent, "bounded_cells", lambda *arguments: cells(*arguments[:-1], 10**6))
-
-
-def shares_that_are_not_normed(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(weighing, "shares", lambda units, biases=None: np.full(len(units), weighing.NORM, dtype=np.int64))
-
-
-@pytest.mark.parametrize(
-    "bug",
-    [
-        unbounded_partitions,
-        unbounded_rows,
-        unbounded_rows_in_all,
-        unclipped_after_rounding,
-        unclipped_totals,
-        vectors_of_any_length,
-        values_without_a_limit,
-        shares_that_are_not_normed,
-    ],
-)
+@pytest.mark.parametrize("bug", bugs.ALL, ids=lambda bug: bug.__name__)
 def test_a_seeded_bug_moves_it_further(tmp_path_factory, monkeypatch, bug) -> None:
     bug(monkeypatch)
 

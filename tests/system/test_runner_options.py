@@ -19,6 +19,7 @@ from pipelines.options import beam_options
 from transforms import stage
 
 bad_input = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_bad_input.py"))))
+SPARK = ("--spark_master_url=spark://h:1", "--spark_rest_url=http://h:2")
 WORKERS = ("direct_num_workers", "num_workers", "max_num_workers", "sdk_worker_parallelism")
 
 
@@ -40,7 +41,10 @@ WORKERS = ("direct_num_workers", "num_workers", "max_num_workers", "sdk_worker_p
             "--environment_type=LOOPBACK, which this runner has where none",
         ),
         (["--runner=PortableRunner", "--job_endpoint=h:1", "--environment_type=loopback"], "LOOPBACK"),
+        (["--runner=FlinkRunner", "--flink_master=h:1", "--flink_submit_uber_jar"], "--flink_submit_uber_jar is re"),
+        (["--runner=SparkRunner", *SPARK, "--spark_submit_uber_jar"], "--spark_submit_uber_jar is refused"),
         (["--runner=InteractiveRunner"], "InteractiveRunner"),
+        (["--runner=apache_beam.runners.render.RenderRunner"], "is for trying things out"),
         (["--runner=TestDirectRunner"], "is for trying things out"),
     ],
 )
@@ -85,8 +89,6 @@ def answering():
 ENDPOINTS = {
     "--job_endpoint": "--runner=PortableRunner --environment_type=DOCKER --job_endpoint={}",
     "--flink_master": "--runner=FlinkRunner --flink_master={}",
-    "--spark_rest_url": "--runner=SparkRunner --spark_submit_uber_jar --spark_master_url=spark://h:1"
-    " --spark_rest_url=http://{}",
     "--spark_master_url": "--runner=SparkRunner --spark_master_url=spark://{}",
 }
 

@@ -121,7 +121,7 @@ def test_whoever_watches_runs_killed_at_random_sees_what_is_published_alone(in_s
     rng = random.Random(seed)
     started = time.monotonic()
     assert in_sight.run("--release", "first") == 0
-    length, killed = time.monotonic() - started, 0
+    length = time.monotonic() - started
     with watcher(in_sight.output):
         for trial in range(6):
             for _ in range(2):
@@ -129,7 +129,7 @@ def test_whoever_watches_runs_killed_at_random_sees_what_is_published_alone(in_s
                 time.sleep(rng.uniform(0.3, 1.0) * length)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(child, signal.SIGKILL)
-                killed += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+                os.waitpid(child, 0)
             assert in_sight.run("--release", f"r{trial}") == 0, seed
     copied = {path.read_bytes() for path in in_sight.folder.glob("releases-copies/*")}
     published = {(path.parent / "by_place.csv").read_bytes() for path in in_sight.manifests()}

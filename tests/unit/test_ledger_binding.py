@@ -13,12 +13,13 @@ from apache_beam.io.filesystem import FileSystem
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from dpbeam.errors import LedgerError, Refused
+from dpbeam.errors import LedgerError, Refused, UsageError
 from dpbeam.ledger import Ledger, open_ledger
 from dpbeam.ledger.amounts import ZERO, Amount
 from dpbeam.ledger.model import Charge
 from dpbeam.ledger.owner import Owner
-from dpbeam.ledger.scope import Protected, Scope, covers
+from dpbeam.ledger.scope import MAX_SOURCES, Protected, Scope, covers
+from dpbeam.policy.schema import Policy
 from pipelines import identity
 
 ONE = Amount.charge(1, 1e-6)
@@ -238,3 +239,46 @@ def test_a_budget_bound_behind_the_ledgers_back_is_found(book, tmp_path, change)
     raw.close()
     with pytest.raises(LedgerError, match="doesn't verify"):
         reserve(book, scope())
+
+
+def bound_policy(unit: str, *paths: str) -> Policy:
+    return Policy.model_validate(
+        {
+            "version": 1,
+            "dataset": "d",
+            "source": {"format": "csv", "path": list(paths)},
+            "privacy_unit": unit,
+            "columns": {unit: {"type": "string"}},
+            "run": {"epsilon": 1.0, "delta": 1e-6},
+            "stages": [
+                {
+                    "name": "s",
+                    "group_by": [],
+                    "bounds": {"l0": 1, "linf": 1},
+                    "noise": "laplace",
+                    "metrics": ["count"],
+                }
+            ],
+        }
+    )
+
+
+def test_more_paths_than_a_ledger_keeps_are_refused_with_a_remedy() -> None:
+    made = bound_policy("person", *(f"/data/{day}.csv" for day in range(MAX_SOURCES + 1)))
+    with pytest.raises(UsageError) as refused:
+        identity.scope(made, ["/data/0.csv"])
+    assert str(refused.value) == (
+        "source.path must be 1 to 1000 paths, got 1001; name their folder or a pattern in place of many files, by "
+        "names in UTF-8. Nothing was charged"
+    )
+
+
+def test_a_path_that_is_no_text_is_refused_with_a_remedy(monkeypatch) -> None:
+    monkeypatch.setattr(os, "getcwd", lambda: "/data/\udcff")
+    with pytest.raises(UsageError, match=r"source.path must be valid Unicode; name their folder .* in UTF-8"):
+        identity.scope(bound_policy("person", "a.csv"), [])
+
+
+def test_a_unit_whose_name_no_ledger_keeps_is_refused_with_a_remedy() -> None:
+    with pytest.raises(UsageError, match=r"privacy unit must be text .* without NUL; rename the column in the source"):
+        identity.protected(bound_policy("a\0b", "a.csv"))
