@@ -29,6 +29,8 @@ from dpbeam.mechanisms.events import (
 
 _ROUNDING = 1e-9
 _MOST_OF_A_ROUND = 1 << 16
+_MOST_OF_A_GAUSSIAN = 1 << 24
+"""Numbers that one unit moves by one Gaussian mechanism: for so many `_undrawn` is enough."""
 # Beyond these the numbers stop to mean anything: more is refused at once, less is counted as this much.
 _NO_PRIVACY = 1e4
 _LEAST_LOSS = 1e-9
@@ -144,6 +146,10 @@ def _check_consistent(mechanism: Mechanism) -> None:
         case GaussianThresholding():
             expected, stated, name = mechanism.l0**0.5, mechanism.l2, "l2"
             tail = float(special.ndtr(-(mechanism.threshold - 1) / mechanism.sigma))
+            if mechanism.l0 > _MOST_OF_A_GAUSSIAN:
+                raise Refused(
+                    f"{where}: l0 must be at most {_MOST_OF_A_GAUSSIAN} with gaussian noise, got {mechanism.l0}"
+                )
         case WeightedThresholding():
             _check_round(where, mechanism)
             return

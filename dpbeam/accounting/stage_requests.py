@@ -41,7 +41,8 @@ def stage_requests(
     of a unit count that it serves, too; that of a selection in rounds is shared among them, in root-square.
 
     Raises:
-        UsageError: something needs noise, and `noise` is None.
+        UsageError: something needs noise, and `noise` is None; or one unit moves more than `MOST_NUMBERS` by Gaussian
+            noise.
     """
     weights = [*(q.weight for q in needed), *(h.weight for h in searches), *([private.weight] if private else [])]
     unit = weight / math.fsum(weights)
@@ -71,6 +72,8 @@ def _of_histogram(histogram: Histogram, noise: _Noise, unit: float) -> Request:
 def _of_selection(stage: str, private: Private, limits: Bounds, served: float, unit: float) -> Sequence[Request]:
     match private.strategy:
         case "truncated_geometric" | "laplace_thresholding" | "gaussian_thresholding" as kind:
+            if kind == "gaussian_thresholding":
+                _check_numbers(stage, "unit counts", limits.partitions, "laplace_thresholding")
             return [
                 Request(
                     stage=stage,
@@ -94,6 +97,8 @@ def _of_quantity(
     weight = quantity.weight * unit
     if quantity.kind == "values":
         # A threshold on the noisy unit counts of all (partition, value) pairs: of those, l0 is what one unit is in.
+        if noise == "gaussian":
+            _check_numbers(stage, quantity.name, limits.of_values(quantity.max_values), "laplace noise")
         return Request(
             stage=stage,
             metric=quantity.name,
@@ -102,11 +107,16 @@ def _of_quantity(
             l0=limits.of_values(quantity.max_values),
             pre_threshold=quantity.pre_threshold,
         )
-    if noise == "gaussian" and numbers(quantity, limits) > MOST_NUMBERS:
-        raise UsageError(
-            f"stage {stage}: one unit moves up to {numbers(quantity, limits)} numbers of {quantity.name}; "
-            f"with gaussian noise it may be {MOST_NUMBERS} at most: lower l0 or linf, or use laplace noise"
-        )
+    if noise == "gaussian":
+        _check_numbers(stage, quantity.name, numbers(quantity, limits), "laplace noise")
     l1, l2 = quantity.sensitivity(limits)
     other = None if leaves is None else in_one_other(quantity, limits, leaves, noise)
     return Request(stage=stage, metric=quantity.name, kind=noise, weight=weight, l1=l1, l2=l2, other=other)
+
+
+def _check_numbers(stage: str, what: str, count: int, instead: str) -> None:
+    if count > MOST_NUMBERS:
+        raise UsageError(
+            f"stage {stage}: one unit moves up to {count} numbers of {what}; "
+            f"with gaussian noise it may be {MOST_NUMBERS} at most: lower l0 or linf, or use {instead}"
+        )

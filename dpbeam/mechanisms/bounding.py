@@ -127,7 +127,9 @@ def prebound_together(
     Guarantee: for each stage that of `prebound`. A row that another stage needs may stay though `prebound` would drop
     it; then it meets, in `bound`, the same rows of lower priority or partitions of lower hash that would have ruled it
     out here. A row has one draw, and in each stage another priority made from it, as in `bound`: whether a batch is
-    cut, which depends on all its rows, shows in no stage's choice and in no two stages' choices together.
+    cut, which depends on all its rows, shows in no stage's choice and in no two stages' choices together. Where draws
+    were looked at they are carried, whatever they led to: thrown away where two stages happen to need other rows of a
+    unit, and so all of them, they would leave the units of such batches, and of no others, rows that stages share.
     """
     drawn: list[U64] = []
 
@@ -137,14 +139,17 @@ def prebound_together(
             drawn.append(_draws(batch, hashing.generator(salt, purpose, seeds)))
         return drawn[0]
 
-    stays, cut_rows = np.zeros(batch.num_rows, dtype=np.bool_), False
+    stays, whatever_is_drawn = (np.zeros(batch.num_rows, dtype=np.bool_) for _ in range(2))
+    cut_rows = False
     for spec, mine in stages:
         needed, cut = _needed(batch, spec, mine, salt, draws, cells_of.get(spec.name))
         stays |= needed
+        if not cut:
+            whatever_is_drawn |= needed
         cut_rows = cut_rows or cut
-    if stays.all():
+    if whatever_is_drawn.all():
         return batch
-    kept = batch.filter(pa.array(stays))
+    kept = batch if stays.all() else batch.filter(pa.array(stays))
     if not cut_rows or PRIORITY in batch.schema.names:
         return kept
     carried = pa.array(draws()[stays])

@@ -13,6 +13,7 @@ import pytest
 from scipy import stats
 
 from dpbeam.mechanisms import bounding
+from dpbeam.mechanisms.sensitivity import Bounds
 from dpbeam.mechanisms.spec import StageSpec
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
@@ -56,6 +57,28 @@ def test_two_stages_choose_independently_whoever_is_there(monkeypatch, crowded, 
     if crowded:
         monkeypatch.setattr(bounding, "_crowded_rows", lambda rows, *_: np.arange(rows.num_rows))
     assert independent(alike(crowded=crowded, ahead=ahead))
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_who_else_is_cut_in_a_batch_doesn_t_change_what_two_stages_choose_of_a_unit(beside) -> None:
+    """A unit's two rows, of which each stage keeps one, all stay where the stages need different ones; its others stay
+    for a third stage. Beside it there are units whose rows can't all stay, or nobody."""
+    rng = np.random.default_rng()
+    first, second, third = (
+        replace(reference.stage(keys=("p",), l0=2, linf=1, metrics=reference.ID_METRIC), name=name) for name in "abc"
+    )
+    third = replace(third, bounds=Bounds(l0=1), metrics=(), noise={})
+    ids = np.arange(102 + 200 * beside)
+    batch = pa.record_batch({"u": ids // 102, "p": (ids >= 100).astype(np.int64), "id": ids})
+    all_of_first = batch["p"].to_numpy() == 0
+    tries, same = 1_000, 0
+    for _ in range(tries):
+        salt = rng.bytes(16)
+        stages = [(first, None), (second, None), (third, all_of_first)]
+        cut = bounding.prebound_together(batch, stages, salt, (0, 0))
+        kept = [reference.kept_ids(bounding.bound([cut], spec, salt, (1,))) for spec in (first, second)]
+        same += len({100, 101} & set(kept[0]) & set(kept[1]))
+    assert stats.binomtest(same, tries, 0.5).pvalue > FAILURE
 
 
 @pytest.mark.parametrize("ahead", [False, True])

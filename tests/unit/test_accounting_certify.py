@@ -164,6 +164,13 @@ def test_moves_of_many_numbers_together_are_counted_by_their_norm():
         assert 2.0**24 * (norm.sf(8.81 - equal) - norm.sf(8.81)) <= mu * 2.0**-44
 
 
+def test_a_gaussian_thresholding_of_more_numbers_than_are_counted_is_refused():
+    most = replace(THRESHOLDINGS["gaussian"], sigma=8192.0, l2=4096.0, threshold=1e5, l0=2**24)
+    certify([most], epsilon=ANY, delta=1e-5)
+    with pytest.raises(Refused, match=r"^stage s, partitions: l0 must be at most 16777216 with gaussian noise"):
+        certify([replace(most, l0=2**24 + 1, l2=4097.0)], epsilon=ANY, delta=1e-5)
+
+
 @pytest.mark.parametrize("mechanism", [laplace(1e-300), geometric(1e300)])
 def test_a_mechanism_without_privacy_is_refused_and_not_computed(mechanism):
     with pytest.raises(Refused) as refused:

@@ -147,6 +147,26 @@ def test_more_numbers_of_one_unit_than_the_gaussian_sampler_is_counted_for_are_r
             requests_for(made)
 
 
+VALUES_COUNTED = {"top_k": {"column": "sex", "k": 3, "max_values": 300}}
+
+
+@pytest.mark.parametrize(
+    ("asked", "l0"),
+    [
+        ({"metrics": [], "private": "gaussian_thresholding", "noise": None}, 2**24 + 1),
+        ({"metrics": ["privacy_id_count"], "private": "gaussian_thresholding"}, 2**24 + 1),
+        ({"metrics": [VALUES_COUNTED], "private": None, "noise": "gaussian"}, 60_000),
+    ],
+    ids=["selection", "selection and count", "top_k"],
+)
+def test_so_are_more_unit_counts_that_pass_a_threshold(asked, l0):
+    made = stage(**asked, l0=l0)
+    del made["bounds"]["linf"]
+    with pytest.raises(UsageError, match=r"may be 16777216 at most: lower l0 or linf, or use laplace"):
+        requests_for(policy(made))
+    requests_for(policy(made | {"bounds": {"l0": 50_000}}))
+
+
 VALUES = {"column": "hours", "low": 0.0, "high": 10.0}
 EVERY = [
     "count",
