@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import runpy
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -102,6 +102,47 @@ def test_a_unit_anywhere_moves_all_stages_together_by_what_the_plan_says(tmp_pat
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernel, "_priorities", attached)
         examine(seed, tmp_path_factory.mktemp("neighbours"), anywhere=True)
+
+
+@settings(max_examples=200, phases=(Phase.reuse, Phase.generate), suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 2**32 - 1))
+def test_so_it_does_where_every_block_is_cut_before_it_is_sent_on(tmp_path_factory, seed) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        cut_everywhere(patch, drawn_by_content)
+        examine(seed, tmp_path_factory.mktemp("neighbours"), anywhere=True)
+
+
+def test_draws_by_position_where_blocks_are_cut_move_it_further(tmp_path_factory, monkeypatch) -> None:
+    def by_position(batch: pa.RecordBatch, _: np.random.Generator) -> Any:
+        rng = hashing.generator(SALT, "bound", (0,))
+        return rng.integers(0, 2**64, batch.num_rows, dtype=np.uint64)
+
+    cut_everywhere(monkeypatch, by_position)
+
+    def search() -> None:
+        for seed in range(200):
+            examine(seed, tmp_path_factory.mktemp("bug"), anywhere=True)
+
+    with pytest.raises(AssertionError, match="moved"):
+        search()
+
+
+def cut_everywhere(patch: pytest.MonkeyPatch, draws: Callable[[pa.RecordBatch, np.random.Generator], Any]) -> None:
+    """Has every block taken for one with a crowded unit. Rows keep all their columns, so that draws by a row's content
+    are the same wherever they are made."""
+    patch.setattr(kernel, "_crowded_rows", lambda rows, *_: np.arange(rows.num_rows) if rows.num_rows else None)
+    patch.setattr(kernel, "_project", lambda batch, _: batch)
+
+    def fresh_or_carried(batch: pa.RecordBatch, rng: np.random.Generator) -> Any:
+        return batch[kernel.PRIORITY].to_numpy() if kernel.PRIORITY in batch.schema.names else draws(batch, rng)
+
+    patch.setattr(kernel, "_draws", fresh_or_carried)
+
+
+def drawn_by_content(batch: pa.RecordBatch, _: np.random.Generator) -> Any:
+    """Equal rows have equal draws: which of them is kept doesn't matter."""
+    rows = zip(*(column.to_pylist() for column in batch.columns), strict=True)
+    return np.array([hashing.derive(SALT, repr(row), 0) & 0xFFFFFFFFFFFFFFFF for row in rows], dtype=np.uint64)
 
 
 def test_priorities_by_position_that_stages_share_move_it_further(tmp_path_factory, monkeypatch) -> None:
