@@ -40,7 +40,7 @@ def bindings(
         raise _of_another(dataset, new, also_of)
     if not accept_source and sources:
         raise _new_source(dataset, sources, new)
-    details = {"sources": list(new), "before": sources, "also_of": also_of, "asked": accept_source}
+    details = {"sources": list(new), "also_of": also_of, "asked": accept_source}
     yield "source_accepted", details
 
 
