@@ -16,6 +16,7 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,6 +28,20 @@ from transforms.staging import NotPrivate, make_private
 
 PENDING_NAME = "manifest.json.pending"
 """What runs of version 0.1.0 called a manifest, among files in the open, until the ledger had decided."""
+
+
+_BEGUN = "%Y%m%dT%H%M%SZ"
+
+
+def new_release_id(begun: datetime) -> str:
+    """A release's name, which no other has: it begins with the time (UTC) at which its run began."""
+    return f"{begun.strftime(_BEGUN)}-{secrets.token_hex(4)}"
+
+
+def begun(release_id: str) -> datetime:
+    """When the run of a release began. When it ended is told nowhere in the release: how long a run takes depends on
+    the data, on rows beyond all bounds too, and no noise covers it."""
+    return datetime.strptime(release_id.partition("-")[0], _BEGUN).replace(tzinfo=timezone.utc)
 
 
 def write_tables(
@@ -71,12 +86,16 @@ def _file_digest(path: Path) -> str:
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> str:
-    """Writes the manifest and syncs every file of the release. Returns the manifest's digest."""
+    """Writes the manifest and syncs every file of the release. Returns the manifest's digest.
+
+    Guarantee: the times of change of the files, which copies keep, are that of the run's begin.
+    """
     data = manifest.to_bytes()
     (folder / MANIFEST_NAME).write_bytes(data)
-    for written in folder.iterdir():
+    begin_s = begun(manifest.release_id).timestamp()
+    for written in (*folder.iterdir(), folder):
+        os.utime(written, (begin_s, begin_s))
         _sync(written)
-    _sync(folder)
     _sync(folder.parent)
     return digest(data)
 

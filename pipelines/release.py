@@ -158,8 +158,7 @@ def reserve(run: Run) -> Run:
     if known is not None and (not run.refresh or known.state in ("RESERVED", "STARTED")):
         return _resume(run, known)
     runners.check_answers(run.options)
-    created = datetime.now(timezone.utc)
-    release_id = f"{created:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    release_id = publish.new_release_id(datetime.now(timezone.utc))
     budget = run.policy.budget
     try:
         charge = run.ledger.reserve(
@@ -272,7 +271,7 @@ def assemble(run: Run) -> Run:
             release_id=run.charge.release_id,
             release_name=run.release_name,
             dataset=run.policy.dataset,
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z"),
+            created=f"{publish.begun(run.charge.release_id):%Y-%m-%dT%H:%M:%SZ}",
             dpbeam_version=__version__,
             policy_digest=run.policy.digest,
             input_fingerprint=run.fingerprint,

@@ -34,6 +34,11 @@ from dpbeam.errors import UsageError
 
 ANSWER_S = 20.0
 """How long a cluster may take to answer before the run is charged."""
+RUNNERS = (
+    *("fnapirunner", "bundlebaseddirectrunner"),
+    *("portablerunner", "flinkrunner", "sparkrunner", "prismrunner", "dataflowrunner"),
+)
+"""Whose listening was looked through, in lower case: local ones, then those of clusters."""
 MAX_LOCAL_WORKERS = 256
 MAX_WORKERS = 100_000
 _LOCAL_SPARK = re.compile(r"local(\[.+\])?")
@@ -92,8 +97,12 @@ def _check_listeners(options: PipelineOptions) -> None:
             "all cores. For more than one machine holds, use a cluster."
         )
     name, portable = _name(options), options.view_as(PortableOptions)
-    if name in ("testdirectrunner", "interactiverunner", "pythonrpcdirectrunner", "renderrunner"):
-        raise UsageError(f"--runner={name} is refused: it is for trying things out. Leave --runner out to run here")
+    if name not in RUNNERS:
+        stated = options.view_as(StandardOptions).runner
+        raise UsageError(
+            f"--runner={stated} is refused: what it opens to other machines isn't known here. Leave --runner out to "
+            "run on this machine, or name PortableRunner, FlinkRunner, SparkRunner, PrismRunner or DataflowRunner"
+        )
     if portable.job_endpoint == "embed":
         raise UsageError(
             "--job_endpoint=embed is refused: Beam then starts a server here that listens on every interface of this "

@@ -2,8 +2,9 @@
 
 Guarantee: all charges of a dataset protect the unit that its budget is bound to, under one neighbouring relation, so
 their losses may be added up; and every source that is read under the dataset's name was the first one, or was accepted
-by an explicit word that the journal keeps. Assumes that a source's path says what is read: a copy of a file under
-another path is another source.
+by an explicit word that the journal keeps. What a budget was spent on before it was bound (by version 0.1.0), only its
+owner knows: the same word says that it was this unit, and these sources. Assumes that a source's path says what is
+read: a copy of a file under another path is another source.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dpbeam.errors import Refused
+from dpbeam.ledger.amounts import ZERO
 from dpbeam.ledger.model import Budget, Kind
 from dpbeam.ledger.scope import Protected, Scope
 from dpbeam.ledger.store import Transaction
@@ -23,11 +25,13 @@ def bindings(
     """The entries, as kind and details, that bind the budget to what `scope` says and it isn't bound to yet.
 
     Raises:
-        Refused: the budget protects another unit; or a source is new to it, or another dataset's too, and
-            `accept_source` doesn't say that this is meant.
+        Refused: the budget protects another unit; or a source is new to it, or another dataset's too, or it was spent
+            before it was bound, and `accept_source` doesn't say that this is meant.
     """
     dataset, bound = budget.dataset, budget.protected
     if bound is None:
+        if not accept_source and budget.balance.spent + budget.balance.held != ZERO:
+            raise _spent_unbound(dataset, scope)
         yield "unit_bound", scope.protected.to_json()
     elif bound != scope.protected:
         raise _other_unit(dataset, bound, scope.protected)
@@ -40,7 +44,7 @@ def bindings(
         raise _of_another(dataset, new, also_of)
     if not accept_source and sources:
         raise _new_source(dataset, sources, new)
-    details = {"sources": list(new), "before": sources, "also_of": also_of, "asked": accept_source}
+    details = {"sources": list(new), "also_of": also_of, "asked": accept_source}
     yield "source_accepted", details
 
 
@@ -55,6 +59,16 @@ def _other_unit(dataset: str, bound: Protected, stated: Protected) -> Refused:
         "be added to what is lost of the other. Nothing was charged. What you can do: set privacy_unit to that of the "
         "budget; or give the policy another dataset, with a budget of its own, knowing that both budgets then count "
         "for whoever is in both."
+    )
+
+
+def _spent_unbound(dataset: str, scope: Scope) -> Refused:
+    return Refused(
+        f"dataset {dataset}: its budget was spent by a version of dpbeam that didn't note for whom; the policy "
+        f"protects {scope.protected}, and reads {_named(scope.sources)}. Nothing was charged. What you can do: look "
+        "into the manifests of its releases (guarantee.unit). If all of them protect the same unit of the same "
+        "people, say so with --accept-source, which the journal keeps; if not, give the policy another dataset, with "
+        "a budget of its own: what is lost of two units can't be added up."
     )
 
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -33,6 +34,17 @@ def test_a_run_publishes_files_that_certify(workspace, capsys) -> None:
     ]
     assert invoke(["certify", str(folder / "manifest.json")]) == 0
     assert workspace.left_behind() == []
+
+
+def test_nothing_in_a_release_says_how_long_its_run_took(workspace, capsys, monkeypatch) -> None:
+    """Which depends on all rows there are, also on those that bounding leaves out."""
+    monkeypatch.setattr(publish, "new_release_id", lambda _: "20200102T030405Z-00c0ffee")
+    workspace.create_budget()
+    assert workspace.run() == 0
+    folder = workspace.release_folder()
+    assert json.loads((folder / "manifest.json").read_text())["created"] == "2020-01-02T03:04:05Z"
+    begin_ns = int(datetime(2020, 1, 2, 3, 4, 5, tzinfo=timezone.utc).timestamp()) * 10**9
+    assert {path.stat().st_mtime_ns for path in (folder, *folder.iterdir())} == {begin_ns}
 
 
 def test_asked_again_a_run_gives_the_same_release_at_no_cost(workspace, capsys) -> None:

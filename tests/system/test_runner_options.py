@@ -44,8 +44,9 @@ WORKERS = ("direct_num_workers", "num_workers", "max_num_workers", "sdk_worker_p
         (["--runner=FlinkRunner", "--flink_master=h:1", "--flink_submit_uber_jar"], "--flink_submit_uber_jar is re"),
         (["--runner=SparkRunner", *SPARK, "--spark_submit_uber_jar"], "--spark_submit_uber_jar is refused"),
         (["--runner=InteractiveRunner"], "InteractiveRunner"),
-        (["--runner=apache_beam.runners.render.RenderRunner"], "is for trying things out"),
-        (["--runner=TestDirectRunner"], "is for trying things out"),
+        (["--runner=apache_beam.runners.render.RenderRunner"], "what it opens to other machines isn't known here"),
+        (["--runner=apache_beam.runners.dask.dask_runner.DaskRunner"], "DaskRunner"),
+        (["--runner=TestDirectRunner"], "what it opens to other machines isn't known here"),
     ],
 )
 def test_options_that_can_not_work_or_open_ports_are_refused_before_the_charge(workspace, capsys, flags, said) -> None:

@@ -119,6 +119,7 @@ def test_whole_numbers_have_no_largest():
     [
         (np.int8(1), 1), (np.uint64(2**63), 2**63), (np.bool_(True), True), (np.float64(0.5), 0.5),
         (np.float32(0.1), float(np.float32(0.1))), (np.float16(2.0), 2.0), (np.str_("ß"), "ß"), (np.bytes_(b"x"), b"x"),
+        (np.str_("a\0"), "a\0"), (np.bytes_(b"x\0"), b"x\0"),
     ],
 )  # fmt: skip
 def test_numpys_scalars_are_their_python_equals(scalar, value):
