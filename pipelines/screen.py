@@ -267,5 +267,4 @@ def _bound(entries: list[JournalEntry]) -> Iterator[str]:
         if entry.kind == "source_accepted":
             asked = " by --accept-source" if details["asked"] else ""
             also = f"; it is that of {', '.join(details['also_of'])} too" if details["also_of"] else ""
-            before = f", beside {', '.join(details['before'])}" if details["before"] else ""
-            yield f"{entry.seq}: spent on {', '.join(details['sources'])}{before}{asked}{also}"
+            yield f"{entry.seq}: spent on {', '.join(details['sources'])}{asked}{also}"

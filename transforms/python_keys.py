@@ -46,8 +46,8 @@ def key_text(value: Any) -> str | None:
 def unit_text(value: Any) -> str | None:
     """As `key_text`, for a privacy id: numbers that Python calls equal (1, 1.0, True) are one.
 
-    Guarantee: two ids have one text if and only if Python calls them equal. So one unit is one unit, however its rows
-    write it; and units that are told apart differ in content.
+    Guarantee: two ids have one text if and only if Python calls them equal, NumPy's scalars as their `item()`. So one
+    unit is one unit, however its rows write it; and units that are told apart differ in content.
     """
     kind = type(value)
     if kind is str and value.isascii():
