@@ -46,16 +46,20 @@ class journalled:
         if not isinstance(error, Exception):  # a signal stopped the run: `settle_stopped` is for all steps
             return
         with stopping.held():
+            spent: tuple[str, ...] = (_spent(self._charge) + ".",)
             with suppress(RunFailed):  # what can't be removed now is found by the next attempt, or by `recover`
                 now = self._ledger.charge(self._charge.id)
                 if now is not None and now.fence != self._charge.fence:
+                    spent = ()
                     give_way(self._charge)
                 else:
                     clear(self._charge)
             self._ledger.fail_attempt(self._charge, "data_rule" if isinstance(error, DataError) else self._reason)
         if isinstance(error, OSError):
             text = os.strerror(error.errno) if error.errno else type(error).__name__
-            raise RunFailed(f"the release's files can't be written ({text}); nothing was published") from None
+            raise RunFailed(f"the release's files can't be written ({text}); nothing was published", *spent) from None
+        if isinstance(error, RunFailed) and spent:
+            raise type(error)(*error.lines, *spent) from None
 
 
 def told(ledger: Ledger, charge: Charge, manifest_sha256: str) -> Charge:
@@ -103,13 +107,19 @@ def settle_stopped(ledger: Ledger, charge: Charge | None) -> str:
         return "nothing was charged"
     clear(charge)
     ledger.fail_attempt(charge, "interrupted")
-    again = "the same command tries again under the same charge, at no further cost"
+    return (
+        f"nothing was published, and what was staged is removed. {_spent(charge)}. `dpbeam recover` closes the charge"
+    )
+
+
+def _spent(charge: Charge) -> str:
+    """What an attempt that broke off has cost, and what another one will."""
+    again = "the same command on the same input tries again under the same charge, at no further cost"
     if charge.attempt >= charge.max_attempts:
         again = "these were all attempts of this charge; --refresh makes a new release and charges it anew"
     return (
         f"{charge.amount} of dataset {charge.dataset} stays spent (charge {charge.id}, attempt {charge.attempt} of "
-        f"{charge.max_attempts}). Nothing was published, and what was staged is removed: {again}. `dpbeam recover` "
-        "closes the charge"
+        f"{charge.max_attempts}): {again}"
     )
 
 

@@ -169,7 +169,7 @@ def _show(done: Any) -> None:
     out = console()
     tables = published_tables(done.folder, done.policy)
     for spec in done.stages:
-        out.print(screen.results(spec, tables[spec.name]))
+        out.print(screen.results(spec, tables[spec.name], out.width))
     out.print(screen.chosen(done.chosen))
     balance = done.ledger.balance(done.policy.dataset)
     cost = f"This release cost {done.charge.amount} (one {done.policy.privacy_unit}, added or removed)."
@@ -373,7 +373,7 @@ def _invoke(arguments: Sequence[str]) -> int:
         return stopped.exit_code
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of the command line itself
-            complain(error.format_message())
+            complain(*terminal.usage_lines(error))
             return 2
         at = traceback.extract_tb(error.__traceback__)[-1]
         complain(

@@ -6,8 +6,10 @@ Keys come from the data: they are shown as plain text made visible, on the one l
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 import pyarrow as pa
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -29,10 +31,13 @@ TOP = 10
 _COLUMNS = 8
 """Of a metric with more columns, as the sum of vectors, so many are shown."""
 _KEY_CHARS = 40
+_USED = 0.97
+"""The part of a run's ε that a plan uses, unless its noise can't be smaller."""
 
 
-def results(spec: StageSpec, table: pa.Table) -> RenderableType:
-    """The top rows of one stage's results, each value above its 95 % interval."""
+def results(spec: StageSpec, table: pa.Table, width: int | None = None) -> RenderableType:
+    """The top rows of one stage's results, each value above its 95 % interval; of its metrics as many as fit the width
+    (None: all), one at least."""
     if not table.num_rows:
         return line(f"{spec.name}: no partition was kept. {_why_none(spec)}")
     columns = [column for column in metric_columns(spec) if column.place < _COLUMNS]
@@ -40,18 +45,9 @@ def results(spec: StageSpec, table: pa.Table) -> RenderableType:
     title = f"{spec.name}: {table.num_rows:,} partitions released" if spec.keys else f"{spec.name}: the whole table"
     if table.num_rows > TOP:
         title += f"; the {TOP} with the largest {first}" if first else f"; the first {TOP}"
-    shown = Table(
-        title=visible(title),
-        title_justify="left",
-        min_width=60,
-        caption=Text(". ".join(_captions(columns)), style="table.caption") if columns else None,
-        caption_justify="left",
-    )
-    for key in spec.result_keys:  # of a cached release the stage was never rolled up
-        shown.add_column(line(key))
-    for column in columns:
-        shown.add_column(line(column.name), justify="right")
     labels = {column.name: column.label for column in columns if column.label is not None}
+    keys = len(spec.result_keys)  # of a cached release the stage was never rolled up
+    grid = [[*map(line, spec.result_keys), *(line(column.name) for column in columns)]]
     for row in top_rows(
         table, keys=spec.result_keys, metrics=[c.name for c in columns], by=first, limit=TOP, labels=labels
     ):
@@ -60,10 +56,32 @@ def results(spec: StageSpec, table: pa.Table) -> RenderableType:
             value = row.values[column.name]
             spread = column.one_std if column.one_std is not None else (value.high - value.low) / 4
             interval = f"{humane(value.low, spread)} … {humane(value.high, spread)}"
-            label = f"{_short(row.labels[column.name])}: " if row.labels.get(column.name) else ""
-            cells.append(Text.assemble(label, humane(value.value, spread), "\n", (interval, "dim")))
-        shown.add_row(*cells)
+            label = row.labels.get(column.name)
+            named = "" if label is None else f"{_short(label) or '(empty)'}: "
+            cells.append(Text.assemble(named, humane(value.value, spread), "\n", (interval, "dim")))
+        grid.append(cells)
+    fit = len(grid[0]) if width is None else max(keys + 1, _fitting(grid, width))
+    shown = Table(
+        title=visible(title),
+        title_justify="left",
+        min_width=60,
+        caption=Text(". ".join(_captions(columns, columns[fit - keys :])), style="table.caption") if columns else None,
+        caption_justify="left",
+    )
+    for place, heading in enumerate(grid[0][:fit]):
+        shown.add_column(heading, justify="left" if place < keys else "right", overflow="fold")
+    for cells in grid[1:]:
+        shown.add_row(*cells[:fit])
     return shown
+
+
+def _fitting(grid: Sequence[Sequence[Text]], width: int) -> int:
+    """How many columns a terminal shows without breaking a word; each has three more for its lines."""
+    ends = accumulate(
+        max(cell_len(part) for cell in cells for part in cell.plain.split("\n")) + 3
+        for cells in zip(*grid, strict=True)
+    )
+    return sum(end + 1 <= width for end in ends)
 
 
 def _why_none(spec: StageSpec) -> str:
@@ -77,12 +95,14 @@ def _why_none(spec: StageSpec) -> str:
     )
 
 
-def _captions(columns: Sequence[MetricColumn]) -> Iterator[str]:
+def _captions(columns: Sequence[MetricColumn], left_out: Sequence[MetricColumn]) -> Iterator[str]:
     if columns:
         yield "Below each value: its 95 % interval"
     for column in columns:
         if column.place == 0 and column.of > _COLUMNS:
             yield f"{visible(column.name)} is the first of {column.of:,} columns, of which {_COLUMNS} are shown"
+    if left_out:
+        yield f"For {visible(left_out[0].name)} and what follows there is no room: see the report and the files"
 
 
 def _short(key: str) -> str:
@@ -136,12 +156,23 @@ def plan(made: Plan, balance: Balance | None) -> RenderableType:
     certificate = made.certificate.to_json()
     methods = ", ".join(f"{name} {significant(certificate[name], 4)}" for name in ("pld", "rdp", "naive"))
     lines.append(line(f"ε of everything together at δ {made.delta:g}: {methods}; the least counts. No data was read."))
+    lines.extend(map(line, _unused(made)))
     if balance is not None:
         left = balance.left
         asked = Amount.charge(made.epsilon, made.delta)
         after = f"{left - asked} after this run" if asked.fits(left) else "not enough for this run"
         lines.append(line(f"Left in the ledger: {left} of {balance.cap}; {after}."))
     return Group(*lines)
+
+
+def _unused(made: Plan) -> Iterator[str]:
+    """Gaussian samples end, so that from some ε on more of it makes their noise no smaller."""
+    if made.certificate.epsilon < _USED * made.epsilon:
+        yield (
+            f"A run is charged ε {made.epsilon:g}, but what is above ε {significant(made.certificate.epsilon, 4)} has "
+            "no effect: Gaussian noise, that of selections too, can't be smaller (docs/known_limits.md). Lower "
+            "run.epsilon, or use laplace noise, and truncated_geometric or laplace_thresholding to select."
+        )
 
 
 def _kept(metric: str) -> str:

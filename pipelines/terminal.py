@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TextIO
+from typing import Any, TextIO
 
 from dpbeam.errors import UsageError
 
@@ -94,6 +94,13 @@ def refuse_empty(arguments: Sequence[str]) -> None:
             of = name if joined else before.partition("=")[0] if before.startswith("-") and "=" not in before else ""
             raise UsageError(f"{of or 'an argument'} must not be empty; give it a value, or leave it out")
         before = argument
+
+
+def usage_lines(error: Any) -> list[str]:
+    """What typer's error says: where no command was named a whole help text; else one line, for a line break in it was
+    typed by somebody."""
+    said = str(error.format_message())
+    return said.split("\n") if type(error).__name__ == "NoArgsIsHelpError" else [said]
 
 
 def settle() -> None:

@@ -76,8 +76,8 @@ def _new_source(dataset: str, known: list[str], new: tuple[str, ...]) -> Refused
     return Refused(
         f"dataset {dataset}: its budget was spent on {_named(known)}; this run reads {_named(new)}. Nothing was "
         "charged. What you can do: if that holds data of the same people (it was moved, or it goes on), say so with "
-        "--accept-source, which the journal keeps; if it is about other people, give the policy another dataset, with "
-        "a budget of its own."
+        "--accept-source, which the journal keeps: it is another input, so a new release is made and charged; if it is "
+        "about other people, give the policy another dataset, with a budget of its own."
     )
 
 

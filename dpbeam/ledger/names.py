@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import stat
 import threading
 from collections.abc import Iterator
@@ -130,9 +131,10 @@ def _check_one_name(opened: _Opened) -> None:
         drafts.sweep(opened.path)  # a new ledger has two names for a moment, and for long if that moment was killed
     links = os.fstat(opened.handle).st_nlink
     if links > 1:
+        find = f"find / -xdev -samefile {shlex.quote(str(opened.path))}"
         raise LedgerError(
             f"the ledger {opened.path} has {links} names (hard links), and what is charged under one of them can be "
-            "lost to the others. Find them with `find / -xdev -samefile`, remove all but the one that runs use, then "
+            f"lost to the others. Find them with `{find}`, remove all but the one that runs use, then "
             "`dpbeam budget verify`"
         )
     if _is_mounted(opened):

@@ -81,6 +81,8 @@ def starter_policy(
         unit=_quoted(unit or "row"),
         guess=guess,
     )
+    if format == "csv":
+        text += "  # CHECK: a CSV file states no types; write int64, float64, date … where it isn't text.\n"
     text += "".join(f"  {_quoted(name)}: {{type: {kind}, on_null: drop}}\n" for name, kind in columns.items())
     text += "".join(
         f"  {_quoted(name)}: {{type: vector, length: {length}, on_null: drop}}\n" for name, length in stated.items()
@@ -103,11 +105,13 @@ def starter_policy(
     text += f"    bounds: {{l0: {4 if unit else 1}, linf: 1}}\n"
     text += "    metrics:\n      - privacy_id_count\n      # - count\n"
     values = [name for name, kind in columns.items() if kind in ("int64", "float64") and name not in (unit, group)]
-    if values:
+    if values or format == "csv":
         text += "      # Sums and means need bounds that you know from elsewhere, never from the data:\n"
     for name in values:
         text += f"      # - sum: {{column: {_quoted(name)}, low: LOW, high: HIGH}}\n"
         text += f"      # - mean: {{column: {_quoted(name)}, low: LOW, high: HIGH}}\n"
+    if format == "csv" and not values:
+        text += "      # - sum: {column: COLUMN, low: LOW, high: HIGH}\n"
     if stated or unstated:
         text += "      # The sum of vectors needs a norm that you know them to have:\n"
     for name in (*stated, *unstated):

@@ -212,10 +212,11 @@ def _chart_view(stage: StageReport, metric: MetricColumn, prefix: str) -> dict[s
 
 
 def _cell(row: DisplayRow, metric: MetricColumn) -> dict[str, str]:
+    label = row.labels.get(metric.name)
     shown = row.values[metric.name]
     spread = (shown.high - shown.low) / (2 * NORMAL_95) if metric.one_std is None else metric.one_std
     return {
-        "label": row.labels.get(metric.name, ""),
+        "label": "" if label is None else _key(label),
         "value": humane(shown.value, spread),
         "low": humane(shown.low, spread),
         "high": humane(shown.high, spread),

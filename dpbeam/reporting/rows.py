@@ -26,8 +26,8 @@ class DisplayRow:
 
     keys: tuple[str, ...]
     values: Mapping[str, Interval]
-    labels: Mapping[str, str] = field(default_factory=dict)
-    """Of metrics that count one value of the partition, that value as text."""
+    labels: Mapping[str, str | None] = field(default_factory=dict)
+    """Of metrics that count one value of the partition, that value as text; None where there is none."""
 
     def is_finite(self, metric: str) -> bool:
         return math.isfinite(self.values[metric].value)
@@ -56,7 +56,7 @@ def top_rows(
     texts = {metric: top[column].to_pylist() for metric, column in (labels or {}).items()}
     return [
         DisplayRow(
-            labels={metric: key_text(column[i]) for metric, column in texts.items()},
+            labels={metric: None if column[i] is None else key_text(column[i]) for metric, column in texts.items()},
             keys=tuple(key_text(column[i]) for column in key_columns),
             values={
                 metric: Interval(

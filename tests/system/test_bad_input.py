@@ -93,7 +93,9 @@ def test_a_full_disk_fails_the_run_and_leaves_nothing(workspace, capsys) -> None
     workspace.create_budget()
     with mounted(workspace.output, "-o", "size=8k"):
         assert workspace.run() == 4
-        assert "No space left on device" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert "No space left on device" in said
+        assert "of dataset visits stays spent (charge " in said
         assert list(workspace.output.rglob("*.parquet")) == []
     assert not uncharged(workspace)
 
@@ -174,6 +176,8 @@ def test_a_rule_that_fails_the_run_names_column_and_rule_and_no_value(workspace,
     assert CANARY not in said
     assert f"column {column}" in said
     assert "9223372036854775808" not in said
+    assert "of dataset visits stays spent (charge " in said
+    assert "attempt 1 of 3): the same command on the same input tries again" in said
     assert workspace.manifests() == []
     assert not uncharged(workspace)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import shlex
 import shutil
 import sqlite3
 import subprocess
@@ -60,6 +61,7 @@ def test_a_ledger_with_a_second_link_is_refused_under_both_names(workspace, ledg
     os.link(ledger, other)
     for name in (ledger, other):
         refused_everywhere(workspace, capsys, name, f"the ledger {name} has 2 names (hard links)")
+        refused_everywhere(workspace, capsys, name, f"`find / -xdev -samefile {shlex.quote(str(name))}`")
     other.unlink()
     assert workspace.run() == 0
     assert workspace.open_ledger().balance("visits").spent == kills.COST

@@ -7,11 +7,13 @@ import math
 import sys
 
 import pytest
+from rich.console import Console
 
 from dpbeam.accounting.plan import plan, requests_for
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms.events import from_json
 from dpbeam.policy.schema import Policy
+from pipelines import screen
 
 
 def policy(*stages, epsilon=1.0, delta=1e-6, columns=None):
@@ -347,3 +349,23 @@ def means(number: int) -> list[dict[str, object]]:
 def test_a_plan_of_many_metrics_or_stages_is_made_by_work_in_proportion(made) -> None:
     few, many = (calls_of(lambda number=number: plan(made(number))) for number in (20, 80))
     assert many < 6 * few  # four times as many; work that grows with the square would be sixteen times as much
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "private", "noise", "unused"),
+    [
+        (1.0, "gaussian_thresholding", "gaussian", False),
+        (200.0, "truncated_geometric", "laplace", False),
+        (200.0, "truncated_geometric", "gaussian", True),
+        (200.0, "gaussian_thresholding", "laplace", True),
+        (200.0, None, "gaussian", True),
+    ],
+)
+def test_a_plan_says_what_of_its_epsilon_has_no_effect(epsilon, private, noise, unused):
+    made = plan(policy(stage(private=private, noise=noise), epsilon=epsilon))
+    console = Console(width=400)
+    with console.capture() as shown:
+        console.print(screen.plan(made, None))
+    said = f"is charged ε 200, but what is above ε {made.certificate.epsilon:.4g} has no effect"
+    assert (said in shown.get()) == unused
+    assert ("no effect" in shown.get()) == unused

@@ -32,3 +32,11 @@ def test_every_command_says_what_it_takes(path: tuple[str, ...], capsys) -> None
     assert " ".join(("Usage: dpbeam", *path)) in out
     for taken in ALL[path].params:
         assert not taken.opts or max(taken.opts, key=len) in out or taken.metavar in out
+
+
+@pytest.mark.parametrize("path", [path for path in ALL if hasattr(ALL[path], "commands")], ids="-".join)
+def test_without_a_command_all_are_named_each_on_its_line(path: tuple[str, ...], capsys) -> None:
+    assert invoke(path) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert set(ALL[path].commands) <= {line.split()[0] for line in err.split("\n") if line.split()}

@@ -108,8 +108,8 @@ def test_another_source_needs_a_word_once(book) -> None:
     assert str(caught.value) == (
         "dataset people: its budget was spent on /data/people.csv; this run reads /data/new.csv. Nothing was charged. "
         "What you can do: if that holds data of the same people (it was moved, or it goes on), say so with "
-        "--accept-source, which the journal keeps; if it is about other people, give the policy another dataset, with "
-        "a budget of its own."
+        "--accept-source, which the journal keeps: it is another input, so a new release is made and charged; if it is "
+        "about other people, give the policy another dataset, with a budget of its own."
     )
     reserve(book, scope("person", "/data/new.csv"), accept=True)
     reserve(book, scope("person", "/data/new.csv"))

@@ -97,6 +97,16 @@ def test_sums_and_means_are_left_to_fill_in(tmp_path):
     assert [metric.kind for metric in policy.stages[0].metrics] == ["privacy_id_count"]
 
 
+def test_what_a_csv_file_can_not_say_is_asked_for(tmp_path):
+    names = pa.schema([("person", pa.string()), ("cost", pa.string())])
+    text, _ = load(tmp_path, names, format="csv")
+    assert "  # CHECK: a CSV file states no types" in text
+    assert "      # - sum: {column: COLUMN, low: LOW, high: HIGH}\n" in text
+    text, _ = load(tmp_path, names, format="parquet")
+    assert "states no types" not in text
+    assert "sum" not in text
+
+
 def test_a_dataset_named_as_a_number_stays_text(tmp_path):
     assert load(tmp_path, VISITS, dataset="2024")[1].dataset == "2024"
 

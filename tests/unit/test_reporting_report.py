@@ -232,6 +232,15 @@ def test_missing_and_infinite_values_are_shown_as_a_dash() -> None:
     assert '<td class="num">–</td><td class="num interval">– to –</td>' in html
 
 
+def test_of_a_value_that_is_lacking_no_other_is_said() -> None:
+    counted = replace(metric(), label="word")
+    table = results(["a", "b", "c"]).append_column("word", pa.array(["w", "", None], pa.string()))
+    html = render(stage(table, metrics=(counted,)))
+    assert '<td class="num"><bdi>w</bdi>: 100' in html
+    assert '<td class="num"><bdi>(empty)</bdi>: 99' in html
+    assert '<td class="num">98' in html
+
+
 def test_only_the_first_50_rows_are_shown_and_the_page_says_so() -> None:
     html = render(stage(results([f"key{i:03}" for i in range(60)])))
     assert "The first 50 of 60 released partitions, by count. The files hold them all." in html

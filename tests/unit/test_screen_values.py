@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import runpy
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,7 +32,37 @@ def test_the_screen_shows_each_value_before_its_count(exact) -> None:
     text = shown.get()
     assert "b: 2.00" in text
     assert "[red]a␊: 1.0" in text
-    assert "–" in text  # the third of two values
+    (third,) = (line for line in text.split("\n") if "b: 2.00" in line)
+    assert "│ – │" in " ".join(third.split())  # the third of two values; no key of a hierarchy is missing
+    assert "(other)" not in text
+
+
+def test_an_empty_value_is_told_from_none(exact) -> None:
+    spec = reference.stage(metrics=reference.WORD_METRICS, scale=0.01)
+    rows = pa.table({"u": [0], "p": [0], "t": [""], "n": [5]}).to_batches()
+    (row,) = reference.released(reference.accumulators(rows, spec), spec).values()
+    console = Console(width=400, record=True, force_terminal=False)
+    with console.capture() as shown:
+        console.print(screen.results(spec, pa.Table.from_pylist([{"p": 0} | row])))
+    assert "(empty): 1.0" in shown.get()
+
+
+@pytest.mark.parametrize("width", [10, 60, 76, 77, 110])
+def test_a_narrow_terminal_cuts_no_name_and_no_number(width: int) -> None:
+    names = [f"metric_{i}" for i in range(9)]
+    spec = reference.stage(metrics=tuple(Metric(kind="count", name=name) for name in names))
+    values = {column: 123456.0 for name in names for column in results.interval_columns(name)}
+    console = Console(width=width, record=True, force_terminal=False)
+    with console.capture() as shown:
+        console.print(screen.results(spec, pa.Table.from_pylist([{"p": 0} | values]), width))
+    drawn = [line for line in shown.get().split("\n") if line.startswith(("┃", "│"))]
+    if width < 30:  # what has no room even by itself is broken, and not cut
+        assert "…" not in drawn[0]
+        return
+    room = (width - 5) // len(" 123,456.0 … 123,456.0 │")
+    assert re.findall(r"metric_\d", drawn[0]) == names[:room]
+    assert drawn[2].count("123,456.0 … 123,456.0") == room
+    assert (f"metric_{room} and what" in " ".join(shown.get().split())) == (room < len(names))
 
 
 def test_counts_that_passed_a_threshold_say_that_they_are_biased() -> None:
