@@ -186,7 +186,7 @@ def _solve(mix: _Mix, epsilon: float, delta: float) -> float:
         raise UsageError(
             f"Gaussian noise needs a delta above {least:.2g} (for {len(mix.gaussian)} mechanisms) beside that of the "
             f"selections, and has {delta:.2g}: its sampler may fail with as much; raise the run's delta, or use "
-            "laplace noise"
+            "laplace noise, and laplace_thresholding to select by"
         )
     bound = _closed_form_scale(mix, epsilon, delta)
     if delta < _SMALLEST_PLD_DELTA or epsilon > _LARGEST_PLD_EPSILON:

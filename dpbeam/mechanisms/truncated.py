@@ -44,9 +44,9 @@ def check(mechanism: TruncatedGeometric) -> None:
     share = _share(mechanism.delta, mechanism.l0)
     if not share >= LEAST_DELTA:
         raise UsageError(
-            f"stage {mechanism.stage}: truncated_geometric needs a delta of at least {LEAST_DELTA:.2g} for each of the "
-            f"l0 {mechanism.l0} partitions, and has {share:.2g} of the run's; choose gaussian_thresholding or "
-            "laplace_thresholding, raise the run's delta or the selection's weight, or lower l0"
+            f"stage {mechanism.stage}: truncated_geometric needs a delta of at least {LEAST_DELTA:.2g} for each of l0 "
+            f"({mechanism.l0}) partitions, and has {share:.2g} of the run's; choose laplace_thresholding, raise the run's "
+            "delta or the selection's weight, or lower l0"
         )
 
 

@@ -160,7 +160,8 @@ def test_a_delta_too_small_for_ffts_is_met_by_renyi_divergences():
 @pytest.mark.parametrize("kinds", [["gaussian"], ["gaussian_thresholding", "laplace"], ["gaussian"] * 9])
 def test_a_delta_that_the_gaussian_sampler_may_fail_with_is_refused(kinds):
     with pytest.raises(
-        UsageError, match=r"its sampler may fail with as much; raise the run's delta, or use laplace noise$"
+        UsageError,
+        match=r"its sampler may fail with as much; raise the run's delta, or use laplace noise, and laplace_thr",
     ):
         solved(kinds, delta=2.8e-14)
     solved(kinds, delta=2e-12)

@@ -120,10 +120,9 @@ def test_a_delta_below_what_doubles_reach_is_refused_with_what_to_do(l0, delta):
         with pytest.raises(UsageError) as refused:
             refusing(selection)
         assert str(refused.value) == (
-            "stage s: truncated_geometric needs a delta of at least 2.1e-13 for each of the l0 "
-            f"{l0} partitions, and has {-math.expm1(math.log1p(-delta) / l0):.2g} of the run's; choose "
-            "gaussian_thresholding or laplace_thresholding, raise the run's delta or the selection's weight, or lower "
-            "l0"
+            f"stage s: truncated_geometric needs a delta of at least 2.1e-13 for each of l0 ({l0}) partitions, and has "
+            f"{-math.expm1(math.log1p(-delta) / l0):.2g} of the run's; choose laplace_thresholding, raise the run's "
+            "delta or the selection's weight, or lower l0"
         )
     with pytest.raises(Refused, match=r"^stage s: truncated_geometric needs a delta of at least 2\.1e-13"):
         certify([selection], epsilon=2.0, delta=0.5)
