@@ -161,7 +161,7 @@ def test_a_delta_too_small_for_ffts_is_met_by_renyi_divergences():
 def test_a_delta_that_the_gaussian_sampler_may_fail_with_is_refused(kinds):
     with pytest.raises(
         UsageError,
-        match=r"its sampler may fail with as much; raise the run's delta, or use laplace noise, and laplace_thr",
+        match=r"its sampler may fail with as much; raise the run's delta, or use laplace noise, and lap",
     ):
         solved(kinds, delta=2.8e-14)
     solved(kinds, delta=2e-12)
