@@ -45,8 +45,8 @@ def check(mechanism: TruncatedGeometric) -> None:
     if not share >= LEAST_DELTA:
         raise UsageError(
             f"stage {mechanism.stage}: truncated_geometric needs a delta of at least {LEAST_DELTA:.2g} for each of l0 "
-            f"({mechanism.l0}) partitions, and has {share:.2g} of the run's; choose laplace_thresholding, raise the run's "
-            "delta or the selection's weight, or lower l0"
+            f"({mechanism.l0}) partitions, and has {share:.2g} of the run's; choose laplace_thresholding, raise the "
+            "run's delta or the selection's weight, or lower l0"
         )
 
 
