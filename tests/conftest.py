@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from hypothesis import settings
 
 settings.register_profile("dpbeam", deadline=None)  # no test depends on how busy the machine is
 settings.load_profile("dpbeam")
+# A shell without job control starts background jobs with SIGINT ignored, and they would hand that on to their children.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @dataclass
