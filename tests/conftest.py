@@ -64,6 +64,10 @@ class Workspace:
     def manifests(self) -> list[Path]:
         return sorted(self.output.glob("*/*/manifest.json"))
 
+    def newest(self) -> Path:
+        """The manifest that was shown last: its own times say when its run began."""
+        return max(self.manifests(), key=lambda manifest: manifest.stat().st_ctime_ns)
+
     def release_folder(self) -> Path:
         (manifest,) = self.manifests()
         return manifest.parent

@@ -82,7 +82,7 @@ def test_with_exact_noise_the_bounds_are_those_of_the_definition(automatic, exac
             automatic.csv(*(f"{a},{b},{c}" for a, b, c in rows[i::files]), name=f"data{i}.csv")
         automatic.policy["source"]["path"] = "data*.csv"
         assert automatic.run("--release", f"{shards} {plan_of.__name__}") == 0, capsys.readouterr().err
-        folder = max(automatic.manifests(), key=lambda path: path.stat().st_mtime_ns)
+        folder = automatic.newest()
         manifest = read_manifest(folder)
         found = {(b.metric, b.parameter): b.value for b in manifest.chosen_bounds}
         assert found[None, "l0"] == reference_count(list(places.values()), 8, 0.9)

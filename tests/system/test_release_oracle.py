@@ -130,7 +130,7 @@ def test_a_sum_is_the_same_to_the_last_bit_for_any_sharding_and_plan(
         monkeypatch.setattr(inputs, "MAX_SHARDS", shards)
         workspace.csv(*(rows if index % 2 else rows[::-1]))
         assert workspace.run("--release", f"r{index}") == 0
-        newest = max(workspace.manifests(), key=lambda manifest: manifest.stat().st_mtime_ns)
+        newest = workspace.newest()
         (row,) = pq.read_table(newest.parent / "by_place.parquet").to_pylist()
         seen.add((row["amount_sum"].hex(), row["amount_mean"].hex()))
     assert len(seen) == 1

@@ -94,8 +94,7 @@ def test_a_place_below_its_pre_threshold_never_appears(workspace, capsys, reques
     assert [row["place"] for row in rows_of(workspace)] == ["inn", "zoo"]
     workspace.policy["stages"][0]["partitions"]["private"]["pre_threshold"] = 100
     assert workspace.run("--refresh") == 0, capsys.readouterr().err
-    newest = max(workspace.manifests(), key=lambda manifest: manifest.stat().st_mtime_ns)
-    assert pq.read_table(newest.parent / "by_place.parquet").num_rows == 5
+    assert pq.read_table(workspace.newest().parent / "by_place.parquet").num_rows == 5
 
 
 @pytest.mark.parametrize("strategy", ["mad", "mad2r"])
@@ -108,7 +107,7 @@ def test_the_result_does_not_depend_on_the_sharding(workspace, capsys, exact, mo
         monkeypatch.setattr(inputs, "MIN_SHARDS", shards)
         monkeypatch.setattr(inputs, "MAX_SHARDS", shards)
         assert workspace.run("--release", f"r{shards}") == 0, capsys.readouterr().err
-        newest = max(workspace.manifests(), key=lambda manifest: manifest.stat().st_mtime_ns)
+        newest = workspace.newest()
         seen.add(tuple(tuple(r.items()) for r in pq.read_table(newest.parent / "by_place.parquet").to_pylist()))
     assert len(seen) == 1
 
