@@ -18,6 +18,7 @@ from dpbeam.accounting.plan import Plan
 from dpbeam.accounting.utility import selection_figure
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.model import Balance, Budget, JournalEntry
+from dpbeam.mechanisms.events import Laplace, LaplaceThresholding, TruncatedGeometric
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.reporting.manifest import ChosenBound
 from dpbeam.reporting.numbers import humane, significant
@@ -33,6 +34,8 @@ _COLUMNS = 8
 _KEY_CHARS = 40
 _USED = 0.97
 """The part of a run's ε that a plan uses, unless its noise can't be smaller."""
+_SOME_SIGMAS = 1.5
+"""Moves below this are within the reach of Gaussian samples but for a δ of 2e-13."""
 
 
 def results(spec: StageSpec, table: pa.Table, width: int | None = None) -> RenderableType:
@@ -166,8 +169,12 @@ def plan(made: Plan, balance: Balance | None) -> RenderableType:
 
 
 def _unused(made: Plan) -> Iterator[str]:
-    """Gaussian samples end, so that from some ε on more of it makes their noise no smaller."""
-    if made.certificate.epsilon < _USED * made.epsilon:
+    """Gaussian samples end, so that from some ε on more of it makes their noise no smaller: where one unit moves a
+    number by some σ. A plan may use less than its ε for other reasons, too."""
+    moves = (
+        m.l2 / m.sigma for m in made.mechanisms if not isinstance(m, Laplace | LaplaceThresholding | TruncatedGeometric)
+    )
+    if max(moves, default=0.0) > _SOME_SIGMAS and made.certificate.epsilon < _USED * made.epsilon:
         yield (
             f"A run is charged ε {made.epsilon:g}, but what is above ε {significant(made.certificate.epsilon, 4)} has "
             "no effect: Gaussian noise, that of selections too, can't be smaller (docs/known_limits.md). Lower "
