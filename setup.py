@@ -29,7 +29,7 @@ setup(
     # each version: it is below the first one untested.
     install_requires=[
         "apache-beam>=2.76,<2.78",  # what its runners listen on, and the loggers that print elements, by name
-        "dp-accounting>=0.4.4,<0.7",
+        "dp-accounting>=0.6,<0.7",
         "fastavro>=1.9,<2",
         "grpcio>=1.65,<2",
         "jinja2>=3.1,<4",
