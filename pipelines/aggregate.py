@@ -1,7 +1,7 @@
 """The main job: a policy's stages go in as plain values; staged, noisy results of all stages come out.
 
 `build` is the data flow on one screen: read → validate → bound → accumulate → select → add noise → stage. Started as
-`python -m pipelines.aggregate --policy … --runner …` it is the same command as `dpbeam run`.
+`python -m dpbeam.pipelines.aggregate --policy … --runner …` it is the same command as `dpbeam run`.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from dpbeam.mechanisms import rows
 from dpbeam.mechanisms.hierarchy import Hierarchy
 from dpbeam.mechanisms.sources import Portion
 from dpbeam.mechanisms.spec import InputSpec, StageSpec
-from pipelines import rounds
-from transforms import arrow_coder
-from transforms.accumulate import AccumulateByPartition
-from transforms.bound import BoundContributions
-from transforms.control import CheckControlTotals, Shuffle
-from transforms.noise import AddNoise
-from transforms.one_worker import AggregateInOneWorker, OneWorker
-from transforms.read import ReadBlocks
-from transforms.select import SelectPartitions
-from transforms.stage import StageResults
-from transforms.staging import Area
-from transforms.validate import Validate
-from transforms.weigh import WeighPartitions
+from dpbeam.pipelines import rounds
+from dpbeam.transforms import arrow_coder
+from dpbeam.transforms.accumulate import AccumulateByPartition
+from dpbeam.transforms.bound import BoundContributions
+from dpbeam.transforms.control import CheckControlTotals, Shuffle
+from dpbeam.transforms.noise import AddNoise
+from dpbeam.transforms.one_worker import AggregateInOneWorker, OneWorker
+from dpbeam.transforms.read import ReadBlocks
+from dpbeam.transforms.select import SelectPartitions
+from dpbeam.transforms.stage import StageResults
+from dpbeam.transforms.staging import Area
+from dpbeam.transforms.validate import Validate
+from dpbeam.transforms.weigh import WeighPartitions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +149,6 @@ def run(job: Job, options: PipelineOptions) -> tuple[Shuffle, ...]:
 
 
 if __name__ == "__main__":
-    from pipelines.cli import aggregate_main
+    from dpbeam.pipelines.cli import aggregate_main
 
     aggregate_main()

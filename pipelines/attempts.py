@@ -1,8 +1,8 @@
 """A charge's attempts: where each stages its results, what becomes of one that breaks off, what is left of it.
 
 Guarantee: of one charge, whoever is not the run's own user sees one draw of each value at most. All draws of an attempt
-lie in its staging, which nobody else can read (`transforms.staging`), until the ledger has decided that this attempt is
-the release; then one rename shows them, and no other attempt begins any more. An attempt begins under a new fence,
+lie in its staging, which nobody else can read (`dpbeam.transforms.staging`), until the ledger has decided that this
+attempt is the release; then one rename shows them, and no other attempt begins any more. It begins under a new fence,
 which stops all earlier ones from publishing, and draws only after everything that they staged was removed, and looked
 for again. So a kill between any two of these steps leaves at most what `recover` or the next attempt finds and removes.
 """
@@ -18,8 +18,8 @@ from dpbeam.errors import DataError, LedgerError, RunFailed
 from dpbeam.ledger import Ledger
 from dpbeam.ledger.model import OPEN, Charge, Reason
 from dpbeam.ledger.outcomes import FenceLost, Locked
-from pipelines import belongings, publish, stopping
-from transforms.staging import Area
+from dpbeam.pipelines import belongings, publish, stopping
+from dpbeam.transforms.staging import Area
 
 STAGING_NAME = ".staging"
 TELLING_TRIES = 10

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from dpbeam.errors import DpbeamError, RunFailed
 from dpbeam.ledger.model import Charge
+from dpbeam.pipelines import publish
 from dpbeam.reporting.manifest import MANIFEST_NAME, Manifest, parse_manifest
-from pipelines import publish
-from transforms.staging import Area, NotPrivate, check_private
+from dpbeam.transforms.staging import Area, NotPrivate, check_private
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _RELEASE = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}")

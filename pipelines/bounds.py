@@ -17,12 +17,12 @@ from dpbeam.mechanisms.events import Additive, Gaussian, Laplace
 from dpbeam.mechanisms.metric import Metric
 from dpbeam.mechanisms.sensitivity import Bounds
 from dpbeam.mechanisms.spec import StageSpec, UnitRows
+from dpbeam.pipelines.phases import Parameters, Phase
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.auto import AutoClip, AutoCount, ClipSearch, Histogram, count, histograms, units_stage, values_stage
 from dpbeam.policy.chosen import Key, automatic, with_chosen
 from dpbeam.policy.schema import Policy, Stage
 from dpbeam.reporting.manifest import ChosenBound
-from pipelines.phases import Parameters, Phase
 
 _UNIT_COLUMN = {"l0": unit_rows.PARTITIONS, "linf": unit_rows.FULLEST, "l1": unit_rows.ROWS}
 

@@ -19,8 +19,8 @@ import typer
 from dpbeam import __version__
 from dpbeam.errors import DpbeamError, LedgerError, UsageError
 from dpbeam.ledger import waiting
-from pipelines import stopping, terminal
-from pipelines.printing import complain, console, line, note, say, say_json
+from dpbeam.pipelines import stopping, terminal
+from dpbeam.pipelines.printing import complain, console, line, note, say, say_json
 
 app = typer.Typer(
     name="dpbeam",
@@ -102,10 +102,10 @@ def run(
 ) -> None:
     """Make a private release. Other flags, such as --runner=…, go to Beam; put them after POLICY."""
     from dpbeam.ledger import open_ledger
+    from dpbeam.pipelines import release as releases
+    from dpbeam.pipelines.options import beam_options
     from dpbeam.policy.load import load_policy
-    from pipelines import release as releases
-    from pipelines.options import beam_options
-    from transforms.progress import listening
+    from dpbeam.transforms.progress import listening
 
     if str(policy_path).startswith("-"):
         raise UsageError(f"POLICY must come before Beam's flags, got {policy_path} in its place")
@@ -145,7 +145,7 @@ def run(
 
 def _show_published(done: Any, *, as_json: bool) -> None:
     """The release is out, and the exit code says so: whatever happens to the screen, or while it is drawn."""
-    from pipelines import release as releases
+    from dpbeam.pipelines import release as releases
 
     try:
         if as_json:
@@ -163,8 +163,8 @@ def _show_published(done: Any, *, as_json: bool) -> None:
 
 
 def _show(done: Any) -> None:
-    from pipelines import screen
-    from pipelines.describe import published_tables
+    from dpbeam.pipelines import screen
+    from dpbeam.pipelines.describe import published_tables
 
     out = console()
     tables = published_tables(done.folder, done.policy)
@@ -190,9 +190,9 @@ def plan(
     from dpbeam.accounting.plan import plan as make_plan
     from dpbeam.ledger import open_ledger
     from dpbeam.mechanisms import releasing
+    from dpbeam.pipelines import screen
     from dpbeam.policy.compile import stage_specs
     from dpbeam.policy.load import load_policy
-    from pipelines import screen
 
     policy = load_policy(policy_path)
     made = make_plan(policy)
@@ -218,7 +218,7 @@ def init(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write; default: the screen.")] = None,
 ) -> None:
     """Write a commented first policy from a file's column names and types. Reads no values."""
-    from pipelines.starting import starter
+    from dpbeam.pipelines.starting import starter
 
     text = starter(data, folder=None if output is None else output.parent)
     if output is None:
@@ -258,7 +258,7 @@ def recover(
 ) -> None:
     """Finish or close the runs that a kill cut off. Safe to run at any time."""
     from dpbeam.ledger import open_ledger
-    from pipelines.recover import recover as settle
+    from dpbeam.pipelines.recover import recover as settle
 
     settled = settle(open_ledger(ledger), charge_id=charge, force=force)
     if as_json:
@@ -284,8 +284,8 @@ def budget_create(
     from dpbeam.ledger import open_ledger
     from dpbeam.ledger.amounts import Amount
     from dpbeam.ledger.scope import Protected
+    from dpbeam.pipelines import identity
     from dpbeam.policy.load import load_policy
-    from pipelines import identity
 
     if epsilon is None and delta is None:
         if privacy_unit is not None:
@@ -313,7 +313,7 @@ def budget_show(dataset: Dataset, ledger: LedgerUrl = DEFAULT_LEDGER, as_json: A
     """Show what a dataset may spend, has spent, holds and has left."""
     from dpbeam.ledger import open_ledger
     from dpbeam.ledger.model import budget_json
-    from pipelines import screen
+    from dpbeam.pipelines import screen
 
     budget = open_ledger(ledger, reading=True).budget(dataset)
     if as_json:
@@ -326,7 +326,7 @@ def budget_show(dataset: Dataset, ledger: LedgerUrl = DEFAULT_LEDGER, as_json: A
 def budget_history(dataset: Dataset, ledger: LedgerUrl = DEFAULT_LEDGER, as_json: AsJson = False) -> None:
     """Show every entry of a dataset's journal."""
     from dpbeam.ledger import open_ledger
-    from pipelines import screen
+    from dpbeam.pipelines import screen
 
     entries = open_ledger(ledger, reading=True).history(dataset)
     if as_json:
@@ -390,10 +390,10 @@ def main() -> NoReturn:
 
 
 def aggregate_main() -> NoReturn:
-    """`python -m pipelines.aggregate --policy POLICY [flags]`: the same job started the Beam way."""
+    """`python -m dpbeam.pipelines.aggregate --policy POLICY [flags]`: the same job started the Beam way."""
     import argparse
 
-    parser = argparse.ArgumentParser(prog="python -m pipelines.aggregate", allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="python -m dpbeam.pipelines.aggregate", allow_abbrev=False)
     parser.add_argument("--policy", required=True, help="the policy file, YAML")
     known, rest = parser.parse_known_args()
     terminal.settle()

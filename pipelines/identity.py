@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dpbeam.errors import UsageError
 from dpbeam.ledger.scope import Protected, Scope
 from dpbeam.policy.schema import Policy
-from transforms.read import is_local
+from dpbeam.transforms.read import is_local
 
 _GLOB = "*?["
 

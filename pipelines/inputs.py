@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from dpbeam.errors import RunFailed, UsageError
 from dpbeam.mechanisms import sources
 from dpbeam.mechanisms.spec import InputSpec
-from pipelines.listing import File, files_of, now
-from transforms.read import is_the_one, open_source
+from dpbeam.pipelines.listing import File, files_of, now
+from dpbeam.transforms.read import is_the_one, open_source
 
 LOOKERS = 16
 """Files looked at at a time: most of the time goes by waiting for the storage."""
@@ -86,7 +86,8 @@ def check_unchanged(found: Inputs) -> None:
 
     Guarantee: no part of a file was read of one version and the next part of another, where a row might be in both
     (for `privacy_unit: row` that would be a row counted twice): each part was read from the file that was listed
-    (`transforms.read.is_the_one`), and that one is as it was. Assumes that a change shows in size, time or inode.
+    (`dpbeam.transforms.read.is_the_one`), and that one is as it was. Assumes that a change shows in size, time or
+    inode.
 
     Raises:
         RunFailed: a file has changed.

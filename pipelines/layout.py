@@ -11,7 +11,7 @@ import os
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 
-from transforms.one_worker import OneWorker
+from dpbeam.transforms.one_worker import OneWorker
 
 ONE_WORKER_RUNNERS = {"FnApiRunner"}
 MAX_ROOM_BYTES = 4 << 30

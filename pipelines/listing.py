@@ -20,7 +20,7 @@ from apache_beam.io.filesystems import FileSystems
 from dpbeam.errors import UsageError
 from dpbeam.ledger.patterns import matcher
 from dpbeam.mechanisms.sources import Stamp, shown
-from transforms.read import is_local
+from dpbeam.transforms.read import is_local
 
 _KINDS = (
     (stat.S_ISFIFO, "a FIFO"),

@@ -10,7 +10,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.runners.runner import create_runner
 
 from dpbeam.errors import UsageError
-from pipelines import runners
+from dpbeam.pipelines import runners
 
 LOCAL_RUNNERS = {None, "directrunner", "switchingdirectrunner", "direct"}
 """In lower case: Beam takes a runner's name in any."""
@@ -24,7 +24,7 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
 
     Raises:
         UsageError: a flag, a value or a runner that Beam doesn't know, or one that isn't set up, or is
-            refused (`pipelines.runners`).
+            refused (`dpbeam.pipelines.runners`).
     """
     unknown = [flag for flag in _unknown(flags) if flag.startswith("-")] or _unknown(flags)
     if unknown:

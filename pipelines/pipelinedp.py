@@ -23,10 +23,10 @@ from dpbeam.accounting.migrate import KEY, UNIT, Field, Migrated, aggregate_stag
 from dpbeam.accounting.pipelinedp import SharedBudgetAccountant
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms.widths import std
-from transforms.containment import ContainedDoFn
-from transforms.private_aggregate import AggregatePrivately, Budget, with_mechanisms
-from transforms.python_keys import NotAKey, from_text, key_text
-from transforms.python_rows import Extract, ExtractColumns, refusal
+from dpbeam.transforms.containment import ContainedDoFn
+from dpbeam.transforms.private_aggregate import AggregatePrivately, Budget, with_mechanisms
+from dpbeam.transforms.python_keys import NotAKey, from_text, key_text
+from dpbeam.transforms.python_rows import Extract, ExtractColumns, refusal
 
 _EXPLAINED = "the accountant's mechanisms and certificate say what was done"
 

@@ -24,7 +24,7 @@ import pyarrow as pa
 from dpbeam.errors import RunFailed, UsageError
 from dpbeam.reporting.manifest import MANIFEST_NAME, ChosenBound, FileEntry, Manifest, parse_manifest
 from dpbeam.reporting.tables import MetricColumn, write_csv, write_parquet
-from transforms.staging import NotPrivate, make_private
+from dpbeam.transforms.staging import NotPrivate, make_private
 
 PENDING_NAME = "manifest.json.pending"
 """What runs of version 0.1.0 called a manifest, among files in the open, until the ledger had decided."""

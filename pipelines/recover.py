@@ -15,9 +15,9 @@ from dpbeam.errors import DpbeamError, RunFailed, UsageError
 from dpbeam.ledger import Ledger
 from dpbeam.ledger.model import OPEN, Charge
 from dpbeam.ledger.owner import alive
-from pipelines import publish
-from pipelines.attempts import clear, left_behind, staging_area
-from pipelines.belongings import check_named, pending
+from dpbeam.pipelines import publish
+from dpbeam.pipelines.attempts import clear, left_behind, staging_area
+from dpbeam.pipelines.belongings import check_named, pending
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,13 +12,13 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from dpbeam.accounting.reference import PlannedBudgets, ReferenceStage
-from pipelines.aggregate import Job
-from transforms import arrow_coder
-from transforms.control import Shuffle
-from transforms.read import ReadBlocks
-from transforms.reference import PipelineDPAggregate
-from transforms.stage import StageResults
-from transforms.validate import Validate
+from dpbeam.pipelines.aggregate import Job
+from dpbeam.transforms import arrow_coder
+from dpbeam.transforms.control import Shuffle
+from dpbeam.transforms.read import ReadBlocks
+from dpbeam.transforms.reference import PipelineDPAggregate
+from dpbeam.transforms.stage import StageResults
+from dpbeam.transforms.validate import Validate
 
 
 def build(pipeline: beam.Pipeline, job: Job, stages: Sequence[ReferenceStage]) -> tuple[Shuffle, ...]:
@@ -45,7 +45,7 @@ def build(pipeline: beam.Pipeline, job: Job, stages: Sequence[ReferenceStage]) -
 
 
 def run(job: Job, stages: Sequence[ReferenceStage], options: PipelineOptions) -> tuple[Shuffle, ...]:
-    """Runs the job to its end, as `pipelines.aggregate.run` does its own."""
+    """Runs the job to its end, as `dpbeam.pipelines.aggregate.run` does its own."""
     pipeline = beam.Pipeline(options=options)
     shuffles = build(pipeline, job, stages)
     pipeline.run().wait_until_finish()

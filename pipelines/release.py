@@ -32,19 +32,19 @@ from dpbeam.ledger.outcomes import KeyTaken
 from dpbeam.ledger.owner import Owner, alive
 from dpbeam.mechanisms import hierarchy, releasing
 from dpbeam.mechanisms.spec import StageSpec
+from dpbeam.pipelines import aggregate, identity, inputs, layout, phases, publish, runners, stopping
+from dpbeam.pipelines.attempts import STAGING_NAME, clear, journalled, settle_stopped, staging_area, told
+from dpbeam.pipelines.belongings import check_named, pending
+from dpbeam.pipelines.bounds import bounds_phase
+from dpbeam.pipelines.describe import metric_columns, render
+from dpbeam.pipelines.rounds import phases as selection_phases
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.chosen import with_chosen
 from dpbeam.policy.schema import Policy
 from dpbeam.reporting import manifest as manifests
-from pipelines import aggregate, identity, inputs, layout, phases, publish, runners, stopping
-from pipelines.attempts import STAGING_NAME, clear, journalled, settle_stopped, staging_area, told
-from pipelines.belongings import check_named, pending
-from pipelines.bounds import bounds_phase
-from pipelines.describe import metric_columns, render
-from pipelines.rounds import phases as selection_phases
-from transforms.containment import from_runner
-from transforms.control import Shuffle
-from transforms.staging import Area
+from dpbeam.transforms.containment import from_runner
+from dpbeam.transforms.control import Shuffle
+from dpbeam.transforms.staging import Area
 
 if TYPE_CHECKING:
     from dpbeam.accounting.reference import ReferenceStage
@@ -226,7 +226,7 @@ def _run_stages(run: Run) -> Run:
     with journalled(run.ledger, run.charge, "pipeline"):
         try:
             if run.engine == "pipelinedp":
-                from pipelines import reference
+                from dpbeam.pipelines import reference
 
                 shuffles = reference.run(job, run.reference, run.options)
             else:

@@ -18,8 +18,8 @@ from dpbeam.accounting.rounds import STRATEGIES, round_weights
 from dpbeam.mechanisms import hierarchy, rounds
 from dpbeam.mechanisms.sensitivity import Bounds
 from dpbeam.mechanisms.spec import LEVEL, StageSpec
+from dpbeam.pipelines.phases import Parameters, Phase
 from dpbeam.policy.schema import Policy
-from pipelines.phases import Parameters, Phase
 
 
 def phases(policy: Policy) -> tuple[Phase, ...]:

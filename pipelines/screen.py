@@ -20,13 +20,13 @@ from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.model import Balance, Budget, JournalEntry
 from dpbeam.mechanisms.events import Laplace, LaplaceThresholding, TruncatedGeometric
 from dpbeam.mechanisms.spec import StageSpec
+from dpbeam.pipelines.describe import metric_columns
+from dpbeam.pipelines.printing import line
 from dpbeam.reporting.manifest import ChosenBound
 from dpbeam.reporting.numbers import humane, significant
 from dpbeam.reporting.rows import top_rows
 from dpbeam.reporting.tables import MetricColumn
 from dpbeam.reporting.visible import visible, visible_key
-from pipelines.describe import metric_columns
-from pipelines.printing import line
 
 TOP = 10
 _COLUMNS = 8

@@ -17,9 +17,9 @@ from dpbeam.errors import UsageError
 from dpbeam.mechanisms.sources import avro, delimited, parquet
 from dpbeam.mechanisms.sources.compression import Plain, codec_of
 from dpbeam.mechanisms.spec import Format, InputSpec
+from dpbeam.pipelines.listing import files_of
 from dpbeam.policy.starter import escaped, starter_policy
 from dpbeam.reporting.visible import visible
-from pipelines.listing import files_of
 
 _SUFFIXES: dict[str, Format] = {
     ".parquet": "parquet",

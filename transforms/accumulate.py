@@ -14,10 +14,10 @@ import pyarrow as pa
 
 from dpbeam.mechanisms import accumulate, tally
 from dpbeam.mechanisms.spec import StageSpec
-from transforms.bound import REPORTS, SEEDER, messages, seed
-from transforms.containment import ContainedDoFn
-from transforms.control import Inbox, Outbox, Shuffle
-from transforms.read import place
+from dpbeam.transforms.bound import REPORTS, SEEDER, messages, seed
+from dpbeam.transforms.containment import ContainedDoFn
+from dpbeam.transforms.control import Inbox, Outbox, Shuffle
+from dpbeam.transforms.read import place
 
 
 class _RoutePartitions(ContainedDoFn):

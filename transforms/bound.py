@@ -15,10 +15,10 @@ import pyarrow as pa
 from dpbeam.mechanisms import accumulate, bounding, hierarchy, unit_rows
 from dpbeam.mechanisms.hierarchy import Hierarchy
 from dpbeam.mechanisms.spec import StageSpec
-from transforms.containment import ContainedDoFn
-from transforms.control import Outbox, Shuffle, receive
-from transforms.progress import Parts
-from transforms.read import label, place
+from dpbeam.transforms.containment import ContainedDoFn
+from dpbeam.transforms.control import Outbox, Shuffle, receive
+from dpbeam.transforms.progress import Parts
+from dpbeam.transforms.read import label, place
 
 REPORTS = "reports"
 SEEDER = -1  # the sender of the empty messages that make every destination exist

@@ -21,9 +21,9 @@ import apache_beam as beam
 import pyarrow as pa
 
 from dpbeam.errors import RunFailed
-from transforms import staging
-from transforms.arrow_coder import sized
-from transforms.containment import ContainedDoFn
+from dpbeam.transforms import staging
+from dpbeam.transforms.arrow_coder import sized
+from dpbeam.transforms.containment import ContainedDoFn
 
 SENT, RECEIVED = "sent", "received"
 _TAG = b"dpbeam.tag"

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from dpbeam.mechanisms.releasing import Releaser
 from dpbeam.mechanisms.spec import StageSpec
-from transforms.containment import ContainedDoFn
+from dpbeam.transforms.containment import ContainedDoFn
 
 
 class _AddNoise(ContainedDoFn):

@@ -24,11 +24,11 @@ from dpbeam.mechanisms.hierarchy import Hierarchy
 from dpbeam.mechanisms.shelf import Shelf, Total
 from dpbeam.mechanisms.spec import InputSpec, StageSpec
 from dpbeam.mechanisms.tally import Tally
-from transforms.bound import REPORTS, route_columns
-from transforms.containment import ContainedDoFn
-from transforms.control import RECEIVED, SENT, Report, Shuffle
-from transforms.progress import Parts
-from transforms.read import raw_blocks
+from dpbeam.transforms.bound import REPORTS, route_columns
+from dpbeam.transforms.containment import ContainedDoFn
+from dpbeam.transforms.control import RECEIVED, SENT, Report, Shuffle
+from dpbeam.transforms.progress import Parts
+from dpbeam.transforms.read import raw_blocks
 
 T = TypeVar("T")
 

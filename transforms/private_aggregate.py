@@ -20,9 +20,9 @@ from dpbeam.mechanisms.events import Gaussian, Laplace, Mechanism
 from dpbeam.mechanisms.noise import AdditiveNoise, noises
 from dpbeam.mechanisms.selection import Selector
 from dpbeam.mechanisms.spec import StageSpec
-from transforms import arrow_coder
-from transforms.containment import ContainedDoFn, contained
-from transforms.select import selected
+from dpbeam.transforms import arrow_coder
+from dpbeam.transforms.containment import ContainedDoFn, contained
+from dpbeam.transforms.select import selected
 
 UNIT_SHARDS = 64
 PARTS = 16

@@ -1,7 +1,7 @@
 """Python rows and a user's extractors in, Arrow batches out: the user's code runs once a row, all else on batches.
 
-Units and keys become text that tells any two of them apart (`transforms.python_keys`), which our kernels group and hash
-by; keys come back as the values they were.
+Units and keys become text that tells any two of them apart (`dpbeam.transforms.python_keys`), which our kernels group
+and hash by; keys come back as the values they were.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from dpbeam.errors import RunFailed
 from dpbeam.mechanisms import vectors
-from transforms.containment import ContainedDoFn
-from transforms.python_keys import NotAKey, key_text, unit_text
+from dpbeam.transforms.containment import ContainedDoFn
+from dpbeam.transforms.python_keys import NotAKey, key_text, unit_text
 
 BATCH_ROWS = 20_000
 _TAKEN = "str, int, bool, float, bytes, UUID or tuples of these (parts may be None)"
@@ -45,7 +45,7 @@ def batch_of(rows: Sequence[Any], extract: Extract) -> pa.RecordBatch:
     row is read.
 
     Raises:
-        RunFailed: a unit or key is of a type whose values can't be told apart so (`transforms.python_keys`).
+        RunFailed: a unit or key is of a type whose values can't be told apart so (`dpbeam.transforms.python_keys`).
         Exception: whatever an extractor raises, which may quote the row: to be contained by the caller.
     """
     units, keys, values = [], [], []

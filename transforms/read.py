@@ -20,8 +20,8 @@ from apache_beam.io.filesystems import FileSystems
 from dpbeam.errors import RunFailed
 from dpbeam.mechanisms import sources
 from dpbeam.mechanisms.spec import InputSpec
-from transforms.containment import ContainedDoFn
-from transforms.progress import Parts
+from dpbeam.transforms.containment import ContainedDoFn
+from dpbeam.transforms.progress import Parts
 
 _PLACE = b"dpbeam.block"
 

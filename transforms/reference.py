@@ -22,9 +22,9 @@ from dpbeam.mechanisms.float_grid import FloatGrid, vector_step
 from dpbeam.mechanisms.quantities import Quantity
 from dpbeam.mechanisms.results import result_schema
 from dpbeam.mechanisms.spec import StageSpec
-from transforms.containment import ContainedDoFn, contained
-from transforms.read import place
-from transforms.stepped import SteppedEngine
+from dpbeam.transforms.containment import ContainedDoFn, contained
+from dpbeam.transforms.read import place
+from dpbeam.transforms.stepped import SteppedEngine
 
 Row = tuple[Any, tuple[Any, ...], Any]
 """(privacy unit, partition key, value) as PipelineDP gets it; see `plain`."""

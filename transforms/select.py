@@ -11,7 +11,7 @@ import pyarrow as pa
 from dpbeam.mechanisms import accumulate, results
 from dpbeam.mechanisms.selection import Selector
 from dpbeam.mechanisms.spec import StageSpec
-from transforms.containment import ContainedDoFn
+from dpbeam.transforms.containment import ContainedDoFn
 
 
 def selected(rows: pa.RecordBatch, spec: StageSpec, selector: Selector | None) -> pa.RecordBatch:

@@ -16,12 +16,12 @@ from dpbeam.errors import UsageError
 from dpbeam.mechanisms import rounds
 from dpbeam.mechanisms.sensitivity import Bounds
 from dpbeam.mechanisms.spec import StageSpec
-from transforms.accumulate import AccumulateByPartition
-from transforms.bound import BoundContributions
-from transforms.containment import ContainedDoFn
-from transforms.control import Shuffle
-from transforms.select import SelectPartitions
-from transforms.weigh import WeighPartitions
+from dpbeam.transforms.accumulate import AccumulateByPartition
+from dpbeam.transforms.bound import BoundContributions
+from dpbeam.transforms.containment import ContainedDoFn
+from dpbeam.transforms.control import Shuffle
+from dpbeam.transforms.select import SelectPartitions
+from dpbeam.transforms.weigh import WeighPartitions
 
 
 class _KeysAlone(ContainedDoFn):

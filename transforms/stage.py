@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import apache_beam as beam
 import pyarrow as pa
 
-from transforms.containment import ContainedDoFn
-from transforms.staging import Area
+from dpbeam.transforms.containment import ContainedDoFn
+from dpbeam.transforms.staging import Area
 
 
 class _WriteShard(ContainedDoFn):

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from dpbeam.mechanisms import rows
 from dpbeam.mechanisms.spec import InputSpec
-from transforms.containment import ContainedDoFn
-from transforms.read import label, place
+from dpbeam.transforms.containment import ContainedDoFn
+from dpbeam.transforms.read import label, place
 
 
 class _Prepare(ContainedDoFn):

@@ -25,11 +25,11 @@ from dpbeam.mechanisms.known import Known
 from dpbeam.mechanisms.noise import AdditiveNoise
 from dpbeam.mechanisms.pile import piled
 from dpbeam.mechanisms.spec import StageSpec
-from transforms.arrow_coder import MAX_MESSAGE_BYTES
-from transforms.bound import REPORTS, SEEDER, messages, seed
-from transforms.containment import ContainedDoFn
-from transforms.control import Inbox, Outbox, Shuffle, receive
-from transforms.read import place
+from dpbeam.transforms.arrow_coder import MAX_MESSAGE_BYTES
+from dpbeam.transforms.bound import REPORTS, SEEDER, messages, seed
+from dpbeam.transforms.containment import ContainedDoFn
+from dpbeam.transforms.control import Inbox, Outbox, Shuffle, receive
+from dpbeam.transforms.read import place
 
 _PAIRS_PENDING_BYTES = 4 << 20
 """Pairs that wait to be merged: they take eight times their size to be sampled."""

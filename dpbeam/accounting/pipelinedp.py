@@ -39,7 +39,7 @@ class StageBudget:
 
 
 class SharedBudgetAccountant(pipeline_dp.NaiveBudgetAccountant):  # type: ignore[misc]
-    """A PipelineDP accountant whose budget is our stages': those of `pipelines.pipelinedp.DPEngine`, and any others.
+    """A PipelineDP accountant whose budget is our stages': of `dpbeam.pipelines.pipelinedp.DPEngine`, and any others.
 
     It is a `NaiveBudgetAccountant` so that code for PipelineDP's accountants takes it; nothing is composed naively.
 
@@ -106,8 +106,8 @@ class SharedBudgetAccountant(pipeline_dp.NaiveBudgetAccountant):  # type: ignore
         raise UsageError(
             f"PipelineDP's own engine asked for {asked}, which can't be promised: an accountant isn't told what one "
             "privacy id moves, nor what PipelineDP bounds. Give the same parameters to "
-            "pipelines.pipelinedp.DPEngine(accountant); what only PipelineDP can run needs an accountant, a budget and "
-            "a guarantee of PipelineDP's own"
+            "dpbeam.pipelines.pipelinedp.DPEngine(accountant); what only PipelineDP can run needs an accountant, a "
+            "budget and a guarantee of PipelineDP's own"
         )
 
     def compute_budgets(self) -> None:

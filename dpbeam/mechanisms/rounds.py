@@ -1,6 +1,6 @@
 """Batches of rows in, one round of a selection by weights out: the kept partitions, and what the next round knows.
 
-Each function is one step of `transforms.weigh` between two shuffles. Nothing is drawn before `draw`.
+Each function is one step of `dpbeam.transforms.weigh` between two shuffles. Nothing is drawn before `draw`.
 """
 
 from __future__ import annotations

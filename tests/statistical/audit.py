@@ -29,10 +29,10 @@ from dpbeam.mechanisms.accumulate import USERS
 from dpbeam.mechanisms.releasing import Releaser
 from dpbeam.mechanisms.selection import Selector
 from dpbeam.mechanisms.spec import LEVEL, StageSpec
+from dpbeam.pipelines import rounds
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.load import load_policy
 from dpbeam.policy.schema import Policy
-from pipelines import rounds
 
 FAILURE = 1e-9
 """The probability that a bound of this file is above the truth."""

@@ -17,10 +17,10 @@ from dpbeam.accounting.reference import PlannedBudgets, ReferenceStage, referenc
 from dpbeam.mechanisms import noise, results
 from dpbeam.mechanisms.selection import Selector
 from dpbeam.policy.load import load_policy
-from transforms.read import label
-from transforms.reference import rows_of
-from transforms.select import selected
-from transforms.stepped import SteppedEngine
+from dpbeam.transforms.read import label
+from dpbeam.transforms.reference import rows_of
+from dpbeam.transforms.select import selected
+from dpbeam.transforms.stepped import SteppedEngine
 
 kernels = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 ALPHA = 1e-9

@@ -25,8 +25,8 @@ from dpbeam.mechanisms import hashing, sources
 from dpbeam.mechanisms.metric import Metric
 from dpbeam.mechanisms.shelf import Shelf
 from dpbeam.mechanisms.spec import Column, InputSpec
-from transforms import one_worker
-from transforms.control import SENT, agree
+from dpbeam.transforms import one_worker
+from dpbeam.transforms.control import SENT, agree
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 UNITS, EACH, KEEP, ALPHA = 12_000, 6, 2, 1e-9

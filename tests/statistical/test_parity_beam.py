@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpbeam.accounting.reference import PlannedBudgets
-from transforms import arrow_coder
-from transforms.read import label
-from transforms.reference import PipelineDPAggregate
+from dpbeam.transforms import arrow_coder
+from dpbeam.transforms.read import label
+from dpbeam.transforms.reference import PipelineDPAggregate
 
 parity = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "parity.py")))
 pytestmark = pytest.mark.usefixtures("reference_engine")

@@ -16,13 +16,13 @@ import pytest
 from dpbeam.accounting.plan import plan
 from dpbeam.mechanisms import auto_bounds, columns, noise
 from dpbeam.mechanisms.auto_bounds import count_grid, magnitudes
+from dpbeam.pipelines import aggregate, bounds, inputs, layout, release
+from dpbeam.pipelines.cli import invoke
+from dpbeam.pipelines.phases import Parameters
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.load import load_policy
 from dpbeam.reporting.certify import certify_manifest
 from dpbeam.reporting.manifest import read_manifest
-from pipelines import aggregate, bounds, inputs, layout, release
-from pipelines.cli import invoke
-from pipelines.phases import Parameters
 
 AUTO = {"auto": {}}
 

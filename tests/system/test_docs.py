@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dpbeam.pipelines.cli import invoke
 from dpbeam.policy.load import load_policy
-from pipelines.cli import invoke
 
 ROOT = Path(__file__).parents[2]
 

@@ -21,7 +21,7 @@ from pipeline_dp.aggregate_params import NormKind
 from dpbeam.accounting.certify import certify
 from dpbeam.accounting.pipelinedp import SharedBudgetAccountant
 from dpbeam.errors import UsageError
-from pipelines.pipelinedp import DPEngine, PrivateAggregate
+from dpbeam.pipelines.pipelinedp import DPEngine, PrivateAggregate
 
 ROOT = Path(__file__).parents[2]
 M, NOISE, S = pipeline_dp.Metrics, pipeline_dp.NoiseKind, pipeline_dp.PartitionSelectionStrategy

@@ -15,7 +15,7 @@ import pytest
 from dpbeam.mechanisms import accumulate, hierarchy, sources, unit_rows
 from dpbeam.mechanisms.hierarchy import Hierarchy
 from dpbeam.mechanisms.spec import LEVEL, Column, InputSpec
-from transforms import one_worker
+from dpbeam.transforms import one_worker
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 SALT, PARTS = b"0123456789abcdef", 3

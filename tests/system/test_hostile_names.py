@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from dpbeam.pipelines import runners
+from dpbeam.pipelines.cli import invoke
 from dpbeam.reporting.visible import visible
-from pipelines import runners
-from pipelines.cli import invoke
 
 NAMES = {
     "closing tag": "price[/kg]",

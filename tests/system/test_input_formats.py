@@ -20,9 +20,9 @@ from apache_beam.io.localfilesystem import LocalFileSystem
 
 from dpbeam.mechanisms.sources import base
 from dpbeam.mechanisms.spec import Column, InputSpec
+from dpbeam.pipelines import inputs
+from dpbeam.pipelines.cli import invoke
 from dpbeam.policy.load import load_policy
-from pipelines import inputs
-from pipelines.cli import invoke
 
 ROWS = [
     {"person": f"p{i}", "place": place, "amount": float((i * 7 + j) % 11)}

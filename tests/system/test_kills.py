@@ -20,11 +20,11 @@ import pytest
 from dpbeam.errors import DpbeamError, RunFailed
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.outcomes import FenceLost
+from dpbeam.pipelines import attempts, publish, release
+from dpbeam.pipelines.cli import invoke
+from dpbeam.pipelines.options import beam_options
+from dpbeam.pipelines.recover import recover
 from dpbeam.reporting.certify import certify_manifest
-from pipelines import attempts, publish, release
-from pipelines.cli import invoke
-from pipelines.options import beam_options
-from pipelines.recover import recover
 
 COST = Amount.charge(1.0, 1e-6)
 

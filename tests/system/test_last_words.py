@@ -16,8 +16,8 @@ import typer
 
 from dpbeam.errors import DpbeamError
 from dpbeam.ledger.amounts import Amount
-from pipelines import cli, stopping
-from pipelines.cli import invoke
+from dpbeam.pipelines import cli, stopping
+from dpbeam.pipelines.cli import invoke
 
 kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
 ROOT = Path(__file__).parents[2]
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 def in_shell(workspace, how: str, *flags: str) -> subprocess.CompletedProcess:
     """The run as a shell starts it, with its streams as `how` says."""
-    command = [sys.executable, "-m", "pipelines.aggregate", "--policy", str(workspace.policy_path)]
+    command = [sys.executable, "-m", "dpbeam.pipelines.aggregate", "--policy", str(workspace.policy_path)]
     command += ["--ledger", workspace.ledger, "--output", str(workspace.output), *flags]
     return subprocess.run(
         ["sh", "-c", f'"$@" {how}', "sh", *command], cwd=ROOT, capture_output=True, text=True, check=False

@@ -35,7 +35,7 @@ import pyarrow as pa
 from dpbeam.mechanisms import sources
 from dpbeam.mechanisms.hierarchy import Hierarchy
 from dpbeam.mechanisms.spec import LEVEL, Column, InputSpec
-from transforms import one_worker
+from dpbeam.transforms import one_worker
 
 def peak():
     # not ru_maxrss, which begins with what the parent held when it forked

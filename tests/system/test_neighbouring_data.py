@@ -55,15 +55,15 @@ from dpbeam.mechanisms.events import (
 )
 from dpbeam.mechanisms.quantities import Quantity
 from dpbeam.mechanisms.spec import InputSpec, StageSpec
+from dpbeam.pipelines import bounds, inputs
+from dpbeam.pipelines import rounds as selecting
+from dpbeam.pipelines.phases import Parameters
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.auto import AutoClip
 from dpbeam.policy.chosen import Key, automatic, with_chosen
 from dpbeam.policy.load import load_policy
 from dpbeam.policy.schema import Policy
-from pipelines import bounds, inputs
-from pipelines import rounds as selecting
-from pipelines.phases import Parameters
-from transforms import one_worker, read
+from dpbeam.transforms import one_worker, read
 
 made_up = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "random_policies.py")))
 bugs = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "bounding_bugs.py")))

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpbeam.mechanisms import noise
-from transforms import noise as draw
-from transforms import stage
+from dpbeam.transforms import noise as draw
+from dpbeam.transforms import stage
 
 
 @pytest.fixture

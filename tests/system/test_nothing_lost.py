@@ -11,9 +11,9 @@ from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.worker import data_plane
 
 from dpbeam.mechanisms import shelf
-from pipelines import layout, release
-from transforms import accumulate, bound, one_worker
-from transforms import read as reading
+from dpbeam.pipelines import layout, release
+from dpbeam.transforms import accumulate, bound, one_worker
+from dpbeam.transforms import read as reading
 
 
 def visits(people: int = 400) -> list[str]:
@@ -125,7 +125,7 @@ def test_a_real_loss_of_the_refused_mode_is_caught(workspace, capsys, monkeypatc
     lost = make_the_flusher_meet_a_writer(monkeypatch)
     workspace.create_budget()
     flags = ["--runner=FnApiRunner", "--direct_running_mode=multi_threading", "--direct_num_workers=2"]
-    monkeypatch.setattr("pipelines.options.beam_options", lambda _: PipelineOptions(flags))
+    monkeypatch.setattr("dpbeam.pipelines.options.beam_options", lambda _: PipelineOptions(flags))
     code = workspace.run()
     assert lost.is_set(), "no element was lost, so nothing was tested"
     assert code == 4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dpbeam.mechanisms import sources
-from transforms import progress
+from dpbeam.transforms import progress
 
 
 def heard_of(workspace, capsys, rows: list[str], release: str, *flags: str) -> list[tuple[str, int, int]]:

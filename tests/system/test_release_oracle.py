@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines import inputs, layout
-from transforms import arrow_coder
+from dpbeam.pipelines import inputs, layout
+from dpbeam.transforms import arrow_coder
 
 LOW, HIGH = -5.0, 10.0
 

@@ -18,7 +18,7 @@ from pydp.algorithms import numerical_mechanisms
 from dpbeam.accounting.pipelinedp import SharedBudgetAccountant
 from dpbeam.mechanisms import noise, steps
 from dpbeam.mechanisms.events import from_json, in_others
-from pipelines.pipelinedp import DPEngine
+from dpbeam.pipelines.pipelinedp import DPEngine
 
 VALUES = {"column": "amount", "low": 0.0, "high": 10.0}
 DIRECT = {

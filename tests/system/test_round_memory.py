@@ -33,10 +33,10 @@ import numpy as np
 import pyarrow as pa
 from dpbeam.mechanisms import rounds, tallied
 from tests.system.played_runner import Files, peak_bytes
-from transforms import weigh
-from transforms.bound import _Seed
-from transforms.control import agree
-from transforms.read import label
+from dpbeam.transforms import weigh
+from dpbeam.transforms.bound import _Seed
+from dpbeam.transforms.control import agree
+from dpbeam.transforms.read import label
 
 helpers = SimpleNamespace(**runpy.run_path("tests/unit/weighing.py"))
 shape, spoilt = sys.argv[1], sys.argv[2].split(", ")

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pytest
 
 from dpbeam.mechanisms import pile, rounds, tallied
-from transforms import arrow_coder, control, weigh
-from transforms.containment import StepError
-from transforms.read import label
+from dpbeam.transforms import arrow_coder, control, weigh
+from dpbeam.transforms.containment import StepError
+from dpbeam.transforms.read import label
 
 helpers = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "weighing.py")))
 SHARDS, PARTS, SPLITS = 2, 2, 6

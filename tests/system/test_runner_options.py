@@ -14,9 +14,9 @@ from types import SimpleNamespace
 import grpc
 import pytest
 
-from pipelines import release, runners
-from pipelines.options import beam_options
-from transforms import stage
+from dpbeam.pipelines import release, runners
+from dpbeam.pipelines.options import beam_options
+from dpbeam.transforms import stage
 
 bad_input = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_bad_input.py"))))
 SPARK = ("--spark_master_url=spark://h:1", "--spark_rest_url=http://h:2")

@@ -10,8 +10,8 @@ from dpbeam.mechanisms import bounding
 from dpbeam.mechanisms.metric import Metric
 from dpbeam.mechanisms.sensitivity import Bounds
 from dpbeam.mechanisms.spec import StageSpec
-from pipelines import aggregate
-from transforms import private_aggregate
+from dpbeam.pipelines import aggregate
+from dpbeam.transforms import private_aggregate
 
 SPEC = StageSpec(
     name="s",

@@ -10,15 +10,15 @@ from apache_beam.testing.util import assert_that
 from dpbeam.accounting.plan import plan
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms import rows
+from dpbeam.pipelines import inputs
 from dpbeam.policy.compile import input_spec, stage_spec
 from dpbeam.policy.load import load_policy
-from pipelines import inputs
-from transforms import arrow_coder
-from transforms.control import CheckControlTotals
-from transforms.read import ReadBlocks
-from transforms.select_keys import SelectKeys
-from transforms.staging import Area
-from transforms.validate import Validate
+from dpbeam.transforms import arrow_coder
+from dpbeam.transforms.control import CheckControlTotals
+from dpbeam.transforms.read import ReadBlocks
+from dpbeam.transforms.select_keys import SelectKeys
+from dpbeam.transforms.staging import Area
+from dpbeam.transforms.validate import Validate
 
 
 def selecting(workspace, strategy, **private):

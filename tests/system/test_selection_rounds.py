@@ -13,10 +13,10 @@ import pytest
 from scipy import stats
 
 from dpbeam.mechanisms import rounds
+from dpbeam.pipelines import release
+from dpbeam.pipelines import rounds as phases
 from dpbeam.reporting.certify import certify_manifest
-from pipelines import release
-from pipelines import rounds as phases
-from transforms import control, stage
+from dpbeam.transforms import control, stage
 
 helpers = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "weighing.py")))
 
@@ -99,7 +99,7 @@ def test_a_place_below_its_pre_threshold_never_appears(workspace, capsys, reques
 
 @pytest.mark.parametrize("strategy", ["mad", "mad2r"])
 def test_the_result_does_not_depend_on_the_sharding(workspace, capsys, exact, monkeypatch, strategy) -> None:
-    from pipelines import inputs
+    from dpbeam.pipelines import inputs
 
     select(workspace, strategy)
     seen = set()

@@ -37,10 +37,10 @@ import numpy as np
 import pyarrow as pa
 from dpbeam.mechanisms import bounding
 from tests.system.played_runner import Files, peak_bytes as peak
-from transforms import accumulate, bound
-from transforms.control import Shuffle, agree
-from transforms.progress import Parts
-from transforms.read import label
+from dpbeam.transforms import accumulate, bound
+from dpbeam.transforms.control import Shuffle, agree
+from dpbeam.transforms.progress import Parts
+from dpbeam.transforms.read import label
 
 reference = runpy.run_path("tests/unit/kernel_reference.py")
 stage = reference["stage"](unit="user", keys=("place",), l0=10, linf=3, metrics=reference["COUNTS"])
@@ -109,8 +109,8 @@ import numpy as np
 import pyarrow as pa
 from dpbeam.mechanisms import accumulate as kernel
 from tests.system.played_runner import peak_bytes as peak
-from transforms import accumulate
-from transforms.control import Outbox, receive
+from dpbeam.transforms import accumulate
+from dpbeam.transforms.control import Outbox, receive
 
 reference = runpy.run_path("tests/unit/kernel_reference.py")
 stage = reference["stage"](unit="user", keys=("place",), metrics=reference["COUNTS"])

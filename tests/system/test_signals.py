@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 
 from dpbeam.ledger.amounts import ZERO
-from pipelines import attempts, publish, release
-from pipelines.cli import invoke
-from transforms import stage
+from dpbeam.pipelines import attempts, publish, release
+from dpbeam.pipelines.cli import invoke
+from dpbeam.transforms import stage
 
 kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

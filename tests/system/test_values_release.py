@@ -9,7 +9,7 @@ import pytest
 
 from dpbeam.mechanisms import spreading
 from dpbeam.reporting.certify import certify_manifest
-from transforms import arrow_coder
+from dpbeam.transforms import arrow_coder
 
 
 @pytest.mark.parametrize("noise", ["gaussian", "laplace"])

@@ -100,8 +100,8 @@ def test_the_refusal_names_what_was_asked_for_and_says_what_to_do():
     assert str(refused.value) == (
         "PipelineDP's own engine asked for Variance GAUSSIAN, which can't be promised: an accountant isn't told what "
         "one privacy id moves, nor what PipelineDP bounds. Give the same parameters to "
-        "pipelines.pipelinedp.DPEngine(accountant); what only PipelineDP can run needs an accountant, a budget and a "
-        "guarantee of PipelineDP's own"
+        "dpbeam.pipelines.pipelinedp.DPEngine(accountant); what only PipelineDP can run needs an accountant, a budget "
+        "and a guarantee of PipelineDP's own"
     )
 
 

@@ -12,8 +12,8 @@ from rich.console import Console
 from dpbeam.accounting.plan import plan, requests_for
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms.events import from_json
+from dpbeam.pipelines import screen
 from dpbeam.policy.schema import Policy
-from pipelines import screen
 
 
 def policy(*stages, epsilon=1.0, delta=1e-6, columns=None):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipelines import inputs, layout
+from dpbeam.pipelines import inputs, layout
 
 LOCAL = "--runner=FnApiRunner"
 

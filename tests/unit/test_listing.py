@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from dpbeam.errors import RunFailed, UsageError
 from dpbeam.mechanisms.spec import Column, InputSpec
-from pipelines import inputs, listing
-from pipelines.starting import starter
-from transforms.read import raw_blocks
+from dpbeam.pipelines import inputs, listing
+from dpbeam.pipelines.starting import starter
+from dpbeam.transforms.read import raw_blocks
 
 COLUMNS = (Column(name="a", type="int64"),)
 

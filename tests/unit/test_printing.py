@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from dpbeam.errors import UsageError
+from dpbeam.pipelines import printing
 from dpbeam.reporting.visible import visible
-from pipelines import printing
 
 ROOT = Path(__file__).parents[2]
 DOOR = ROOT / "pipelines" / "printing.py"

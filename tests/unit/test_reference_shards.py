@@ -11,7 +11,7 @@ from dpbeam.mechanisms.metric import Metric
 from dpbeam.mechanisms.reference_results import table
 from dpbeam.mechanisms.sensitivity import Bounds
 from dpbeam.mechanisms.spec import StageSpec
-from transforms.reference import _OneShard, key_columns, keys_of
+from dpbeam.transforms.reference import _OneShard, key_columns, keys_of
 
 SPEC = StageSpec(
     name="s",

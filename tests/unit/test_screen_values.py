@@ -15,7 +15,7 @@ from rich.console import Console
 from dpbeam.mechanisms import results
 from dpbeam.mechanisms.events import GaussianThresholding
 from dpbeam.mechanisms.metric import Metric
-from pipelines import describe, screen
+from dpbeam.pipelines import describe, screen
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 

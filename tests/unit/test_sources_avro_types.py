@@ -20,8 +20,8 @@ from dpbeam.errors import RunFailed, UsageError
 from dpbeam.mechanisms.casting import to_type
 from dpbeam.mechanisms.sources import avro, inspect_file, read_split
 from dpbeam.mechanisms.spec import Column, ColumnType, InputSpec
+from dpbeam.pipelines.starting import starter
 from dpbeam.policy.load import load_policy
-from pipelines.starting import starter
 
 UTC = dt.timezone.utc
 _CONTEXT = Context(prec=200)

@@ -21,8 +21,8 @@ from dpbeam.errors import UsageError
 from dpbeam.mechanisms.rows import prepare
 from dpbeam.mechanisms.sources import Split, inspect_file, read_split
 from dpbeam.mechanisms.spec import Column, ColumnType, Condition, InputSpec, Rule, Truncate
+from dpbeam.pipelines.starting import starter
 from dpbeam.policy.load import load_policy
-from pipelines.starting import starter
 
 ROOT = Path(__file__).parents[2]
 TYPES: tuple[ColumnType, ...] = get_args(ColumnType)
