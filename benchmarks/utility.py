@@ -24,11 +24,10 @@ from dpbeam.accounting.plan import plan
 from dpbeam.engine.aggregation import accumulate
 from dpbeam.engine.bounding import contributions
 from dpbeam.engine.rounds import weighing
+from dpbeam.engine.stage import StageSpec, planned_stage
 from dpbeam.mechanisms.selection import Selector
-from dpbeam.policy.compile import stage_spec
 from dpbeam.policy.schema.policy import Policy
 from dpbeam.query.bounds import Bounds
-from dpbeam.query.spec import StageSpec
 
 ROOT = Path(__file__).parents[1]
 STRATEGIES: Mapping[str, dict[str, Any]] = {
@@ -95,7 +94,7 @@ def stage(private: Mapping[str, Any], l0: int, key_type: str, unit_type: str) ->
             ],
         }
     )
-    return stage_spec(policy, policy.stages[0], plan(policy).mechanisms)
+    return planned_stage(policy.unit, policy.stages[0], plan(policy).mechanisms)
 
 
 def kept(rows: pa.RecordBatch, spec: StageSpec) -> int:

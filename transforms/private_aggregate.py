@@ -19,10 +19,10 @@ from dpbeam.engine.aggregation import accumulate
 from dpbeam.engine.bounding import contributions
 from dpbeam.engine.release import releaser, results
 from dpbeam.engine.release.noises import noises
+from dpbeam.engine.stage import StageSpec
 from dpbeam.mechanisms.events import Gaussian, Laplace, Mechanism
 from dpbeam.mechanisms.noise import AdditiveNoise
 from dpbeam.mechanisms.selection import Selector
-from dpbeam.query.spec import StageSpec
 from dpbeam.transforms.steps.select import selected
 from dpbeam.transforms.wire import arrow_coder
 from dpbeam.transforms.wire.containment import ContainedDoFn, contained

@@ -13,9 +13,9 @@ import apache_beam as beam
 import pyarrow as pa
 
 from dpbeam.engine.rounds import weighing
+from dpbeam.engine.stage import StageSpec
 from dpbeam.errors import UsageError
 from dpbeam.query.bounds import Bounds
-from dpbeam.query.spec import StageSpec
 from dpbeam.transforms.steps.accumulate import AccumulateByPartition
 from dpbeam.transforms.steps.bound import BoundContributions
 from dpbeam.transforms.steps.select import SelectPartitions

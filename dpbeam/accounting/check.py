@@ -1,4 +1,4 @@
-"""A policy or requests and finished mechanisms in: refuses the plan unless they match one to one and cost no more.
+"""Refuses a plan unless its mechanisms are those that its query needs, one to one, and cost no more than it may.
 
 What each mechanism must be is derived a second time, in `dpbeam.accounting.expected`, so that a slip in the plan can't
 hide behind itself.
@@ -23,19 +23,20 @@ from dpbeam.mechanisms.events import (
     TruncatedGeometric,
     WeightedThresholding,
 )
-from dpbeam.policy.schema.policy import Policy
+from dpbeam.query.query import Stage
 
 _CLOSE = 1e-9
 _ONE_SCALE = 1e-6
 
 
 def check_plan(
-    asked: Policy | Sequence[Request], mechanisms: Sequence[Mechanism], *, epsilon: float, delta: float
+    asked: Sequence[Stage | Request], mechanisms: Sequence[Mechanism], *, epsilon: float, delta: float
 ) -> Certificate:
     """Certifies the mechanisms, and that they are the ones asked for, in order, on one common noise scale.
 
     Guarantee: if it returns, the mechanisms are (ε, δ)-DP together, each for the sensitivity that follows from the
-    policy's bounds, and no quantity or private selection of the policy is without its mechanism.
+    stages' bounds, and no quantity or private selection of the stages is without its mechanism. Of a `Request` in
+    place of a stage, what it protects is taken as it states it.
 
     Raises:
         Refused: a mechanism is missing, one too many, out of order, of another kind or sensitivity; the noise or the
@@ -111,7 +112,7 @@ def _check_one(want: Expected, mechanism: Mechanism) -> None:
             raise Refused(f"{where}: weights have a saturation in mad and mad2r alone, got {mechanism.saturation:.12g}")
     for name, must, is_ in found:
         if not math.isclose(must, is_, rel_tol=_CLOSE):
-            raise Refused(f"{where}: {name} must be {must:.12g} by the policy's bounds, got {is_:.12g}")
+            raise Refused(f"{where}: {name} must be {must:.12g} by the stage's bounds, got {is_:.12g}")
     check_other(where, want.leaves, mechanism)
 
 

@@ -1,6 +1,6 @@
-"""What a policy says of hierarchical keys and a finished mechanism in: refuses noise on others that is too little.
+"""Refuses noise on the others of hierarchical keys that is too little for what one unit may do to them.
 
-Derived from the policy's own fields, by code that the plan doesn't use: the worst that one unit can do is searched, not
+Derived from the stage's own fields, by code that the plan doesn't use: the worst that one unit can do is searched, not
 taken from a formula.
 """
 
@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 from dpbeam.errors import Refused
 from dpbeam.mechanisms.events import Gaussian, Laplace, Mechanism, others_of
-from dpbeam.policy.schema.auto import AutoCount
-from dpbeam.policy.schema.policy import Stage
+from dpbeam.query.query import Stage
 
 _CLOSE = 1e-9
 _LESS = 0.999
@@ -36,13 +35,12 @@ class Leaves:
 def by_leaves(stage: Stage, kind: str, l1: float, l2: float, max_values: int | None) -> Leaves | None:
     """What one unit does to a quantity of this kind, which a row (or a unit's total in a leaf) moves by `l1` and `l2`;
     None where the stage's keys aren't hierarchical."""
-    if stage.private is None or not stage.private.hierarchical:
+    if stage.selection is None or stage.selection.hierarchy is None:
         return None
     limits = stage.bounds
-    l0, linf, all_rows = (b.value if isinstance(b, AutoCount) else b for b in (limits.l0, limits.linf, limits.l1))
+    l0, linf, all_rows = limits.l0, limits.linf, limits.l1
     count = l0 or all_rows or 0
-    most = min(count, stage.private.other_l0 or count)
-    linf = None if stage.counted_by is not None else linf
+    most = min(count, stage.selection.hierarchy.other_l0 or count)
     rows = all_rows if linf is None else most * linf
 
     def one_leaf_at_a_time(leaf: float, together: Callable[[int], tuple[float, float]]) -> Leaves:
@@ -83,7 +81,7 @@ def check_other(where: str, want: Leaves | None, mechanism: Mechanism) -> None:
     in_l1, in_l2 = want.together(want.most)
     if stated.rows != want.rows:
         raise Refused(
-            f"{where}: a unit's rows in an other must be {want.rows} by the policy's bounds, got {stated.rows}"
+            f"{where}: a unit's rows in an other must be {want.rows} by the stage's bounds, got {stated.rows}"
         )
     change = in_l2 if isinstance(mechanism, Gaussian) else in_l1
     for name, must, is_ in (
@@ -91,7 +89,7 @@ def check_other(where: str, want: Leaves | None, mechanism: Mechanism) -> None:
         ("a unit's change of an other", change, stated.most),
     ):
         if not math.isclose(must, is_, rel_tol=_CLOSE):
-            raise Refused(f"{where}: {name} must be {must:.12g} by the policy's bounds, got {is_:.12g}")
+            raise Refused(f"{where}: {name} must be {must:.12g} by the stage's bounds, got {is_:.12g}")
     if isinstance(mechanism, Laplace):
         return
     squares = _worst_squares(want, stated.noise)

@@ -1,4 +1,4 @@
-"""A policy in, its plan out: every mechanism of a run with its final noise, and the certificate of their cost.
+"""The plan of a query: every mechanism of a run with its final noise, and the certificate of their cost.
 
 Nothing here reads data: the plan is the same whatever the table holds, so printing it costs nothing.
 """
@@ -19,11 +19,9 @@ from dpbeam.accounting.stage_requests import stage_requests
 from dpbeam.errors import Refused
 from dpbeam.mechanisms import events
 from dpbeam.mechanisms.events import Mechanism
-from dpbeam.policy.compile import bounds, metrics
-from dpbeam.policy.schema.auto import histograms
-from dpbeam.policy.schema.policy import Policy, Stage
 from dpbeam.query.metric import Metric
 from dpbeam.query.quantities import Quantity, noisy_by_themselves, parts, quantities, served
+from dpbeam.query.query import Query, Stage
 
 SELECTION_NAME = "partition selection"
 """What a plan calls the selection among what a quantity serves."""
@@ -60,35 +58,37 @@ class Plan:
         }
 
 
-def plan(policy: Policy) -> Plan:
-    """Calibrates all mechanisms of the policy together, and has them checked.
+def plan(query: Query) -> Plan:
+    """Calibrates all mechanisms of the query together, and has them checked.
 
     Bounds that the run chooses stand for the most that they may become until it has.
 
-    Guarantee: the plan's mechanisms satisfy the policy's run ε and δ together for one privacy unit, added or removed,
+    Guarantee: the plan's mechanisms satisfy the query's ε and δ together for one privacy unit, added or removed,
     over all stages, if each stage keeps to its bounds. The checks are `check_plan`'s, which knows nothing of how the
     noise was found.
 
     Raises:
         Refused: no noise scale passes the certifier.
     """
-    epsilon, delta = policy.run.epsilon, policy.run.delta
     mechanisms, certificate = solve(
-        requests_for(policy), lambda found: check_plan(policy, found, epsilon=epsilon, delta=delta), epsilon, delta
+        requests_for(query),
+        lambda found: check_plan(query.stages, found, epsilon=query.epsilon, delta=query.delta),
+        query.epsilon,
+        query.delta,
     )
-    figures = utility.utility(mechanisms, {stage.name: metrics(stage) for stage in policy.stages})
+    figures = utility.utility(mechanisms, {stage.name: stage.metrics for stage in query.stages})
     return Plan(
-        dataset=policy.dataset,
-        policy_digest=policy.digest,
-        epsilon=epsilon,
-        delta=delta,
+        dataset=query.dataset,
+        policy_digest=query.digest,
+        epsilon=query.epsilon,
+        delta=query.delta,
         mechanisms=mechanisms,
         certificate=certificate,
         utility=replace(
             figures,
-            sharing=_sharing(policy, mechanisms),
-            automatic=automatic_figures(policy),
-            relative=relative_figures(policy, mechanisms),
+            sharing=_sharing(query, mechanisms),
+            automatic=automatic_figures(query),
+            relative=relative_figures(query, mechanisms),
         ),
     )
 
@@ -110,27 +110,17 @@ def solve(
     raise refusal
 
 
-def requests_for(policy: Policy, *, share: bool = True) -> tuple[Request, ...]:
+def requests_for(query: Query, *, share: bool = True) -> tuple[Request, ...]:
     """One request for each histogram that bounds are found by, each private selection and each noisy quantity, in the
-    order of the policy.
+    order of the query.
 
     With `share` off, every metric has all its quantities to itself: what a plan would be that doesn't share them.
-    The weights in a stage are scaled to sum to the stage's weight: adding a metric to a stage makes that stage's
-    results noisier, and (but for the common scale, which then has one more to carry) leaves the other stages alone.
     """
-    found: list[Request] = []
-    for stage in policy.stages:
-        found += stage_requests(
-            stage.name,
-            quantities(metrics(stage)) if share else [part for _, part in _unshared(metrics(stage))],
-            bounds(stage),
-            noise=stage.noise,
-            private=stage.private,
-            counting=stage.counting if share else None,
-            weight=stage.weight,
-            searches=histograms(stage),
-        )
-    return tuple(found)
+    return tuple(
+        request
+        for stage in query.stages
+        for request in stage_requests(stage, None if share else [part for _, part in _unshared(stage.metrics)])
+    )
 
 
 def _unshared(stage_metrics: Sequence[Metric]) -> list[tuple[Metric, Quantity]]:
@@ -140,13 +130,13 @@ def _unshared(stage_metrics: Sequence[Metric]) -> list[tuple[Metric, Quantity]]:
     ]
 
 
-def _sharing(policy: Policy, mechanisms: Sequence[Mechanism]) -> tuple[utility.SharingFigure, ...]:
-    """What each quantity that serves several gains by it, against the plan that the policy would have without."""
+def _sharing(query: Query, mechanisms: Sequence[Mechanism]) -> tuple[utility.SharingFigure, ...]:
+    """What each quantity that serves several gains by it, against the plan that the query would have without."""
     shared: list[tuple[Stage, Quantity, list[Metric], tuple[str, ...]]] = []
-    for stage in policy.stages:
-        noisy = quantities(metrics(stage))
-        users = served(metrics(stage))
-        alone = {quantity.name for quantity in noisy_by_themselves(noisy, stage.counting)}
+    for stage in query.stages:
+        noisy = quantities(stage.metrics)
+        users = served(stage.metrics)
+        alone = {quantity.name for quantity in noisy_by_themselves(noisy, shares_count=stage.shares_count)}
         for quantity in noisy:
             serves = users[quantity.definition]
             names = (*(() if quantity.name in alone else (SELECTION_NAME,)), *(metric.name for metric in serves))
@@ -156,7 +146,7 @@ def _sharing(policy: Policy, mechanisms: Sequence[Mechanism]) -> tuple[utility.S
         return ()
     with_sharing = utility.noise_of_quantities(mechanisms)
     without = utility.noise_of_quantities(
-        calibrate(requests_for(policy, share=False), epsilon=policy.run.epsilon, delta=policy.run.delta)
+        calibrate(requests_for(query, share=False), epsilon=query.epsilon, delta=query.delta)
     )
     return tuple(
         utility.SharingFigure(

@@ -13,10 +13,9 @@ import numpy as np
 from scipy import stats
 
 from dpbeam.accounting.requests import Request
-from dpbeam.mechanisms.events import WeightedStrategy, WeightedThresholding
-from dpbeam.policy.schema.policy import Private
+from dpbeam.mechanisms.events import WeightedThresholding
+from dpbeam.query.selection import DpSips, InRounds, Mad, Mad2r
 
-STRATEGIES: tuple[WeightedStrategy, ...] = ("dp_sips", "mad", "mad2r")
 DEFAULT_ROUNDS = 3
 """Of DP-SIPS. MAD has one round, MAD2R two."""
 GROWTH, ADAPTIVE_GROWTH = 3.0, 2.0
@@ -29,32 +28,23 @@ SATURATION_SIGMAS = 3.0
 two the largest group would be missing from every 44th release."""
 
 
-def round_weights(strategy: WeightedStrategy, rounds: int | None) -> tuple[float, ...]:
+def round_weights(private: InRounds) -> tuple[float, ...]:
     """The weight of each round, of 1 for all: squares add up to 1, since Gaussians compose by their squares."""
-    match strategy:
-        case "dp_sips":
-            count = DEFAULT_ROUNDS if rounds is None else rounds
-        case "mad":
+    match private:
+        case DpSips():
+            count = DEFAULT_ROUNDS if private.rounds is None else private.rounds
+        case Mad():
             count = 1
-        case "mad2r":
+        case Mad2r():
             count = 2
-    growth = ADAPTIVE_GROWTH if strategy == "mad2r" else GROWTH
+    growth = ADAPTIVE_GROWTH if isinstance(private, Mad2r) else GROWTH
     grown = [growth**place for place in range(count)]
     length = math.hypot(*grown)
     return tuple(weight / length for weight in grown)
 
 
-def requests(stage: str, private: Private, l0: int, weight: float) -> list[Request]:
-    """One request a round, in order; all of them cost together what one Gaussian of `weight` does.
-
-    Raises:
-        ValueError: the strategy has no rounds.
-    """
-    match private.strategy:
-        case "dp_sips" | "mad" | "mad2r" as strategy:
-            pass
-        case other:
-            raise ValueError(f"strategy {other} has no rounds")
+def requests(stage: str, private: InRounds, l0: int, weight: float) -> list[Request]:
+    """One request a round, in order; all of them cost together what one Gaussian of `weight` does."""
     return [
         Request(
             stage=stage,
@@ -63,10 +53,10 @@ def requests(stage: str, private: Private, l0: int, weight: float) -> list[Reque
             weight=weight * share,
             l0=l0,
             pre_threshold=private.pre_threshold,
-            strategy=strategy,
-            least_bias=LEAST_BIAS if strategy == "mad2r" and place else 1.0,
+            strategy=private.strategy,
+            least_bias=LEAST_BIAS if isinstance(private, Mad2r) and place else 1.0,
         )
-        for place, share in enumerate(round_weights(strategy, private.rounds))
+        for place, share in enumerate(round_weights(private))
     ]
 
 

@@ -1,97 +1,93 @@
-"""What a stage needs noise for in, the requests for its mechanisms out, by the rule that all plans share out noise."""
+"""What a stage needs noise for, as requests for its mechanisms: the one rule by which all plans share out noise."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 from dpbeam.accounting import rounds
 from dpbeam.accounting.requests import Request
 from dpbeam.errors import UsageError
-from dpbeam.policy.schema.auto import Histogram
-from dpbeam.policy.schema.policy import Private
+from dpbeam.query import selection
+from dpbeam.query.automatic import Histogram
 from dpbeam.query.bounds import Bounds
-from dpbeam.query.quantities import Quantity, noisy_by_themselves, numbers
+from dpbeam.query.quantities import Quantity, noisy_by_themselves, numbers, quantities
+from dpbeam.query.query import Noise, Stage
 from dpbeam.query.residual import in_one_other, other_leaves
-
-_Noise = Literal["laplace", "gaussian"]
 
 MOST_NUMBERS = 1 << 24
 """What one unit may move by one mechanism with Gaussian noise: for so many numbers what its sampler doesn't draw is
 counted (docs/accounting.md, "What is really drawn")."""
 
 
-def stage_requests(
-    stage: str,
-    needed: Sequence[Quantity],
-    limits: Bounds,
-    *,
-    noise: _Noise | None,
-    private: Private | None,
-    counting: str | None,
-    weight: float,
-    searches: Sequence[Histogram] = (),
-) -> tuple[Request, ...]:
+def stage_requests(stage: Stage, needed: Sequence[Quantity] | None = None) -> tuple[Request, ...]:
     """One request for each histogram that bounds are found by, the private selection or each of its rounds, and each
     quantity with noise of its own, in this order.
 
-    The weights of all histograms, the selection and all quantities are scaled to sum to `weight`. A selection that
-    counts units where the quantities count them (by the strategy `counting`; None where there is none) has the weight
-    of a unit count that it serves, too; that of a selection in rounds is shared among them, in root-square.
+    The weights of all histograms, the selection and all quantities are scaled to sum to the stage's: adding a metric to
+    a stage makes that stage's results noisier, and (but for the common scale, which then has one more to carry) leaves
+    the other stages alone. A selection that counts units where the quantities count them has the weight of a unit count
+    that it serves, too; that of a selection in rounds is shared among them, in root-square.
+
+    `needed` stands in for the stage's own quantities, each of which then has noise of its own: what a plan would be
+    that doesn't share them.
 
     Raises:
-        UsageError: something needs noise, and `noise` is None; or one unit moves more than `MOST_NUMBERS` by Gaussian
-            noise.
+        UsageError: one unit moves more than `MOST_NUMBERS` by Gaussian noise.
+        ValueError: metrics that can't be computed together.
     """
-    weights = [*(q.weight for q in needed), *(h.weight for h in searches), *([private.weight] if private else [])]
-    unit = weight / math.fsum(weights)
-    alone = noisy_by_themselves(needed, counting)
+    private, limits = stage.selection, stage.bounds
+    every = quantities(stage.metrics) if needed is None else tuple(needed)
+    shares = stage.shares_count and needed is None
+    weights = [q.weight for q in every] + [h.weight for h in stage.histograms]
+    weights += [] if private is None else [private.weight]
+    unit = stage.weight / math.fsum(weights)
+    alone = noisy_by_themselves(every, shares_count=shares)
     named = {quantity.name for quantity in alone}
-    served = math.fsum(q.weight for q in needed if q.name not in named)
-    leaves = other_leaves(limits, private.other_l0) if private and private.hierarchical else None
+    served = math.fsum(q.weight for q in every if q.name not in named)
+    hierarchy = None if private is None else private.hierarchy
+    leaves = None if hierarchy is None else other_leaves(limits, hierarchy.other_l0)
     return (
-        *(_of_histogram(histogram, _stated(noise, stage), unit) for histogram in searches),
-        *(_of_selection(stage, private, limits, served, unit) if private else ()),
-        *(_of_quantity(stage, quantity, limits, leaves, _stated(noise, stage), unit) for quantity in alone),
+        *(_of_histogram(histogram, _stated(stage), unit) for histogram in stage.histograms),
+        *(() if private is None else _of_selection(stage.name, private, limits, served, unit)),
+        *(_of_quantity(stage.name, quantity, limits, leaves, _stated(stage), unit) for quantity in alone),
     )
 
 
-def _stated(noise: _Noise | None, stage: str) -> _Noise:
-    if noise is None:
-        raise UsageError(f"stage {stage}: noise must be laplace or gaussian where there are metrics, got none")
-    return noise
+def _stated(stage: Stage) -> Noise:
+    if stage.noise is None:
+        raise UsageError(f"stage {stage.name}: noise must be laplace or gaussian where there are metrics, got none")
+    return stage.noise
 
 
-def _of_histogram(histogram: Histogram, noise: _Noise, unit: float) -> Request:
+def _of_histogram(histogram: Histogram, noise: Noise, unit: float) -> Request:
     return Request(
         stage=histogram.stage, metric=histogram.metric, kind=noise, weight=histogram.weight * unit, l1=1.0, l2=1.0
     )
 
 
-def _of_selection(stage: str, private: Private, limits: Bounds, served: float, unit: float) -> Sequence[Request]:
-    match private.strategy:
-        case "truncated_geometric" | "laplace_thresholding" | "gaussian_thresholding" as kind:
-            if kind == "gaussian_thresholding":
-                _check_numbers(stage, "unit counts", limits.partitions, "laplace_thresholding")
-            return [
-                Request(
-                    stage=stage,
-                    metric="partitions",
-                    kind=kind,
-                    weight=(private.weight + served) * unit,
-                    l0=limits.partitions,
-                    pre_threshold=private.pre_threshold,
-                )
-            ]
-        case "dp_sips" | "mad" | "mad2r":
+def _of_selection(
+    stage: str, private: selection.Selection, limits: Bounds, served: float, unit: float
+) -> Sequence[Request]:
+    match private:
+        case selection.DpSips() | selection.Mad() | selection.Mad2r():
             return rounds.requests(stage, private, limits.partitions, private.weight * unit)
-        case other:
-            raise ValueError(f"strategy {other} has no request")
+        case selection.GaussianThresholding():
+            _check_numbers(stage, "unit counts", limits.partitions, "laplace_thresholding")
+    return [
+        Request(
+            stage=stage,
+            metric="partitions",
+            kind=private.strategy,
+            weight=(private.weight + served) * unit,
+            l0=limits.partitions,
+            pre_threshold=private.pre_threshold,
+        )
+    ]
 
 
 def _of_quantity(
-    stage: str, quantity: Quantity, limits: Bounds, leaves: int | None, noise: _Noise, unit: float
+    stage: str, quantity: Quantity, limits: Bounds, leaves: int | None, noise: Noise, unit: float
 ) -> Request:
     """`leaves` is how many leaves of one unit an `other` takes; None where keys aren't hierarchical."""
     weight = quantity.weight * unit

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dpbeam.mechanisms.events import Additive, Gaussian, Laplace
+from dpbeam.query.automatic import outermost
 
 F64 = npt.NDArray[np.float64]
 
@@ -39,11 +40,6 @@ class Chosen:
 
     value: float
     found: bool
-
-
-def outermost(least: float, most: float) -> tuple[float, float]:
-    """The powers of two next below `least` and next above `most`: the grid's smallest and largest magnitude."""
-    return 2.0 ** math.floor(math.log2(least)), 2.0 ** math.ceil(math.log2(most))
 
 
 def magnitudes(least: float, most: float) -> tuple[float, ...]:

@@ -14,24 +14,21 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from dpbeam.accounting.rounds import STRATEGIES, round_weights
+from dpbeam.accounting.rounds import round_weights
 from dpbeam.engine.bounding import hierarchy
 from dpbeam.engine.rounds import weighing
+from dpbeam.engine.stage import LEVEL, StageSpec
 from dpbeam.phases.phase import Parameters, Phase
-from dpbeam.policy.schema.policy import Policy
 from dpbeam.query.bounds import Bounds
-from dpbeam.query.spec import LEVEL, StageSpec
+from dpbeam.query.query import Query
+from dpbeam.query.selection import InRounds
 
 
-def phases(policy: Policy) -> tuple[Phase, ...]:
+def phases(query: Query) -> tuple[Phase, ...]:
     """As many phases as the stage with the most rounds has."""
-    counts = [
-        len(round_weights(strategy, stage.private.rounds))
-        for stage in policy.stages
-        for strategy in STRATEGIES
-        if stage.private and stage.private.strategy == strategy
-    ]
-    counts += [1 for stage in policy.stages if stage.private and stage.private.hierarchical]
+    selections = [stage.selection for stage in query.stages if stage.selection is not None]
+    counts = [len(round_weights(selection)) for selection in selections if isinstance(selection, InRounds)]
+    counts += [1 for selection in selections if selection.hierarchy is not None]
     return tuple(_phase(number) for number in range(1, max(counts, default=0) + 1))
 
 

@@ -1,42 +1,53 @@
-"""A policy comes in; the plain values that the plan and the engine work with go out."""
+"""A policy as a question: made once, after it was checked.
+
+Guarantee: the `Query` asks what the policy says, within the policy's bounds: every stage, metric and search of it, and
+no more. The plan, its check and the engine read the `Query` alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
-import pyarrow as pa
-
 from dpbeam.engine.release.quantile_tree import LEAST_RANK, MOST_RANK
-from dpbeam.mechanisms.events import (
-    Additive,
-    Gaussian,
-    Laplace,
-    Mechanism,
-    Selection,
-    Thresholding,
-    TruncatedGeometric,
-    WeightedThresholding,
-)
 from dpbeam.policy.checks import pre_aggregated
 from dpbeam.policy.schema import auto
 from dpbeam.policy.schema import metrics as stated
 from dpbeam.policy.schema import policy as schema
 from dpbeam.policy.values import canonical
-from dpbeam.query import spec
+from dpbeam.query import selection, source
+from dpbeam.query.automatic import ClipSearch, CountSearch, Parameter, Side
 from dpbeam.query.bounds import Bounds
 from dpbeam.query.metric import Metric
-from dpbeam.query.quantities import noisy_by_themselves
+from dpbeam.query.query import Partitions, Public, Query, Stage
 
 _RANKS = {"median": (0.5,), "min": (LEAST_RANK,), "max": (MOST_RANK,)}
 
 
-def input_spec(policy: schema.Policy) -> spec.InputSpec:
+def query(policy: schema.Policy) -> Query:
+    """What the policy asks. Public partitions that lie in a file must have been read (`load_policy` does).
+
+    Raises:
+        ValueError: the policy didn't come through `load_policy`, and its parts don't fit together.
+        UsageError: a custom metric that can't be built.
+    """
+    return Query(
+        dataset=policy.dataset,
+        source=input_spec(policy),
+        unit=None if policy.privacy_unit == "row" else policy.privacy_unit,
+        stages=tuple(_stage(policy, stage) for stage in policy.stages),
+        epsilon=policy.run.epsilon,
+        delta=policy.run.delta,
+        digest=policy.digest,
+    )
+
+
+def input_spec(policy: schema.Policy) -> source.InputSpec:
     """The source, the columns with their rules, the derived columns and the conditions."""
     columns = tuple(_column(name, rules) for name, rules in policy.columns.items())
     types = {name: rules.value_type for name, rules in policy.columns.items()}
     where = tuple(_condition(each, types.get(each.column, "string")) for each in policy.where)
-    return spec.InputSpec(
+    return source.InputSpec(
         format=policy.source.format,
         paths=policy.source.path,
         delimiter=policy.source.delimiter,
@@ -47,14 +58,6 @@ def input_spec(policy: schema.Policy) -> spec.InputSpec:
         derived=tuple(_derived(name, derive) for name, derive in policy.derive.items()),
         where=(*where, *pre_aggregated.conditions(policy.source)),
     )
-
-
-def metrics(stage: schema.Stage) -> tuple[Metric, ...]:
-    """The stage's metrics, in order."""
-    found = tuple(metric(choice, stage.vector_lengths) for choice in stage.metrics)
-    if stage.counted_by is not None:
-        return tuple(pre_aggregated.metric(each, stage.counted_by, auto.count(stage.bounds.linf)) for each in found)
-    return found
 
 
 def metric(choice: stated.MetricChoice, lengths: Mapping[str, int]) -> Metric:
@@ -95,92 +98,76 @@ def metric(choice: stated.MetricChoice, lengths: Mapping[str, int]) -> Metric:
     return made
 
 
-def text_of(value: spec.Scalar) -> str:
+def text_of(value: source.Scalar) -> str:
     """A candidate as the engine writes values of its column's type."""
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def bounds(stage: schema.Stage) -> Bounds:
-    """What one privacy unit may contribute to the stage; the most that it may where the run hasn't chosen yet.
-
-    Of rows aggregated already, `linf` clips the counts.
-    """
+def _stage(policy: schema.Policy, stage: schema.Stage) -> Stage:
     limits = stage.bounds
-    if stage.counted_by is not None:
-        return Bounds(l0=auto.count(limits.l0))
-    return Bounds(l0=auto.count(limits.l0), linf=auto.count(limits.linf), l1=auto.count(limits.l1))
-
-
-def key_types(policy: schema.Policy, stage: schema.Stage) -> tuple[spec.ColumnType, ...]:
-    """The types of the stage's keys; derived columns are text."""
-    return tuple("string" if key in policy.derive else policy.columns[key].value_type for key in stage.group_by)
-
-
-def public_partitions(policy: schema.Policy, stage: schema.Stage) -> pa.Table | None:
-    """The stage's public partitions, distinct, one column a key; None where it selects partitions privately."""
-    return schema.public_table_of(policy, stage.name)
-
-
-def stage_specs(policy: schema.Policy, mechanisms: Sequence[Mechanism]) -> tuple[spec.StageSpec, ...]:
-    """Every stage with the mechanisms that the plan gave it."""
-    return tuple(stage_spec(policy, stage, mechanisms) for stage in policy.stages)
-
-
-def stage_spec(policy: schema.Policy, stage: schema.Stage, mechanisms: Sequence[Mechanism]) -> spec.StageSpec:
-    """The stage with the mechanisms that the plan gave it.
-
-    Raises:
-        ValueError: the plan lacks a mechanism that the stage needs, or has one too many.
-    """
-    noise: dict[str, Additive] = {}
-    thresholds: dict[str, Thresholding] = {}
-    selection: Selection | None = None
-    rounds: list[WeightedThresholding] = []
-    for mechanism in mechanisms:
-        if mechanism.stage != stage.name:
-            continue
-        if isinstance(mechanism, Laplace | Gaussian):
-            noise[mechanism.metric] = mechanism
-        elif isinstance(mechanism, WeightedThresholding):
-            rounds.append(mechanism)
-        elif mechanism.metric == "partitions" or isinstance(mechanism, TruncatedGeometric):
-            selection = mechanism
-        else:
-            thresholds[mechanism.metric] = mechanism
-    made = spec.StageSpec(
+    searches: list[tuple[Parameter, CountSearch]] = []
+    for name, bound in (("l0", limits.l0), ("linf", limits.linf), ("l1", limits.l1)):
+        if isinstance(bound, auto.AutoCount):
+            searches.append((name, CountSearch(max=bound.auto.max, weight=bound.auto.weight)))  # type: ignore[arg-type]
+    linf = _most(limits.linf)
+    found = tuple(metric(choice, policy.vector_lengths) for choice in stage.metrics)
+    if policy.counted_by is not None:
+        found = tuple(pre_aggregated.metric(each, policy.counted_by, linf) for each in found)
+    return Stage(
         name=stage.name,
-        unit=None if policy.privacy_unit == "row" else policy.privacy_unit,
         keys=stage.group_by,
-        key_types=key_types(policy, stage),
-        bounds=bounds(stage),
-        metrics=metrics(stage),
-        noise=noise,
-        selection=selection,
-        thresholds=thresholds,
-        rounds=tuple(rounds),
-        hierarchical=stage.private is not None and stage.private.hierarchical,
-        other_l0=None if stage.private is None else stage.private.other_l0,
+        key_types=tuple("string" if key in policy.derive else policy.columns[key].value_type for key in stage.group_by),
+        partitions=_partitions(policy, stage),
+        # Of rows aggregated already, linf clips the counts.
+        bounds=Bounds(l0=_most(limits.l0), linf=None if policy.counted_by else linf, l1=_most(limits.l1)),
+        metrics=found,
+        noise=stage.noise,
+        weight=stage.weight,
+        searches=tuple(searches),
+        counted_by=policy.counted_by,
     )
-    needed = noisy_by_themselves(made.quantities, stage.counting)
-    by_threshold = {quantity.name for quantity in needed if quantity.kind == "values"}
-    if set(thresholds) != by_threshold or set(noise) != {quantity.name for quantity in needed} - by_threshold:
-        raise ValueError(f"stage {stage.name}: the plan's noise doesn't match the stage's quantities")
-    if (selection is None and not rounds) != (stage.private is None):
-        raise ValueError(f"stage {stage.name}: the plan's selection doesn't match the stage's partitions")
-    return made
+
+
+def _most(bound: int | auto.AutoCount | None) -> int | None:
+    """A bound's value; the most that it may be where the run finds it."""
+    return bound.auto.max if isinstance(bound, auto.AutoCount) else bound
+
+
+def _partitions(policy: schema.Policy, stage: schema.Stage) -> Partitions:
+    private = stage.private
+    if private is None:
+        table = schema.public_table_of(policy, stage.name)
+        return None if table is None else Public(table=table)
+    hierarchy = selection.Hierarchy(other_l0=private.other_l0) if private.hierarchical else None
+    (kind,) = (kind for kind in selection.SELECTIONS if kind.strategy == private.strategy)
+    if kind is selection.DpSips:
+        return selection.DpSips(
+            pre_threshold=private.pre_threshold,
+            weight=private.weight,
+            hierarchy=hierarchy,
+            rounds=private.rounds,
+        )
+    return kind(pre_threshold=private.pre_threshold, weight=private.weight, hierarchy=hierarchy)
 
 
 def _clipped(made: Metric, column: str, low: float | auto.AutoClip, high: float | auto.AutoClip) -> Metric:
-    found = tuple(side for side, bound in (("low", low), ("high", high)) if isinstance(bound, auto.AutoClip))
-    return replace(made, column=column, low=auto.number(low, "low"), high=auto.number(high, "high"), auto=found)
+    ends: dict[Side, float] = {}
+    searches: list[tuple[Side, ClipSearch]] = []
+    for side, bound in (("low", low), ("high", high)):
+        if isinstance(bound, auto.AutoClip):
+            search = ClipSearch(least=bound.auto.least, most=bound.auto.most, weight=bound.auto.weight)
+            searches.append((side, search))  # type: ignore[arg-type]
+            bound = search.farthest(side)  # type: ignore[arg-type]
+        ends[side] = float(bound)  # type: ignore[index]
+    return replace(made, column=column, low=ends["low"], high=ends["high"], searches=tuple(searches))
 
 
 def _float(value: float | None) -> float | None:
     return None if value is None else float(value)
 
 
-def _column(name: str, rules: schema.ColumnRules) -> spec.Column:
-    return spec.Column(
+def _column(name: str, rules: schema.ColumnRules) -> source.Column:
+    return source.Column(
         name=name,
         type=rules.type,
         field=rules.field,
@@ -192,25 +179,25 @@ def _column(name: str, rules: schema.ColumnRules) -> spec.Column:
     )
 
 
-def _rule(word: str | schema.Replace, kind: spec.ColumnType) -> spec.Rule:
+def _rule(word: str | schema.Replace, kind: source.ColumnType) -> source.Rule:
     if isinstance(word, schema.Replace):
-        return spec.Rule(action="replace", value=canonical(word.replace, kind))
-    return spec.Rule(action="fail" if word == "fail" else "drop")
+        return source.Rule(action="replace", value=canonical(word.replace, kind))
+    return source.Rule(action="fail" if word == "fail" else "drop")
 
 
-def _derived(name: str, derive: schema.DeriveBin | schema.DeriveTruncate | schema.DeriveLower) -> spec.Derived:
+def _derived(name: str, derive: schema.DeriveBin | schema.DeriveTruncate | schema.DeriveLower) -> source.Derived:
     match derive:
         case schema.DeriveBin():
-            return spec.Bin(name=name, column=derive.bin, edges=tuple(map(float, derive.edges)))
+            return source.Bin(name=name, column=derive.bin, edges=tuple(map(float, derive.edges)))
         case schema.DeriveTruncate():
-            return spec.Truncate(name=name, column=derive.truncate, unit=derive.to)
+            return source.Truncate(name=name, column=derive.truncate, unit=derive.to)
         case schema.DeriveLower():
-            return spec.Lower(name=name, column=derive.lower)
+            return source.Lower(name=name, column=derive.lower)
 
 
-def _condition(where: schema.Where, kind: spec.ColumnType) -> spec.Condition:
-    def plain(value: spec.Scalar) -> spec.Scalar:
+def _condition(where: schema.Where, kind: source.ColumnType) -> source.Condition:
+    def plain(value: source.Scalar) -> source.Scalar:
         return value if kind == "int64" else canonical(value, kind)
 
     value = tuple(map(plain, where.value)) if isinstance(where.value, tuple) else plain(where.value)
-    return spec.Condition(column=where.column, op=where.op, value=value)
+    return source.Condition(column=where.column, op=where.op, value=value)

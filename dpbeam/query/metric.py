@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from dpbeam.query.automatic import ClipSearch, Side
 from dpbeam.query.bounds import Norm
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Metric:
     serve quantiles, median, min and max; `edges` (rising, one more than bins) a histogram; `columns`, `norm` and
     `max_norm` a vector_sum. A top_k shows the `k` most frequent values of `column`, one unit counting for at most
     `max_values` in a partition: of the public `candidates`, or else of all values, above a threshold on their noisy
-    counts and never with fewer units than `pre_threshold`. `auto` says which of `low` and `high` the run chooses.
+    counts and never with fewer units than `pre_threshold`.
     """
 
     kind: MetricKind
@@ -62,9 +63,15 @@ class Metric:
     candidates: tuple[str, ...] = ()
     custom: CustomMetric | None = None
     """What a custom metric computes from `columns`."""
-    auto: tuple[str, ...] = ()
+    searches: tuple[tuple[Side, ClipSearch], ...] = ()
+    """Of `low` and `high`, those that the run finds, which stand for the farthest that they may become until it has."""
     length: int = 0
     """Of a vector_sum whose columns hold vectors, how many numbers they have in all; 0 where each holds one."""
+
+    @property
+    def auto(self) -> tuple[Side, ...]:
+        """Which of `low` and `high` the run finds."""
+        return tuple(side for side, _ in self.searches)
 
     @property
     def numbers(self) -> int:

@@ -36,8 +36,6 @@ BY_VALUE = ("values", "candidates")
 SUMMED = ("sum", "total", "squares", "vector", "custom")
 """The quantities that add up fixed-point numbers on a grid of their own; all others count."""
 
-THRESHOLDING = ("laplace_thresholding", "gaussian_thresholding")
-
 TREE_HEIGHT = 4
 TREE_BRANCHING = 16
 """A quantile tree's shape: 16**4 leaves, as in Google's library and PipelineDP."""
@@ -162,14 +160,13 @@ def quantities(metrics: Sequence[Metric]) -> tuple[Quantity, ...]:
     return tuple(found.values())
 
 
-def noisy_by_themselves(found: Sequence[Quantity], strategy: str | None) -> tuple[Quantity, ...]:
-    """The quantities that need a mechanism of their own in a stage that selects partitions by `strategy`.
+def noisy_by_themselves(found: Sequence[Quantity], *, shares_count: bool) -> tuple[Quantity, ...]:
+    """The quantities that need a mechanism of their own.
 
-    Thresholding adds noise to the unit count of every partition: where units are to be counted, that noisy count
-    serves.
+    Thresholding adds noise to the unit count of every partition: where units are to be counted in a stage that
+    `shares_count`, that noisy count serves.
     """
-    shared = strategy in THRESHOLDING
-    return tuple(quantity for quantity in found if not (shared and quantity.kind == "privacy_id_count"))
+    return tuple(quantity for quantity in found if not (shares_count and quantity.kind == "privacy_id_count"))
 
 
 def by_definition(among: Iterable[Quantity]) -> dict[Quantity, Quantity]:

@@ -190,14 +190,16 @@ def plan(
     """Show what a run would do and cost, without reading data."""
     from dpbeam.accounting.plan import plan as make_plan
     from dpbeam.engine.release import releaser
+    from dpbeam.engine.stage import planned
     from dpbeam.ledger import open_ledger
     from dpbeam.pipelines.cli import terminal
-    from dpbeam.policy.compile import stage_specs
+    from dpbeam.policy.compile import query as compile_query
     from dpbeam.policy.load import load_policy
 
     policy = load_policy(policy_path)
-    made = make_plan(policy)
-    for spec in stage_specs(policy, made.mechanisms):
+    query = compile_query(policy)
+    made = make_plan(query)
+    for spec in planned(query, made.mechanisms):
         releaser.check(spec)
     balance = None
     try:

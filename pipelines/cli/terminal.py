@@ -16,12 +16,12 @@ from rich.text import Text
 
 from dpbeam.accounting.plan import Plan
 from dpbeam.accounting.utility import selection_figure
+from dpbeam.engine.stage import StageSpec
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.model import Balance, Budget, JournalEntry
 from dpbeam.mechanisms.events import Laplace, LaplaceThresholding, TruncatedGeometric
 from dpbeam.pipelines.cli.printing import line
 from dpbeam.pipelines.lifecycle.report_facts import metric_columns
-from dpbeam.query.spec import StageSpec
 from dpbeam.reporting.manifest import ChosenBound
 from dpbeam.reporting.numbers import humane, significant
 from dpbeam.reporting.rows import top_rows

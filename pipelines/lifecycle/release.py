@@ -26,6 +26,8 @@ from dpbeam.accounting.plan import Plan
 from dpbeam.accounting.plan import plan as make_plan
 from dpbeam.engine.bounding import hierarchy
 from dpbeam.engine.release import releaser
+from dpbeam.engine.stage import StageSpec
+from dpbeam.engine.stage import planned as plan_stages
 from dpbeam.errors import DpbeamError, Interrupted, Refused, RunFailed
 from dpbeam.ledger import Ledger
 from dpbeam.ledger.amounts import Amount
@@ -41,9 +43,8 @@ from dpbeam.pipelines.lifecycle.attempts import STAGING_NAME, clear, journalled,
 from dpbeam.pipelines.lifecycle.belongings import check_named, pending
 from dpbeam.pipelines.lifecycle.report_facts import metric_columns, render
 from dpbeam.policy import compile as compiled
-from dpbeam.policy.chosen import with_chosen
 from dpbeam.policy.schema.policy import Policy
-from dpbeam.query.spec import StageSpec
+from dpbeam.query.query import Query
 from dpbeam.reporting import manifest as manifests
 from dpbeam.transforms.wire.containment import from_runner
 from dpbeam.transforms.wire.control import Shuffle
@@ -69,6 +70,7 @@ class Run:
     output: Path
     engine: manifests.Engine = "dpbeam"
     accept_source: bool = False
+    query: Query | None = None
     plan: Plan | None = None
     inputs: inputs.Inputs | None = None
     stages: tuple[StageSpec, ...] = ()
@@ -129,19 +131,18 @@ def make_release(run: Run, progress: Progress = lambda step: None) -> Run:
 
 def plan(run: Run) -> Run:
     """Every mechanism of every stage, certified against the run's (ε, δ)."""
-    public = {stage.name: compiled.public_partitions(run.policy, stage) for stage in run.policy.stages}
-    known = {name: table for name, table in public.items() if table is not None}
+    query = compiled.query(run.policy)
+    public = {stage.name: stage.public for stage in query.stages if stage.public is not None}
     if run.engine == "pipelinedp":
         from dpbeam.adapters.reference.plan import (
             reference_plan,  # lazily: it loads PipelineDP, as nothing else here does
         )
 
-        found = reference_plan(run.policy)
+        found = reference_plan(query)
         specs = tuple(stage.spec for stage in found.stages)
-        return replace(run, plan=found.plan, stages=specs, public=known, reference=found.stages)
-    planned = make_plan(run.policy)
-    stages = compiled.stage_specs(run.policy, planned.mechanisms)
-    return replace(run, plan=planned, stages=stages, public=known)
+        return replace(run, query=query, plan=found.plan, stages=specs, public=public, reference=found.stages)
+    planned = make_plan(query)
+    return replace(run, query=query, plan=planned, stages=plan_stages(query, planned.mechanisms), public=public)
 
 
 def guard(run: Run) -> Run:
@@ -151,7 +152,7 @@ def guard(run: Run) -> Run:
     """
     for spec in run.stages:
         releaser.check(spec)
-    found = inputs.resolve(compiled.input_spec(run.policy))
+    found = inputs.resolve(run.query.source)
     publish.check_output(run.output, run.policy.dataset, run.output / STAGING_NAME)
     return replace(run, inputs=found)
 
@@ -197,8 +198,8 @@ def run_job(run: Run) -> Run:
     the source to the staged shard files."""
     with journalled(run.ledger, run.charge, "staging"):
         run.area.create()
-    known = Parameters(policy=run.policy, plan=run.plan, stages=run.stages, public=run.public)
-    for phase in _phases(run.policy):
+    known = Parameters(query=run.query, plan=run.plan, stages=run.stages, public=run.public)
+    for phase in _phases(run.query):
         explored = verify(_run_stages(replace(run, stages=phase.stages(known), public=known.public, found=known.found)))
         with journalled(run.ledger, run.charge, "pipeline"):
             known = phase.learn(known, explored.tables)
@@ -208,16 +209,16 @@ def run_job(run: Run) -> Run:
     return _run_stages(run)
 
 
-def _phases(policy: Policy) -> tuple[Phase, ...]:
+def _phases(query: Query) -> tuple[Phase, ...]:
     """The jobs before the main one, in order: bounds first, for what is selected depends on them. Most policies need
     none."""
-    return (*bounds_phase(policy), *selection_phases(policy))
+    return (*bounds_phase(query), *selection_phases(query))
 
 
 def _run_stages(run: Run) -> Run:
     shards = run.inputs.user_shards(workers.workers(run.options))
     job = aggregate.Job(
-        input=compiled.input_spec(run.policy),
+        input=run.query.source,
         splits=run.inputs.splits,
         stages=run.stages,
         public=run.public,
@@ -391,8 +392,7 @@ def _as_published(run: Run) -> Run:
     if not manifest.chosen_bounds:
         return run
     found = {(bound.stage, bound.metric, bound.parameter): bound.value for bound in manifest.chosen_bounds}
-    policy = with_chosen(run.policy, found)
-    stages = compiled.stage_specs(policy, manifest.mechanisms)
+    stages = plan_stages(run.query.with_chosen(found), manifest.mechanisms)
     return replace(run, stages=stages, chosen=manifest.chosen_bounds)
 
 

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 
 from dpbeam.accounting.utility import NOTES, noise_figure, selection_figure
 from dpbeam.engine.release import results
+from dpbeam.engine.stage import StageSpec
 from dpbeam.ledger.model import Balance
 from dpbeam.mechanisms.events import Gaussian, Laplace, Mechanism, Selection, WeightedThresholding, others_of
 from dpbeam.policy.schema.policy import Policy
-from dpbeam.query.spec import StageSpec
 from dpbeam.reporting import report as reports
 from dpbeam.reporting.manifest import ChosenBound, Manifest, by_stage
 from dpbeam.reporting.tables import MetricColumn

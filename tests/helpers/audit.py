@@ -30,12 +30,11 @@ from dpbeam.engine.bounding import contributions, hierarchy
 from dpbeam.engine.reading import rows
 from dpbeam.engine.release import results
 from dpbeam.engine.release.releaser import Releaser
+from dpbeam.engine.stage import LEVEL, StageSpec, planned_stage
 from dpbeam.mechanisms.selection import Selector
 from dpbeam.phases import rounds
-from dpbeam.policy import compile as compiled
-from dpbeam.policy.load import load_policy
 from dpbeam.policy.schema.policy import Policy
-from dpbeam.query.spec import LEVEL, StageSpec
+from tests.helpers.queries import load_query
 
 FAILURE = 1e-9
 """The probability that a bound of this file is above the truth."""
@@ -114,7 +113,7 @@ def policy_for(folder: Path, stage: dict[str, Any], copies: int) -> Policy:
     }
     path = folder / "policy.yaml"
     path.write_text(yaml.safe_dump(policy))
-    return load_policy(path)
+    return load_query(path)
 
 
 def planned(folder: Path, stage: dict[str, Any], copies: int) -> tuple[Policy, Plan]:
@@ -128,9 +127,9 @@ def releases(policy: Policy, by: Plan, table: Sequence[Row], copies: int) -> F64
     released numbers (0 if it isn't), and those that are of one value of `band` by value, with whether it is shown. Of
     hierarchical keys, the copy's `other` comes last; that of all copies is left out."""
     (stage,) = policy.stages
-    spec = compiled.stage_spec(policy, stage, by.mechanisms)
-    batch = rows.prepare(_copied(table, copies), compiled.input_spec(policy))
-    released = _release(batch, spec, compiled.public_partitions(policy, stage))
+    spec = planned_stage(policy.unit, stage, by.mechanisms)
+    batch = rows.prepare(_copied(table, copies), policy.source)
+    released = _release(batch, spec, stage.public)
     numbers = [name for name in released.schema.names if name not in spec.keys and released[name].type == pa.float64()]
     shown = [released.column(name).fill_null(0).to_numpy() for name in numbers]
     for label in (name for name in released.schema.names if f"{name}_count" in numbers):

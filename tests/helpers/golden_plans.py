@@ -16,6 +16,7 @@ from random import Random
 from typing import Any
 
 import pipeline_dp
+import pyarrow as pa
 from pipeline_dp.aggregate_params import NormKind
 
 from dpbeam.accounting.plan import plan
@@ -23,7 +24,9 @@ from dpbeam.adapters.pipelinedp.accountant import SharedBudgetAccountant
 from dpbeam.adapters.pipelinedp.parameters import aggregate_stage, select_stage
 from dpbeam.errors import DpbeamError
 from dpbeam.mechanisms.events import to_json
+from dpbeam.policy.compile import query
 from dpbeam.policy.load import load_policy
+from dpbeam.query.query import Stage
 from tests.helpers import random_policies
 
 HERE = Path(__file__).parent
@@ -38,7 +41,7 @@ def of_policy(policy: dict[str, Any]) -> dict[str, Any]:
         path.write_text(json.dumps(policy, ensure_ascii=False), encoding="utf-8")
         loaded = load_policy(path)
     try:
-        made = plan(loaded)
+        made = plan(query(loaded))
     except DpbeamError as error:
         return {"digest": loaded.digest, "refused": str(error)}
     return {"digest": loaded.digest, "mechanisms": [to_json(mechanism) for mechanism in made.mechanisms]}
@@ -49,22 +52,22 @@ def of_jobs(jobs: list[dict[str, Any]]) -> dict[str, Any]:
     accountant = SharedBudgetAccountant(total_epsilon=1.0, total_delta=1e-6)
     try:
         for number, job in enumerate(jobs):
-            accountant.add_stage_requests(requests(job, f"stage{number}"))
+            accountant.add_stage(stage_of(job, f"stage{number}"))
         accountant.compute_budgets()
     except DpbeamError as error:
         return {"refused": str(error)}
     return {"mechanisms": [to_json(mechanism) for mechanism in accountant.mechanisms]}
 
 
-def requests(job: dict[str, Any], name: str) -> Any:
-    """What our engine asks the accountant for, for a job as `random_job` makes them."""
+def stage_of(job: dict[str, Any], name: str) -> Stage:
+    """The stage of our engine that does what a job does, as `random_job` makes them."""
     named = dict(job)
     public = named.pop("public")
     strategy = getattr(pipeline_dp.PartitionSelectionStrategy, named.pop("strategy"))
     if "metrics" not in named:
         return select_stage(
             pipeline_dp.SelectPartitionsParams(partition_selection_strategy=strategy, **named), name=name
-        ).requests
+        ).stage
     metrics = [
         pipeline_dp.Metrics.PERCENTILE(50) if metric == "PERCENTILE" else getattr(pipeline_dp.Metrics, metric)
         for metric in named.pop("metrics")
@@ -75,7 +78,8 @@ def requests(job: dict[str, Any], name: str) -> Any:
     params = pipeline_dp.AggregateParams(
         metrics=metrics, noise_kind=noise, partition_selection_strategy=strategy, **named
     )
-    return aggregate_stage(params, name=name, public=public).requests
+    table = pa.table({"partition_key": ["a"]}) if public else None
+    return aggregate_stage(params, name=name, public=table).stage
 
 
 def random_job(rng: Random) -> dict[str, Any]:

@@ -17,10 +17,10 @@ from dpbeam.adapters.reference.transform import rows_of
 from dpbeam.engine.release import results
 from dpbeam.engine.release.noises import noises
 from dpbeam.mechanisms.selection import Selector
-from dpbeam.policy.load import load_policy
 from dpbeam.transforms.steps.read import label
 from dpbeam.transforms.steps.select import selected
 from tests.helpers import kernel_reference as kernels
+from tests.helpers.queries import load_query
 
 ALPHA = 1e-9
 PARTITIONS = 12_000
@@ -44,7 +44,7 @@ def stage(folder: Path, *, epsilon: float = 20.0, **fields: Any) -> ReferenceSta
         "stages": [{"name": "s", "group_by": ["p"]} | fields],
     }
     (folder / "policy.yaml").write_text(yaml.safe_dump(policy), encoding="utf-8")
-    (planned,) = reference_plan(load_policy(folder / "policy.yaml")).stages
+    (planned,) = reference_plan(load_query(folder / "policy.yaml")).stages
     return planned
 
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 from dpbeam.accounting.requests import Request
 from dpbeam.accounting.rounds import mechanism
 from dpbeam.engine.rounds import weighing
+from dpbeam.engine.stage import StageSpec
 from dpbeam.mechanisms.events import WeightedThresholding
 from dpbeam.query.bounds import Bounds
-from dpbeam.query.spec import StageSpec
 
 SALT = b"0123456789abcdef"
 

@@ -16,10 +16,10 @@ from scipy import stats
 from dpbeam.engine.aggregation.accumulate import accumulators_schema
 from dpbeam.engine.aggregation.columns import grid_of
 from dpbeam.engine.release import releaser
+from dpbeam.engine.stage import LEVEL
 from dpbeam.query.bounds import Bounds
 from dpbeam.query.metric import Metric
 from dpbeam.query.residual import in_one_other
-from dpbeam.query.spec import LEVEL
 from tests.helpers import kernel_reference as reference
 
 DRAWS = 20_000

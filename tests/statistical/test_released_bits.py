@@ -19,15 +19,15 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
+from dpbeam.engine import stage as specs
 from dpbeam.engine.release import releaser, results
 from dpbeam.engine.rounds import weighing, weights
+from dpbeam.engine.stage import StageSpec
 from dpbeam.mechanisms import noise, noise_step
 from dpbeam.mechanisms.events import Gaussian, Laplace, WeightedThresholding, in_others
 from dpbeam.mechanisms.fixedpoint import Grid
 from dpbeam.query import custom
-from dpbeam.query import spec as specs
 from dpbeam.query.bounds import Bounds
-from dpbeam.query.spec import StageSpec
 from tests.helpers import audit
 
 metrics_of = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "test_audit.py")))

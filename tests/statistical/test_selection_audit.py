@@ -15,9 +15,9 @@ import pytest
 
 from dpbeam.accounting.plan import plan
 from dpbeam.engine.rounds import weighing
-from dpbeam.policy.compile import stage_spec
-from dpbeam.policy.schema.policy import Policy
+from dpbeam.engine.stage import planned_stage
 from tests.helpers import audit
+from tests.helpers.queries import query_of
 
 EPSILON, DELTA, PLACES = 2.0, 0.05, 8
 USUAL_COPIES = 8_000
@@ -38,7 +38,7 @@ def others(spec):
 
 
 def planned(strategy):
-    policy = Policy.model_validate(
+    policy = query_of(
         {
             "version": 1,
             "dataset": "d",
@@ -57,7 +57,7 @@ def planned(strategy):
             ],
         }
     )
-    return stage_spec(policy, policy.stages[0], plan(policy).mechanisms)
+    return planned_stage(policy.unit, policy.stages[0], plan(policy).mechanisms)
 
 
 def kept(spec, sets, many):

@@ -10,8 +10,8 @@ import pytest
 from scipy import stats
 
 from dpbeam.engine.bounding import contributions
+from dpbeam.engine.stage import StageSpec
 from dpbeam.query.bounds import Bounds
-from dpbeam.query.spec import StageSpec
 from tests.helpers import kernel_reference as reference
 
 UNITS = 20_000

@@ -14,10 +14,10 @@ from dpbeam.engine.aggregation import accumulate
 from dpbeam.engine.bounding import contributions
 from dpbeam.engine.release import results
 from dpbeam.engine.release.noises import noises
-from dpbeam.policy.compile import stage_spec
-from dpbeam.policy.schema.policy import Policy
+from dpbeam.engine.stage import planned_stage
 from dpbeam.query.metric import Metric
 from tests.helpers import kernel_reference as reference
+from tests.helpers.queries import query_of
 
 DRAWS = 20_000
 ALPHA = 1e-9
@@ -26,7 +26,7 @@ L0, VALUES = 3, 4
 
 def planned(kind: str, delta: float = 0.4):
     """A stage as a policy plans it, whose one mechanism is the threshold of a top_k: it has half of δ."""
-    policy = Policy.model_validate(
+    policy = query_of(
         {
             "version": 1,
             "dataset": "d",
@@ -46,7 +46,7 @@ def planned(kind: str, delta: float = 0.4):
             ],
         }
     )
-    return stage_spec(policy, policy.stages[0], plan(policy).mechanisms)
+    return planned_stage(policy.unit, policy.stages[0], plan(policy).mechanisms)
 
 
 def shown_in(spec, mechanism) -> int:

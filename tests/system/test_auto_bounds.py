@@ -7,6 +7,7 @@ import os
 import random
 import signal
 from collections import Counter, defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -17,16 +18,17 @@ from dpbeam.accounting.plan import plan
 from dpbeam.engine import automatic_bounds
 from dpbeam.engine.aggregation import columns
 from dpbeam.engine.automatic_bounds import count_grid, magnitudes
+from dpbeam.engine.stage import planned
 from dpbeam.mechanisms import noise
 from dpbeam.phases import bounds
 from dpbeam.phases.phase import Parameters
 from dpbeam.pipelines.cli.main import invoke
 from dpbeam.pipelines.jobs import aggregate, workers
 from dpbeam.pipelines.lifecycle import inputs, release
-from dpbeam.policy import compile as compiled
-from dpbeam.policy.load import load_policy
+from dpbeam.query.query import Query
 from dpbeam.reporting.certify import certify_manifest
 from dpbeam.reporting.manifest import read_manifest
+from tests.helpers.queries import load_query
 
 AUTO = {"auto": {}}
 
@@ -288,16 +290,15 @@ def test_a_kill_in_the_phase_leaves_nothing_and_stays_spent(automatic, capsys, p
 
 def test_a_plan_that_would_change_a_loss_ends_the_run_unpublished(automatic, capsys, monkeypatch) -> None:
     """A slip in the choice: the stage's weight is changed along with its bounds."""
-    with_chosen = bounds.with_chosen
+    with_chosen = Query.with_chosen
 
-    def slipped(policy, found):
-        done = with_chosen(policy, found)
+    def slipped(query, found):
+        done = with_chosen(query, found)
         (stage,) = done.stages
-        metrics = (stage.metrics[0].model_copy(update={"count": stage.metrics[0].count.model_copy(
-            update={"weight": 3.0})}), *stage.metrics[1:])  # fmt: skip
-        return done.model_copy(update={"stages": (stage.model_copy(update={"metrics": metrics}),)})
+        metrics = (replace(stage.metrics[0], weight=3.0), *stage.metrics[1:])
+        return replace(done, stages=(replace(stage, metrics=metrics),))
 
-    monkeypatch.setattr(bounds, "with_chosen", slipped)
+    monkeypatch.setattr(Query, "with_chosen", slipped)
     assert automatic.run() == 3
     assert "must stay" in capsys.readouterr().err
     assert automatic.manifests() == []
@@ -314,8 +315,8 @@ def test_noise_that_fits_the_widest_bounds_only_is_refused_before_anything_is_ch
     epsilon, part = 0.5, 0.0
     for _ in range(4):  # noise goes roughly by 1 / ε: find that which fills 90 % of the widest bounds' grid
         automatic.policy["run"]["epsilon"] = epsilon
-        made = load_policy(automatic.policy_path)
-        (spec,) = compiled.stage_specs(made, plan(made).mechanisms)
+        made = load_query(automatic.policy_path)
+        (spec,) = planned(made, plan(made).mechanisms)
         quantity = next(q for q in spec.quantities if q.kind == "sum")
         widest = columns.grid_of(quantity.definition).step * 2.0**30
         part = spec.noise[quantity.name].sigma / widest / noise.MOST_OF_BOUNDS
@@ -343,9 +344,9 @@ def test_the_plan_reads_nothing_and_says_what_is_not_known_yet(automatic, capsys
 
 
 def test_the_jobs_histograms_have_the_sensitivity_that_the_plan_states(automatic) -> None:
-    made = load_policy(automatic.policy_path)
-    planned = plan(made)
-    known = Parameters(policy=made, plan=planned, stages=compiled.stage_specs(made, planned.mechanisms), public={})
+    made = load_query(automatic.policy_path)
+    found = plan(made)
+    known = Parameters(query=made, plan=found, stages=planned(made, found.mechanisms), public={})
     found = bounds.stages(known)
     assert [spec.name for spec in found] == ["by_place.values", "by_place.units"]
     for spec in found:

@@ -13,7 +13,8 @@ from dpbeam.engine.aggregation import accumulate
 from dpbeam.engine.bounding import hierarchy, unit_rows
 from dpbeam.engine.bounding.hierarchy import Hierarchy
 from dpbeam.engine.reading import formats
-from dpbeam.query.spec import LEVEL, Column, InputSpec
+from dpbeam.engine.stage import LEVEL
+from dpbeam.query.source import Column, InputSpec
 from dpbeam.transforms.steps import one_worker
 from tests.helpers import kernel_reference as reference
 

@@ -34,7 +34,8 @@ from pathlib import Path
 import pyarrow as pa
 from dpbeam.engine.reading import formats
 from dpbeam.engine.bounding.hierarchy import Hierarchy
-from dpbeam.query.spec import LEVEL, Column, InputSpec
+from dpbeam.engine.stage import LEVEL
+from dpbeam.query.source import Column, InputSpec
 from dpbeam.transforms.steps import one_worker
 
 def peak():

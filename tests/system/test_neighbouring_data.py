@@ -37,6 +37,7 @@ from dpbeam.engine.bounding import contributions as kernel
 from dpbeam.engine.bounding import unit_rows
 from dpbeam.engine.reading import formats, rows
 from dpbeam.engine.rounds import weighing, weights
+from dpbeam.engine.stage import StageSpec, planned
 from dpbeam.mechanisms.events import (
     Gaussian,
     GaussianThresholding,
@@ -49,16 +50,14 @@ from dpbeam.phases import bounds
 from dpbeam.phases import rounds as selecting
 from dpbeam.phases.phase import Parameters
 from dpbeam.pipelines.lifecycle import inputs
-from dpbeam.policy import compile as compiled
-from dpbeam.policy.chosen import Key, automatic, with_chosen
-from dpbeam.policy.load import load_policy
-from dpbeam.policy.schema.auto import AutoClip
-from dpbeam.policy.schema.policy import Policy
+from dpbeam.query.automatic import Key
 from dpbeam.query.quantities import Quantity
-from dpbeam.query.spec import InputSpec, StageSpec
+from dpbeam.query.query import Query
+from dpbeam.query.source import InputSpec
 from dpbeam.transforms.steps import one_worker, read
 from tests.helpers import bounding_bugs as bugs
 from tests.helpers import random_policies as made_up
+from tests.helpers.queries import load_query
 
 SALT = b"0123456789abcdef"
 SHARDS, PARTS = 3, 2
@@ -182,18 +181,18 @@ def examine(seed: int, folder: Path, *, anywhere: bool = False) -> None:
     rng = Random(seed)
     stated = made_up.policy(rng, stages=(2, 3, 4)) if anywhere else made_up.policy(rng)
     (folder / "policy.yaml").write_text(yaml.safe_dump(stated, allow_unicode=True), encoding="utf-8")
-    policy = load_policy(folder / "policy.yaml")
+    policy = load_query(folder / "policy.yaml")
     own = made_up.some_rows(rng, ("me",), 30)
-    own = own[:1] if policy.privacy_unit == "row" else own
+    own = own[:1] if policy.unit is None else own
     others = made_up.some_rows(rng, ("x", "y", "z"), 40)
     tables = scattered(others, own, rng) if anywhere else ([others], [others, own])
-    found = neighbours(compiled.input_spec(policy), folder, *tables)
-    public = {s.name: t for s in policy.stages if (t := compiled.public_partitions(policy, s)) is not None}
-    if automatic(policy):
-        planned: Any = SimpleNamespace(mechanisms=mechanisms_of(policy))
-        compare(bounds.stages(Parameters(policy=policy, plan=planned, stages=(), public=public)), found, public)
-        policy = with_chosen(policy, chosen(policy, rng))
-    specs = compiled.stage_specs(policy, mechanisms_of(policy))
+    found = neighbours(policy.source, folder, *tables)
+    public = {s.name: t for s in policy.stages if (t := s.public) is not None}
+    if policy.automatic:
+        made: Any = SimpleNamespace(mechanisms=mechanisms_of(policy))
+        compare(bounds.stages(Parameters(query=policy, plan=made, stages=(), public=public)), found, public)
+        policy = policy.with_chosen(chosen(policy, rng))
+    specs = planned(policy, mechanisms_of(policy))
     compare(tuple(spec for spec in specs if not spec.rounds and not spec.hierarchical), found, public)
     for spec in specs:
         if spec.rounds or spec.hierarchical:
@@ -234,7 +233,7 @@ def neighbours(source: InputSpec, folder: Path, without: Files, having: Files) -
     return Neighbours(source=source, splits=(splits[0], splits[1]), blocks=(blocks[0], blocks[1]))
 
 
-def mechanisms_of(policy: Policy) -> tuple[Mechanism, ...]:
+def mechanisms_of(policy: Query) -> tuple[Mechanism, ...]:
     """The plan's mechanisms at some noise: their sensitivities don't follow from it, and solving for it takes time.
 
     So little that two units' weights saturate a partition.
@@ -244,17 +243,17 @@ def mechanisms_of(policy: Policy) -> tuple[Mechanism, ...]:
     )
 
 
-def chosen(policy: Policy, rng: Random) -> dict[Key, float]:
+def chosen(policy: Query, rng: Random) -> dict[Key, float]:
     """Bounds that a run might find."""
     found: dict[Key, float] = {}
     stages = {stage.name: stage for stage in policy.stages}
-    for stage, metric, parameter in automatic(policy):
+    for stage, metric, parameter in policy.automatic:
         if metric is None:
-            found[stage, metric, parameter] = rng.randint(1, getattr(stages[stage].bounds, parameter).auto.max)
+            found[stage, metric, parameter] = rng.randint(1, getattr(stages[stage].bounds, parameter))
             continue
-        (args,) = (choice.args for choice in stages[stage].metrics if choice.result_name == metric)
-        other = getattr(args, "high" if parameter == "low" else "low")
-        stated = None if isinstance(other, AutoClip) else other
+        (asked,) = (choice for choice in stages[stage].metrics if choice.name == metric)
+        other = "high" if parameter == "low" else "low"
+        stated = None if other in asked.auto else getattr(asked, other)
         if parameter == "low":
             found[stage, metric, parameter] = -0.5 if stated is None or stated > -0.5 else 2.0 * stated
         else:
@@ -344,7 +343,7 @@ def check_weights(before: pa.RecordBatch, after: pa.RecordBatch, spec: StageSpec
     found = (
         {
             key: weight * step
-            for key, weight in zip(keys_of(batch, spec), batch[weights.WEIGHT].to_pylist(), strict=True)
+            for key, weight in zip(keys_of(batch, spec), batch[weighing.WEIGHT].to_pylist(), strict=True)
         }
         for batch in (before, after)
     )

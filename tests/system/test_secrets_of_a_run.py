@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 
 from dpbeam.engine.bounding import contributions
+from dpbeam.engine.stage import StageSpec
 from dpbeam.pipelines.jobs import aggregate
 from dpbeam.query.bounds import Bounds
 from dpbeam.query.metric import Metric
-from dpbeam.query.spec import StageSpec
 from dpbeam.transforms import private_aggregate
 
 SPEC = StageSpec(

@@ -9,16 +9,16 @@ from apache_beam.testing.util import assert_that
 
 from dpbeam.accounting.plan import plan
 from dpbeam.engine.reading import rows
+from dpbeam.engine.stage import planned_stage
 from dpbeam.errors import UsageError
 from dpbeam.pipelines.lifecycle import inputs
-from dpbeam.policy.compile import input_spec, stage_spec
-from dpbeam.policy.load import load_policy
 from dpbeam.transforms.private_keys import SelectKeys
 from dpbeam.transforms.steps.read import ReadBlocks
 from dpbeam.transforms.steps.validate import Validate
 from dpbeam.transforms.wire import arrow_coder
 from dpbeam.transforms.wire.control import CheckControlTotals
 from dpbeam.transforms.wire.staging import Area
+from tests.helpers.queries import load_query
 
 
 def selecting(workspace, strategy, **private):
@@ -28,9 +28,9 @@ def selecting(workspace, strategy, **private):
     del stage["noise"]
     workspace.policy["run"] = {"epsilon": 8.0, "delta": 6e-12}  # 800 people each alone in a place: none shows it
     workspace.csv(*(f"p{i},{place},1" for i in range(800) for place in ("inn", "zoo", f"own{i}")))
-    policy = load_policy(workspace.policy_path)
-    found = inputs.resolve(input_spec(policy))
-    spec = stage_spec(policy, policy.stages[0], plan(policy).mechanisms)
+    policy = load_query(workspace.policy_path)
+    found = inputs.resolve(policy.source)
+    spec = planned_stage(policy.unit, policy.stages[0], plan(policy).mechanisms)
     return (
         policy,
         found,
@@ -40,7 +40,7 @@ def selecting(workspace, strategy, **private):
             parts=2,
             salt=b"a secret of this run",
             splits=len(found.splits),
-            schema=rows.output_schema(input_spec(policy)),
+            schema=rows.output_schema(policy.source),
         ),
     )
 
@@ -65,7 +65,7 @@ def test_the_kept_keys_come_out_and_the_control_totals_agree(workspace, strategy
         assert sorted(key for batch in batches for key in batch.column("place").to_pylist()) == ["inn", "zoo"]
 
     with beam.Pipeline(options=PipelineOptions(["--runner=FnApiRunner"])) as pipeline:
-        blocks = pipeline | ReadBlocks(input_spec(policy), found.splits) | Validate(input_spec(policy))
+        blocks = pipeline | ReadBlocks(policy.source, found.splits) | Validate(policy.source)
         keys, reports = blocks | select
         _ = reports | beam.Flatten() | CheckControlTotals(select.shuffles, area)
         assert_that(keys, are_kept)

@@ -13,7 +13,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from dpbeam.engine.aggregation import accumulate, partition_shards
-from dpbeam.query.spec import StageSpec
+from dpbeam.engine.stage import StageSpec
 from dpbeam.transforms.steps.bound import REPORTS, SEEDER, messages, seed
 from dpbeam.transforms.steps.read import place
 from dpbeam.transforms.wire.containment import ContainedDoFn

@@ -15,7 +15,7 @@ import pyarrow as pa
 from dpbeam.engine.aggregation import accumulate
 from dpbeam.engine.bounding import contributions, hierarchy, unit_rows
 from dpbeam.engine.bounding.hierarchy import Hierarchy
-from dpbeam.query.spec import StageSpec
+from dpbeam.engine.stage import StageSpec
 from dpbeam.transforms.steps.read import label, place
 from dpbeam.transforms.wire.containment import ContainedDoFn
 from dpbeam.transforms.wire.control import Outbox, Shuffle, receive

@@ -9,7 +9,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from dpbeam.engine.release.releaser import Releaser
-from dpbeam.query.spec import StageSpec
+from dpbeam.engine.stage import StageSpec
 from dpbeam.transforms.wire.containment import ContainedDoFn
 
 

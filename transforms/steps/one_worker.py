@@ -25,8 +25,9 @@ from dpbeam.engine.bounding import contributions, hierarchy, unit_rows
 from dpbeam.engine.bounding.hierarchy import Hierarchy
 from dpbeam.engine.bounding.shard_buffer import Shelf, Total
 from dpbeam.engine.reading import formats, rows
+from dpbeam.engine.stage import StageSpec
 from dpbeam.errors import RunFailed
-from dpbeam.query.spec import InputSpec, StageSpec
+from dpbeam.query.source import InputSpec
 from dpbeam.transforms.steps.bound import REPORTS, route_columns
 from dpbeam.transforms.steps.read import raw_blocks
 from dpbeam.transforms.wire.containment import ContainedDoFn

@@ -19,7 +19,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from dpbeam.engine.reading import formats
 from dpbeam.errors import RunFailed
-from dpbeam.query.spec import InputSpec
+from dpbeam.query.source import InputSpec
 from dpbeam.transforms.wire.containment import ContainedDoFn
 from dpbeam.transforms.wire.progress import Parts
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from dpbeam.engine.aggregation import accumulate
 from dpbeam.engine.release import results
+from dpbeam.engine.stage import StageSpec
 from dpbeam.mechanisms.selection import Selector
-from dpbeam.query.spec import StageSpec
 from dpbeam.transforms.wire.containment import ContainedDoFn
 
 

@@ -9,7 +9,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from dpbeam.engine.reading import rows
-from dpbeam.query.spec import InputSpec
+from dpbeam.query.source import InputSpec
 from dpbeam.transforms.steps.read import label, place
 from dpbeam.transforms.wire.containment import ContainedDoFn
 

@@ -24,9 +24,9 @@ from dpbeam.engine.arrays import hashing
 from dpbeam.engine.arrays.grouping import ordering
 from dpbeam.engine.rounds import weighing, weight_tables
 from dpbeam.engine.rounds.earlier_rounds import Known
+from dpbeam.engine.stage import StageSpec
 from dpbeam.errors import RunFailed
 from dpbeam.mechanisms.noise import AdditiveNoise
-from dpbeam.query.spec import StageSpec
 from dpbeam.transforms.steps.bound import REPORTS, SEEDER, messages, seed
 from dpbeam.transforms.steps.read import place
 from dpbeam.transforms.wire.arrow_coder import MAX_MESSAGE_BYTES

@@ -6,24 +6,27 @@ not what is added up under which bounds; so it can't know what one privacy id mo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import pipeline_dp
 
-from dpbeam.accounting.certify import Certificate, certify
+from dpbeam.accounting.certify import Certificate
+from dpbeam.accounting.check import check_plan
 from dpbeam.accounting.plan import solve
-from dpbeam.accounting.requests import Request, check_target
+from dpbeam.accounting.requests import check_target
+from dpbeam.accounting.stage_requests import stage_requests
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms import randomness
 from dpbeam.mechanisms.events import Mechanism
+from dpbeam.query.query import Stage
 
 
 class StageBudget:
-    """What `add_stage_requests` promises: the stage's mechanisms, once the budgets are computed."""
+    """What `add_stage` promises: the stage's mechanisms, once the budgets are computed."""
 
-    def __init__(self, requests: tuple[Request, ...]) -> None:
-        self.requests = requests
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.requests = stage_requests(stage)
         self._mechanisms: tuple[Mechanism, ...] | None = None
 
     @property
@@ -43,11 +46,11 @@ class SharedBudgetAccountant(pipeline_dp.NaiveBudgetAccountant):  # type: ignore
 
     It is a `NaiveBudgetAccountant` so that code for PipelineDP's accountants takes it; nothing is composed naively.
 
-    Guarantee: all mechanisms of all stages are (`total_epsilon`, `total_delta`)-DP together, each for what its request
-    says that one unit moves. No other mechanism is given any part of the budget: what PipelineDP's own engine asks for
-    is refused, for its noise isn't always enough for what its sums move (a variance's over bounds around 0), its
-    Gaussian shows the bits of what it is added to, and its parameters may have it bound nothing, or select nothing,
-    without a word to the accountant.
+    Guarantee: all mechanisms of all stages are (`total_epsilon`, `total_delta`)-DP together, each for what one unit
+    moves within its stage's bounds, derived twice (`check_plan`). No other mechanism is given any part of the budget:
+    what PipelineDP's own engine asks for is refused, for its noise isn't always enough for what its sums move (a
+    variance's over bounds around 0), its Gaussian shows the bits of what it is added to, and its parameters may have it
+    bound nothing, or select nothing, without a word to the accountant.
     """
 
     def __init__(
@@ -63,16 +66,14 @@ class SharedBudgetAccountant(pipeline_dp.NaiveBudgetAccountant):  # type: ignore
         self._mechanisms_of_stages: tuple[Mechanism, ...] = ()
         self._certificate: Certificate | None = None
 
-    def add_stage_requests(
-        self, requests: Sequence[Request], *, aggregation_weight: float | None = None
-    ) -> StageBudget:
-        """Registers the mechanisms of a stage of ours; they are known after `compute_budgets`.
+    def add_stage(self, stage: Stage, *, aggregation_weight: float | None = None) -> StageBudget:
+        """Registers a stage of ours; its mechanisms are known after `compute_budgets`.
 
         A stage that stands for an aggregation of PipelineDP's gives its `aggregation_weight`, and counts as one of
         those that the constructor was told of.
 
         Raises:
-            UsageError: called after `compute_budgets`, within a scope, or with no request.
+            UsageError: called after `compute_budgets`, within a scope, or with a stage of a name that is registered.
         """
         randomness.own()  # PipelineDP draws by itself; a process that is forked from this one is seen to as it is made
         self._check_open()
@@ -81,11 +82,11 @@ class SharedBudgetAccountant(pipeline_dp.NaiveBudgetAccountant):  # type: ignore
                 "an aggregation of dpbeam's must stand outside of the accountant's scopes: give its weight as "
                 "budget_weight, or in the requests"
             )
-        if not requests:
-            raise UsageError("add_stage_requests needs at least one request")
+        if any(known.stage.name == stage.name for known in self._stages):
+            raise UsageError(f"stage {stage.name} is registered already: give each stage a name of its own")
         if aggregation_weight is not None:
             self._actual_aggregation_weights.append(aggregation_weight)
-        self._stages.append(StageBudget(tuple(requests)))
+        self._stages.append(StageBudget(stage))
         return self._stages[-1]
 
     def request_budget(
@@ -126,7 +127,8 @@ class SharedBudgetAccountant(pipeline_dp.NaiveBudgetAccountant):  # type: ignore
         requests = [request for stage in self._stages for request in stage.requests]
 
         def check(found: tuple[Mechanism, ...]) -> Certificate:
-            return certify(found, epsilon=self._total_epsilon, delta=self._total_delta)
+            stages = [budget.stage for budget in self._stages]
+            return check_plan(stages, found, epsilon=self._total_epsilon, delta=self._total_delta)
 
         found, self._certificate = solve(requests, check, self._total_epsilon, self._total_delta)
         self._mechanisms_of_stages = found

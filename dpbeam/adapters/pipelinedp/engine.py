@@ -21,9 +21,10 @@ import pyarrow as pa
 
 from dpbeam.adapters.pipelinedp.accountant import SharedBudgetAccountant
 from dpbeam.adapters.pipelinedp.parameters import KEY, UNIT, Field, Migrated, aggregate_stage, select_stage
+from dpbeam.engine.stage import planned_stage
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms.noise_width import std
-from dpbeam.transforms.private_aggregate import AggregatePrivately, Budget, with_mechanisms
+from dpbeam.transforms.private_aggregate import AggregatePrivately, Budget
 from dpbeam.transforms.sources.python_keys import NotAKey, from_text, key_text
 from dpbeam.transforms.sources.python_rows import Extract, ExtractColumns, refusal
 from dpbeam.transforms.wire.containment import ContainedDoFn
@@ -113,7 +114,7 @@ class PrivateAggregate(beam.PTransform):
     def expand(self, rows: beam.PCollection[Any]) -> beam.PCollection[Any]:
         public = _public_table(self.public_partitions)
         name = f"aggregate_{self.accountant.stages}"
-        migrated = aggregate_stage(self.params, name=name, public=public is not None)
+        migrated = aggregate_stage(self.params, name=name, public=public)
         released, budget = _released(rows, migrated, self.extractors, self.accountant, self.params, public)
         return released | "MetricsTuples" >> beam.ParDo(_ToTuples(migrated, budget))
 
@@ -143,7 +144,7 @@ def _released(
     if not rows.windowing.is_default():
         raise UsageError("the rows must be in the global window: a guarantee for each window is none for all of them")
     extract = _extract(extractors, migrated)
-    budget = accountant.add_stage_requests(migrated.requests, aggregation_weight=params.budget_weight)
+    budget = accountant.add_stage(migrated.stage, aggregation_weight=params.budget_weight)
     aggregate = AggregatePrivately(migrated.spec, budget, public)
     return rows | "Extract" >> ExtractColumns(extract) | "Private" >> aggregate, budget
 
@@ -200,7 +201,7 @@ class _ToTuples(ContainedDoFn):
 
     def _values(self, field: Field, batch: pa.RecordBatch) -> list[Any]:
         if field.noise_of is not None:
-            spec = with_mechanisms(self._migrated.spec, self._budget.mechanisms)
+            spec = planned_stage(UNIT, self._migrated.stage, self._budget.mechanisms)
             return [std(spec.noise[field.noise_of])] * batch.num_rows
         columns = [batch.column(name).to_numpy() for name in field.columns]
         return list(np.column_stack(columns)) if field.name == "vector_sum" else columns[0].tolist()

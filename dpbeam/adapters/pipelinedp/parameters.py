@@ -9,30 +9,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any, Literal
+from typing import Any
 
 import pipeline_dp
+import pyarrow as pa
 from pipeline_dp.aggregate_params import NormKind
 
 from dpbeam.accounting.requests import Request, check_positive
 from dpbeam.accounting.stage_requests import stage_requests
 from dpbeam.adapters.pipelinedp.parameters_check import check_aggregate, check_select
+from dpbeam.engine.stage import StageSpec
 from dpbeam.errors import UsageError
 from dpbeam.policy.schema.base import MAX_BOUND, MAX_MAGNITUDE
-from dpbeam.policy.schema.policy import Private
 from dpbeam.query.bounds import Bounds, Norm
 from dpbeam.query.metric import Metric
-from dpbeam.query.quantities import Quantity, parts, quantities
-from dpbeam.query.spec import StageSpec
+from dpbeam.query.quantities import parts
+from dpbeam.query.query import Public, Stage
+from dpbeam.query.selection import GaussianThresholding, LaplaceThresholding, Selection, TruncatedGeometric
 
 UNIT, KEY, VALUE = "privacy_id", "partition_key", "value"
 """The columns that PipelineDP's extractors fill."""
 
-_Strategy = Literal["truncated_geometric", "laplace_thresholding", "gaussian_thresholding"]
-_STRATEGIES: dict[str, _Strategy] = {
-    "TRUNCATED_GEOMETRIC": "truncated_geometric",
-    "LAPLACE_THRESHOLDING": "laplace_thresholding",
-    "GAUSSIAN_THRESHOLDING": "gaussian_thresholding",
+_STRATEGIES: dict[str, type[Selection]] = {
+    "TRUNCATED_GEOMETRIC": TruncatedGeometric,
+    "LAPLACE_THRESHOLDING": LaplaceThresholding,
+    "GAUSSIAN_THRESHOLDING": GaussianThresholding,
 }
 _MAX_LENGTH = 2**16
 """Of vectors. A policy's are shorter (`dpbeam.engine.reading.vectors`), for there each number has columns in files."""
@@ -53,42 +54,53 @@ class Field:
 
 @dataclass(frozen=True, kw_only=True)
 class Migrated:
-    """A stage without its noise, what its mechanisms are asked for with, and what is returned of each partition."""
+    """What a call of PipelineDP's engine asks, and what is returned of each partition."""
 
-    spec: StageSpec
-    requests: tuple[Request, ...]
+    stage: Stage
     fields: tuple[Field, ...]
 
+    @property
+    def spec(self) -> StageSpec:
+        """The stage as the engine knows it before its budget is computed: without its noise."""
+        return StageSpec(
+            name=self.stage.name,
+            unit=UNIT,
+            keys=self.stage.keys,
+            key_types=self.stage.key_types,
+            bounds=self.stage.bounds,
+            metrics=self.stage.metrics,
+            noise={},
+            selection=None,
+        )
 
-def aggregate_stage(params: Any, *, name: str, public: bool) -> Migrated:
-    """The stage that does what `DPEngine.aggregate` does with these parameters.
+
+def aggregate_stage(params: Any, *, name: str, public: pa.Table | None) -> Migrated:
+    """The stage that does what `DPEngine.aggregate` does with these parameters; `public` are the public partitions, a
+    table of one column, if there are any.
 
     Guarantee: each of the stage's noisy quantities, and its selection, has its request, for the sensitivity that
-    follows from the parameters' bounds (as derived twice); nothing that PipelineDP would take on trust is taken.
+    follows from the parameters' bounds (as derived twice, here and by `check_plan`); nothing that PipelineDP would take
+    on trust is taken.
 
     Raises:
         UsageError: not AggregateParams; or something in them that our engine doesn't do, or that isn't safe.
     """
     if not isinstance(params, pipeline_dp.AggregateParams):
         raise UsageError(f"params must be pipeline_dp.AggregateParams, got {type(params).__name__}")
-    _check_trust(params, public)
-    limits = _bounds(params)
+    _check_trust(params, public is not None)
     metrics = tuple(_metrics(params))
-    private = None if public else _private(params)
-    strategy = None if private is None else private.strategy
-    needed = _needed(metrics)
-    requests = stage_requests(
-        name,
-        needed,
-        limits,
+    stage = Stage(
+        name=name,
+        keys=(KEY,),
+        key_types=("string",),
+        partitions=_private(params) if public is None else Public(table=public),
+        bounds=_bounds(params),
+        metrics=metrics,
         noise=params.noise_kind.value,
-        private=private,
-        counting=strategy,
         weight=_weight(params.budget_weight),
     )
-    check_aggregate(params, requests, public=public)
-    spec = _spec(name, limits, metrics)
-    return Migrated(spec=spec, requests=requests, fields=tuple(_fields(params, metrics, shared=_shares(strategy))))
+    check_aggregate(params, _requests(stage), public=public is not None)
+    return Migrated(stage=stage, fields=tuple(_fields(params, metrics, shared=stage.shares_count)))
 
 
 def select_stage(params: Any, *, name: str) -> Migrated:
@@ -100,19 +112,25 @@ def select_stage(params: Any, *, name: str) -> Migrated:
     if not isinstance(params, pipeline_dp.SelectPartitionsParams):
         raise UsageError(f"params must be pipeline_dp.SelectPartitionsParams, got {type(params).__name__}")
     _check_not_enforced(params)
-    limits = Bounds(l0=_whole("max_partitions_contributed", params.max_partitions_contributed))
-    private = _private(params)
-    requests = stage_requests(
-        name,
-        (),
-        limits,
+    stage = Stage(
+        name=name,
+        keys=(KEY,),
+        key_types=("string",),
+        partitions=_private(params),
+        bounds=Bounds(l0=_whole("max_partitions_contributed", params.max_partitions_contributed)),
+        metrics=(),
         noise=None,
-        private=private,
-        counting=private.strategy,
         weight=_weight(params.budget_weight),
     )
-    check_select(params, requests)
-    return Migrated(spec=_spec(name, limits, ()), requests=requests, fields=())
+    check_select(params, _requests(stage))
+    return Migrated(stage=stage, fields=())
+
+
+def _requests(stage: Stage) -> tuple[Request, ...]:
+    try:
+        return stage_requests(stage)
+    except ValueError as error:
+        raise UsageError(f"metrics can't be computed together: {error}") from None
 
 
 def _check_not_enforced(params: Any) -> None:
@@ -159,15 +177,15 @@ def _weight(value: Any) -> float:
     return float(value)
 
 
-def _private(params: Any) -> Private:
-    return Private(strategy=_strategy(params), pre_threshold=_whole("pre_threshold", params.pre_threshold or 1))
+def _private(params: Any) -> Selection:
+    return _strategy(params)(pre_threshold=_whole("pre_threshold", params.pre_threshold or 1))
 
 
-def _strategy(params: Any) -> _Strategy:
+def _strategy(params: Any) -> type[Selection]:
     if getattr(params, "post_aggregation_thresholding", False):
         if pipeline_dp.Metrics.PRIVACY_ID_COUNT not in params.metrics:
             raise UsageError("post_aggregation_thresholding needs PRIVACY_ID_COUNT among the metrics; add it")
-        return "laplace_thresholding" if params.noise_kind.value == "laplace" else "gaussian_thresholding"
+        return LaplaceThresholding if params.noise_kind.value == "laplace" else GaussianThresholding
     strategy = params.partition_selection_strategy
     if strategy.name not in _STRATEGIES:
         raise UsageError(
@@ -175,10 +193,6 @@ def _strategy(params: Any) -> _Strategy:
             "GAUSSIAN_THRESHOLDING comes nearest"
         )
     return _STRATEGIES[strategy.name]
-
-
-def _shares(strategy: str | None) -> bool:
-    return strategy in ("laplace_thresholding", "gaussian_thresholding")
 
 
 def _metrics(params: Any) -> list[Metric]:
@@ -238,26 +252,6 @@ def _rank(percentile: Any) -> float:
     if isinstance(percentile, bool) or not isinstance(percentile, Real) or not 0 <= float(percentile) <= 100:
         raise UsageError(f"PERCENTILE must be between 0 and 100, got {percentile!r}")
     return float(percentile) / 100
-
-
-def _needed(metrics: Sequence[Metric]) -> tuple[Quantity, ...]:
-    try:
-        return quantities(metrics)
-    except ValueError as error:
-        raise UsageError(f"metrics can't be computed together: {error}") from None
-
-
-def _spec(name: str, limits: Bounds, metrics: tuple[Metric, ...]) -> StageSpec:
-    return StageSpec(
-        name=name,
-        unit=UNIT,
-        keys=(KEY,),
-        key_types=("string",),
-        bounds=limits,
-        metrics=metrics,
-        noise={},
-        selection=None,
-    )
 
 
 def _fields(params: Any, metrics: Sequence[Metric], *, shared: bool) -> list[Field]:

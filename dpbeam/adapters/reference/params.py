@@ -1,4 +1,4 @@
-"""A policy's stage in, the one call of PipelineDP's engine that does the same out; or a refusal of what it can't do.
+"""The one call of PipelineDP's engine that does what a stage asks, or a refusal of what it can't do.
 
 `DPEngine.aggregate` has one noise, one value and one pair of bounds, and makes a sum from the mean and the count where
 a mean is asked for too. What it does wrong by itself (docs/from_pipelinedp.md) is either made right here, by what it is
@@ -16,12 +16,10 @@ from pipeline_dp.aggregate_params import NormKind
 
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms.float_grid import FloatGrid
-from dpbeam.policy.compile import bounds, metrics
-from dpbeam.policy.schema.auto import histograms
-from dpbeam.policy.schema.policy import Private, Stage
 from dpbeam.query.bounds import Bounds
 from dpbeam.query.metric import Metric
-from dpbeam.query.quantities import THRESHOLDING
+from dpbeam.query.query import Stage
+from dpbeam.query.selection import Selection, Thresholding
 
 _QUANTILES = ("quantiles", "median", "min", "max")
 _DOES = ("count", "privacy_id_count", "sum", "mean", "variance", *_QUANTILES, "vector_sum")
@@ -56,9 +54,9 @@ def reference_call(stage: Stage) -> ReferenceCall:
         UsageError: PipelineDP can't do it, or does it wrong; nothing was charged.
     """
     where = f"stage {stage.name}"
-    if histograms(stage):
+    if stage.histograms:
         raise UsageError(f"{where}: PipelineDP finds no bounds; state them, or run without --engine=pipelinedp")
-    found, limits, private = metrics(stage), bounds(stage), stage.private
+    found, limits, private = stage.metrics, stage.bounds, stage.selection
     _check_selection(where, found, private)
     _check_metrics(where, found)
     _check_bounds(where, found, limits, private)
@@ -128,10 +126,10 @@ def _folded(found: Sequence[Metric]) -> tuple[Metric, ...]:
     return tuple(found)
 
 
-def _check_selection(where: str, found: Sequence[Metric], private: Private | None) -> None:
+def _check_selection(where: str, found: Sequence[Metric], private: Selection | None) -> None:
     if private is not None and private.strategy not in _STRATEGIES:
         raise UsageError(f"{where}: PipelineDP has no {private.strategy}; use one of {', '.join(_STRATEGIES)}")
-    if private is not None and private.hierarchical:
+    if private is not None and private.hierarchy is not None:
         raise UsageError(f"{where}: PipelineDP has no hierarchical keys; run without --engine=pipelinedp")
     if not found:
         raise UsageError(f"{where}: PipelineDP's aggregation needs a metric; run without --engine=pipelinedp")
@@ -153,7 +151,7 @@ def _check_metrics(where: str, found: Sequence[Metric]) -> None:
         )
 
 
-def _check_bounds(where: str, found: Sequence[Metric], limits: Bounds, private: Private | None) -> None:
+def _check_bounds(where: str, found: Sequence[Metric], limits: Bounds, private: Selection | None) -> None:
     totals = any(m.low_total is not None for m in found)
     if limits.l1 is not None:
         if private is not None:
@@ -175,7 +173,7 @@ def _check_vectors(where: str, found: Sequence[Metric], limits: Bounds, stage: S
     for metric in found:
         if metric.kind != "vector_sum":
             continue
-        if stage.private is None:
+        if stage.selection is None:
             raise UsageError(
                 f"{where}: PipelineDP fails on a vector_sum with public partitions; use private ones, or our engine"
             )
@@ -192,8 +190,8 @@ def _check_vectors(where: str, found: Sequence[Metric], limits: Bounds, stage: S
 
 def _shares_count(where: str, found: Sequence[Metric], stage: Stage) -> bool:
     """Whether the noisy unit count that selects is released too."""
-    private = stage.private
-    if private is None or private.strategy not in THRESHOLDING or not any(m.kind == "privacy_id_count" for m in found):
+    private = stage.selection
+    if private is None or not isinstance(private, Thresholding) or not any(m.kind == "privacy_id_count" for m in found):
         return False
     if private.pre_threshold > 1:
         raise UsageError(

@@ -27,6 +27,7 @@ from dpbeam.accounting.stage_requests import stage_requests
 from dpbeam.adapters.reference.check import check_reference
 from dpbeam.adapters.reference.params import ReferenceCall, reference_call
 from dpbeam.adapters.reference.steps import steps
+from dpbeam.engine.stage import StageSpec
 from dpbeam.errors import Refused, UsageError
 from dpbeam.mechanisms import truncated_geometric
 from dpbeam.mechanisms.events import (
@@ -40,10 +41,8 @@ from dpbeam.mechanisms.events import (
     TruncatedGeometric,
 )
 from dpbeam.mechanisms.noise_width import std
-from dpbeam.policy.compile import key_types
-from dpbeam.policy.schema.policy import Policy, Stage
 from dpbeam.query.quantities import Quantity, quantities
-from dpbeam.query.spec import StageSpec
+from dpbeam.query.query import Query, Stage
 
 _GAUSSIAN_DELTA = 1e-6
 """The δ beside which a Gaussian's ε is stated to PyDP; any would do, the noise is the same."""
@@ -115,8 +114,8 @@ class PlannedBudgets(pipeline_dp.NaiveBudgetAccountant):  # type: ignore[misc]
             raise Refused(f"PipelineDP didn't ask for {self._left[0].name}, which is in the plan")
 
 
-def reference_plan(policy: Policy) -> ReferencePlan:
-    """Calibrates, by the policy's weights, what PipelineDP's engine will draw for it, and has that checked.
+def reference_plan(query: Query) -> ReferencePlan:
+    """Calibrates, by the query's weights, what PipelineDP's engine will draw for it, and has that checked.
 
     Guarantee: as for `dpbeam.accounting.plan.plan`; the mechanisms are those that PipelineDP builds, with the
     sensitivities that its sums really have (a variance's squares move by more than it takes into account).
@@ -130,14 +129,14 @@ def reference_plan(policy: Policy) -> ReferencePlan:
             f"--engine=pipelinedp needs PipelineDP 0.3 or later, got {metadata.version('pipeline-dp')}; use Python "
             "3.11 or later, for which there is one, or leave the option out"
         )
-    if policy.source.pre_aggregated is not None:
+    if any(stage.counted_by is not None for stage in query.stages):
         raise UsageError(
             "source.pre_aggregated: PipelineDP's engine counts every row as one; run without --engine=pipelinedp"
         )
-    epsilon, delta = policy.run.epsilon, policy.run.delta
-    calls = [reference_call(stage) for stage in policy.stages]
-    pairs = list(zip(policy.stages, calls, strict=True))
-    asked = [_asked(call, public=stage.private is None) for stage, call in pairs]
+    epsilon, delta = query.epsilon, query.delta
+    calls = [reference_call(stage) for stage in query.stages]
+    pairs = list(zip(query.stages, calls, strict=True))
+    asked = [_asked(call, public=stage.selection is None) for stage, call in pairs]
     requests: list[Request] = []
     for stage, call in pairs:
         requests += _requests(stage, call)
@@ -146,23 +145,23 @@ def reference_plan(policy: Policy) -> ReferencePlan:
 
     def check(found: tuple[Mechanism, ...]) -> Certificate:
         nonlocal drawn, budgets
-        by_stage = [[m for m in found if m.stage == stage.name] for stage in policy.stages]
+        by_stage = [[m for m in found if m.stage == stage.name] for stage in query.stages]
         budgets = [
             tuple(_budget(name, kind, call, wanted) for name, kind in names)
             for call, names, wanted in zip(calls, asked, by_stage, strict=True)
         ]
         drawn = tuple(
             mechanism
-            for stage, call, given in zip(policy.stages, calls, budgets, strict=True)
+            for stage, call, given in zip(query.stages, calls, budgets, strict=True)
             for mechanism in _drawn(stage, call, given)
         )
-        check_reference(policy, drawn)
+        check_reference(query, drawn)
         return certify(drawn, epsilon=epsilon, delta=delta)
 
     _, certificate = solve(requests, check, epsilon, delta)
     plan = Plan(
-        dataset=policy.dataset,
-        policy_digest=policy.digest,
+        dataset=query.dataset,
+        policy_digest=query.digest,
         epsilon=epsilon,
         delta=delta,
         mechanisms=drawn,
@@ -171,12 +170,12 @@ def reference_plan(policy: Policy) -> ReferencePlan:
     )
     stages = tuple(
         ReferenceStage(
-            spec=_spec(policy, stage, call, drawn),
+            spec=_spec(query, stage, call, drawn),
             call=call,
             budgets=given,
             steps=steps(stage.name, call, [m for m in drawn if m.stage == stage.name]),
         )
-        for stage, call, given in zip(policy.stages, calls, budgets, strict=True)
+        for stage, call, given in zip(query.stages, calls, budgets, strict=True)
     )
     return ReferencePlan(plan=plan, stages=stages)
 
@@ -196,17 +195,9 @@ def _asked(call: ReferenceCall, *, public: bool) -> list[tuple[str, str]]:
 
 
 def _requests(stage: Stage, call: ReferenceCall) -> Iterator[Request]:
-    """Each mechanism that PipelineDP draws, with the policy's weights, as in `dpbeam.accounting.plan.requests_for`."""
+    """Each mechanism that PipelineDP draws, with the query's weights, as in `dpbeam.accounting.plan.requests_for`."""
     needed = {q.name: q for q in quantities(call.folded)}
-    found = stage_requests(
-        stage.name,
-        tuple(needed.values()),
-        call.bounds,
-        noise=stage.noise,
-        private=stage.private,
-        counting=stage.counting,
-        weight=stage.weight,
-    )
+    found = stage_requests(replace(stage, metrics=call.folded))
     for request in found:
         quantity = needed.get(request.metric)
         if quantity is None or quantity.kind != "squares":
@@ -329,7 +320,7 @@ def _noise(budget: Budget, taken: Any) -> Any:
 
 def _selection(stage: Stage, call: ReferenceCall, budget: Budget) -> Selection:
     """The selection that PyDP makes of (ε, δ): its threshold is the object's own, δ what that threshold leaves."""
-    private = stage.private
+    private = stage.selection
     if private is None:
         raise Refused(f"stage {stage.name}: PipelineDP asked for a selection where partitions are public")
     l0, name = call.bounds.partitions, stage.name
@@ -363,7 +354,7 @@ def _selection(stage: Stage, call: ReferenceCall, budget: Budget) -> Selection:
     )
 
 
-def _spec(policy: Policy, stage: Stage, call: ReferenceCall, drawn: Sequence[Mechanism]) -> StageSpec:
+def _spec(query: Query, stage: Stage, call: ReferenceCall, drawn: Sequence[Mechanism]) -> StageSpec:
     """The stage as results and report know it: each of its own quantities with the noise that it has in the end."""
     own = {m.metric: m for m in drawn if m.stage == stage.name and isinstance(m, Laplace | Gaussian)}
     selection = next((m for m in drawn if m.stage == stage.name and isinstance(m, Selection)), None)
@@ -378,9 +369,9 @@ def _spec(policy: Policy, stage: Stage, call: ReferenceCall, drawn: Sequence[Mec
             noise[quantity.name] = _from_mean(quantity, own, call)
     return StageSpec(
         name=stage.name,
-        unit=None if policy.privacy_unit == "row" else policy.privacy_unit,
-        keys=stage.group_by,
-        key_types=key_types(policy, stage),
+        unit=query.unit,
+        keys=stage.keys,
+        key_types=stage.key_types,
         bounds=call.bounds,
         metrics=call.metrics,
         noise=noise,

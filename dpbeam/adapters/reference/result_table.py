@@ -13,12 +13,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from dpbeam.engine.release.results import result_schema, thresholding
+from dpbeam.engine.stage import StageSpec
 from dpbeam.mechanisms import moments, threshold_bias
 from dpbeam.mechanisms.moments import Part
 from dpbeam.mechanisms.noise_width import half_width
 from dpbeam.query.metric import Metric
 from dpbeam.query.quantities import Quantity
-from dpbeam.query.spec import StageSpec
 
 F64 = npt.NDArray[np.float64]
 

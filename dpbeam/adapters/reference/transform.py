@@ -22,11 +22,11 @@ from dpbeam.engine.aggregation import accumulate, columns
 from dpbeam.engine.arrays import hashing
 from dpbeam.engine.bounding import contributions
 from dpbeam.engine.release.results import result_schema
+from dpbeam.engine.stage import StageSpec
 from dpbeam.errors import RunFailed
 from dpbeam.mechanisms import randomness
 from dpbeam.mechanisms.float_grid import FloatGrid, vector_step
 from dpbeam.query.quantities import Quantity
-from dpbeam.query.spec import StageSpec
 from dpbeam.transforms.steps.read import place
 from dpbeam.transforms.wire.containment import ContainedDoFn, contained
 

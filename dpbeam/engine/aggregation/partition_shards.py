@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from dpbeam.engine.aggregation import accumulate
 from dpbeam.engine.aggregation.merge_buffer import Pile, piled
-from dpbeam.query.spec import StageSpec
+from dpbeam.engine.stage import StageSpec
 
 _BUCKETS = 16
 

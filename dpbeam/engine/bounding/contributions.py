@@ -26,7 +26,7 @@ from dpbeam.engine.arrays.grouping import Groups, group, runs
 from dpbeam.engine.arrays.hashing import U64
 from dpbeam.engine.bounding import sampling
 from dpbeam.engine.reading import vectors
-from dpbeam.query.spec import StageSpec
+from dpbeam.engine.stage import StageSpec
 
 I64 = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]

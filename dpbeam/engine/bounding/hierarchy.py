@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from dpbeam.engine.arrays.grouping import Groups, group, members
 from dpbeam.engine.bounding import contributions
 from dpbeam.engine.bounding.contributions import Bounded
-from dpbeam.query.spec import LEVEL, StageSpec
+from dpbeam.engine.stage import LEVEL, StageSpec
 
 I64 = npt.NDArray[np.int64]
 

@@ -15,7 +15,7 @@ from dpbeam.engine.arrays import hashing
 from dpbeam.engine.arrays.grouping import Groups, ordering, runs
 from dpbeam.engine.arrays.hashing import U64
 from dpbeam.engine.bounding import leaf_sampling
-from dpbeam.query.spec import StageSpec
+from dpbeam.engine.stage import StageSpec
 
 I64 = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from dpbeam.engine.bounding import contributions
 from dpbeam.engine.bounding.contributions import Bounded
-from dpbeam.query.spec import StageSpec
+from dpbeam.engine.stage import StageSpec
 
 PARTITIONS, FULLEST, ROWS = "__partitions", "__fullest", "__rows"
 """Columns of a unit's row: its partitions, its rows in the partition that has most of them, its rows in all."""

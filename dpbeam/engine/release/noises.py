@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from dpbeam.engine.stage import StageSpec
 from dpbeam.mechanisms.noise import AdditiveNoise
-from dpbeam.query.quantities import noisy_by_themselves
-from dpbeam.query.spec import StageSpec
 
 
 def noises(spec: StageSpec) -> dict[str, AdditiveNoise]:
@@ -14,7 +13,7 @@ def noises(spec: StageSpec) -> dict[str, AdditiveNoise]:
     Raises:
         ValueError: a quantity without a mechanism.
     """
-    needed = noisy_by_themselves(spec.quantities, None if spec.selection is None else spec.selection.kind)
+    needed = spec.noisy_by_themselves
     additive = [quantity for quantity in needed if quantity.kind != "values"]
     for quantity in needed:
         if quantity.name not in (spec.noise if quantity in additive else spec.thresholds):

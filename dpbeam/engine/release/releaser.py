@@ -14,11 +14,11 @@ from dpbeam.engine.aggregation import columns
 from dpbeam.engine.release import results
 from dpbeam.engine.release.noises import noises
 from dpbeam.engine.rounds import weighing
+from dpbeam.engine.stage import LEVEL, StageSpec
 from dpbeam.mechanisms import noise
 from dpbeam.mechanisms.events import GaussianThresholding, LaplaceThresholding, in_others
 from dpbeam.mechanisms.noise import AdditiveNoise
-from dpbeam.query.quantities import SUMMED, noisy_by_themselves
-from dpbeam.query.spec import LEVEL, StageSpec
+from dpbeam.query.quantities import SUMMED
 
 
 def of_others(spec: StageSpec) -> StageSpec:
@@ -36,7 +36,7 @@ def check(spec: StageSpec) -> None:
         weighing.check(event)
     if isinstance(spec.selection, LaplaceThresholding | GaussianThresholding):
         noise.check_counts(spec.selection)
-    for quantity in noisy_by_themselves(spec.quantities, None if spec.selection is None else spec.selection.kind):
+    for quantity in spec.noisy_by_themselves:
         if quantity.kind in SUMMED:
             grid = columns.grid_of(quantity.definition)  # as fine as the bounds ask for, whatever the noise
             noise.check(in_others(spec.noise[quantity.name]), grid.finest() if quantity.auto else grid)

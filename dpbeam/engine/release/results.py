@@ -17,6 +17,7 @@ from dpbeam.engine.aggregation.accumulate import key_fields, quantity_column
 from dpbeam.engine.aggregation.columns import grid_of, vectors
 from dpbeam.engine.release import rank_intervals
 from dpbeam.engine.release.quantile_tree import noisy_quantiles
+from dpbeam.engine.stage import StageSpec
 from dpbeam.mechanisms import moments, threshold_bias
 from dpbeam.mechanisms.events import (
     GaussianThresholding,
@@ -30,7 +31,6 @@ from dpbeam.mechanisms.selection import Selector
 from dpbeam.query import custom
 from dpbeam.query.metric import Metric
 from dpbeam.query.quantities import Quantity
-from dpbeam.query.spec import StageSpec
 
 F64 = npt.NDArray[np.float64]
 

@@ -23,11 +23,11 @@ from dpbeam.engine.rounds import biases, weight_tables, weights
 from dpbeam.engine.rounds.biases import UNLISTED
 from dpbeam.engine.rounds.earlier_rounds import BIAS, KEPT, Known
 from dpbeam.engine.rounds.weight_tables import SUM, UNITS, tally_schema
+from dpbeam.engine.stage import StageSpec
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms.events import Gaussian, WeightedThresholding
 from dpbeam.mechanisms.fixedpoint import Grid, exponent_of
 from dpbeam.mechanisms.noise import AdditiveNoise
-from dpbeam.query.spec import StageSpec
 
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]

@@ -17,8 +17,8 @@ from dpbeam.engine.aggregation.accumulate import key_fields
 from dpbeam.engine.arrays.grouping import Groups, group, runs
 from dpbeam.engine.rounds import weights
 from dpbeam.engine.rounds.weights import Tally
+from dpbeam.engine.stage import StageSpec
 from dpbeam.mechanisms.fixedpoint import checked_sum
-from dpbeam.query.spec import StageSpec
 
 I64 = npt.NDArray[np.int64]
 

@@ -14,6 +14,7 @@ from dpbeam.engine.reading.vectors import MAX_LENGTH
 from dpbeam.policy.schema import auto, metrics
 from dpbeam.policy.schema import policy as schema
 from dpbeam.policy.violations import ABSENT, Finding, Key
+from dpbeam.query.selection import MAX_ROUNDS
 
 _ANY = "*"
 
@@ -90,7 +91,7 @@ _REMEDIES: Mapping[str, str] = {
     "group_by": "List the columns whose values make the partitions: group_by: [ngram]; [] for the whole table.",
     "partitions": "Write {private: {strategy: truncated_geometric}} or {public: {values: [a, b]}}.",
     "strategy": "Write truncated_geometric, laplace_thresholding, gaussian_thresholding, dp_sips, mad or mad2r.",
-    "rounds": f"Give a whole number from 1 to {schema.MAX_ROUNDS}, or leave the key out for 3.",
+    "rounds": f"Give a whole number from 1 to {MAX_ROUNDS}, or leave the key out for 3.",
     "hierarchical": "Write true where group_by goes from coarse to fine, or leave the key out.",
     "pre_threshold": "Give the least number of people a partition needs, 1 or more.",
     "public": "Write {values: [a, b]}, {product: {sex: [f, m], band: [a, b]}} or {file: partitions.csv}.",

@@ -15,7 +15,7 @@ from dpbeam.policy.schema import policy as schema
 from dpbeam.policy.schema.auto import AutoCount
 from dpbeam.policy.violations import ABSENT, Finding, Key
 from dpbeam.query.metric import Metric
-from dpbeam.query.spec import Condition
+from dpbeam.query.source import Condition
 
 
 def metric(made: Metric, counted_by: str, linf: int | None) -> Metric:

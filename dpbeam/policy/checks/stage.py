@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dpbeam.engine.rounds.weights import MOST_L0, MOST_L0_OF_SHARES
+from dpbeam.engine.stage import LEVEL
 from dpbeam.policy.checks import hierarchy, pre_aggregated
 from dpbeam.policy.checks.common import KEYS, declared, guarded, unique
 from dpbeam.policy.checks.metrics import metric_findings
@@ -12,7 +13,6 @@ from dpbeam.policy.checks.parts import Parts, StageParts
 from dpbeam.policy.schema import policy as schema
 from dpbeam.policy.schema.auto import AutoCount
 from dpbeam.policy.violations import ABSENT, Finding, Key
-from dpbeam.query.spec import LEVEL
 
 
 def stage_findings(parts: Parts, stage: StageParts, index: int) -> Iterator[Finding]:

@@ -40,10 +40,10 @@ from dpbeam.policy.schema.base import (
     exactly_one,
 )
 from dpbeam.policy.schema.metrics import MetricEntry
-from dpbeam.query.spec import ColumnType, Compression, DeclaredType, Format
+from dpbeam.query.selection import MAX_ROUNDS
+from dpbeam.query.source import ColumnType, Compression, DeclaredType, Format
 
 MAX_SHARDS = 1024
-MAX_ROUNDS = 10
 
 
 def _paths(value: object) -> object:
@@ -290,31 +290,10 @@ class Stage(Strict):
     noise: Literal["laplace", "gaussian"] | None = None
     weight: Weight = 1.0
 
-    # Set by the policy that holds the stage, so that no stage is compiled as if its rows were single ones.
-    _counted_by: str | None = PrivateAttr(default=None)
-    _vector_lengths: Mapping[str, int] = PrivateAttr(default_factory=dict)
-
-    @property
-    def counted_by(self) -> str | None:
-        """The column of row counts, if the source's rows are aggregated already."""
-        return self._counted_by
-
-    @property
-    def vector_lengths(self) -> Mapping[str, int]:
-        """How many numbers each row has in a column that holds vectors, by its name."""
-        return self._vector_lengths
-
     @property
     def private(self) -> Private | None:
         """How partitions are selected; None where they are known beforehand."""
         return None if self.partitions is None else self.partitions.private
-
-    @property
-    def counting(self) -> str | None:
-        """The strategy that selects among the very partitions that the metrics count in; None for public partitions,
-        and for hierarchical keys, whose leaves are selected beforehand."""
-        private = self.private
-        return None if private is None or private.hierarchical else private.strategy
 
 
 class Output(Strict):
@@ -344,13 +323,15 @@ class Policy(Strict):
     _tables: Mapping[str, pa.Table] = PrivateAttr(default_factory=dict)
     _file_digests: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
-    @model_validator(mode="after")
-    def _tell_stages(self) -> Policy:
-        lengths = {name: rules.length for name, rules in self.columns.items() if rules.length is not None}
-        for stage in self.stages:
-            stage._vector_lengths = lengths
-            stage._counted_by = None if self.source.pre_aggregated is None else self.source.pre_aggregated.count
-        return self
+    @property
+    def vector_lengths(self) -> Mapping[str, int]:
+        """How many numbers each row has in a column that holds vectors, by its name."""
+        return {name: rules.length for name, rules in self.columns.items() if rules.length is not None}
+
+    @property
+    def counted_by(self) -> str | None:
+        """The column of row counts, if the source's rows are aggregated already."""
+        return None if self.source.pre_aggregated is None else self.source.pre_aggregated.count
 
     @property
     def digest(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -14,9 +15,30 @@ from dpbeam.accounting.calibrate import calibrate
 from dpbeam.accounting.check import check_plan
 from dpbeam.accounting.requests import Request
 from dpbeam.errors import Refused
-from dpbeam.policy.schema.policy import Policy
+from tests.helpers.queries import query_of
 
 EPSILON, DELTA = 1.0, 1e-6
+
+
+STAGES: list[dict[str, Any]] = [
+    {
+        "name": "a",
+        "group_by": ["k"],
+        "partitions": {"private": {"strategy": "truncated_geometric", "pre_threshold": 7}},
+        "bounds": {"l0": 4, "linf": 2},
+        "metrics": ["count", {"sum": {"column": "hours", "low": -5.0, "high": 3.0, "weight": 2.0}}],
+        "noise": "gaussian",
+    },
+    {
+        "name": "b",
+        "group_by": ["k"],
+        "partitions": {"private": {"strategy": "laplace_thresholding", "weight": 2.0}},
+        "bounds": {"l0": 9, "linf": 1},
+        "metrics": ["privacy_id_count", {"mean": {"column": "hours", "low": 0.0, "high": 8.0}}],
+        "noise": "laplace",
+        "weight": 0.5,
+    },
+]
 
 
 def policy(**changes):
@@ -27,27 +49,9 @@ def policy(**changes):
         "privacy_unit": "user",
         "columns": {"user": {"type": "string"}, "k": {"type": "string"}, "hours": {"type": "float64"}},
         "run": {"epsilon": EPSILON, "delta": DELTA},
-        "stages": [
-            {
-                "name": "a",
-                "group_by": ["k"],
-                "partitions": {"private": {"strategy": "truncated_geometric", "pre_threshold": 7}},
-                "bounds": {"l0": 4, "linf": 2},
-                "metrics": ["count", {"sum": {"column": "hours", "low": -5.0, "high": 3.0, "weight": 2.0}}],
-                "noise": "gaussian",
-            },
-            {
-                "name": "b",
-                "group_by": ["k"],
-                "partitions": {"private": {"strategy": "laplace_thresholding", "weight": 2.0}},
-                "bounds": {"l0": 9, "linf": 1},
-                "metrics": ["privacy_id_count", {"mean": {"column": "hours", "low": 0.0, "high": 8.0}}],
-                "noise": "laplace",
-                "weight": 0.5,
-            },
-        ],
+        "stages": STAGES,
     }
-    return Policy.model_validate(fields | changes)
+    return query_of(fields | changes)
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +61,17 @@ def made():
 
 def refused(mechanisms):
     with pytest.raises(Refused) as error:
-        check_plan(policy(), mechanisms, epsilon=EPSILON, delta=DELTA)
+        check_plan(policy().stages, mechanisms, epsilon=EPSILON, delta=DELTA)
     return str(error.value)
 
 
 def test_the_plan_itself_passes(made):
-    assert check_plan(policy(), made.mechanisms, epsilon=EPSILON, delta=DELTA) == made.certificate
+    assert check_plan(policy().stages, made.mechanisms, epsilon=EPSILON, delta=DELTA) == made.certificate
 
 
 def test_bounds_far_from_0_whose_middle_is_rounded_are_planned():
     values = {"column": "hours", "low": 1e15 - 0.125, "high": 1e15}
-    stage = policy().model_dump(exclude_none=True)["stages"][0] | {"metrics": [{"mean": values}, {"variance": values}]}
+    stage = STAGES[0] | {"metrics": [{"mean": values}, {"variance": values}]}
     found = policy(stages=[stage])
     (centred,) = (m for m in plans.plan(found).mechanisms if m.metric == "hours_mean.sum")
     assert centred.l2 == 4**0.5 * 2 * 0.125  # one end is the middle
@@ -93,7 +97,7 @@ def test_a_swapped_order_is_refused(made):
 def test_parameters_swapped_between_two_metrics_are_refused(made):
     m = list(made.mechanisms)
     m[1], m[2] = replace(m[2], metric="count"), replace(m[1], metric="hours_sum")
-    assert refused(m) == "stage a, count: l2 must be 4 by the policy's bounds, got 20"
+    assert refused(m) == "stage a, count: l2 must be 4 by the stage's bounds, got 20"
 
 
 def test_another_kind_of_noise_is_refused(made):
@@ -112,11 +116,11 @@ def test_a_selection_with_its_neighbours_parameters_is_refused(made):
 @pytest.mark.parametrize(
     ("index", "change", "message"),
     [
-        (0, {"l0": 3}, "stage a, partitions: l0 must be 4 by the policy's bounds, got 3"),
-        (0, {"pre_threshold": 6}, "stage a, partitions: pre_threshold must be 7 by the policy's bounds, got 6"),
-        (2, {"l2": 12.0}, "stage a, hours_sum: l2 must be 20 by the policy's bounds, got 12"),
-        (3, {"l1": 3.0}, "stage b, partitions: l1 must be 9 by the policy's bounds, got 3"),
-        (4, {"l1": 4.0}, "stage b, hours_mean.sum: l1 must be 36 by the policy's bounds, got 4"),
+        (0, {"l0": 3}, "stage a, partitions: l0 must be 4 by the stage's bounds, got 3"),
+        (0, {"pre_threshold": 6}, "stage a, partitions: pre_threshold must be 7 by the stage's bounds, got 6"),
+        (2, {"l2": 12.0}, "stage a, hours_sum: l2 must be 20 by the stage's bounds, got 12"),
+        (3, {"l1": 3.0}, "stage b, partitions: l1 must be 9 by the stage's bounds, got 3"),
+        (4, {"l1": 4.0}, "stage b, hours_mean.sum: l1 must be 36 by the stage's bounds, got 4"),
     ],
 )
 def test_a_wrong_bound_is_refused(made, index, change, message):
@@ -291,7 +295,7 @@ def values_of_one_partition(monkeypatch):
 def test_a_sensitivity_that_is_too_small_is_refused(mutate: Callable[[pytest.MonkeyPatch], None], monkeypatch):
     assert plans.plan(policy(stages=[OTHERS]))
     mutate(monkeypatch)
-    with pytest.raises(Refused, match="by the policy's bounds, got"):
+    with pytest.raises(Refused, match="by the stage's bounds, got"):
         plans.plan(policy(stages=[OTHERS]))
 
 

@@ -16,10 +16,9 @@ from dpbeam.accounting.plan import plan
 from dpbeam.accounting.requests import Request
 from dpbeam.errors import Refused, UsageError
 from dpbeam.mechanisms.events import Gaussian, Laplace, Other, from_json, to_json
-from dpbeam.policy.chosen import automatic, with_chosen
-from dpbeam.policy.schema.policy import Policy
 from dpbeam.query.residual import in_one_other
 from dpbeam.reporting.formats import violations
+from tests.helpers.queries import query_of
 
 EPSILON, DELTA = 1.0, 1e-6
 V = {"column": "v", "low": 0.0, "high": 10.0}
@@ -49,7 +48,7 @@ def policy(bounds, metrics=EVERY, noise="gaussian", *, source=None, **private):
         "noise": noise,
     }
     text, number = {"type": "string"}, {"type": "float64"}
-    return Policy.model_validate(
+    return query_of(
         {
             "version": 1,
             "dataset": "d",
@@ -141,8 +140,8 @@ def test_automatic_bounds_keep_their_losses_when_they_are_chosen():
     before = plan(auto)
     assert others(before)["count"] == Other(leaves=9, rows=72, most=72.0, noise=3.0)
     for l0, leaves in ((4, 4), (16, 9)):
-        chosen = {key: l0 if key[2] == "l0" else 2 for key in automatic(auto)}
-        after = plan(with_chosen(auto, chosen))
+        chosen = {key: l0 if key[2] == "l0" else 2 for key in auto.automatic}
+        after = plan(auto.with_chosen(chosen))
         check_same_losses(before.mechanisms, after.mechanisms)
         rows = 2 * leaves
         assert others(after)["count"] == Other(leaves=leaves, rows=rows, most=float(rows), noise=leaves**0.5)
@@ -186,17 +185,17 @@ MADE = policy({"l0": 6, "linf": 2}, ["count", "privacy_id_count", EVERY[6], EVER
             "stated 4.89897948557",
         ),
         ("count", {"noise": 2.1}, "others have more noise than the policy's bounds ask for, 2.1 times"),
-        ("count", {"leaves": 3}, "leaves of a unit in an other must be 4 by the policy's bounds, got 3"),
-        ("count", {"rows": 2}, "a unit's rows in an other must be 8 by the policy's bounds, got 2"),
-        ("count", {"most": 2.0}, "a unit's change of an other must be 8 by the policy's bounds, got 2"),
+        ("count", {"leaves": 3}, "leaves of a unit in an other must be 4 by the stage's bounds, got 3"),
+        ("count", {"rows": 2}, "a unit's rows in an other must be 8 by the stage's bounds, got 2"),
+        ("count", {"most": 2.0}, "a unit's change of an other must be 8 by the stage's bounds, got 2"),
         (
             "total",
             {"noise": 1.0},
             "with others at 1 times a leaf's noise a unit moves the values by 31.304951685 in l2, more than the "
             "stated 17.1464281995",
         ),
-        ("privacy_id_count", {"most": 4.0}, "a unit's change of an other must be 1 by the policy's bounds, got 4"),
-        ("listed", {"rows": None}, "a unit's rows in an other must be 8 by the policy's bounds, got None"),
+        ("privacy_id_count", {"most": 4.0}, "a unit's change of an other must be 1 by the stage's bounds, got 4"),
+        ("listed", {"rows": None}, "a unit's rows in an other must be 8 by the stage's bounds, got None"),
     ],
 )
 def test_a_slip_in_what_an_other_takes_is_refused(metric, change, message):
@@ -204,7 +203,7 @@ def test_a_slip_in_what_an_other_takes_is_refused(metric, change, message):
         replace(m, other=replace(m.other, **change)) if m.metric == metric else m for m in plan(MADE).mechanisms
     ]
     with pytest.raises(Refused) as error:
-        check_plan(MADE, mechanisms, epsilon=EPSILON, delta=DELTA)
+        check_plan(MADE.stages, mechanisms, epsilon=EPSILON, delta=DELTA)
     assert str(error.value) == f"stage a, {metric}: {message}"
 
 
@@ -249,7 +248,7 @@ def test_what_contradicts_itself_is_not_certified_without_the_policy(noise, chan
 def test_a_forgotten_other_is_refused():
     mechanisms = [replace(m, other=None) if m.metric == "count" else m for m in plan(MADE).mechanisms]
     with pytest.raises(Refused) as error:
-        check_plan(MADE, mechanisms, epsilon=EPSILON, delta=DELTA)
+        check_plan(MADE.stages, mechanisms, epsilon=EPSILON, delta=DELTA)
     assert str(error.value) == (
         "stage a, count: keys are hierarchical, so the mechanism must say what one unit adds to an other"
     )
@@ -260,7 +259,7 @@ def test_an_other_without_a_hierarchy_is_refused():
     selection, count = plan(flat).mechanisms
     slip = replace(count, other=Other(leaves=1, rows=2, most=2.0, noise=1.0))
     with pytest.raises(Refused) as error:
-        check_plan(flat, [selection, slip], epsilon=EPSILON, delta=DELTA)
+        check_plan(flat.stages, [selection, slip], epsilon=EPSILON, delta=DELTA)
     assert str(error.value) == "stage a, count: keys aren't hierarchical, so the mechanism must have no other"
 
 

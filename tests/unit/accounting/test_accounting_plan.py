@@ -13,11 +13,11 @@ from dpbeam.accounting.plan import plan, requests_for
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms.events import from_json
 from dpbeam.pipelines.cli import terminal
-from dpbeam.policy.schema.policy import Policy
+from tests.helpers.queries import query_of
 
 
 def policy(*stages, epsilon=1.0, delta=1e-6, columns=None):
-    return Policy.model_validate(
+    return query_of(
         {
             "version": 1,
             "dataset": "d",
@@ -252,8 +252,8 @@ def test_a_vector_of_four_has_the_sensitivity_of_its_norm(norm, l1, l2):
     assert (request.l1, request.l2) == (l1, l2)
 
 
-def bounded(bounds, *metrics):
-    return policy(stage(metrics=list(metrics), private=None) | {"bounds": bounds})
+def bounded(bounds, *metrics, **changes):
+    return policy(stage(metrics=list(metrics), private=None) | {"bounds": bounds} | changes)
 
 
 TOP = {"column": "word", "k": 3, "max_values": 5}
@@ -268,7 +268,7 @@ def test_a_top_k_counts_a_unit_in_as_many_values_as_its_bounds_let_it(noise, bou
         {"top_k": TOP | {"pre_threshold": 4}},
         {"top_k": TOP | {"candidates": ["a", "b", "c"], "name": "listed"}},
     ]
-    made = policy(bounded(bounds, *metrics).stages[0].model_dump(exclude_unset=True) | {"noise": noise})
+    made = bounded(bounds, *metrics, noise=noise)
     threshold, plain = requests_for(made)
     assert (threshold.kind, threshold.l0, threshold.pre_threshold) == (f"{noise}_thresholding", cells, 4)
     assert (plain.kind, plain.l1, plain.l2) == (noise, cells, pytest.approx(cells**0.5))

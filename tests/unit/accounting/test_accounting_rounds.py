@@ -14,10 +14,19 @@ from dpbeam.accounting.plan import plan
 from dpbeam.accounting.rounds import novel_weight, round_weights
 from dpbeam.errors import Refused
 from dpbeam.mechanisms.events import from_json, to_json
-from dpbeam.policy.schema.policy import Policy
+from tests.helpers.queries import query_of
 
 EPSILON, DELTA = 1.0, 1e-6
 STRATEGIES = ("dp_sips", "mad", "mad2r")
+
+FIELDS = {
+    "version": 1,
+    "dataset": "d",
+    "source": {"format": "csv", "path": "d.csv"},
+    "privacy_unit": "user",
+    "columns": {"user": {"type": "string"}, "k": {"type": "string"}},
+    "run": {"epsilon": EPSILON, "delta": DELTA},
+}
 
 
 def policy(strategy="mad2r", metrics=("count",), **private):
@@ -30,16 +39,7 @@ def policy(strategy="mad2r", metrics=("count",), **private):
     }
     if metrics:
         stage["noise"] = "gaussian"
-    fields = {
-        "version": 1,
-        "dataset": "d",
-        "source": {"format": "csv", "path": "d.csv"},
-        "privacy_unit": "user",
-        "columns": {"user": {"type": "string"}, "k": {"type": "string"}},
-        "run": {"epsilon": EPSILON, "delta": DELTA},
-        "stages": [stage],
-    }
-    return Policy.model_validate(fields)
+    return query_of(FIELDS | {"stages": [stage]})
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_every_round_is_in_the_plan(strategy, rounds, names):
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_all_rounds_cost_what_one_gaussian_of_their_weight_costs(strategy):
-    assert math.hypot(*round_weights(strategy, None)) == pytest.approx(1)
+    assert math.hypot(*round_weights(policy(strategy).stages[0].selection)) == pytest.approx(1)
     one = plan(policy("gaussian_thresholding")).mechanisms
     many = plan(policy(strategy)).mechanisms
     assert many[-1].sigma == pytest.approx(one[-1].sigma, rel=2e-3)
@@ -97,10 +97,10 @@ def test_a_plan_in_rounds_comes_back_from_json_and_certifies(strategy, metrics):
 @pytest.mark.parametrize(
     ("index", "change", "message"),
     [
-        (0, {"l0": 8}, "stage a, partitions.round1: l0 must be 9 by the policy's bounds, got 8"),
-        (0, {"pre_threshold": 3}, "stage a, partitions.round1: pre_threshold must be 1 by the policy's bounds, got 3"),
-        (1, {"l2": 0.5}, "stage a, partitions.round2: l2 must be 1 by the policy's bounds, got 0.5"),
-        (1, {"least_bias": 1.0}, "stage a, partitions.round2: least_bias must be 0.5 by the policy's bounds, got 1"),
+        (0, {"l0": 8}, "stage a, partitions.round1: l0 must be 9 by the stage's bounds, got 8"),
+        (0, {"pre_threshold": 3}, "stage a, partitions.round1: pre_threshold must be 1 by the stage's bounds, got 3"),
+        (1, {"l2": 0.5}, "stage a, partitions.round2: l2 must be 1 by the stage's bounds, got 0.5"),
+        (1, {"least_bias": 1.0}, "stage a, partitions.round2: least_bias must be 0.5 by the stage's bounds, got 1"),
         (0, {"strategy": "mad"}, "stage a, partitions.round1: the strategy must be mad2r, got mad"),
         (
             0,
@@ -113,21 +113,21 @@ def test_a_slip_in_a_round_is_refused(index, change, message):
     mechanisms = list(plan(policy()).mechanisms)
     mechanisms[index] = replace(mechanisms[index], **change)
     with pytest.raises(Refused) as error:
-        check_plan(policy(), mechanisms, epsilon=EPSILON, delta=DELTA)
+        check_plan(policy().stages, mechanisms, epsilon=EPSILON, delta=DELTA)
     assert str(error.value) == message
 
 
 def test_a_forgotten_round_is_refused():
     mechanisms = plan(policy("dp_sips")).mechanisms
     with pytest.raises(Refused, match=r"the plan must have the mechanisms a/partitions\.round1, a/partitions\.round2"):
-        check_plan(policy("dp_sips"), mechanisms[1:], epsilon=EPSILON, delta=DELTA)
+        check_plan(policy("dp_sips").stages, mechanisms[1:], epsilon=EPSILON, delta=DELTA)
 
 
 def test_a_round_with_another_share_of_the_noise_is_refused():
     mechanisms = list(plan(policy("dp_sips")).mechanisms)
     mechanisms[1] = replace(mechanisms[1], sigma=mechanisms[1].sigma * 2, threshold=mechanisms[1].threshold * 3)
     with pytest.raises(Refused, match=r"stage a, partitions\.round2: its noise must follow its weight"):
-        check_plan(policy("dp_sips"), mechanisms, epsilon=EPSILON, delta=DELTA)
+        check_plan(policy("dp_sips").stages, mechanisms, epsilon=EPSILON, delta=DELTA)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -173,8 +173,7 @@ def test_hierarchical_keys_release_no_count_that_selected_leaves(strategy):
         "noise": "gaussian",
     }
     columns = {name: {"type": "string"} for name in ("user", "j", "k")}
-    base = policy().model_dump(exclude_unset=True)
-    made = plan(Policy.model_validate(base | {"columns": columns, "stages": [stage]}))
+    made = plan(query_of(FIELDS | {"columns": columns, "stages": [stage]}))
     assert [m.metric.split(".")[0] for m in made.mechanisms] == ["partitions", "privacy_id_count"]
     assert made.mechanisms[1].l2 == 3.0
     assert made.utility.sharing == ()

@@ -8,15 +8,15 @@ from dataclasses import replace
 import pytest
 
 from dpbeam.accounting.certify import certify
-from dpbeam.accounting.plan import plan, requests_for
+from dpbeam.accounting.plan import plan
 from dpbeam.adapters.pipelinedp.accountant import SharedBudgetAccountant
 from dpbeam.engine.release import results
 from dpbeam.engine.release.noises import noises
-from dpbeam.policy.compile import stage_spec
+from dpbeam.engine.stage import planned_stage
 from dpbeam.policy.schema.metrics import METRIC_KINDS
-from dpbeam.policy.schema.policy import Policy
 from dpbeam.query import custom
 from tests.helpers import kernel_reference as reference
+from tests.helpers.queries import query_of
 
 VALUES = {"column": "v", "low": 0.0, "high": 10.0}
 METRICS = {
@@ -65,7 +65,7 @@ def _custom_metric(monkeypatch):
 def policy(metrics, noise, partitions, *, delta=1e-6):
     columns = {"u": "string", "p": "string", "t": "string", "v": "float64", "w": "float64"}
     stage = {"name": "s", "bounds": {"l0": 1, "linf": 3}, "metrics": metrics, "noise": noise} | PARTITIONS[partitions]
-    return Policy.model_validate(
+    return query_of(
         {
             "version": 1,
             "dataset": "d",
@@ -90,7 +90,7 @@ def test_each_metric_is_certified_by_itself_and_all_together(noise, partitions):
         planned = plan(made)
         assert all(epsilon > 0 for epsilon in planned.certificate.to_json().values())
         assert planned.certificate.epsilon <= 1.0 + 1e-9
-        spec = stage_spec(made, made.stages[0], planned.mechanisms)
+        spec = planned_stage(made.unit, made.stages[0], planned.mechanisms)
         if spec.hierarchical:
             spec = replace(spec, selection=None)  # as it is once the leaves are kept
         assert results.result_schema(spec).names
@@ -109,7 +109,8 @@ def test_a_delta_too_small_for_ffts_is_planned_too(noise, delta):
 def test_every_metric_shares_a_budget_with_jobs_of_pipelinedps(noise):
     made = policy([{kind: args} for kind, args in METRICS.items()], noise, "truncated_geometric")
     accountant = SharedBudgetAccountant(1.0, 1e-6)
-    stage = accountant.add_stage_requests(requests_for(made))
+    (asked,) = made.stages
+    stage = accountant.add_stage(asked)
     accountant.compute_budgets()
     assert {m.metric for m in stage.mechanisms} >= {"partitions", "t_top_k", "t_distinct_count", "v_geometric_mean"}
     assert certify(accountant.mechanisms, epsilon=1.0, delta=1e-6) == accountant.certificate

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pipeline_dp
+import pyarrow as pa
 import pytest
 from pipeline_dp import combiners
 from pipeline_dp.aggregate_params import MechanismType, NormKind
@@ -14,14 +16,25 @@ from scipy import stats
 
 from dpbeam.accounting.certify import certify
 from dpbeam.accounting.epsilon_delta import epsilon_delta
-from dpbeam.accounting.requests import Request
+from dpbeam.adapters.pipelinedp import accountant as accountants
 from dpbeam.adapters.pipelinedp.accountant import SharedBudgetAccountant
-from dpbeam.errors import UsageError
+from dpbeam.errors import Refused, UsageError
+from dpbeam.query.bounds import Bounds
+from dpbeam.query.metric import Metric
+from dpbeam.query.query import Public, Stage
+from dpbeam.query.selection import GaussianThresholding, LaplaceThresholding
 
-OURS = [
-    Request(stage="ours", metric="partitions", kind="gaussian_thresholding", weight=1.0, l0=4),
-    Request(stage="ours", metric="count", kind="laplace", weight=1.0, l1=8.0, l2=4.0),
-]
+COUNT = Metric(kind="count", name="count")
+OURS = Stage(
+    name="ours",
+    keys=("place",),
+    key_types=("string",),
+    partitions=GaussianThresholding(),
+    bounds=Bounds(l0=4, linf=2),
+    metrics=(COUNT,),
+    noise="laplace",
+)
+PUBLIC = replace(OURS, name="public", partitions=Public(table=pa.table({"place": ["inn"]})))
 EXTRACTORS = pipeline_dp.DataExtractors(
     privacy_id_extractor=lambda row: row[0],
     partition_extractor=lambda row: row[1],
@@ -107,7 +120,7 @@ def test_the_refusal_names_what_was_asked_for_and_says_what_to_do():
 
 def test_all_stages_share_one_budget():
     accountant = SharedBudgetAccountant(10.0, 1e-6)
-    stages = [accountant.add_stage_requests(OURS), accountant.add_stage_requests(OURS[1:])]
+    stages = [accountant.add_stage(OURS), accountant.add_stage(PUBLIC)]
     accountant.compute_budgets()
     assert [[m.metric for m in stage.mechanisms] for stage in stages] == [["partitions", "count"], ["count"]]
     assert accountant.mechanisms == (*stages[0].mechanisms, *stages[1].mechanisms)
@@ -116,15 +129,21 @@ def test_all_stages_share_one_budget():
     assert 9.5 <= certificate.epsilon <= 10.0
 
 
-def planned(request, *more):
+def planned(stage, *more):
     accountant = SharedBudgetAccountant(*more)
-    stage = accountant.add_stage_requests([request])
+    budget = accountant.add_stage(stage)
     accountant.compute_budgets()
-    return stage.mechanisms[0]
+    return budget.mechanisms[0]
 
 
-NOISE = Request(stage="s", metric="m", kind="gaussian", weight=1.0, l1=1.0, l2=1.0)
-LAPLACE = Request(stage="s", metric="m", kind="laplace", weight=1.0, l1=1.0, l2=1.0)
+LAPLACE = replace(OURS, keys=(), key_types=(), partitions=None, bounds=Bounds(l0=1, linf=1))
+NOISE = replace(LAPLACE, noise="gaussian")
+
+
+def selecting(selection):
+    return replace(OURS, partitions=selection, bounds=Bounds(l0=1), metrics=(), noise=None)
+
+
 EPSILONS = [0.01, 1.0, 10.0, 650.0, 705.0, 720.0, 1000.0, 5000.0]
 
 
@@ -137,15 +156,15 @@ def test_pydp_builds_at_least_the_planned_gaussian_noise_from_its_epsilon_and_de
 
 @pytest.mark.parametrize("epsilon", EPSILONS)
 def test_pydp_keeps_who_is_alone_at_most_as_often_as_planned(epsilon):
-    selection = Request(stage="s", metric="partitions", kind="gaussian_thresholding", weight=1.0)
-    mechanism = planned(selection, epsilon, 1e-3)
+    mechanism = planned(selecting(GaussianThresholding()), epsilon, 1e-3)
     built = create_partition_strategy("gaussian", *epsilon_delta(mechanism), 1)
     assert built.probability_of_keep(1) <= mechanism.delta * (1 + 1e-9)
 
 
 @pytest.mark.parametrize(("kind", "law"), [("gaussian", stats.norm), ("laplace", stats.laplace)])
 def test_pydp_splits_a_thresholdings_epsilon_and_delta_as_it_is_planned(kind, law):
-    mechanism = planned(Request(stage="s", metric="partitions", kind=f"{kind}_thresholding", weight=1.0), 0.5, 1e-6)
+    selection = GaussianThresholding() if kind == "gaussian" else LaplaceThresholding()
+    mechanism = planned(selecting(selection), 0.5, 1e-6)
     built = create_partition_strategy(kind, *epsilon_delta(mechanism), 1)
     scale = mechanism.sigma if kind == "gaussian" else mechanism.scale
     for units in (3, 20, 40, 60):
@@ -173,24 +192,46 @@ def test_a_delta_of_nan_is_refused():
 
 def test_mechanisms_asked_for_too_early_are_refused():
     with pytest.raises(UsageError) as refused:
-        _ = SharedBudgetAccountant(1.0, 1e-6).add_stage_requests(OURS).mechanisms
+        _ = SharedBudgetAccountant(1.0, 1e-6).add_stage(OURS).mechanisms
     assert str(refused.value) == "the stage's mechanisms are not known yet: call compute_budgets() first"
 
 
 def test_a_request_after_the_budgets_are_computed_is_refused():
     accountant = SharedBudgetAccountant(1.0, 1e-6)
-    accountant.add_stage_requests(OURS)
+    accountant.add_stage(OURS)
     accountant.compute_budgets()
     with pytest.raises(UsageError) as refused:
-        accountant.add_stage_requests(OURS)
+        accountant.add_stage(OURS)
     assert str(refused.value) == ("the budgets are computed already: ask for everything before compute_budgets()")
 
 
 def test_a_stage_inside_a_scope_is_refused():
     accountant = SharedBudgetAccountant(1.0, 1e-6)
     with accountant.scope(weight=0.5), pytest.raises(UsageError) as refused:
-        accountant.add_stage_requests(OURS)
+        accountant.add_stage(OURS)
     assert str(refused.value) == (
         "an aggregation of dpbeam's must stand outside of the accountant's scopes: give its weight as "
         "budget_weight, or in the requests"
     )
+
+
+def test_a_stage_of_a_name_that_is_registered_is_refused():
+    accountant = SharedBudgetAccountant(1.0, 1e-6)
+    accountant.add_stage(OURS)
+    with pytest.raises(UsageError) as refused:
+        accountant.add_stage(OURS)
+    assert str(refused.value) == "stage ours is registered already: give each stage a name of its own"
+
+
+def test_what_a_job_is_planned_with_is_derived_a_second_time(monkeypatch):
+    """A slip in what the plan asks for, by which a job's noise would be too small, is refused as a policy's is."""
+    real = accountants.stage_requests
+
+    def smaller(stage):
+        return tuple(r if r.is_selection else replace(r, l1=r.l1 / 2, l2=r.l2 / 2) for r in real(stage))
+
+    monkeypatch.setattr(accountants, "stage_requests", smaller)
+    accountant = SharedBudgetAccountant(1.0, 1e-6)
+    accountant.add_stage(OURS)
+    with pytest.raises(Refused, match=r"^stage ours, count: l1 must be 8 by the stage's bounds, got 4$"):
+        accountant.compute_budgets()

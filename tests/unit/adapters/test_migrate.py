@@ -7,9 +7,11 @@ import math
 
 import numpy as np
 import pipeline_dp
+import pyarrow as pa
 import pytest
 from pipeline_dp.aggregate_params import NormKind
 
+from dpbeam.accounting.stage_requests import stage_requests
 from dpbeam.adapters.pipelinedp.parameters import aggregate_stage, select_stage
 from dpbeam.errors import UsageError
 from dpbeam.query.bounds import Bounds
@@ -26,12 +28,15 @@ def params(**fields):
     return pipeline_dp.AggregateParams(**{"metrics": [M.COUNT], **BOUNDS, **fields})
 
 
+PUBLIC = pa.table({"partition_key": ["a"]})
+
+
 def stage(public=False, **fields):
-    return aggregate_stage(params(**fields), name="s", public=public)
+    return aggregate_stage(params(**fields), name="s", public=PUBLIC if public else None)
 
 
 def asked(made):
-    return {request.metric: request for request in made.requests}
+    return {request.metric: request for request in stage_requests(made.stage)}
 
 
 def test_each_metric_asks_for_its_mechanisms_at_its_sensitivity() -> None:
@@ -48,13 +53,13 @@ def test_each_metric_asks_for_its_mechanisms_at_its_sensitivity() -> None:
 
 def test_weights_sum_to_the_aggregations() -> None:
     made = stage(metrics=[M.MEAN, M.COUNT], budget_weight=3.0, **VALUES)
-    assert math.fsum(request.weight for request in made.requests) == pytest.approx(3.0)
+    assert math.fsum(request.weight for request in stage_requests(made.stage)) == pytest.approx(3.0)
 
 
 def test_a_metric_that_is_named_twice_is_asked_for_once() -> None:
     twice = stage(metrics=[M.COUNT, M.PERCENTILE(50), M.COUNT, M.PERCENTILE(50.0)], **VALUES)
     once = stage(metrics=[M.COUNT, M.PERCENTILE(50)], **VALUES)
-    assert (twice.requests, twice.fields) == (once.requests, once.fields)
+    assert (twice.stage, twice.fields) == (once.stage, once.fields)
 
 
 def test_numpys_numbers_are_numbers() -> None:
@@ -68,7 +73,7 @@ def test_numpys_numbers_are_numbers() -> None:
         budget_weight=np.float64(2.0),
     )
     plain = stage(metrics=[M.SUM, M.PERCENTILE(90)], pre_threshold=3, budget_weight=2.0, **VALUES)
-    assert (found.requests, found.spec.bounds, found.fields) == (plain.requests, plain.spec.bounds, plain.fields)
+    assert (found.stage, found.fields) == (plain.stage, plain.fields)
     assert all(type(bound) is int for bound in (found.spec.bounds.l0, found.spec.bounds.linf))
 
 
@@ -87,19 +92,21 @@ def test_public_partitions_need_no_selection() -> None:
 def test_totals_and_l1_are_taken_over() -> None:
     totals = stage(metrics=[M.SUM], min_sum_per_partition=-2.0, max_sum_per_partition=1.0)
     assert asked(totals)["sum"].sensitivity == (8.0, 4.0)
-    l1 = aggregate_stage(pipeline_dp.AggregateParams(metrics=[M.COUNT], max_contributions=7), name="s", public=False)
+    l1 = aggregate_stage(pipeline_dp.AggregateParams(metrics=[M.COUNT], max_contributions=7), name="s", public=None)
     assert (l1.spec.bounds, asked(l1)["count"].sensitivity, asked(l1)["partitions"].l0) == (Bounds(l1=7), (7.0, 7.0), 7)
 
 
 @pytest.mark.parametrize("strategy", [S.GAUSSIAN_THRESHOLDING, S.LAPLACE_THRESHOLDING])
 def test_a_threshold_serves_the_unit_count(strategy) -> None:
     made = stage(metrics=[M.PRIVACY_ID_COUNT], partition_selection_strategy=strategy, pre_threshold=9)
-    assert [(r.metric, r.kind, r.pre_threshold) for r in made.requests] == [("partitions", strategy.name.lower(), 9)]
+    assert [(r.metric, r.kind, r.pre_threshold) for r in stage_requests(made.stage)] == [
+        ("partitions", strategy.name.lower(), 9)
+    ]
 
 
 def test_post_aggregation_thresholding_is_a_threshold_of_the_noises_kind() -> None:
     made = stage(metrics=[M.PRIVACY_ID_COUNT], post_aggregation_thresholding=True, noise_kind=NOISE.GAUSSIAN)
-    assert [request.kind for request in made.requests] == ["gaussian_thresholding"]
+    assert [request.kind for request in stage_requests(made.stage)] == ["gaussian_thresholding"]
 
 
 @pytest.mark.parametrize(
@@ -196,18 +203,18 @@ def test_what_isnt_safe_or_isnt_done_is_refused_by_name(fields, message) -> None
     for name, value in fields.items():  # past PipelineDP's own checks
         setattr(made, name, value)
     with pytest.raises(UsageError) as refused:
-        aggregate_stage(made, name="s", public=False)
+        aggregate_stage(made, name="s", public=None)
     assert str(refused.value) == message
 
 
 def test_other_parameters_are_refused() -> None:
     with pytest.raises(UsageError, match=r"^params must be pipeline_dp\.AggregateParams, got dict$"):
-        aggregate_stage({}, name="s", public=False)
+        aggregate_stage({}, name="s", public=None)
     with pytest.raises(UsageError, match=r"^params must be pipeline_dp\.SelectPartitionsParams, got AggregateParams$"):
         select_stage(params(), name="s")
 
 
 def test_a_selection_alone_has_one_mechanism() -> None:
     made = select_stage(pipeline_dp.SelectPartitionsParams(max_partitions_contributed=3, budget_weight=2.0), name="s")
-    (request,) = made.requests
+    (request,) = stage_requests(made.stage)
     assert (request.kind, request.l0, request.weight, made.spec.bounds) == ("truncated_geometric", 3, 2.0, Bounds(l0=3))

@@ -6,17 +6,20 @@ import dataclasses
 import random
 
 import pipeline_dp
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pipeline_dp.aggregate_params import NormKind
 
+from dpbeam.accounting.stage_requests import stage_requests
 from dpbeam.adapters.pipelinedp.parameters import aggregate_stage, select_stage
 from dpbeam.adapters.pipelinedp.parameters_check import check_aggregate, check_select
 from dpbeam.errors import Refused
 
 M, S = pipeline_dp.Metrics, pipeline_dp.PartitionSelectionStrategy
 FIELDS = {field.name for field in dataclasses.fields(pipeline_dp.AggregateParams)}
+PUBLIC = pa.table({"partition_key": ["a"]})
 STRATEGIES = [S.TRUNCATED_GEOMETRIC, S.LAPLACE_THRESHOLDING, S.GAUSSIAN_THRESHOLDING]
 ROWS = [M.COUNT, M.PRIVACY_ID_COUNT]
 VALUES = [M.SUM, M.MEAN, M.VARIANCE, M.PERCENTILE(10), M.PERCENTILE(90)]
@@ -57,7 +60,7 @@ def jobs(draw):
 @given(jobs(), st.integers(0, 2**32))
 def test_both_derivations_agree_and_no_change_of_one_mechanism_passes(job, seed) -> None:
     params, public = job
-    requests = aggregate_stage(params, name="s", public=public).requests
+    requests = stage_requests(aggregate_stage(params, name="s", public=PUBLIC if public else None).stage)
     check_aggregate(params, requests, public=public)
     at = random.Random(seed).randrange(len(requests))
     one, rest = requests[at], [*requests[:at], *requests[at + 1 :]]
@@ -77,7 +80,7 @@ def test_both_derivations_agree_and_no_change_of_one_mechanism_passes(job, seed)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_selection_alone_is_derived_twice_too(strategy) -> None:
     params = pipeline_dp.SelectPartitionsParams(max_partitions_contributed=3, partition_selection_strategy=strategy)
-    requests = select_stage(params, name="s").requests
+    requests = stage_requests(select_stage(params, name="s").stage)
     check_select(params, requests)
     for changed in ([], [*requests, *requests], [dataclasses.replace(requests[0], l0=2)]):
         with pytest.raises(Refused):

@@ -15,7 +15,7 @@ from dpbeam.adapters.reference.check import check_reference
 from dpbeam.adapters.reference.plan import PlannedBudgets, reference_plan
 from dpbeam.errors import Refused, UsageError
 from dpbeam.mechanisms.events import Gaussian
-from dpbeam.policy.load import load_policy
+from tests.helpers.queries import load_query
 
 VALUES = {"column": "amount", "low": 0.0, "high": 10.0}
 AROUND_0 = {"column": "amount", "low": -5.0, "high": 5.0}
@@ -30,7 +30,7 @@ def policy(workspace, reference_engine):
         workspace.policy["stages"][0] |= stage
         path = workspace.folder / "policy.yaml"
         path.write_text(yaml.safe_dump(workspace.policy), encoding="utf-8")
-        return load_policy(path)
+        return load_query(path)
 
     return make
 
@@ -38,7 +38,7 @@ def policy(workspace, reference_engine):
 def test_a_pipelinedp_that_does_not_say_what_it_draws_is_refused(workspace, monkeypatch) -> None:
     monkeypatch.delattr(pipeline_dp.budget_accounting.BudgetAccountant, "mechanism_specs", raising=False)
     with pytest.raises(UsageError, match=r"^--engine=pipelinedp needs PipelineDP 0\.3 or later, got 0\.[23]\.\d+; use"):
-        reference_plan(load_policy(workspace.policy_path))
+        reference_plan(load_query(workspace.policy_path))
 
 
 def test_where_pipelinedp_draws_what_our_engine_draws_the_noise_is_the_same(policy) -> None:

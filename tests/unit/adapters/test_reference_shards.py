@@ -7,11 +7,11 @@ import pytest
 
 from dpbeam.adapters.reference.result_table import table
 from dpbeam.adapters.reference.transform import _OneShard, key_columns, keys_of
+from dpbeam.engine.stage import StageSpec
 from dpbeam.errors import RunFailed
 from dpbeam.mechanisms.events import Laplace
 from dpbeam.query.bounds import Bounds
 from dpbeam.query.metric import Metric
-from dpbeam.query.spec import StageSpec
 
 SPEC = StageSpec(
     name="s",

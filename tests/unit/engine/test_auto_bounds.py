@@ -21,10 +21,10 @@ from dpbeam.engine.automatic_bounds import (
     count_edges,
     count_grid,
     magnitudes,
-    outermost,
     value_edges,
 )
 from dpbeam.mechanisms.events import Gaussian, Laplace
+from dpbeam.query.automatic import outermost
 from dpbeam.query.quantities import Quantity
 
 EXACT = Gaussian(stage="s.values", metric="v", sigma=1e-9, l2=1.0)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from dpbeam.engine.aggregation import accumulate, columns
 from dpbeam.engine.automatic_bounds import count_edges, value_edges
 from dpbeam.engine.bounding import contributions, unit_rows
+from dpbeam.engine.stage import UnitRows
 from dpbeam.query.bounds import Bounds
 from dpbeam.query.metric import Metric
-from dpbeam.query.spec import UnitRows
 from tests.helpers import kernel_reference as reference
 
 SALT = reference.SALT

@@ -27,7 +27,7 @@ APART = {
         "dpbeam.reporting", "dpbeam.accounting", "dpbeam.mechanisms", "dpbeam.errors", "dpbeam._version",
     ),
     "dpbeam.accounting": (
-        "dpbeam.accounting", "dpbeam.policy", "dpbeam.query", "dpbeam.mechanisms", "dpbeam.errors",
+        "dpbeam.accounting", "dpbeam.query", "dpbeam.mechanisms", "dpbeam.errors",
     ),
 }  # fmt: skip
 """What rooms may see that need less than all before them."""

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from dpbeam.engine.stage import planned_stage
 from dpbeam.mechanisms.events import Gaussian, Laplace, TruncatedGeometric
-from dpbeam.policy.compile import input_spec, key_types, metric, metrics, stage_spec
+from dpbeam.policy.compile import input_spec, metric, query
 from dpbeam.policy.load import load_policy
 from dpbeam.policy.schema.metrics import MetricChoice
 from dpbeam.query.bounds import Bounds
 from dpbeam.query.metric import Metric
-from dpbeam.query.spec import Bin, Column, Condition, InputSpec, Lower, Rule, Truncate
+from dpbeam.query.source import Bin, Column, Condition, InputSpec, Lower, Rule, Truncate
 
 TEXT = """\
 version: 1
@@ -87,7 +88,7 @@ def test_the_input_spec_holds_every_row_local_step(policy, tmp_path):
 
 
 def test_metrics_keep_their_order_names_bounds_and_weights(policy):
-    assert metrics(policy.stages[0]) == (
+    assert query(policy).stages[0].metrics == (
         Metric(kind="count", name="count"),
         Metric(kind="privacy_id_count", name="privacy_id_count", weight=3.0),
         Metric(kind="sum", name="hours_sum", column="hours", low=0.0, high=8.0),
@@ -132,12 +133,12 @@ def test_candidates_become_text_as_the_engine_writes_values():
 
 
 def test_derived_keys_are_text(policy):
-    assert key_types(policy, policy.stages[0]) == ("int64", "string", "string")
+    assert query(policy).stages[0].key_types == ("int64", "string", "string")
 
 
 def test_a_stage_spec_takes_the_mechanisms_of_its_stage(policy):
     other = Laplace(stage="two", metric="count", scale=1.0, l1=1.0)
-    made = stage_spec(policy, policy.stages[0], [other, SELECTION, *NOISE])
+    made = planned_stage("person", query(policy).stages[0], [other, SELECTION, *NOISE])
     assert (made.unit, made.keys, made.bounds) == ("person", ("person2", "band", "day"), Bounds(l0=4, linf=2))
     assert dict(made.noise) == {mechanism.metric: mechanism for mechanism in NOISE}
     assert made.selection == SELECTION
@@ -145,19 +146,19 @@ def test_a_stage_spec_takes_the_mechanisms_of_its_stage(policy):
 
 def test_a_stage_spec_without_a_mechanism_it_needs_is_refused(policy):
     with pytest.raises(ValueError, match="stage one: the plan's noise doesn't match the stage's quantities"):
-        stage_spec(policy, policy.stages[0], [SELECTION, *NOISE[1:]])
+        planned_stage("person", query(policy).stages[0], [SELECTION, *NOISE[1:]])
 
 
 def test_a_private_stage_without_a_selection_is_refused(policy):
     with pytest.raises(ValueError, match="stage one: the plan's selection doesn't match the stage's partitions"):
-        stage_spec(policy, policy.stages[0], NOISE)
+        planned_stage("person", query(policy).stages[0], NOISE)
 
 
 def test_where_rows_are_units_the_stage_has_no_unit_column():
-    adult = load_policy(Path(__file__).parents[3] / "examples" / "adult" / "policy.yaml")
+    adult = query(load_policy(Path(__file__).parents[3] / "examples" / "adult" / "policy.yaml"))
     stage = adult.stages[1]
     noise = [
         Gaussian(stage=stage.name, metric=name, sigma=1.0, l2=1.0)
         for name in ("privacy_id_count", "hours_mean.sum", "count")
     ]
-    assert stage_spec(adult, stage, noise).unit is None
+    assert planned_stage(adult.unit, stage, noise).unit is None

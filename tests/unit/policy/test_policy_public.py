@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpbeam.policy import public
-from dpbeam.policy.compile import public_partitions
+from dpbeam.policy.compile import query
 from dpbeam.policy.load import load_policy
 from dpbeam.policy.violations import PolicyError
 
@@ -46,7 +46,7 @@ def table(tmp_path):
         path = tmp_path / "policy.yaml"
         path.write_text(TEXT.replace("GROUP", group).replace("PUBLIC", public), encoding="utf-8")
         policy = load_policy(path)
-        return public_partitions(policy, policy.stages[0])
+        return query(policy).stages[0].public
 
     return of
 
@@ -80,7 +80,7 @@ def test_private_partitions_have_no_table(tmp_path):
     text = TEXT.replace("GROUP", "[place]").replace("{public: PUBLIC}", "{private: {strategy: truncated_geometric}}")
     (tmp_path / "policy.yaml").write_text(text)
     policy = load_policy(tmp_path / "policy.yaml")
-    assert public_partitions(policy, policy.stages[0]) is None
+    assert query(policy).stages[0].public is None
 
 
 @pytest.mark.parametrize("name", ["p.csv", "p.parquet"])

@@ -15,12 +15,14 @@ from dpbeam.engine.aggregation import accumulate
 from dpbeam.engine.aggregation.columns import grid_of
 from dpbeam.engine.bounding import contributions
 from dpbeam.engine.reading import vectors
+from dpbeam.engine.stage import planned
 from dpbeam.errors import Refused
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.json_schema import json_schema
 from dpbeam.policy.load import load_policy
 from dpbeam.policy.yamlfile import read_yaml
-from dpbeam.query.spec import Column, Rule
+from dpbeam.query.quantities import Quantity
+from dpbeam.query.source import Column, Rule
 from tests.helpers.policy_text import problems
 
 BASE = """\
@@ -69,7 +71,7 @@ def test_a_vector_and_its_rules_reach_the_engine(tmp_path):
 
 @pytest.mark.parametrize(("columns", "length"), [("e", 3), ("e, f", 5), ("f, hours", 3), ("hours", 1)])
 def test_a_vector_sum_has_a_result_for_each_number_of_its_columns(tmp_path, columns, length):
-    (metric,) = compiled.metrics(load(tmp_path, of=metrics(columns)).stages[0])
+    (metric,) = compiled.query(load(tmp_path, of=metrics(columns))).stages[0].metrics
     assert metric.released == tuple(f"vector_sum_{i}" for i in range(length))
     assert metric.length == (length if columns != "hours" else 0)
 
@@ -77,17 +79,16 @@ def test_a_vector_sum_has_a_result_for_each_number_of_its_columns(tmp_path, colu
 @pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
 def test_the_plan_counts_with_all_numbers_of_a_vector(tmp_path, norm):
     policy = load(tmp_path, of=metrics("e, hours", norm), noise=("noise: gaussian", "noise: laplace"))
-    (noise,) = [m for m in plans.plan(policy).mechanisms if m.metric == "vector_sum"]
+    (noise,) = [m for m in plans.plan(compiled.query(policy)).mechanisms if m.metric == "vector_sum"]
     assert noise.l1 == pytest.approx(4 * 5 * {"l1": 1, "l2": 2, "linf": 4}[norm])
 
 
 def test_the_check_refuses_a_plan_for_vectors_of_one_number(tmp_path, monkeypatch):
     """Seeded: the plan forgets how long vectors are."""
-    policy = load(tmp_path, of=metrics("e", "linf"))
-    real = compiled.metric
-    monkeypatch.setattr(compiled, "metric", lambda choice, lengths: real(choice, {}))
-    with pytest.raises(Refused, match="by the policy's bounds, got"):
-        plans.plan(policy)
+    query = compiled.query(load(tmp_path, of=metrics("e", "linf")))
+    monkeypatch.setattr(Quantity, "size", 1)
+    with pytest.raises(Refused, match="by the stage's bounds, got"):
+        plans.plan(query)
 
 
 def test_a_policy_s_digest_changes_with_the_length_of_a_vector(tmp_path):
@@ -236,7 +237,7 @@ def test_a_list_column_adds_up_to_what_a_column_for_each_number_does(tmp_path, n
         (listed, load(tmp_path, of=metrics("e, hours", norm))),
         (apart, load(tmp_path, of=metrics("a, b, c, d", norm), more=separate)),
     ):
-        (spec,) = compiled.stage_specs(policy, plans.plan(policy).mechanisms)
+        (spec,) = planned(compiled.query(policy), plans.plan(compiled.query(policy)).mechanisms)
         shards = {}
         for part, piece in enumerate((batch.slice(0, 90), batch.slice(90))):
             kept = contributions.prebound(piece, spec, b"salt", (part,))
@@ -259,7 +260,7 @@ def test_a_list_column_adds_up_to_what_a_column_for_each_number_does(tmp_path, n
 
 def test_vectors_of_another_length_than_planned_never_add_up(tmp_path):
     policy = load(tmp_path)
-    (spec,) = compiled.stage_specs(policy, plans.plan(policy).mechanisms)
+    (spec,) = planned(compiled.query(policy), plans.plan(compiled.query(policy)).mechanisms)
     batch = pa.record_batch({"person": ["p"], "place": ["x"], "e": vectors.column(np.ones((1, 2)))})
     bounded = contributions.bound([batch], spec, b"salt", (0,))
     with pytest.raises(ValueError, match="vectors must have 3 numbers, got 2"):
@@ -267,11 +268,11 @@ def test_vectors_of_another_length_than_planned_never_add_up(tmp_path):
 
 
 def test_pipelinedp_is_told_how_long_a_vector_is(tmp_path, reference_engine):
-    call = reference_call(load(tmp_path, of=metrics("e, hours")).stages[0])
+    call = reference_call(compiled.query(load(tmp_path, of=metrics("e, hours"))).stages[0])
     assert (call.params.vector_size, call.params.vector_max_norm) == (4, 5)
 
 
 def test_a_long_vector_is_planned_as_one_mechanism(tmp_path):
     long = load(tmp_path, longer=("length: 3", f"length: {vectors.MAX_LENGTH}"), of=metrics("e", "linf"))
-    (noise,) = [m for m in plans.plan(long).mechanisms if m.metric == "vector_sum"]
+    (noise,) = [m for m in plans.plan(compiled.query(long)).mechanisms if m.metric == "vector_sum"]
     assert noise.l2 == pytest.approx(math.sqrt(4) * 5 * math.sqrt(vectors.MAX_LENGTH))

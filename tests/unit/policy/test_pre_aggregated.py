@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from fractions import Fraction
 
 import pyarrow as pa
@@ -15,12 +16,11 @@ from dpbeam.accounting.check import check_plan
 from dpbeam.engine.aggregation import accumulate, columns
 from dpbeam.engine.bounding import contributions
 from dpbeam.engine.reading.rows import prepare
+from dpbeam.engine.stage import planned_stage
 from dpbeam.errors import Refused
-from dpbeam.policy import compile as compiled
-from dpbeam.policy.load import load_policy
-from dpbeam.policy.schema.policy import Policy
 from dpbeam.policy.violations import PolicyError
 from tests.helpers import kernel_reference as reference
+from tests.helpers.queries import load_query, query_of
 
 POLICY = """\
 version: 1
@@ -41,7 +41,7 @@ stages:
 
 def load(tmp_path, text=POLICY):
     (tmp_path / "policy.yaml").write_text(text)
-    return load_policy(tmp_path / "policy.yaml")
+    return load_query(tmp_path / "policy.yaml")
 
 
 def test_the_plan_has_the_sensitivities_of_clipped_totals(tmp_path):
@@ -62,14 +62,14 @@ def test_a_plan_for_single_rows_is_refused_for_sums_of_them(tmp_path):
     policy = load(tmp_path)
     for changed in ("l0: 1, linf: 5", "l0: 3, linf: 4"):
         other = plans.plan(load(tmp_path, POLICY.replace("l0: 3, linf: 5", changed)))
-        with pytest.raises(Refused, match="by the policy's bounds"):
-            check_plan(policy, other.mechanisms, epsilon=1.0, delta=1e-8)
+        with pytest.raises(Refused, match="by the stage's bounds"):
+            check_plan(policy.stages, other.mechanisms, epsilon=1.0, delta=1e-8)
 
 
 def test_a_count_is_the_total_of_the_counts_column_without_a_bound_on_rows(tmp_path):
     policy = load(tmp_path)
     (stage,) = policy.stages
-    spec = compiled.stage_spec(policy, stage, plans.plan(policy).mechanisms)
+    spec = planned_stage(policy.unit, stage, plans.plan(policy).mechanisms)
     count = spec.quantities[0]
     assert (count.kind, count.columns, count.low, count.high) == ("total", ("n",), 0.0, 5.0)
     assert (spec.bounds.l0, spec.bounds.linf, spec.bounds.l1) == (3, None, None)
@@ -87,8 +87,8 @@ def test_a_unit_moves_each_figure_by_its_sensitivity_whatever_its_rows_say(tmp_p
     """Several rows of one partition, negative and absurd counts: all of it is one total, clipped."""
     policy = load(tmp_path_factory.mktemp("p"))
     (stage,) = policy.stages
-    spec = compiled.stage_spec(policy, stage, plans.plan(policy).mechanisms)
-    read = compiled.input_spec(policy)
+    spec = planned_stage(policy.unit, stage, plans.plan(policy).mechanisms)
+    read = policy.source
     schema = pa.schema([("u", pa.int64()), ("p", pa.int64()), ("n", pa.int64()), ("v", pa.float64())])
 
     def figures(rows):
@@ -114,11 +114,11 @@ def test_a_unit_moves_each_figure_by_its_sensitivity_whatever_its_rows_say(tmp_p
 
 def test_counts_of_one_unit_add_up_and_are_clipped_and_rows_of_none_leave_no_trace(tmp_path):
     policy = load(tmp_path)
-    spec = compiled.stage_spec(policy, policy.stages[0], plans.plan(policy).mechanisms)
+    spec = planned_stage(policy.unit, policy.stages[0], plans.plan(policy).mechanisms)
     raw = pa.record_batch(
         {"u": [1, 1, 2, 3, 4], "p": [0, 0, 0, 0, 1], "n": [1, 2, 99, 0, -5], "v": [1.0, 0.5, 100.0, 3.0, 3.0]}
     )
-    bounded = contributions.bound([prepare(raw, compiled.input_spec(policy))], spec, reference.SALT, (0,))
+    bounded = contributions.bound([prepare(raw, policy.source)], spec, reference.SALT, (0,))
     found = accumulate.accumulate(bounded, spec)
     grids = [columns.grid_of(q).step if q.kind == "total" else 1 for q in spec.quantities]
     names = [accumulate.quantity_column(spec, q) for q in spec.quantities]
@@ -175,11 +175,11 @@ def test_a_policy_that_was_not_checked_can_not_be_planned_either():
              "metrics": [{"mean": {"column": "n", "low": 0, "high": 1}}]}
         ],
     }  # fmt: skip
-    policy = Policy.model_validate(fields)
     with pytest.raises(ValueError, match="a mean can't be made of rows that are aggregated already"):
-        plans.plan(policy)
+        query_of(fields)
+    (stage,) = query_of(fields | {"source": {"format": "csv", "path": "d"}}).stages
     with pytest.raises(Refused, match="mean can't be bounded on rows that are aggregated already"):
-        check_plan(policy, [], epsilon=1.0, delta=1e-8)
+        check_plan([replace(stage, counted_by="n")], [], epsilon=1.0, delta=1e-8)
 
 
 def test_the_digest_tells_rows_aggregated_already_from_single_ones(tmp_path):

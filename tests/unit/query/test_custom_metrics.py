@@ -23,6 +23,7 @@ from dpbeam.engine.aggregation import accumulate, columns
 from dpbeam.engine.bounding import contributions
 from dpbeam.errors import Refused, RunFailed, UsageError
 from dpbeam.mechanisms.events import Gaussian
+from dpbeam.policy.compile import query
 from dpbeam.policy.load import load_policy
 from dpbeam.policy.violations import PolicyError
 from dpbeam.query import custom
@@ -302,7 +303,7 @@ def load(registered, tmp_path):
 
 @pytest.mark.parametrize("noise", ["gaussian", "laplace"])
 def test_a_custom_metric_is_planned_with_its_sensitivity_and_shares_the_count(load, noise):
-    made = plans.plan(load(noise=noise))
+    made = plans.plan(query(load(noise=noise)))
     found = {m.metric: m for m in made.mechanisms}
     assert list(found) == ["partitions", "count", "amount_base", "amount_geometric_mean"]
     reach = math.log(100) / 2
@@ -321,7 +322,7 @@ def test_a_plan_with_less_noise_than_a_custom_metric_declares_is_refused(load, m
 
     monkeypatch.setattr(quantities, "vector_norms", lambda norm, most, length: (most, most))
     with pytest.raises(Refused, match=r"^stage one, amount_base: l2 must be 20\.78"):
-        plans.plan(load())
+        plans.plan(query(load()))
 
 
 def test_the_digest_covers_the_code_of_a_custom_metric_by_its_class_and_version(load, monkeypatch):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from dpbeam.query.automatic import ClipSearch
 from dpbeam.query.bounds import Bounds, vector_norms
 from dpbeam.query.custom import RowBound
 from dpbeam.query.metric import Metric
@@ -14,6 +15,7 @@ from dpbeam.query.quantities import Quantity, by_definition, named, noisy_by_the
 from tests.helpers import kernel_reference as reference
 
 VALUE = {"column": "v", "low": -1.0, "high": 5.0}
+SEARCH = ClipSearch(least=1e-6, most=1e12, weight=0.5)
 ROWS, ALL_ROWS, NO_ROWS = Bounds(l0=4, linf=3), Bounds(l1=5), Bounds(l0=9)
 ROOT = math.sqrt(3)
 
@@ -176,7 +178,7 @@ def test_what_a_metric_needs_to_know_reaches_its_quantity():
     assert (vector.columns, vector.norm, vector.max_norm) == (("a", "b"), "l2", 2.0)
     (bins,) = parts(Metric(kind="histogram", name="h", column="v", edges=(0.0, 1.0)))
     assert (bins.columns, bins.edges) == (("v",), (0.0, 1.0))
-    (tree,) = parts(Metric(kind="quantiles", name="q", ranks=(0.1, 0.9), auto=("low",), **VALUE))
+    (tree,) = parts(Metric(kind="quantiles", name="q", ranks=(0.1, 0.9), searches=(("low", SEARCH),), **VALUE))
     assert (tree.columns, tree.ranks, tree.auto) == (("v",), (0.1, 0.9), ("low",))
     (counted,) = parts(
         Metric(kind="top_k", name="t", column="t", k=2, max_values=3, pre_threshold=4, candidates=("a", "b"))
@@ -186,10 +188,10 @@ def test_what_a_metric_needs_to_know_reaches_its_quantity():
     (rows,) = parts(Metric(kind="count", name="n", column="c", low_total=1.0, high_total=9.0))
     (distinct,) = parts(Metric(kind="distinct_count", name="d", column="t"))
     assert (rows.columns, distinct.columns) == (("c",), ("t",))
-    (summed,) = parts(Metric(kind="sum", name="s", auto=("high",), **VALUE))
+    (summed,) = parts(Metric(kind="sum", name="s", searches=(("high", SEARCH),), **VALUE))
     assert (summed.columns, summed.auto) == (("v",), ("high",))
     plain, _ = parts(Metric(kind="mean", name="m", **VALUE))
-    automatic, _ = parts(Metric(kind="mean", name="m", auto=("low",), **VALUE))
+    automatic, _ = parts(Metric(kind="mean", name="m", searches=(("low", SEARCH),), **VALUE))
     assert (plain.columns, plain.auto, automatic.auto) == (("v",), (), ("low", "centred"))
     made = reference.GeometricMean(low=1.0, high=4.0)
     sums, count = parts(Metric(kind="custom", name="g", columns=("v",), custom=made, weight=4.0))
@@ -285,12 +287,8 @@ def test_two_quantities_of_one_name_are_refused():
 
 def test_a_threshold_counts_units_too_so_they_need_no_noise_of_their_own():
     found = quantities(reference.COUNTS)
-    names = {
-        strategy: [made.name for made in noisy_by_themselves(found, strategy)]
-        for strategy in (None, "truncated_geometric", "laplace_thresholding", "gaussian_thresholding")
-    }
-    both = ["count", "privacy_id_count"]
-    assert list(names.values()) == [both, both, ["count"], ["count"]]
+    names = [[made.name for made in noisy_by_themselves(found, shares_count=shares)] for shares in (False, True)]
+    assert names == [["count", "privacy_id_count"], ["count"]]
 
 
 def test_a_quantity_that_is_missing_is_an_error():

@@ -1,17 +1,27 @@
-"""What the engine is told to do, as plain values: the policy's stages with all privacy parameters filled in.
+"""A stage as the engine runs it: what is asked, with the mechanisms that the plan gave it.
 
-Nothing here reads data. `dpbeam.policy` makes the input and the metrics, the plan adds the noise;
-`dpbeam.query.quantities` says which noisy quantities the metrics are made from.
+Nothing here reads data. `dpbeam.query.quantities` says which noisy quantities the metrics are made from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
 
-from dpbeam.mechanisms.events import Additive, Selection, Thresholding, WeightedThresholding, in_others
+from dpbeam.mechanisms.events import (
+    Additive,
+    Gaussian,
+    GaussianThresholding,
+    Laplace,
+    LaplaceThresholding,
+    Mechanism,
+    Selection,
+    Thresholding,
+    TruncatedGeometric,
+    WeightedThresholding,
+    in_others,
+)
 from dpbeam.mechanisms.noise_step import step_of
 from dpbeam.query.bounds import Bounds
 from dpbeam.query.metric import Metric
@@ -24,109 +34,12 @@ from dpbeam.query.quantities import (
     noisy_by_themselves,
     quantities,
 )
+from dpbeam.query.query import Query, Stage
 from dpbeam.query.residual import other_leaves
-
-ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
-DeclaredType = Literal["string", "int64", "float64", "bool", "date", "timestamp", "vector"]
-"""What a column may be declared as: one value a row, or a list of numbers, all of one length."""
-Scalar = str | int | float | bool
-Format = Literal["csv", "parquet", "jsonl", "avro"]
-Compression = Literal["auto", "none", "gzip", "bz2", "zstd", "xz"]
+from dpbeam.query.source import ColumnType
 
 LEVEL = "level"
 """The result column of a hierarchical stage that says how many of a row's keys are real."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rule:
-    """What happens to a row whose value breaks a column's rule: `drop` it, `fail` the run, `replace` the value."""
-
-    action: Literal["drop", "fail", "replace"] = "drop"
-    value: Scalar | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Column:
-    """A column that is read from the source, and its rules. `on_nan`, `on_inf` apply to float64 and vectors only.
-
-    `on_invalid` applies to what isn't a value of the type: text that is not a number, invalid UTF-8, an integer
-    beyond int64, a CSV row of the wrong width or a line that isn't JSON (there the row is dropped or the run fails).
-    `field` says where the column lies in the source, if not under its name: a name, a path with dots into structs, or
-    the path's names one by one. A vector has `length` numbers in every row, and its rules hold for each of them.
-
-    Raises:
-        ValueError: a vector without a length of at least 1, or a length of anything else.
-    """
-
-    name: str
-    type: DeclaredType
-    on_null: Rule = Rule()
-    on_nan: Rule = Rule()
-    on_inf: Rule = Rule()
-    on_invalid: Rule = Rule()
-    field: str | tuple[str, ...] | None = None
-    length: int | None = None
-
-    def __post_init__(self) -> None:
-        if (self.type == "vector") != (self.length is not None) or not (self.length is None or self.length >= 1):
-            raise ValueError(f"columns.{self.name}: a vector, and no other type, needs a length of at least 1")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Bin:
-    """`name` = the interval of `edges` that holds `column`, as text: "< 18", "[18, 30)", …, "≥ 65"."""
-
-    name: str
-    column: str
-    edges: tuple[float, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Truncate:
-    """`name` = `column` (date or timestamp) cut to the start of its `unit`, as ISO 8601 text."""
-
-    name: str
-    column: str
-    unit: Literal["year", "month", "week", "day", "hour", "minute"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lower:
-    """`name` = `column` (string) in lower case."""
-
-    name: str
-    column: str
-
-
-Derived = Bin | Truncate | Lower
-
-
-@dataclass(frozen=True, kw_only=True)
-class Condition:
-    """Keeps the rows where `column` `op` `value` holds; a row-local test, so it costs no budget."""
-
-    column: str
-    op: Literal["==", "!=", "<", "<=", ">", ">=", "in", "not_in"]
-    value: Scalar | tuple[Scalar, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class InputSpec:
-    """The source and every row-local step, in the order they apply: read, validate, derive, where.
-
-    `path_columns` are columns whose values stand in the files' paths, as folders `name=value`. `quoted_newlines` says
-    whether a quoted CSV value may hold line breaks; if not, each line is a row.
-    """
-
-    format: Format
-    paths: tuple[str, ...]
-    columns: tuple[Column, ...]
-    derived: tuple[Derived, ...] = ()
-    where: tuple[Condition, ...] = ()
-    delimiter: str = ","
-    quoted_newlines: bool = True
-    compression: Compression = "auto"
-    path_columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,8 +150,17 @@ class StageSpec:
     @property
     def shares_count(self) -> bool:
         """Whether the noisy unit count that selected a partition is released as well."""
-        strategy = None if self.selection is None or self.hierarchical else self.selection.kind
-        return len(noisy_by_themselves(self.quantities, strategy)) < len(self.quantities)
+        return any(quantity.kind == "privacy_id_count" for quantity in self.quantities) and self.counts_to_select
+
+    @property
+    def counts_to_select(self) -> bool:
+        """Whether partitions are selected by noisy unit counts, in the partitions that the metrics count in."""
+        return isinstance(self.selection, LaplaceThresholding | GaussianThresholding) and not self.hierarchical
+
+    @property
+    def noisy_by_themselves(self) -> tuple[Quantity, ...]:
+        """The quantities that have a mechanism of their own."""
+        return noisy_by_themselves(self.quantities, shares_count=self.counts_to_select)
 
     @property
     def number_columns(self) -> tuple[str, ...]:
@@ -256,3 +178,57 @@ class StageSpec:
     def value_columns(self) -> tuple[str, ...]:
         """The columns that quantities are made from, each once, in order of first use."""
         return tuple(dict.fromkeys(column for q in self.quantities for column in q.columns))
+
+
+def planned(query: Query, mechanisms: Sequence[Mechanism]) -> tuple[StageSpec, ...]:
+    """Every stage of a query with the mechanisms that its plan gave it.
+
+    Raises:
+        ValueError: the plan lacks a mechanism that a stage needs, or has one too many.
+    """
+    return tuple(planned_stage(query.unit, stage, mechanisms) for stage in query.stages)
+
+
+def planned_stage(unit: str | None, stage: Stage, mechanisms: Sequence[Mechanism]) -> StageSpec:
+    """One stage of a query whose privacy unit is `unit`, with the mechanisms that the plan gave it.
+
+    Raises:
+        ValueError: the plan lacks a mechanism that the stage needs, or has one too many.
+    """
+    noise: dict[str, Additive] = {}
+    thresholds: dict[str, Thresholding] = {}
+    selected: Selection | None = None
+    rounds: list[WeightedThresholding] = []
+    for mechanism in mechanisms:
+        if mechanism.stage != stage.name:
+            continue
+        if isinstance(mechanism, Laplace | Gaussian):
+            noise[mechanism.metric] = mechanism
+        elif isinstance(mechanism, WeightedThresholding):
+            rounds.append(mechanism)
+        elif mechanism.metric == "partitions" or isinstance(mechanism, TruncatedGeometric):
+            selected = mechanism
+        else:
+            thresholds[mechanism.metric] = mechanism
+    hierarchy = None if stage.selection is None else stage.selection.hierarchy
+    made = StageSpec(
+        name=stage.name,
+        unit=unit,
+        keys=stage.keys,
+        key_types=stage.key_types,
+        bounds=stage.bounds,
+        metrics=stage.metrics,
+        noise=noise,
+        selection=selected,
+        thresholds=thresholds,
+        rounds=tuple(rounds),
+        hierarchical=hierarchy is not None,
+        other_l0=None if hierarchy is None else hierarchy.other_l0,
+    )
+    needed = noisy_by_themselves(made.quantities, shares_count=stage.shares_count)
+    by_threshold = {quantity.name for quantity in needed if quantity.kind == "values"}
+    if set(thresholds) != by_threshold or set(noise) != {quantity.name for quantity in needed} - by_threshold:
+        raise ValueError(f"stage {stage.name}: the plan's noise doesn't match the stage's quantities")
+    if (selected is None and not rounds) != (stage.selection is None):
+        raise ValueError(f"stage {stage.name}: the plan's selection doesn't match the stage's partitions")
+    return made

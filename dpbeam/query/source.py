@@ -1,0 +1,105 @@
+"""Where the rows of a query come from, and every row-local step on them: nothing here looks across rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
+DeclaredType = Literal["string", "int64", "float64", "bool", "date", "timestamp", "vector"]
+"""What a column may be declared as: one value a row, or a list of numbers, all of one length."""
+Scalar = str | int | float | bool
+Format = Literal["csv", "parquet", "jsonl", "avro"]
+Compression = Literal["auto", "none", "gzip", "bz2", "zstd", "xz"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """What happens to a row whose value breaks a column's rule: `drop` it, `fail` the run, `replace` the value."""
+
+    action: Literal["drop", "fail", "replace"] = "drop"
+    value: Scalar | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column that is read from the source, and its rules. `on_nan`, `on_inf` apply to float64 and vectors only.
+
+    `on_invalid` applies to what isn't a value of the type: text that is not a number, invalid UTF-8, an integer
+    beyond int64, a CSV row of the wrong width or a line that isn't JSON (there the row is dropped or the run fails).
+    `field` says where the column lies in the source, if not under its name: a name, a path with dots into structs, or
+    the path's names one by one. A vector has `length` numbers in every row, and its rules hold for each of them.
+
+    Raises:
+        ValueError: a vector without a length of at least 1, or a length of anything else.
+    """
+
+    name: str
+    type: DeclaredType
+    on_null: Rule = Rule()
+    on_nan: Rule = Rule()
+    on_inf: Rule = Rule()
+    on_invalid: Rule = Rule()
+    field: str | tuple[str, ...] | None = None
+    length: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.type == "vector") != (self.length is not None) or not (self.length is None or self.length >= 1):
+            raise ValueError(f"columns.{self.name}: a vector, and no other type, needs a length of at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bin:
+    """`name` = the interval of `edges` that holds `column`, as text: "< 18", "[18, 30)", …, "≥ 65"."""
+
+    name: str
+    column: str
+    edges: tuple[float, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Truncate:
+    """`name` = `column` (date or timestamp) cut to the start of its `unit`, as ISO 8601 text."""
+
+    name: str
+    column: str
+    unit: Literal["year", "month", "week", "day", "hour", "minute"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lower:
+    """`name` = `column` (string) in lower case."""
+
+    name: str
+    column: str
+
+
+Derived = Bin | Truncate | Lower
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """Keeps the rows where `column` `op` `value` holds; a row-local test, so it costs no budget."""
+
+    column: str
+    op: Literal["==", "!=", "<", "<=", ">", ">=", "in", "not_in"]
+    value: Scalar | tuple[Scalar, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSpec:
+    """The source and every row-local step, in the order they apply: read, validate, derive, where.
+
+    `path_columns` are columns whose values stand in the files' paths, as folders `name=value`. `quoted_newlines` says
+    whether a quoted CSV value may hold line breaks; if not, each line is a row.
+    """
+
+    format: Format
+    paths: tuple[str, ...]
+    columns: tuple[Column, ...]
+    derived: tuple[Derived, ...] = ()
+    where: tuple[Condition, ...] = ()
+    delimiter: str = ","
+    quoted_newlines: bool = True
+    compression: Compression = "auto"
+    path_columns: tuple[str, ...] = ()
