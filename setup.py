@@ -61,5 +61,5 @@ setup(
             "ruff>=0.16,<0.18",
         ]
     },
-    entry_points={"console_scripts": ["dpbeam=dpbeam.pipelines.cli:main"]},
+    entry_points={"console_scripts": ["dpbeam=dpbeam.pipelines.cli.main:main"]},
 )

@@ -19,9 +19,9 @@ from typing import Any
 import pipeline_dp
 from pipeline_dp.aggregate_params import NormKind
 
-from dpbeam.accounting.migrate import aggregate_stage, select_stage
-from dpbeam.accounting.pipelinedp import SharedBudgetAccountant
 from dpbeam.accounting.plan import plan
+from dpbeam.adapters.pipelinedp.accountant import SharedBudgetAccountant
+from dpbeam.adapters.pipelinedp.parameters import aggregate_stage, select_stage
 from dpbeam.errors import DpbeamError
 from dpbeam.mechanisms.events import to_json
 from dpbeam.policy.load import load_policy

@@ -24,15 +24,18 @@ import yaml
 from scipy import stats
 
 from dpbeam.accounting.plan import Plan, plan
-from dpbeam.mechanisms import accumulate, bounding, hierarchy, results, rows
-from dpbeam.mechanisms.accumulate import USERS
-from dpbeam.mechanisms.releasing import Releaser
+from dpbeam.engine.aggregation import accumulate
+from dpbeam.engine.aggregation.accumulate import USERS
+from dpbeam.engine.bounding import contributions, hierarchy
+from dpbeam.engine.reading import rows
+from dpbeam.engine.release import results
+from dpbeam.engine.release.releaser import Releaser
 from dpbeam.mechanisms.selection import Selector
-from dpbeam.mechanisms.spec import LEVEL, StageSpec
-from dpbeam.pipelines import rounds
+from dpbeam.phases import rounds
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.load import load_policy
-from dpbeam.policy.schema import Policy
+from dpbeam.policy.schema.policy import Policy
+from dpbeam.query.spec import LEVEL, StageSpec
 
 FAILURE = 1e-9
 """The probability that a bound of this file is above the truth."""
@@ -166,7 +169,7 @@ def _hierarchical(batch: pa.RecordBatch, spec: StageSpec) -> pa.RecordBatch:
     rolled, salt = rounds._rolled(spec), secrets.token_bytes(16)
     among = hierarchy.Hierarchy(keys=spec.keys, kept=leaves)
     halves = [batch.slice(0, batch.num_rows // 2), batch.slice(batch.num_rows // 2)]
-    cut = [bounding.prebound(half, rolled.of_input, salt, (0, i), among.cells_of) for i, half in enumerate(halves)]
+    cut = [contributions.prebound(half, rolled.of_input, salt, (0, i), among.cells_of) for i, half in enumerate(halves)]
     counted = accumulate.accumulate(hierarchy.bound(cut, rolled, among, salt, (0,)), rolled)
     zeros = accumulate.zeros(hierarchy.cells(leaves, spec.keys), rolled)
     return Releaser(spec=rolled).released(accumulate.merge([counted, zeros], rolled))
@@ -178,8 +181,8 @@ def _selected(batch: pa.RecordBatch, spec: StageSpec, public: pa.Table | None) -
     if public is not None:
         batch = accumulate.filter_public(batch, spec, public)
     halves = [batch.slice(0, batch.num_rows // 2), batch.slice(batch.num_rows // 2)]
-    cut = [bounding.prebound(half, spec, salt, (0, i)) for i, half in enumerate(halves)]
-    merged = [accumulate.accumulate(bounding.bound(cut, spec, salt, (0,)), spec)]
+    cut = [contributions.prebound(half, spec, salt, (0, i)) for i, half in enumerate(halves)]
+    merged = [accumulate.accumulate(contributions.bound(cut, spec, salt, (0,)), spec)]
     if public is not None:
         merged.append(accumulate.zeros(public, spec))
     found = accumulate.merge(merged, spec)

@@ -13,14 +13,15 @@ import pyarrow as pa
 import yaml
 from scipy import stats
 
-from dpbeam.accounting.reference import PlannedBudgets, ReferenceStage, reference_plan
-from dpbeam.mechanisms import noise, results
+from dpbeam.adapters.reference.plan import PlannedBudgets, ReferenceStage, reference_plan
+from dpbeam.adapters.reference.stepped import SteppedEngine
+from dpbeam.adapters.reference.transform import rows_of
+from dpbeam.engine.release import results
+from dpbeam.engine.release.noises import noises
 from dpbeam.mechanisms.selection import Selector
 from dpbeam.policy.load import load_policy
-from dpbeam.transforms.read import label
-from dpbeam.transforms.reference import rows_of
-from dpbeam.transforms.select import selected
-from dpbeam.transforms.stepped import SteppedEngine
+from dpbeam.transforms.steps.read import label
+from dpbeam.transforms.steps.select import selected
 
 kernels = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 ALPHA = 1e-9
@@ -68,7 +69,7 @@ def alike(values: list[tuple[int, float, float]], partitions: int = PARTITIONS) 
 
 def ours(planned: ReferenceStage, rows: pa.RecordBatch, public: pa.Table | None = None) -> dict[str, Any]:
     """{released column: values by partition} of our kernels, sorted by partition."""
-    return _released(_kept(planned, rows, public), planned, noise.noises(planned.spec))
+    return _released(_kept(planned, rows, public), planned, noises(planned.spec))
 
 
 def misdrawn(

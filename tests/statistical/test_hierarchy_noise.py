@@ -16,13 +16,13 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
-from dpbeam.mechanisms import releasing
-from dpbeam.mechanisms.accumulate import accumulators_schema
-from dpbeam.mechanisms.columns import grid_of
-from dpbeam.mechanisms.metric import Metric
-from dpbeam.mechanisms.others import in_one_other
-from dpbeam.mechanisms.sensitivity import Bounds
-from dpbeam.mechanisms.spec import LEVEL
+from dpbeam.engine.aggregation.accumulate import accumulators_schema
+from dpbeam.engine.aggregation.columns import grid_of
+from dpbeam.engine.release import releaser
+from dpbeam.query.bounds import Bounds
+from dpbeam.query.metric import Metric
+from dpbeam.query.residual import in_one_other
+from dpbeam.query.spec import LEVEL
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 DRAWS = 20_000
@@ -54,7 +54,7 @@ def released(spec):
             columns[f"__q_{i}"] = round(COUNT * (MEAN - quantity.centre) / grid_of(quantity).step)
     arrays = [pa.array(np.broadcast_to(value, 2 * DRAWS)) for value in columns.values()]
     rows = pa.RecordBatch.from_arrays(arrays, schema=accumulators_schema(spec))
-    made = releasing.Releaser(spec=spec).released(rows)
+    made = releaser.Releaser(spec=spec).released(rows)
     assert made.column("a").to_pylist() == list(range(2 * DRAWS))  # in the order of the accumulators
     return [made.take(pa.array(np.arange(at, 2 * DRAWS, 2))) for at in (0, 1)]
 
@@ -86,7 +86,7 @@ def test_intervals_of_leaves_and_of_others_hold_the_truth_95_times_of_100(kind, 
 def test_intervals_of_others_as_narrow_as_of_leaves_are_noticed(monkeypatch):
     spec = stage("gaussian")
     _, others = released(spec)
-    monkeypatch.setattr(releasing, "in_others", lambda mechanism: mechanism)
+    monkeypatch.setattr(releaser, "in_others", lambda mechanism: mechanism)
     narrow, _ = released(spec)
     half = (narrow.column("count_high").to_numpy() - narrow.column("count_low").to_numpy()) / 2
     inside = int((np.abs(others.column("count").to_numpy() - COUNT) <= half).sum())

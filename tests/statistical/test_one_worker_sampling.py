@@ -21,12 +21,13 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
-from dpbeam.mechanisms import hashing, sources
-from dpbeam.mechanisms.metric import Metric
-from dpbeam.mechanisms.shelf import Shelf
-from dpbeam.mechanisms.spec import Column, InputSpec
-from dpbeam.transforms import one_worker
-from dpbeam.transforms.control import SENT, agree
+from dpbeam.engine.arrays import hashing
+from dpbeam.engine.bounding.shard_buffer import Shelf
+from dpbeam.engine.reading import formats
+from dpbeam.query.metric import Metric
+from dpbeam.query.spec import Column, InputSpec
+from dpbeam.transforms.steps import one_worker
+from dpbeam.transforms.wire.control import SENT, agree
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 UNITS, EACH, KEEP, ALPHA = 12_000, 6, 2, 1e-9
@@ -56,7 +57,7 @@ def aggregate(path: Path, *stages, text=False, room_bytes=1 << 30, shards=16, pu
     source = InputSpec(
         format="parquet", paths=(str(path),), columns=tuple(Column(name=c, type=types[c]) for c in columns)
     )
-    splits = tuple((sources.Split(str(path), i),) for i in range(pq.ParquetFile(path).num_row_groups))
+    splits = tuple((formats.Split(str(path), i),) for i in range(pq.ParquetFile(path).num_row_groups))
     plan = one_worker.OneWorker(shards=shards, room_bytes=room_bytes, threads=3)
     salt = secrets.token_bytes(16)
     step = one_worker._Aggregate(plan, source, splits, stages, public or {}, parts, salt)

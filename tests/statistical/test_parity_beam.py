@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dpbeam.accounting.reference import PlannedBudgets
-from dpbeam.transforms import arrow_coder
-from dpbeam.transforms.read import label
-from dpbeam.transforms.reference import PipelineDPAggregate
+from dpbeam.adapters.reference.plan import PlannedBudgets
+from dpbeam.adapters.reference.transform import PipelineDPAggregate
+from dpbeam.transforms.steps.read import label
+from dpbeam.transforms.wire import arrow_coder
 
 parity = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "parity.py")))
 pytestmark = pytest.mark.usefixtures("reference_engine")

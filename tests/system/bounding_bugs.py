@@ -7,22 +7,23 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dpbeam.mechanisms import choosing, columns, frequent
+from dpbeam.engine.aggregation import columns, frequent
+from dpbeam.engine.bounding import sampling
+from dpbeam.engine.rounds import weights as weighing
 from dpbeam.mechanisms import fixedpoint as grids
-from dpbeam.mechanisms import weights as weighing
 
 
 def unbounded_partitions(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(choosing, "_within_l0", lambda _, __, ___, pair_unit, *____: pair_unit >= 0)
+    patch.setattr(sampling, "_within_l0", lambda _, __, ___, pair_unit, *____: pair_unit >= 0)
 
 
 def unbounded_rows(patch: pytest.MonkeyPatch) -> None:
-    within = choosing._within_linf
-    patch.setattr(choosing, "_within_linf", lambda _, *rest: within(None, *rest))
+    within = sampling._within_linf
+    patch.setattr(sampling, "_within_linf", lambda _, *rest: within(None, *rest))
 
 
 def unbounded_rows_in_all(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(choosing, "_within_l1", lambda *_: None)
+    patch.setattr(sampling, "_within_l1", lambda *_: None)
 
 
 def unclipped_after_rounding(patch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import apache_beam as beam
 import pyarrow as pa
 
-from dpbeam.transforms.arrow_coder import ArrowBatchCoder
+from dpbeam.transforms.wire.arrow_coder import ArrowBatchCoder
 
 CODER = ArrowBatchCoder()
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from dpbeam.pipelines import runners
-from dpbeam.pipelines.cli import invoke
+from dpbeam.pipelines.cli.main import invoke
+from dpbeam.pipelines.jobs import runners
 from dpbeam.reporting.visible import visible
 
 NAMES = {

@@ -20,10 +20,10 @@ import pytest
 from dpbeam.errors import DpbeamError, RunFailed
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.outcomes import FenceLost
-from dpbeam.pipelines import attempts, publish, release
-from dpbeam.pipelines.cli import invoke
-from dpbeam.pipelines.options import beam_options
-from dpbeam.pipelines.recover import recover
+from dpbeam.pipelines.cli.main import invoke
+from dpbeam.pipelines.jobs.options import beam_options
+from dpbeam.pipelines.lifecycle import attempts, publish, release
+from dpbeam.pipelines.lifecycle.recover import recover
 from dpbeam.reporting.certify import certify_manifest
 
 COST = Amount.charge(1.0, 1e-6)

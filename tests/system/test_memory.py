@@ -33,8 +33,8 @@ from dataclasses import replace
 from pathlib import Path
 import pyarrow as pa
 from dpbeam.mechanisms import sources
-from dpbeam.mechanisms.hierarchy import Hierarchy
-from dpbeam.mechanisms.spec import LEVEL, Column, InputSpec
+from dpbeam.engine.bounding.hierarchy import Hierarchy
+from dpbeam.query.spec import LEVEL, Column, InputSpec
 from dpbeam.transforms import one_worker
 
 def peak():

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpbeam.ledger.amounts import Amount
-from dpbeam.pipelines import aggregate, publish
-from dpbeam.pipelines.cli import invoke
+from dpbeam.pipelines.cli.main import invoke
+from dpbeam.pipelines.jobs import aggregate
+from dpbeam.pipelines.lifecycle import publish
 from dpbeam.reporting.formats import violations
 
 ROOT = Path(__file__).parents[2]
@@ -247,7 +248,8 @@ def test_the_job_starts_the_beam_way(workspace) -> None:
 
 def test_pipelinedp_is_loaded_for_its_own_engine_alone() -> None:
     """It takes time, and warns as it is compiled under Python 3.12 and later."""
-    check = "import dpbeam.pipelines.cli, dpbeam.pipelines.release, sys; sys.exit('pipeline_dp' in sys.modules)"
+    modules = "dpbeam.pipelines.cli.main, dpbeam.pipelines.lifecycle.release"
+    check = f"import {modules}, sys; sys.exit('pipeline_dp' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=False).returncode == 0
 
 

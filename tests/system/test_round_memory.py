@@ -34,9 +34,9 @@ import pyarrow as pa
 from dpbeam.mechanisms import rounds, tallied
 from tests.system.played_runner import Files, peak_bytes
 from dpbeam.transforms import weigh
-from dpbeam.transforms.bound import _Seed
-from dpbeam.transforms.control import agree
-from dpbeam.transforms.read import label
+from dpbeam.transforms.steps.bound import _Seed
+from dpbeam.transforms.wire.control import agree
+from dpbeam.transforms.steps.read import label
 
 helpers = SimpleNamespace(**runpy.run_path("tests/unit/weighing.py"))
 shape, spoilt = sys.argv[1], sys.argv[2].split(", ")

@@ -38,9 +38,9 @@ import pyarrow as pa
 from dpbeam.mechanisms import bounding
 from tests.system.played_runner import Files, peak_bytes as peak
 from dpbeam.transforms import accumulate, bound
-from dpbeam.transforms.control import Shuffle, agree
-from dpbeam.transforms.progress import Parts
-from dpbeam.transforms.read import label
+from dpbeam.transforms.wire.control import Shuffle, agree
+from dpbeam.transforms.wire.progress import Parts
+from dpbeam.transforms.steps.read import label
 
 reference = runpy.run_path("tests/unit/kernel_reference.py")
 stage = reference["stage"](unit="user", keys=("place",), l0=10, linf=3, metrics=reference["COUNTS"])
@@ -110,7 +110,7 @@ import pyarrow as pa
 from dpbeam.mechanisms import accumulate as kernel
 from tests.system.played_runner import peak_bytes as peak
 from dpbeam.transforms import accumulate
-from dpbeam.transforms.control import Outbox, receive
+from dpbeam.transforms.wire.control import Outbox, receive
 
 reference = runpy.run_path("tests/unit/kernel_reference.py")
 stage = reference["stage"](unit="user", keys=("place",), metrics=reference["COUNTS"])

@@ -12,13 +12,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from dpbeam.mechanisms import accumulate, bounding, noise, results
-from dpbeam.mechanisms.custom import CustomMetric, RowBound
+from dpbeam.engine.aggregation import accumulate
+from dpbeam.engine.bounding import contributions
+from dpbeam.engine.release import results
+from dpbeam.engine.release.noises import noises
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace, LaplaceThresholding
-from dpbeam.mechanisms.metric import Metric
-from dpbeam.mechanisms.quantities import quantities
-from dpbeam.mechanisms.sensitivity import Bounds
-from dpbeam.mechanisms.spec import StageSpec
+from dpbeam.query.bounds import Bounds
+from dpbeam.query.custom import CustomMetric, RowBound
+from dpbeam.query.metric import Metric
+from dpbeam.query.quantities import quantities
+from dpbeam.query.spec import StageSpec
 
 SALT = b"0123456789abcdef"
 COUNTS = (Metric(kind="count", name="count"), Metric(kind="privacy_id_count", name="privacy_id_count"))
@@ -143,11 +146,12 @@ def accumulators(
     else:
         inbox: dict[int, list[pa.RecordBatch]] = {}
         for i, batch in enumerate(batches):
-            cut = bounding.prebound(batch, spec, salt, (0, i))
-            for shard, rows in bounding.split_by_unit(cut, spec, shards, salt):
+            cut = contributions.prebound(batch, spec, salt, (0, i))
+            for shard, rows in contributions.split_by_unit(cut, spec, shards, salt):
                 inbox.setdefault(shard, []).append(rows)
         partial = [
-            accumulate.accumulate(bounding.bound(rows, spec, salt, (shard,)), spec) for shard, rows in inbox.items()
+            accumulate.accumulate(contributions.bound(rows, spec, salt, (shard,)), spec)
+            for shard, rows in inbox.items()
         ]
     if public is not None:
         partial.append(accumulate.zeros(public, spec))
@@ -162,7 +166,7 @@ def released(merged: Sequence[pa.RecordBatch], spec: StageSpec) -> dict[tuple[An
     """Metrics by key; exact only where the test has replaced the noise."""
     found: dict[tuple[Any, ...], dict[str, float]] = {}
     for batch in merged:
-        for row in results.metrics(results.noisy_quantities(batch, spec, noise.noises(spec)), spec).to_pylist():
+        for row in results.metrics(results.noisy_quantities(batch, spec, noises(spec)), spec).to_pylist():
             key = tuple(row.pop(name) for name in spec.keys)
             assert key not in found, "a partition came out twice"
             found[key] = row
@@ -264,7 +268,7 @@ def shortened(vector: Sequence[float], norm: str, most: float) -> list[float]:
     return list(vector) if length * largest <= most else [number * most / length for number in unit]
 
 
-def kept_ids(bounded: bounding.Bounded, column: str = "id") -> set[int]:
+def kept_ids(bounded: contributions.Bounded, column: str = "id") -> set[int]:
     """The row ids that bounding kept, where a column numbers the rows."""
     ids = bounded.values[column].tolist()
     assert len(set(ids)) == len(ids), "a row was kept twice"

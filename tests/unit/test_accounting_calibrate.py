@@ -16,7 +16,7 @@ from dpbeam.accounting.plan import solve
 from dpbeam.accounting.requests import SELECTIONS, Request
 from dpbeam.errors import Refused, UsageError
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace, LaplaceThresholding, TruncatedGeometric
-from dpbeam.mechanisms.steps import step_of
+from dpbeam.mechanisms.noise_step import step_of
 
 
 def request(kind, *, weight=1.0, l0=1, linf=1.0, metric="m", stage="s"):

@@ -14,7 +14,7 @@ from dpbeam.accounting.calibrate import calibrate
 from dpbeam.accounting.check import check_plan
 from dpbeam.accounting.requests import Request
 from dpbeam.errors import Refused
-from dpbeam.policy.schema import Policy
+from dpbeam.policy.schema.policy import Policy
 
 EPSILON, DELTA = 1.0, 1e-6
 
@@ -195,19 +195,19 @@ def wrong_sensitivity(monkeypatch):
 
 
 def a_tree_of_one_level(monkeypatch):
-    from dpbeam.mechanisms import quantities
+    from dpbeam.query import quantities
 
     monkeypatch.setattr(quantities, "TREE_HEIGHT", 1)
 
 
 def a_vector_as_one_number(monkeypatch):
-    from dpbeam.mechanisms import quantities
+    from dpbeam.query import quantities
 
     monkeypatch.setattr(quantities, "vector_norms", lambda norm, most, length: (most, most))
 
 
 def squares_of_half_their_size(monkeypatch):
-    from dpbeam.mechanisms.quantities import Quantity
+    from dpbeam.query.quantities import Quantity
 
     monkeypatch.setattr(Quantity, "reach", property(lambda q: (q.high - q.low) / 3))
 
@@ -267,13 +267,13 @@ OTHERS = {
 
 
 def one_value_a_partition(monkeypatch):
-    from dpbeam.mechanisms.sensitivity import Bounds
+    from dpbeam.query.bounds import Bounds
 
     monkeypatch.setattr(Bounds, "of_values", lambda bounds, most: bounds.partitions)
 
 
 def values_of_one_partition(monkeypatch):
-    from dpbeam.mechanisms.sensitivity import Bounds
+    from dpbeam.query.bounds import Bounds
 
     monkeypatch.setattr(Bounds, "of_values", lambda bounds, most: min(most, bounds.linf))
 

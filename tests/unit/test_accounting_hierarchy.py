@@ -16,9 +16,9 @@ from dpbeam.accounting.plan import plan
 from dpbeam.accounting.requests import Request
 from dpbeam.errors import Refused, UsageError
 from dpbeam.mechanisms.events import Gaussian, Laplace, Other, from_json, to_json
-from dpbeam.mechanisms.others import in_one_other
 from dpbeam.policy.chosen import automatic, with_chosen
-from dpbeam.policy.schema import Policy
+from dpbeam.policy.schema.policy import Policy
+from dpbeam.query.residual import in_one_other
 from dpbeam.reporting.formats import violations
 
 EPSILON, DELTA = 1.0, 1e-6

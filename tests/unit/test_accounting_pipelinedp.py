@@ -14,8 +14,8 @@ from scipy import stats
 
 from dpbeam.accounting.certify import certify
 from dpbeam.accounting.epsilon_delta import epsilon_delta
-from dpbeam.accounting.pipelinedp import SharedBudgetAccountant
 from dpbeam.accounting.requests import Request
+from dpbeam.adapters.pipelinedp.accountant import SharedBudgetAccountant
 from dpbeam.errors import UsageError
 
 OURS = [
@@ -100,7 +100,7 @@ def test_the_refusal_names_what_was_asked_for_and_says_what_to_do():
     assert str(refused.value) == (
         "PipelineDP's own engine asked for Variance GAUSSIAN, which can't be promised: an accountant isn't told what "
         "one privacy id moves, nor what PipelineDP bounds. Give the same parameters to "
-        "dpbeam.pipelines.pipelinedp.DPEngine(accountant); what only PipelineDP can run needs an accountant, a budget "
+        "dpbeam.adapters.pipelinedp.DPEngine(accountant); what only PipelineDP can run needs an accountant, a budget "
         "and a guarantee of PipelineDP's own"
     )
 

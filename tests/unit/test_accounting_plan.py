@@ -12,8 +12,8 @@ from rich.console import Console
 from dpbeam.accounting.plan import plan, requests_for
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms.events import from_json
-from dpbeam.pipelines import screen
-from dpbeam.policy.schema import Policy
+from dpbeam.pipelines.cli import terminal
+from dpbeam.policy.schema.policy import Policy
 
 
 def policy(*stages, epsilon=1.0, delta=1e-6, columns=None):
@@ -365,7 +365,7 @@ def test_a_plan_says_what_of_its_epsilon_has_no_effect(epsilon, private, noise, 
     made = plan(policy(stage(private=private, noise=noise), epsilon=epsilon))
     console = Console(width=400)
     with console.capture() as shown:
-        console.print(screen.plan(made, None))
+        console.print(terminal.plan(made, None))
     said = f"is charged ε 200, but what is above ε {made.certificate.epsilon:.4g} has no effect"
     assert (said in shown.get()) == unused
     assert ("no effect" in shown.get()) == unused
@@ -376,5 +376,5 @@ def test_a_plan_that_uses_less_for_another_reason_does_not_blame_gaussian_noise(
     assert made.certificate.epsilon < 0.95  # by Rényi divergences, which a δ so small needs
     console = Console(width=400)
     with console.capture() as shown:
-        console.print(screen.plan(made, None))
+        console.print(terminal.plan(made, None))
     assert "no effect" not in shown.get()

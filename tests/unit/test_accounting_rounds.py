@@ -14,7 +14,7 @@ from dpbeam.accounting.plan import plan
 from dpbeam.accounting.rounds import novel_weight, round_weights
 from dpbeam.errors import Refused
 from dpbeam.mechanisms.events import from_json, to_json
-from dpbeam.policy.schema import Policy
+from dpbeam.policy.schema.policy import Policy
 
 EPSILON, DELTA = 1.0, 1e-6
 STRATEGIES = ("dp_sips", "mad", "mad2r")

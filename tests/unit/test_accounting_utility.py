@@ -12,9 +12,9 @@ from pydp.algorithms.partition_selection import create_partition_strategy
 from scipy import stats
 
 from dpbeam.accounting.utility import keep_probability, noise_figure, selection_figure, utility
-from dpbeam.mechanisms import truncated
+from dpbeam.mechanisms import truncated_geometric
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace, LaplaceThresholding, TruncatedGeometric
-from dpbeam.mechanisms.metric import Metric
+from dpbeam.query.metric import Metric
 
 COUNTS = (0, 1, 2, 3, 5, 10, 20, 45, 60, 90, 200)
 
@@ -44,7 +44,7 @@ def laplace_like_pydp(epsilon, delta, l0, pre_threshold=1):
 @pytest.mark.parametrize(("epsilon", "delta", "l0"), [(1.0, 1e-5, 4), (0.1, 1e-9, 1), (10.0, 1e-3, 20)])
 def test_truncated_geometric_keeps_with_the_probability_that_pydp_states(epsilon, delta, l0, pre_threshold):
     ours = geometric(epsilon, delta, l0, pre_threshold)
-    theirs = create_partition_strategy("truncated_geometric", *truncated.handed(ours), l0, pre_threshold)
+    theirs = create_partition_strategy("truncated_geometric", *truncated_geometric.handed(ours), l0, pre_threshold)
     for units in COUNTS:
         assert keep_probability(ours, units) == pytest.approx(theirs.probability_of_keep(units), rel=1e-6, abs=1e-15)
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from dpbeam.mechanisms import columns
-from dpbeam.mechanisms.auto_bounds import (
+from dpbeam.engine.aggregation import columns
+from dpbeam.engine.automatic_bounds import (
     CHANCE,
     LINEAR,
     Chosen,
@@ -25,7 +25,7 @@ from dpbeam.mechanisms.auto_bounds import (
     value_edges,
 )
 from dpbeam.mechanisms.events import Gaussian, Laplace
-from dpbeam.mechanisms.quantities import Quantity
+from dpbeam.query.quantities import Quantity
 
 EXACT = Gaussian(stage="s.values", metric="v", sigma=1e-9, l2=1.0)
 RANGE = {"least": 0.25, "most": 8.0}

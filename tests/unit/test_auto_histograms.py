@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpbeam.mechanisms import accumulate, bounding, columns, unit_rows
-from dpbeam.mechanisms.auto_bounds import count_edges, value_edges
-from dpbeam.mechanisms.metric import Metric
-from dpbeam.mechanisms.sensitivity import Bounds
-from dpbeam.mechanisms.spec import UnitRows
+from dpbeam.engine.aggregation import accumulate, columns
+from dpbeam.engine.automatic_bounds import count_edges, value_edges
+from dpbeam.engine.bounding import contributions, unit_rows
+from dpbeam.query.bounds import Bounds
+from dpbeam.query.metric import Metric
+from dpbeam.query.spec import UnitRows
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 SALT = reference.SALT
@@ -53,8 +54,8 @@ def counted(rows, spec, cuts=(), shards=1, precut=True):
     """The merged histograms, by name, through the engine's steps."""
     inbox: dict[int, list[pa.RecordBatch]] = defaultdict(list)
     for i, batch in enumerate(reference.batches_of(table(rows), cuts)):
-        cut = bounding.prebound(batch, spec.of_input, SALT, (0, i)) if precut else batch
-        for shard, part in bounding.split_by_unit(cut, spec.of_input, shards, SALT):
+        cut = contributions.prebound(batch, spec.of_input, SALT, (0, i)) if precut else batch
+        for shard, part in contributions.split_by_unit(cut, spec.of_input, shards, SALT):
             inbox[shard].append(part)
     partial = [accumulate.accumulate(unit_rows.bound(got, spec, SALT, (s,)), spec) for s, got in inbox.items()]
     merged = accumulate.merge([*partial, accumulate.whole(spec)], spec)
@@ -124,14 +125,14 @@ def test_cutting_at_the_source_leaves_the_histogram_of_units_as_it_is():
     rows += [(u, 0, 0, 1.0) for u in range(1, 40)]
     spec = of_units(Bounds(l0=4, linf=7))
     (batch, _) = reference.batches_of(table(rows), [])
-    assert bounding.prebound(batch, spec.of_input, SALT, (0, 0)).num_rows < 1000  # it really was cut
+    assert contributions.prebound(batch, spec.of_input, SALT, (0, 0)).num_rows < 1000  # it really was cut
     cuts = [1500, 3000, 4500]
     assert counted(rows, spec, cuts, 3) == counted(rows, spec, cuts, 3, precut=False)
 
 
 def test_rows_of_units_need_rows_that_know_their_pair():
     batch = table([(1, 0, 0, 1.0)]).to_batches()[0]
-    bounded = bounding.bound([batch], reference.stage(keys=("p",)), SALT, (0,))
+    bounded = contributions.bound([batch], reference.stage(keys=("p",)), SALT, (0,))
     with pytest.raises(ValueError, match="know their pair"):
         unit_rows.one_row_a_unit(bounded)
 

@@ -12,16 +12,17 @@ from hypothesis import strategies as st
 
 from dpbeam.accounting.check import check_plan, check_same_losses
 from dpbeam.accounting.plan import plan, requests_for
+from dpbeam.engine.aggregation import columns
+from dpbeam.engine.automatic_bounds import count_grid, magnitudes
 from dpbeam.errors import Refused, UsageError
-from dpbeam.mechanisms import columns, noise
-from dpbeam.mechanisms.auto_bounds import count_grid, magnitudes
+from dpbeam.mechanisms import noise
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, LaplaceThresholding, TruncatedGeometric
-from dpbeam.mechanisms.quantities import quantities
-from dpbeam.mechanisms.sensitivity import Bounds
-from dpbeam.policy.auto import histograms
 from dpbeam.policy.chosen import automatic, with_chosen
 from dpbeam.policy.compile import bounds, metrics
-from dpbeam.policy.schema import Policy
+from dpbeam.policy.schema.auto import histograms
+from dpbeam.policy.schema.policy import Policy
+from dpbeam.query.bounds import Bounds
+from dpbeam.query.quantities import quantities
 
 AUTO = {"auto": {}}
 STAGE = {

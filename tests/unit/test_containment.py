@@ -8,7 +8,7 @@ import traceback
 import pytest
 
 from dpbeam.errors import DataError, RunFailed
-from dpbeam.transforms.containment import ContainedDoFn, StepError, contained, from_runner
+from dpbeam.transforms.wire.containment import ContainedDoFn, StepError, contained, from_runner
 
 CANARY = "CANARY-7f3a"
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpbeam.errors import RunFailed
-from dpbeam.transforms.arrow_coder import ArrowBatchCoder, sized
-from dpbeam.transforms.control import Outbox, Report, Shuffle, agree, receive
+from dpbeam.transforms.wire.arrow_coder import ArrowBatchCoder, sized
+from dpbeam.transforms.wire.control import Outbox, Report, Shuffle, agree, receive
 
 SHUFFLE = Shuffle(name="s", senders=frozenset({0, 1}), destinations=2)
 

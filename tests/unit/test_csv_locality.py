@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpbeam.mechanisms.sources import base, delimited, inspect_file, read_split
-from dpbeam.mechanisms.sources.delimited import all_as_text
-from dpbeam.mechanisms.sources.widened import LentText
-from dpbeam.mechanisms.spec import Column, InputSpec
+from dpbeam.engine.reading.formats import base, delimited, inspect_file, read_split
+from dpbeam.engine.reading.formats.delimited import all_as_text
+from dpbeam.engine.reading.formats.widened import LentText
+from dpbeam.query.spec import Column, InputSpec
 
 Row = tuple[bytes | None, ...]
 

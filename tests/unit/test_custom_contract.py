@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from dpbeam.errors import RunFailed, UsageError
-from dpbeam.mechanisms import custom
-from dpbeam.mechanisms.custom import CustomMetric, Noisy, RowBound
 from dpbeam.mechanisms.events import Gaussian
+from dpbeam.query import custom
+from dpbeam.query.custom import CustomMetric, Noisy, RowBound
 
 NOISE = Gaussian(stage="s", metric="m", sigma=0.01, l2=1.0)
 

@@ -21,14 +21,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpbeam.accounting import plan as plans
+from dpbeam.engine.aggregation import accumulate, columns
+from dpbeam.engine.bounding import contributions
 from dpbeam.errors import Refused, RunFailed, UsageError
-from dpbeam.mechanisms import accumulate, bounding, columns, custom
-from dpbeam.mechanisms.custom import CustomMetric, RowBound
 from dpbeam.mechanisms.events import Gaussian
-from dpbeam.mechanisms.metric import Metric
-from dpbeam.mechanisms.sensitivity import Bounds
 from dpbeam.policy.load import load_policy
 from dpbeam.policy.violations import PolicyError
+from dpbeam.query import custom
+from dpbeam.query.bounds import Bounds
+from dpbeam.query.custom import CustomMetric, RowBound
+from dpbeam.query.metric import Metric
 
 ROOT = Path(__file__).parents[2]
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
@@ -166,7 +168,7 @@ def test_a_unit_moves_the_sums_by_the_declared_sensitivity_whatever_the_code_giv
     def sums(rows):
         schema = pa.schema([("u", pa.int64()), ("p", pa.int64()), ("v", pa.float64())])
         batch = pa.RecordBatch.from_pylist([dict(zip("upv", row, strict=True)) for row in rows], schema=schema)
-        found = accumulate.accumulate(bounding.bound([batch], spec, reference.SALT, (0,)), spec)
+        found = accumulate.accumulate(contributions.bound([batch], spec, reference.SALT, (0,)), spec)
         keys = found.column("p").to_pylist()
         step = Fraction(columns.grid_of(quantity).step)
         steps = columns.vectors(quantity, found.column("__q_0")).tolist()
@@ -317,7 +319,7 @@ def test_a_custom_metric_is_planned_with_its_sensitivity_and_shares_the_count(lo
 
 
 def test_a_plan_with_less_noise_than_a_custom_metric_declares_is_refused(load, monkeypatch):
-    from dpbeam.mechanisms import quantities
+    from dpbeam.query import quantities
 
     monkeypatch.setattr(quantities, "vector_norms", lambda norm, most, length: (most, most))
     with pytest.raises(Refused, match=r"^stage one, amount_base: l2 must be 20\.78"):

@@ -11,13 +11,14 @@ from types import SimpleNamespace
 import pytest
 
 from dpbeam.accounting.certify import certify
-from dpbeam.accounting.pipelinedp import SharedBudgetAccountant
 from dpbeam.accounting.plan import plan, requests_for
-from dpbeam.mechanisms import custom, results
-from dpbeam.mechanisms.noise import noises
+from dpbeam.adapters.pipelinedp.accountant import SharedBudgetAccountant
+from dpbeam.engine.release import results
+from dpbeam.engine.release.noises import noises
 from dpbeam.policy.compile import stage_spec
-from dpbeam.policy.metrics import METRIC_KINDS
-from dpbeam.policy.schema import Policy
+from dpbeam.policy.schema.metrics import METRIC_KINDS
+from dpbeam.policy.schema.policy import Policy
+from dpbeam.query import custom
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import typer
 
-from dpbeam.pipelines.cli import app, invoke
+from dpbeam.pipelines.cli.main import app, invoke
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

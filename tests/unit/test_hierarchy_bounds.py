@@ -15,12 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpbeam.mechanisms import accumulate, bounding, columns, distinct, hierarchy
-from dpbeam.mechanisms.leaves import spread_over_cells
-from dpbeam.mechanisms.metric import Metric
-from dpbeam.mechanisms.others import in_one_other
-from dpbeam.mechanisms.sensitivity import Bounds
-from dpbeam.mechanisms.spec import LEVEL
+from dpbeam.engine.aggregation import accumulate, columns, distinct
+from dpbeam.engine.bounding import contributions, hierarchy
+from dpbeam.engine.bounding.leaf_sampling import spread_over_cells
+from dpbeam.query.bounds import Bounds
+from dpbeam.query.metric import Metric
+from dpbeam.query.residual import in_one_other
+from dpbeam.query.spec import LEVEL
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 
@@ -162,7 +163,7 @@ def over_all_cells(found, quantity, spec):
 def test_rolling_up_loses_nothing_of_the_bounded_leaves(one, two, kept, bounds, other_l0):
     spec = stage(bounds, None if bounds.l0 is None else other_l0)
     leaves = replace(spec.of_input, hierarchical=False)
-    bounded = bounding.bound([batch([*one, *two])], spec.of_input, reference.SALT, (0,), among(kept).cells_of)
+    bounded = contributions.bound([batch([*one, *two])], spec.of_input, reference.SALT, (0,), among(kept).cells_of)
     by_leaves = accumulate.accumulate(replace(bounded, cells=None), leaves)
     by_cells = accumulate.accumulate(hierarchy.rolled(bounded), spec)
     for quantity in spec.quantities:
@@ -268,7 +269,8 @@ def test_a_crowded_batch_is_cut_by_cells_and_ends_in_the_same_leaves():
     rows = [(1, "x", city, 0.0, 0.0, "a") for city in range(3000)] + [(1, "y", 1, 0.0, 0.0, "a")] * 40
     kept = among({("x", 7), ("y", 1)})
     cuts = [
-        bounding.prebound(batch(rows[at::2]), spec.of_input, reference.SALT, (0, at), kept.cells_of) for at in (0, 1)
+        contributions.prebound(batch(rows[at::2]), spec.of_input, reference.SALT, (0, at), kept.cells_of)
+        for at in (0, 1)
     ]
     assert sum(cut.num_rows for cut in cuts) <= 2 * 4
     found = [hierarchy.bound(parts, spec, kept, reference.SALT, (0,)) for parts in ([batch(rows)], cuts)]
@@ -296,7 +298,7 @@ def test_an_empty_shard_rolls_up_to_nothing():
 def test_only_what_was_bounded_by_leaves_is_rolled_up():
     spec = stage(Bounds(l0=1, linf=1))
     with pytest.raises(ValueError, match="only what was bounded by leaves can be rolled up"):
-        hierarchy.rolled(bounding.bound([], spec.of_input, reference.SALT, (0,)))
+        hierarchy.rolled(contributions.bound([], spec.of_input, reference.SALT, (0,)))
 
 
 @pytest.mark.parametrize(("leaves", "most"), [(0, 4), (5, 4)])
@@ -319,7 +321,7 @@ def test_what_is_rolled_up_has_one_pair_for_each_unit_and_cell_with_the_least_ra
     one, two, kept, bounds
 ):
     spec = stage(bounds)
-    bounded = bounding.bound([batch([*one, *two])], spec.of_input, reference.SALT, (0,), among(kept).cells_of)
+    bounded = contributions.bound([batch([*one, *two])], spec.of_input, reference.SALT, (0,), among(kept).cells_of)
     rolled = hierarchy.rolled(bounded)
     cells = bounded.cells.codes[bounded.pairs].tolist()
     least = {}

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpbeam.engine.aggregation import accumulate, columns
+from dpbeam.engine.arrays.grouping import members
 from dpbeam.errors import RunFailed
-from dpbeam.mechanisms import accumulate, columns
-from dpbeam.mechanisms.grouping import members
-from dpbeam.mechanisms.metric import Metric
-from dpbeam.mechanisms.quantities import quantities
+from dpbeam.query.metric import Metric
+from dpbeam.query.quantities import quantities
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 SPEC = reference.stage(keys=["p", "q"], key_types=["string", "bool"], metrics=reference.ALL_METRICS[:3])

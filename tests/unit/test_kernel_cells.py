@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpbeam.mechanisms import bounding, grouping
+from dpbeam.engine.arrays import grouping
+from dpbeam.engine.bounding import contributions
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 SALT = reference.SALT
@@ -39,7 +40,7 @@ def batches_of(pairs, cuts=()):
 
 def kept_leaves(pairs, spec, salt=SALT, cuts=()):
     """The kept (unit, leaf) pairs."""
-    kept = reference.kept_ids(bounding.bound(batches_of(pairs, cuts), spec, salt, (1,), cells_of))
+    kept = reference.kept_ids(contributions.bound(batches_of(pairs, cuts), spec, salt, (1,), cells_of))
     return {pairs[i] for i in kept}
 
 
@@ -117,7 +118,7 @@ def test_another_salt_keeps_other_leaves_and_other_cells():
 
 def test_rows_of_the_leaves_that_stay_are_bounded_too():
     pairs = [(1, leaf) for leaf in range(40) for _ in range(3)]
-    kept = reference.kept_ids(bounding.bound(batches_of(pairs), spec_for(8, 2, linf=2), SALT, (1,), cells_of))
+    kept = reference.kept_ids(contributions.bound(batches_of(pairs), spec_for(8, 2, linf=2), SALT, (1,), cells_of))
     assert sorted(Counter(pairs[i] for i in kept).values()) == [2] * 8
 
 
@@ -131,17 +132,19 @@ def test_what_is_cut_where_it_is_read_is_cut_by_cells(l0, other_l0):
         cell = pa.array(np.maximum(found.keys[0].to_numpy(zero_copy_only=False) // 10, 999), pa.int64())
         return grouping.group([cell], found.size)
 
-    whole = bounding.bound(batches_of(pairs), spec, SALT, (1,), one_large)
-    cuts = [bounding.prebound(part, spec, SALT, (0, i), one_large) for i, part in enumerate(batches_of(pairs, (1500,)))]
+    whole = contributions.bound(batches_of(pairs), spec, SALT, (1,), one_large)
+    cuts = [
+        contributions.prebound(part, spec, SALT, (0, i), one_large) for i, part in enumerate(batches_of(pairs, (1500,)))
+    ]
     assert sum(cut.num_rows for cut in cuts) <= 2 * l0
-    again = bounding.bound(cuts, spec, SALT, (1,), one_large)
+    again = contributions.bound(cuts, spec, SALT, (1,), one_large)
     assert reference.kept_ids(whole) == reference.kept_ids(again)
     assert len(whole.values["id"]) == min(l0, other_l0 + 3)
 
 
 def test_what_was_bounded_by_leaves_has_their_cells():
     pairs = [(1, 5), (1, 17), (2, 12)]
-    bounded = bounding.bound(batches_of(pairs), spec_for(4, 2), SALT, (1,), cells_of)
+    bounded = contributions.bound(batches_of(pairs), spec_for(4, 2), SALT, (1,), cells_of)
     of_leaf = dict(zip(bounded.keys[0].to_pylist(), bounded.cells.codes.tolist(), strict=True))
     assert {leaf: bounded.cells.keys[0][code].as_py() for leaf, code in of_leaf.items()} == {5: 0, 17: 1, 12: 1}
-    assert bounding.bound(batches_of(pairs), spec_for(4, 2), SALT, (1,)).cells is None
+    assert contributions.bound(batches_of(pairs), spec_for(4, 2), SALT, (1,)).cells is None

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dpbeam.mechanisms import grouping
+from dpbeam.engine.arrays import grouping
 
 RNG = np.random.default_rng(2)
 TEXT = [f"t{i}" for i in RNG.integers(0, 7, 400)]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpbeam.mechanisms import hashing
+from dpbeam.engine.arrays import hashing
 
 STRINGS = ["0x458eef9999fe2106", "0x16ca6fa21053065c", "0x1fb4ef342556a9e7"]
 INTEGERS = ["0x71048b1561c7b0d5", "0xb602657fab5d12eb", "0x8708fffb07cb634"]

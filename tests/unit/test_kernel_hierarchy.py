@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpbeam.mechanisms import hierarchy
+from dpbeam.engine.bounding import hierarchy
 
 TEXT = (pa.string(), pa.string(), pa.string())
 KEYS = ("country", "city", "shop")

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpbeam.mechanisms import lookup
-from dpbeam.mechanisms.known import BIAS, KEPT, Known
-from dpbeam.mechanisms.lookup import ABSENT, Lookup
+from dpbeam.engine.arrays import lookup
+from dpbeam.engine.arrays.lookup import ABSENT, Lookup
+from dpbeam.engine.rounds.earlier_rounds import BIAS, KEPT, Known
 
 KEYS = st.tuples(st.integers(-3, 3) | st.integers(-(2**63), 2**63 - 1), st.sampled_from(["", "a", "b", "ab", "ü"]))
 

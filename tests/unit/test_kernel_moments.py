@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from dpbeam.mechanisms import moments, widths
+from dpbeam.mechanisms import moments, noise_width
 from dpbeam.mechanisms.events import Gaussian, Laplace
-from dpbeam.mechanisms.metric import Metric
-from dpbeam.mechanisms.quantities import quantities
+from dpbeam.query.metric import Metric
+from dpbeam.query.quantities import quantities
 
 
 def noise_of(name, scale, laplace):
@@ -45,7 +45,7 @@ def test_the_interval_of_a_mean_at_a_bound_is_as_wide_as_the_noise_says(low, hig
     reach, sigma, rows = (high - low) / 2, 2.0, 1000.0
     made = parts("mean", low, high, sum=([-reach * rows, reach * rows], 1.0), count=([rows] * 2, sigma))
     value, bottom, top = moments.mean(*made)
-    width = widths.NORMAL_95 * math.hypot(1.0, reach * sigma) / rows  # with the noise's scale at the bound itself
+    width = noise_width.NORMAL_95 * math.hypot(1.0, reach * sigma) / rows  # with the noise's scale at the bound itself
     assert value.tolist() == [low, high]
     assert (bottom[0], top[1]) == (low, high)
     assert [top[0], bottom[1]] == pytest.approx([low + width, high - width], abs=width / 50)
@@ -78,7 +78,7 @@ def test_squares_that_were_shifted_by_something_else_give_the_same_variance():
     assert moved[0] == pytest.approx(plain[0])
     for found, shifted_by in ((plain, half), (moved, shift)):
         m, v = 30.0 / rows, found[2][0]
-        width = widths.NORMAL_95 * math.hypot(2.0, 2 * m, shifted_by + m**2 - v) / rows
+        width = noise_width.NORMAL_95 * math.hypot(2.0, 2 * m, shifted_by + m**2 - v) / rows
         assert v - found[0][0] == pytest.approx(width, rel=1e-3)
 
 
@@ -92,7 +92,7 @@ def test_the_interval_of_a_variance_ends_where_the_noise_of_its_three_figures_sa
     above = q + 8.0 * rows - s * m + (sigmas[0] ** 2 + (m * sigmas[2]) ** 2) / rows
     for end in (low[0], high[0]):
         spread = math.hypot(sigmas[1], 2 * m * sigmas[0], (8.0 + m**2 - end) * sigmas[2])
-        assert abs(above - end * rows) == pytest.approx(widths.NORMAL_95 * spread, rel=1e-9)
+        assert abs(above - end * rows) == pytest.approx(noise_width.NORMAL_95 * spread, rel=1e-9)
 
 
 def test_what_a_noisy_mean_adds_to_its_square_is_twice_as_much_with_laplace_noise():
@@ -103,7 +103,7 @@ def test_what_a_noisy_mean_adds_to_its_square_is_twice_as_much_with_laplace_nois
     assert (low[0] + high[0]) / 2 == pytest.approx(above / rows, rel=1e-5)
 
 
-@pytest.mark.parametrize(("laplace", "quantile"), [(False, widths.NORMAL_95), (True, widths.LAPLACE_95)])
+@pytest.mark.parametrize(("laplace", "quantile"), [(False, noise_width.NORMAL_95), (True, noise_width.LAPLACE_95)])
 def test_a_count_is_clear_of_zero_from_its_own_quantile_on(laplace, quantile):
     """Only then is what is divided by it anything less than all that the bounds allow."""
     counts = np.array([0.99, 1.01]) * quantile * 40.0
@@ -142,4 +142,4 @@ def test_the_half_width_of_a_weighted_sum_leaves_five_percent_outside(laplace):
         (tail,) = moments._laplace_tail(np.array([found]), [np.array([scale]) for scale in (0.01, 0.04, 0.015)])
         assert tail == pytest.approx(0.05, rel=1e-9)
     else:
-        assert found == pytest.approx(widths.NORMAL_95 * math.hypot(0.01, 0.04, 0.015))
+        assert found == pytest.approx(noise_width.NORMAL_95 * math.hypot(0.01, 0.04, 0.015))

@@ -14,13 +14,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dpbeam.engine.release import releaser
+from dpbeam.engine.release.noises import noises
 from dpbeam.errors import RunFailed, UsageError
-from dpbeam.mechanisms import noise, releasing, steps
+from dpbeam.mechanisms import noise, noise_step
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace, LaplaceThresholding
 from dpbeam.mechanisms.fixedpoint import Grid
-from dpbeam.mechanisms.metric import Metric
-from dpbeam.mechanisms.sensitivity import Bounds
-from dpbeam.mechanisms.spec import StageSpec
+from dpbeam.query.bounds import Bounds
+from dpbeam.query.metric import Metric
+from dpbeam.query.spec import StageSpec
 
 GAUSSIAN = Gaussian(stage="s", metric="count", sigma=2.0, l2=1.0)
 LAPLACE = Laplace(stage="s", metric="count", scale=3.0, l1=1.5)
@@ -72,7 +74,7 @@ def test_counts_get_noise_that_is_not_rounded_to_whole_ones():
 @given(SCALES)
 def test_the_scale_is_between_half_of_all_steps_and_all_of_them(scale):
     for mechanism in events(scale):
-        step = steps.step_of(mechanism)
+        step = noise_step.step_of(mechanism)
         assert math.frexp(step)[0] == 0.5
         most = 2 ** (40 if "laplace" in mechanism.kind else 48)
         assert Fraction(most, 2) < Fraction(scale) / Fraction(step) <= most
@@ -90,8 +92,8 @@ def test_what_is_drawn_is_as_wide_as_planned(scale):
         for mechanism in events(scale):
             noise._sampler(mechanism)
     for gaussian, (epsilon, sensitivity), step in (
-        (asked[0], asked[1], [steps.step_of(mechanism) for mechanism in events(scale)[:2]]),
-        (asked[2], asked[3], [steps.step_of(mechanism) for mechanism in events(scale)[2:]]),
+        (asked[0], asked[1], [noise_step.step_of(mechanism) for mechanism in events(scale)[:2]]),
+        (asked[2], asked[3], [noise_step.step_of(mechanism) for mechanism in events(scale)[2:]]),
     ):
         assert Fraction(gaussian) * Fraction(step[0]) == Fraction(scale)
         granularity = 1  # the next power of two of scale / 2**40, see `LAPLACE_BITS`
@@ -102,9 +104,9 @@ def test_what_is_drawn_is_as_wide_as_planned(scale):
 @given(SCALES)
 def test_pydp_has_a_laplace_granularity_of_one_step_and_a_gaussian_one_of_less_than_a_hundredth(scale):
     """The formulas of `GetNextPowerOfTwo`, in doubles as there."""
-    laplace = (scale / steps.step_of(events(scale)[1])) / 2.0**40
+    laplace = (scale / noise_step.step_of(events(scale)[1])) / 2.0**40
     assert 2.0 ** math.ceil(math.log2(laplace)) == 1
-    gaussian = 2 * (scale / steps.step_of(events(scale)[0])) / 2.0**57
+    gaussian = 2 * (scale / noise_step.step_of(events(scale)[0])) / 2.0**57
     assert 2.0 ** math.ceil(math.log2(gaussian)) in (2.0**-9, 2.0**-8)  # the finer one of a σ just above 2**47 steps
 
 
@@ -156,7 +158,7 @@ def test_where_doubles_change_their_spacing_a_step_lacks_granules_but_hardly_eve
 
 def test_noise_too_fine_for_floats_has_no_step():
     with pytest.raises(ValueError, match=r"^noise must have a scale of at least 2\*\*-900, got 1e-290$"):
-        steps.step_of(replace(GAUSSIAN, sigma=1e-290))
+        noise_step.step_of(replace(GAUSSIAN, sigma=1e-290))
 
 
 @given(
@@ -289,7 +291,7 @@ def stage(**changes):
 
 
 def test_a_stage_is_refused_for_the_noise_of_any_of_its_counts():
-    releasing.check(stage())
+    releaser.check(stage())
     top = Metric(kind="top_k", name="top", column="v", k=1, max_values=1)
     threshold = replace(events(1.0)[2], sigma=2.0**49)
     for refused in (
@@ -298,7 +300,7 @@ def test_a_stage_is_refused_for_the_noise_of_any_of_its_counts():
         stage(metrics=(top,), noise={}, thresholds={"top": replace(threshold, metric="top")}),
     ):
         with pytest.raises(UsageError, match=r"must have a scale of 2\*\*48 at most"):
-            releasing.check(refused)
+            releaser.check(refused)
 
 
 def test_a_quantity_without_noise_is_refused_unless_the_selection_has_it():
@@ -306,7 +308,7 @@ def test_a_quantity_without_noise_is_refused_unless_the_selection_has_it():
     threshold = GaussianThresholding(stage="s", sigma=1.0, l2=1.0, threshold=3.0, delta=1e-3, l0=1)
     counted = Gaussian(stage="s", metric="count", sigma=1.0, l2=1.0)
     spec = stage(metrics=metrics, noise={"count": counted}, selection=threshold)
-    assert noise.noises(spec) == {"count": noise.AdditiveNoise(mechanism=counted)}
+    assert noises(spec) == {"count": noise.AdditiveNoise(mechanism=counted)}
     message = "stage s: quantity privacy_id_count has no noise; a plan must give it a mechanism"
     with pytest.raises(ValueError, match=f"^{message}$"):
-        noise.noises(replace(spec, selection=None))
+        noises(replace(spec, selection=None))

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from dpbeam.mechanisms import places, threshold_bias
+from dpbeam.engine.release import rank_intervals
+from dpbeam.mechanisms import threshold_bias
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace, LaplaceThresholding
 
 GAUSSIAN = Gaussian(stage="s", metric="m", sigma=3.0, l2=1.0)
@@ -32,14 +33,14 @@ def half_width(law, counts, at):
 def test_a_candidates_interval_is_as_wide_as_those_near_it_make_it(mechanism, counts, place) -> None:
     noisy = np.array(counts)
     at = -np.sort(-noisy, axis=1)[:, place]
-    low, high = places.of_candidates(noisy, at, mechanism)
+    low, high = rank_intervals.of_candidates(noisy, at, mechanism)
     wanted = [half_width(LAWS[mechanism.kind], own, one) for own, one in zip(counts, at, strict=True)]
     assert (high - at).tolist() == pytest.approx(wanted)
     assert (at - low).tolist() == pytest.approx(wanted)
 
 
 def test_a_value_that_is_alone_pays_little_for_the_others() -> None:
-    _, high = places.of_candidates(np.array([[1000.0, 5.0, 4.0, 3.0]]), np.array([1000.0]), GAUSSIAN)
+    _, high = rank_intervals.of_candidates(np.array([[1000.0, 5.0, 4.0, 3.0]]), np.array([1000.0]), GAUSSIAN)
     assert 1.959 * 3 < high[0] - 1000 < 1.99 * 3
 
 
@@ -48,7 +49,7 @@ def test_shown_values_have_the_interval_of_the_law_above_the_threshold_for_their
     """Four values near each other, one alone, none, and two of which one is far."""
     shown, sizes = np.array([14.0, 13.0, 12.0, 11.0, 11.5, 500.0, 12.5]), np.array([4, 1, 0, 2])
     at = np.array([14.0, 11.5, np.nan, 500.0])
-    low, high, bias = places.of_shown(shown, sizes, at, mechanism)
+    low, high, bias = rank_intervals.of_shown(shown, sizes, at, mechanism)
     for i, near in ((0, 4), (1, 1), (3, 1)):
         wanted = threshold_bias.interval(at[i : i + 1], mechanism, 1 - 0.9525 ** (1 / near))
         assert (low[i], high[i], bias[i]) == pytest.approx(tuple(number[0] for number in wanted))
@@ -59,12 +60,14 @@ def test_shown_values_have_the_interval_of_the_law_above_the_threshold_for_their
 @pytest.mark.parametrize("mechanism", [GAUSSIAN, LAPLACE])
 def test_a_value_just_as_far_as_is_looked_is_still_near(mechanism) -> None:
     law = LAWS[mechanism.kind]
-    edge = 4 * float(places._half_width(mechanism, places._each(0.0025, np.array([2])))[0])
-    _, high = places.of_candidates(np.array([[0.0, edge]]), np.array([0.0]), mechanism)
+    edge = 4 * float(rank_intervals._half_width(mechanism, rank_intervals._each(0.0025, np.array([2])))[0])
+    _, high = rank_intervals.of_candidates(np.array([[0.0, edge]]), np.array([0.0]), mechanism)
     assert high[0] == pytest.approx(law.ppf(1 - (1 - 0.9525**0.5) / 2))
 
 
 @pytest.mark.parametrize("mechanism", THRESHOLDS)
 def test_the_last_partitions_may_show_no_value(mechanism) -> None:
-    ends = places.of_shown(np.array([14.0, 15.0]), np.array([1, 1, 0]), np.array([14.0, 15.0, np.nan]), mechanism)
+    ends = rank_intervals.of_shown(
+        np.array([14.0, 15.0]), np.array([1, 1, 0]), np.array([14.0, 15.0, np.nan]), mechanism
+    )
     assert [len(numbers) for numbers in ends] == [3, 3, 3]

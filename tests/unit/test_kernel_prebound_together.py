@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dpbeam.mechanisms import bounding
-from dpbeam.mechanisms.bounding import PRIORITY
+from dpbeam.engine.bounding import contributions
+from dpbeam.engine.bounding.contributions import PRIORITY
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 SALT = reference.SALT
@@ -45,18 +45,18 @@ def test_every_stage_keeps_what_it_keeps_of_all_rows(monkeypatch, rows, l0, linf
     marked = list(zip(stages(l0, linf, l1), (None, public, None), strict=True))
     half = rows // 2
     with monkeypatch.context() as patch:
-        patch.setattr(bounding, "_crowded_rows", lambda part, *_: np.arange(part.num_rows))
+        patch.setattr(contributions, "_crowded_rows", lambda part, *_: np.arange(part.num_rows))
         halves = [batch.slice(0, half), batch.slice(half)]
         cut = [
-            bounding.prebound_together(part, [(spec, mark if mark is None else mark[at]) for spec, mark in marked],
+            contributions.prebound_together(part, [(spec, mark if mark is None else mark[at]) for spec, mark in marked],
                                        SALT, (0, i))
             for i, (part, at) in enumerate(zip(halves, (slice(half), slice(half, None)), strict=True))
         ]  # fmt: skip
     for spec, mark in marked:
         mine = batch if mark is None else batch.filter(pa.array(mark))
         of_cut = [part.filter(pa.array(np.isin(part["id"], mine["id"]))) for part in cut]
-        wanted = reference.kept_ids(bounding.bound([mine], spec, SALT, (1,)))
-        assert reference.kept_ids(bounding.bound(of_cut, spec, SALT, (1,))) == wanted
+        wanted = reference.kept_ids(contributions.bound([mine], spec, SALT, (1,)))
+        assert reference.kept_ids(contributions.bound(of_cut, spec, SALT, (1,))) == wanted
 
 
 def hot_unit():
@@ -69,7 +69,7 @@ def hot_unit():
 
 def test_a_hot_unit_is_cut_to_what_the_stages_may_keep():
     wide, narrow, _ = stages(2, 3, 1)
-    cut = bounding.prebound_together(hot_unit(), [(wide, None), (narrow, None)], SALT, (0, 0))
+    cut = contributions.prebound_together(hot_unit(), [(wide, None), (narrow, None)], SALT, (0, 0))
     assert 6 <= sum(unit == 1 for unit in cut["u"].to_pylist()) <= 6 + 3
     assert cut.num_rows >= 5000
     assert cut.schema.names == ["u", "p", "id", "q", PRIORITY]
@@ -78,7 +78,7 @@ def test_a_hot_unit_is_cut_to_what_the_stages_may_keep():
 def test_a_stage_that_needs_all_rows_keeps_them_all_and_no_priorities_travel():
     batch = hot_unit()
     all_rows = reference.stage(metrics=reference.ID_METRIC)
-    cut = bounding.prebound_together(batch, [(stages(2, 3, 1)[0], None), (all_rows, None)], SALT, (0, 0))
+    cut = contributions.prebound_together(batch, [(stages(2, 3, 1)[0], None), (all_rows, None)], SALT, (0, 0))
     assert cut.equals(batch)
 
 
@@ -86,5 +86,5 @@ def test_a_stage_that_needs_all_rows_keeps_them_all_and_no_priorities_travel():
 def test_a_row_that_is_no_stage_s_goes(marked):
     batch = hot_unit()
     mark = np.arange(batch.num_rows) < marked
-    cut = bounding.prebound_together(batch, [(spec, mark) for spec in stages(2, 3, 1)[:2]], SALT, (0, 0))
+    cut = contributions.prebound_together(batch, [(spec, mark) for spec in stages(2, 3, 1)[:2]], SALT, (0, 0))
     assert cut["id"].to_pylist() == list(range(marked))

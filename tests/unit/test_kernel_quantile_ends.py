@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dpbeam.mechanisms.quantile_tree import search
+from dpbeam.engine.release.quantile_tree import search
 
 LOW, HIGH, NORMAL_95 = -3.0, 5.0, 1.959963984540054
 LAST = 16**4 - 1

@@ -14,10 +14,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydp.algorithms.quantile_tree import QuantileTree
 
-from dpbeam.mechanisms import columns
-from dpbeam.mechanisms.metric import rank_label
-from dpbeam.mechanisms.quantile_tree import noisy_quantiles, search
-from dpbeam.mechanisms.quantities import Quantity
+from dpbeam.engine.aggregation import columns
+from dpbeam.engine.release.quantile_tree import noisy_quantiles, search
+from dpbeam.query.metric import rank_label
+from dpbeam.query.quantities import Quantity
 
 RANKS = (0.0, 0.003, 0.1, 0.25, 0.5, 0.75, 0.9, 0.999, 1.0)
 VALUES = st.floats(-50, 50) | st.sampled_from([-1e300, 1e300, 0.0, -20.0, 20.0]) | st.integers(-3, 3).map(float)

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from dpbeam.mechanisms.custom import RowBound
-from dpbeam.mechanisms.metric import Metric
-from dpbeam.mechanisms.quantities import Quantity, by_definition, named, noisy_by_themselves, parts, quantities, served
-from dpbeam.mechanisms.sensitivity import Bounds, vector_norms
+from dpbeam.query.bounds import Bounds, vector_norms
+from dpbeam.query.custom import RowBound
+from dpbeam.query.metric import Metric
+from dpbeam.query.quantities import Quantity, by_definition, named, noisy_by_themselves, parts, quantities, served
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("kernel_reference.py"))))
 VALUE = {"column": "v", "low": -1.0, "high": 5.0}

@@ -13,10 +13,12 @@ import pyarrow as pa
 import pytest
 from pipeline_dp.combiners import QuantileCombiner
 
-from dpbeam.mechanisms import moments, reference_results, results, threshold_bias
+from dpbeam.adapters.reference import result_table
+from dpbeam.engine.release import results
+from dpbeam.mechanisms import moments, threshold_bias
 from dpbeam.mechanisms.events import GaussianThresholding
-from dpbeam.mechanisms.metric import Metric
 from dpbeam.mechanisms.moments import Part
+from dpbeam.query.metric import Metric
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "kernel_reference.py")))
 BOUNDS = {"column": "v", "low": -3.0, "high": 7.0}
@@ -43,7 +45,7 @@ def stage(*metrics, kind="gaussian", **fields):
 
 def released(spec, returned):
     """{column: values by partition}; keys are 0, 1, 2 …"""
-    table = reference_results.table([pa.array(range(len(returned)))], returned, spec)
+    table = result_table.table([pa.array(range(len(returned)))], returned, spec)
     assert table.schema == results.result_schema(spec)
     found = table.to_pydict()
     assert found.pop("p") == list(range(len(returned)))
@@ -176,18 +178,18 @@ def test_quantiles_have_all_that_the_bounds_allow():
 @pytest.mark.parametrize("rank", [0.0, 0.005, 0.01, 0.29, 0.5, 0.57, 0.999, 0.99999, 0.1234567891, 1.0])
 def test_a_quantile_is_called_what_pipelinedp_calls_it(rank):
     (theirs,) = QuantileCombiner(None, [float(f"{rank * 100:.10g}")]).metrics_names()
-    assert reference_results.percentile_name(rank) == theirs
+    assert result_table.percentile_name(rank) == theirs
 
 
 def test_a_rank_that_a_float_holds_badly_is_called_as_it_is_written():
     assert 0.29 * 100 != 29
-    assert reference_results.percentile_name(0.29) == "percentile_29"
-    assert reference_results.percentile_name(0.123456789012) == "percentile_12_3456789"
+    assert result_table.percentile_name(0.29) == "percentile_29"
+    assert result_table.percentile_name(0.123456789012) == "percentile_12_3456789"
 
 
 def test_no_partitions_give_no_rows_of_the_same_columns():
     spec = stage(COUNT, SUM, MEAN)
-    table = reference_results.table([pa.array([], pa.int64())], [], spec)
+    table = result_table.table([pa.array([], pa.int64())], [], spec)
     assert table.num_rows == 0
     assert table.schema == results.result_schema(spec)
 

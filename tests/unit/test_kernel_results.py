@@ -14,10 +14,13 @@ import pyarrow as pa
 import pytest
 from scipy import integrate, stats
 
-from dpbeam.mechanisms import accumulate, custom, moments, results, threshold_bias, widths
+from dpbeam.engine.aggregation import accumulate
+from dpbeam.engine.release import results
+from dpbeam.mechanisms import moments, noise_width, threshold_bias
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace, TruncatedGeometric
-from dpbeam.mechanisms.metric import Metric
 from dpbeam.mechanisms.noise import AdditiveNoise
+from dpbeam.query import custom
+from dpbeam.query.metric import Metric
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 KINDS = ["gaussian", "laplace"]
@@ -55,28 +58,30 @@ def test_only_what_a_top_k_shows_may_be_missing():
 
 def test_half_widths_leave_five_percent_outside():
     assert stats.norm(scale=3).sf(
-        widths.half_width(Gaussian(stage="s", metric="m", sigma=3.0, l2=1.0))
+        noise_width.half_width(Gaussian(stage="s", metric="m", sigma=3.0, l2=1.0))
     ) == pytest.approx(0.025)
     assert stats.laplace(scale=3).sf(
-        widths.half_width(Laplace(stage="s", metric="m", scale=3.0, l1=1.0))
+        noise_width.half_width(Laplace(stage="s", metric="m", scale=3.0, l1=1.0))
     ) == pytest.approx(0.025)
 
 
 def test_a_selection_that_shows_no_count_has_no_width():
     with pytest.raises(ValueError, match=r"^TruncatedGeometric adds no noise to values$"):
-        widths.std(TruncatedGeometric(stage="s", epsilon=1.0, delta=1e-9, l0=1))
+        noise_width.std(TruncatedGeometric(stage="s", epsilon=1.0, delta=1e-9, l0=1))
 
 
 def test_stds_are_those_of_the_distributions():
-    assert widths.std(Gaussian(stage="s", metric="m", sigma=3.0, l2=1.0)) == stats.norm(scale=3).std()
-    assert widths.std(Laplace(stage="s", metric="m", scale=3.0, l1=1.0)) == pytest.approx(stats.laplace(scale=3).std())
+    assert noise_width.std(Gaussian(stage="s", metric="m", sigma=3.0, l2=1.0)) == stats.norm(scale=3).std()
+    assert noise_width.std(Laplace(stage="s", metric="m", scale=3.0, l1=1.0)) == pytest.approx(
+        stats.laplace(scale=3).std()
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_additive_metrics_get_their_value_and_its_margin(kind):
     spec = reference.stage(kind=kind, scale=2.0)
     (row,) = results.metrics(noisy_batch(spec, count=[-3.5], v_sum=[10.0]), spec).to_pylist()
-    margin = widths.half_width(spec.noise["v_sum"])
+    margin = noise_width.half_width(spec.noise["v_sum"])
     assert (row["count"], row["v_sum"]) == (-3.5, 10.0)
     assert (row["v_sum_low"], row["v_sum_high"]) == (10.0 - margin, 10.0 + margin)
 
@@ -96,7 +101,7 @@ def test_each_number_of_a_metric_has_the_margin_of_its_own_noise(kind):
         ("l1_1", 5.0, "l1"),
         ("v_total", 0.0, "v_total"),
     ]:
-        margin = widths.half_width(spec.noise[quantity])
+        margin = noise_width.half_width(spec.noise[quantity])
         assert [row[name], row[f"{name}_low"], row[f"{name}_high"]] == [value, value - margin, value + margin]
     for name, at in (("v_p10", 0), ("v_p50", 3), ("v_p90", 6), ("v_median", 3)):
         assert [row[name], row[f"{name}_low"], row[f"{name}_high"]] == [at, at + 1, at + 2]
@@ -188,7 +193,7 @@ def two_laplaces(distance, a, b):
 def test_the_ends_of_a_mean_interval_are_where_the_test_turns(kind):
     spec = reference.stage(kind=kind)
     total, count = 40.0, 60.0
-    of_sum, of_count = (widths.std(spec.noise[name]) for name in ("v_mean.sum", "count"))
+    of_sum, of_count = (noise_width.std(spec.noise[name]) for name in ("v_mean.sum", "count"))
     for (end,) in means(spec, [total], [count])[1:]:
         t = end - 0.5
         distance = abs(total - t * count)
@@ -257,7 +262,7 @@ def test_a_custom_metric_gets_its_noisy_sums_and_no_count_that_it_does_not_ask_f
     metric = Metric(kind="custom", name="twice", columns=("v",), custom=Twice())
     spec = reference.stage(metrics=(Metric(kind="count", name="count"), metric))
     (row,) = results.metrics(noisy_batch(spec, count=[9.0], twice=[[4.0, 5.0]]), spec).to_pylist()
-    margin = widths.half_width(spec.noise["twice"])
+    margin = noise_width.half_width(spec.noise["twice"])
     assert [row[name] for name in ("twice", "twice_low", "twice_high")] == pytest.approx(
         [5.0, 5.0 - margin, 5.0 + margin]
     )

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpbeam.mechanisms import accumulate, bounding, columns
-from dpbeam.mechanisms.metric import Metric
-from dpbeam.mechanisms.quantities import Quantity
-from dpbeam.mechanisms.sensitivity import Bounds
+from dpbeam.engine.aggregation import accumulate, columns
+from dpbeam.engine.bounding import contributions
+from dpbeam.query.bounds import Bounds
+from dpbeam.query.metric import Metric
+from dpbeam.query.quantities import Quantity
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 
@@ -82,7 +83,7 @@ def test_a_unit_moves_every_quantity_by_its_sensitivity_at_most(others, own, bou
         schema = pa.schema([("u", pa.int64()), ("p", pa.int64()), *((name, pa.float64()) for name in "vwx")])
         batch = pa.RecordBatch.from_pylist(table, schema=schema)
         # The unit's rows stand last, so that the others' rows draw the same priorities without them.
-        return accumulate.accumulate(bounding.bound([batch], spec, reference.SALT, (0,)), spec)
+        return accumulate.accumulate(contributions.bound([batch], spec, reference.SALT, (0,)), spec)
 
     without, with_unit = quantities(others), quantities([*others, *own])
     for quantity in spec.quantities:
@@ -123,7 +124,7 @@ def test_totals_need_no_bound_on_rows(others, own, l0):
 
     def totals(kept):
         batch = pa.RecordBatch.from_pylist(kept, schema=schema)
-        found = accumulate.accumulate(bounding.bound([batch], spec, reference.SALT, (0,)), spec)
+        found = accumulate.accumulate(contributions.bound([batch], spec, reference.SALT, (0,)), spec)
         return numbers(found, spec.quantities[1], spec)
 
     before, after = totals(rows[: len(others)]), totals(rows)

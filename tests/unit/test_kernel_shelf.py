@@ -14,8 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpbeam.mechanisms import accumulate, bounding, grouping, hashing, pile, tally
-from dpbeam.mechanisms.shelf import Shelf, Total
+from dpbeam.engine.aggregation import accumulate, merge_buffer, partition_shards
+from dpbeam.engine.arrays import grouping, hashing
+from dpbeam.engine.bounding import contributions
+from dpbeam.engine.bounding.shard_buffer import Shelf, Total
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 SALT = reference.SALT
@@ -131,8 +133,10 @@ def test_a_tally_is_the_exact_merge_from_any_threads(pending_bytes, count):
         )
         for _ in range(12)
     ]
-    found = [accumulate.accumulate(bounding.bound([batch], spec, SALT, (i,)), spec) for i, batch in enumerate(batches)]
-    counted = tally.Tally(spec=spec, parts=count, pending_bytes=pending_bytes)
+    found = [
+        accumulate.accumulate(contributions.bound([batch], spec, SALT, (i,)), spec) for i, batch in enumerate(batches)
+    ]
+    counted = partition_shards.Tally(spec=spec, parts=count, pending_bytes=pending_bytes)
     threads = [threading.Thread(target=counted.add, args=(batch,)) for batch in found]
     for thread in threads:
         thread.start()
@@ -148,17 +152,17 @@ def test_a_tally_is_the_exact_merge_from_any_threads(pending_bytes, count):
 
 @pytest.mark.parametrize("pending_bytes", [0, 1 << 30])
 def test_accumulators_merged_as_they_come_are_merged_exactly(monkeypatch, pending_bytes):
-    monkeypatch.setattr(pile, "PENDING_BYTES", pending_bytes)
+    monkeypatch.setattr(merge_buffer, "PENDING_BYTES", pending_bytes)
     spec = reference.stage(unit=None, l0=1, linf=1, metrics=reference.COUNTS)
     found = [accumulate.accumulate_rows(pa.record_batch({"p": [i % 3, 7]}), spec) for i in range(9)]
-    assert tally.merged(iter(found), spec).equals(accumulate.merge(found, spec))
-    assert tally.merged([], spec).equals(accumulate.empty(spec))
+    assert partition_shards.merged(iter(found), spec).equals(accumulate.merge(found, spec))
+    assert partition_shards.merged([], spec).equals(accumulate.empty(spec))
 
 
 def test_a_tally_holds_a_partition_about_once():
     spec = reference.stage(metrics=reference.COUNTS)
     one = accumulate.zeros(pa.table({"p": np.arange(1000)}), spec)
-    counted = tally.Tally(spec=spec, parts=1, pending_bytes=one.nbytes)
+    counted = partition_shards.Tally(spec=spec, parts=1, pending_bytes=one.nbytes)
     for _ in range(40):
         counted.add(one)
         held = sum(rows.nbytes for bucket in counted._buckets for rows in bucket.batches)

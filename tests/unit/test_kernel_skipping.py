@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pydp.algorithms.partition_selection import create_partition_strategy
 
-from dpbeam.mechanisms import skipping
+from dpbeam.mechanisms import rare_partitions
 
 RARE = create_partition_strategy("truncated_geometric", 1.0, 1e-12, 1)
 
@@ -30,7 +30,7 @@ class Watched:
 
 def test_a_rare_count_of_many_partitions_is_not_asked_for():
     strategy = Watched()
-    assert not skipping.decide(strategy, np.ones(100_000, dtype=np.int64)).any()
+    assert not rare_partitions.decide(strategy, np.ones(100_000, dtype=np.int64)).any()
     assert strategy.asked == []
 
 
@@ -48,53 +48,56 @@ class Constant:
         return self._chance
 
 
-@pytest.mark.parametrize("chance", [skipping.LEAST, skipping.MOST])
+@pytest.mark.parametrize("chance", [rare_partitions.LEAST, rare_partitions.MOST])
 def test_just_enough_partitions_are_skipped_at_the_least_and_the_largest_chance(chance):
     strategy = Constant(chance)
-    skipping.decide(strategy, np.ones(skipping.MANY, dtype=np.int64))
+    rare_partitions.decide(strategy, np.ones(rare_partitions.MANY, dtype=np.int64))
     assert strategy.asked == []
 
 
 def test_counts_that_do_not_fit_are_not_taken_for_one_another():
-    fits, large = np.full(skipping.MANY, (1 << 16) - 2), np.repeat([(1 << 16) - 1, 1 << 16, 1 << 40], skipping.MANY)
-    strategy = Constant(skipping.LEAST)
-    skipping.decide(strategy, np.concatenate([fits, large]))
+    fits, large = (
+        np.full(rare_partitions.MANY, (1 << 16) - 2),
+        np.repeat([(1 << 16) - 1, 1 << 16, 1 << 40], rare_partitions.MANY),
+    )
+    strategy = Constant(rare_partitions.LEAST)
+    rare_partitions.decide(strategy, np.concatenate([fits, large]))
     assert strategy.asked == large.tolist()
 
 
 def test_a_count_of_few_partitions_is_asked_for_each():
     strategy = Watched()
-    skipping.decide(strategy, np.ones(skipping.MANY - 1, dtype=np.int64))
-    assert strategy.asked == [1] * (skipping.MANY - 1)
+    rare_partitions.decide(strategy, np.ones(rare_partitions.MANY - 1, dtype=np.int64))
+    assert strategy.asked == [1] * (rare_partitions.MANY - 1)
 
 
 @pytest.mark.parametrize("users", [100, 1 << 15, (1 << 16) - 1, 1 << 16, 1 << 40])
 def test_a_likely_count_is_asked_for_each_however_large(users):
     strategy = Watched()
-    kept = skipping.decide(strategy, np.full(1000, users))
+    kept = rare_partitions.decide(strategy, np.full(1000, users))
     assert kept.all()
     assert strategy.asked == [users] * 1000
 
 
 def test_a_count_that_is_hardly_ever_kept_is_asked_for_each():
     strategy = Watched(create_partition_strategy("truncated_geometric", 1.0, 1e-17, 1))
-    skipping.decide(strategy, np.ones(100, dtype=np.int64))
+    rare_partitions.decide(strategy, np.ones(100, dtype=np.int64))
     assert strategy.asked == [1] * 100
 
 
 def test_what_is_kept_is_marked_where_it_stands():
     users = np.random.default_rng(1).permutation(np.repeat([1, 60, 2, 70_000], 1000))
-    kept = skipping.decide(Watched(), users)
+    kept = rare_partitions.decide(Watched(), users)
     assert (kept == (users >= 60)).all()
 
 
 def test_no_partitions_need_no_decision():
-    assert skipping.decide(Watched(), np.array([], dtype=np.int64)).tolist() == []
+    assert rare_partitions.decide(Watched(), np.array([], dtype=np.int64)).tolist() == []
 
 
 @pytest.mark.parametrize("chance", [2.0**-6, 0.01, 1e-5, 1e-9, 2.0**-50])
 def test_the_rate_is_that_of_the_probability(chance):
-    rate = Fraction(skipping.rate(chance))
+    rate = Fraction(rare_partitions.rate(chance))
     series = sum(-((-rate) ** k) / math.factorial(k) for k in range(1, 12))  # 1 − e^−rate
     assert abs(series / Fraction(chance) - 1) < Fraction(1, 2**52)
 
@@ -102,7 +105,7 @@ def test_the_rate_is_that_of_the_probability(chance):
 @pytest.mark.parametrize("chance", [2.0**-6, 1e-3, 1e-9])
 @pytest.mark.parametrize("trials", [0, 1, 1000])
 def test_successes_are_among_the_trials_and_in_order(chance, trials):
-    found = skipping.successes(chance, trials)
+    found = rare_partitions.successes(chance, trials)
     assert found.dtype == np.int64
     assert (np.diff(found) > 0).all()
     assert ((found >= 0) & (found < trials)).all()
@@ -111,11 +114,11 @@ def test_successes_are_among_the_trials_and_in_order(chance, trials):
 @pytest.mark.parametrize("chance", [0.0, 2.0**-51, 0.02, 1.0, math.nan])
 def test_a_chance_that_the_sampler_is_not_used_for_is_refused(chance):
     with pytest.raises(ValueError, match=r"^partitions are skipped by a probability from .* to .*, got "):
-        skipping.successes(chance, 10)
+        rare_partitions.successes(chance, 10)
 
 
 def test_decisions_are_marks():
-    assert skipping.decide(Watched(), np.array([1, 2] * 100)).dtype == np.bool_
+    assert rare_partitions.decide(Watched(), np.array([1, 2] * 100)).dtype == np.bool_
 
 
 def test_successes_are_numbered_by_the_gaps_between_them_until_no_trial_is_left(monkeypatch):
@@ -123,10 +126,10 @@ def test_successes_are_numbered_by_the_gaps_between_them_until_no_trial_is_left(
 
     class Gaps:
         def __init__(self, rate):
-            assert rate == skipping.rate(2.0**-6)
+            assert rate == rare_partitions.rate(2.0**-6)
 
         def sample(self):
             return next(gaps)
 
     monkeypatch.setattr("pydp.distributions.GeometricDistribution", Gaps)
-    assert skipping.successes(2.0**-6, 10).tolist() == [2, 3, 5, 7, 8]
+    assert rare_partitions.successes(2.0**-6, 10).tolist() == [2, 3, 5, 7, 8]

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from dpbeam.mechanisms.metric import Metric
-from dpbeam.mechanisms.sensitivity import Bounds
-from dpbeam.mechanisms.spec import LEVEL, UnitRows
+from dpbeam.query.bounds import Bounds
+from dpbeam.query.metric import Metric
+from dpbeam.query.spec import LEVEL, UnitRows
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "kernel_reference.py")))
 FLAT = reference.stage(keys=("a", LEVEL), key_types=("string", "int64"), l0=7)

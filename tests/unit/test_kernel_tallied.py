@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpbeam.mechanisms import pile, rounds, tallied, weights
-from dpbeam.mechanisms.known import Known
+from dpbeam.engine.aggregation import merge_buffer
+from dpbeam.engine.rounds import weighing, weight_tables, weights
+from dpbeam.engine.rounds.earlier_rounds import Known
 
 helpers = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "weighing.py")))
 LARGEST = weights.NORM
@@ -32,11 +33,11 @@ def batch(rows, made):
     columns = [np.array(column, dtype=np.int64) for column in zip(*rows, strict=True)] or [np.empty(0, np.int64)] * 4
     partitions, share, high, low = columns
     some = (share > 0).astype(np.int64)
-    return tallied.rows([pa.array(partitions)], [share, some, share, high, low], tallied.tally_schema(made))
+    return weight_tables.rows([pa.array(partitions)], [share, some, share, high, low], weight_tables.tally_schema(made))
 
 
 def weighed(batches, made):
-    return rounds.weigh(batches, made).to_pylist()
+    return weighing.weigh(batches, made).to_pylist()
 
 
 ROWS = st.lists(
@@ -64,16 +65,18 @@ def parts_of(draw, rows):
 def test_tallies_folded_in_any_parts_and_any_order_weigh_the_same(found, pre_threshold):
     rows, *ways = found
     made = spec(pre_threshold)
-    whole = tallied.folded([batch(rows, made)], made)
+    whole = weight_tables.folded([batch(rows, made)], made)
     for way in ways:
         parts = [batch(part, made) for part, _ in way]
-        first = [tallied.folded([part], made) if fold else part for part, (_, fold) in zip(parts, way, strict=True)]
-        again = tallied.folded(first, made)
-        order = [("p", "ascending"), (tallied.SHARE, "descending")]
+        first = [
+            weight_tables.folded([part], made) if fold else part for part, (_, fold) in zip(parts, way, strict=True)
+        ]
+        again = weight_tables.folded(first, made)
+        order = [("p", "ascending"), (weight_tables.SHARE, "descending")]
         assert again.sort_by(order).equals(whole.sort_by(order))
         assert weighed(first, made) == weighed([again], made) == weighed([batch(rows, made)], made)
-        summed = tallied.summed([tallied.summed([part], made) for part in first], made)
-        assert rounds.returned([summed], made).sort_by("p").equals(rounds.returned(parts, made).sort_by("p"))
+        summed = weight_tables.summed([weight_tables.summed([part], made) for part in first], made)
+        assert weighing.returned([summed], made).sort_by("p").equals(weighing.returned(parts, made).sort_by("p"))
     each = Counter(whole.column("p").to_pylist())
     assert set(each) == {row[0] for row in rows}
     assert max(each.values(), default=0) <= pre_threshold
@@ -85,36 +88,36 @@ def test_many_different_shares_fold_to_as_many_rows_as_the_pre_threshold():
     for pre_threshold, told in ((1, []), (2, [5000]), (4, [5000, 4999, 4998])):
         made = spec(pre_threshold)
         rows = [(7, share, 0, 1) for share in shares.tolist()]
-        found = tallied.folded([batch(rows, made)], made)
+        found = weight_tables.folded([batch(rows, made)], made)
         rest = 5000 - len(told)
-        assert found.column(tallied.SHARE).to_pylist() == [*told, weights.LOOSE]
-        assert found.column(tallied.UNITS).to_pylist() == [*([1] * len(told)), rest]
-        assert found.column(tallied.SUM).to_pylist() == [*told, rest * (rest + 1) // 2]
-        assert sum(found.column(tallied.LOW).to_pylist()) == 5000
+        assert found.column(weight_tables.SHARE).to_pylist() == [*told, weights.LOOSE]
+        assert found.column(weight_tables.UNITS).to_pylist() == [*([1] * len(told)), rest]
+        assert found.column(weight_tables.SUM).to_pylist() == [*told, rest * (rest + 1) // 2]
+        assert sum(found.column(weight_tables.LOW).to_pylist()) == 5000
 
 
 def test_equal_shares_are_told_apart_no_further_than_needed():
     made = spec(3)
-    found = tallied.folded([batch([(1, 9, 0, 0)] * 5 + [(1, 4, 0, 0)], made)], made)
+    found = weight_tables.folded([batch([(1, 9, 0, 0)] * 5 + [(1, 4, 0, 0)], made)], made)
     assert [tuple(row.values())[1:4] for row in found.to_pylist()] == [(9, 2, 18), (weights.LOOSE, 4, 31)]
 
 
 def test_a_partition_without_units_keeps_its_row_and_one_of_few_units_has_no_row_for_others():
     made = spec(3)
-    found = tallied.folded([batch([(3, 7, 0, 0), (2, 4, 0, 0), (1, 0, 0, 0), (2, 9, 0, 0)], made)], made)
+    found = weight_tables.folded([batch([(3, 7, 0, 0), (2, 4, 0, 0), (1, 0, 0, 0), (2, 9, 0, 0)], made)], made)
     rows = sorted(tuple(row.values())[:4] for row in found.to_pylist())
     assert rows == [(1, weights.LOOSE, 0, 0), (2, 4, 1, 4), (2, 9, 1, 9), (3, 7, 1, 7)]
 
 
 def test_what_is_sent_on_is_added_up_exactly_where_no_float64_holds_it():
     made, limb = spec(2), (1 << 58) + 1
-    found = tallied.folded([batch([(1, 5, limb, limb), (1, 0, limb, 0)], made)], made)
-    assert sum(found.column(tallied.HIGH).to_pylist()) == 2 * limb
-    assert sum(found.column(tallied.LOW).to_pylist()) == limb
+    found = weight_tables.folded([batch([(1, 5, limb, limb), (1, 0, limb, 0)], made)], made)
+    assert sum(found.column(weight_tables.HIGH).to_pylist()) == 2 * limb
+    assert sum(found.column(weight_tables.LOW).to_pylist()) == limb
 
 
 def test_sums_of_no_tallies_are_none():
-    assert tallied.summed([], spec(1)).schema == tallied.sums_schema(spec(1))
+    assert weight_tables.summed([], spec(1)).schema == weight_tables.sums_schema(spec(1))
 
 
 def test_telling_one_share_less_apart_would_change_weights(monkeypatch):
@@ -122,11 +125,11 @@ def test_telling_one_share_less_apart_would_change_weights(monkeypatch):
     made = spec(3, saturation=0.0)
     shards = [batch([(1, 900, 0, 0), (1, 800, 0, 0)], made), batch([(1, 10, 0, 0), (1, 20, 0, 0)], made)]
     right = weighed(shards, made)
-    assert right == [{"p": 1, rounds.UNITS: 4, rounds.WEIGHT: 30 << 20}]
-    assert weighed([tallied.folded([shard], made) for shard in shards], made) == right
+    assert right == [{"p": 1, weighing.UNITS: 4, weighing.WEIGHT: 30 << 20}]
+    assert weighed([weight_tables.folded([shard], made) for shard in shards], made) == right
     original = weights.folded
     monkeypatch.setattr(weights, "folded", lambda found, size, drop: original(found, size, drop - 1))
-    assert weighed([tallied.folded([shard], made) for shard in shards], made) != right
+    assert weighed([weight_tables.folded([shard], made) for shard in shards], made) != right
 
 
 def test_every_partition_must_have_a_row():
@@ -154,17 +157,17 @@ def test_pairs_sampled_as_they_come_are_those_sampled_at_once(found, number, kno
     told = Known(table=helpers.told({1: 600, 4: 1024})) if known else None
 
     def sampled(batches):
-        return rounds.sample(batches, made, helpers.SALT, told).batch(made)
+        return weighing.sample(batches, made, helpers.SALT, told).batch(made)
 
     def table(part):
         return pa.record_batch({name: pa.array(column, pa.int64()) for name, column in zip(
             "up", zip(*part, strict=True) if part else ((), ()), strict=True)})  # fmt: skip
 
     def rows_of(batches):
-        pairs = rounds.chosen(batches, made, helpers.SALT, told).batch(made)
+        pairs = weighing.chosen(batches, made, helpers.SALT, told).batch(made)
         return sorted(((u is None, u or 0, p) for u, p in zip(*pairs.to_pydict().values(), strict=True)))
 
-    one_by_one = pile.Pile(merge=sampled, most_pending_bytes=0)
+    one_by_one = merge_buffer.Pile(merge=sampled, most_pending_bytes=0)
     for part, fold in way:
         one_by_one.add(sampled([table(part)]) if fold else table(part))
     whole = rows_of([table(rows)])

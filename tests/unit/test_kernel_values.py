@@ -14,9 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dpbeam.mechanisms import accumulate, bounding, columns, distinct, frequent, spreading
-from dpbeam.mechanisms.metric import Metric
-from dpbeam.mechanisms.sensitivity import Bounds
+from dpbeam.engine.aggregation import accumulate, columns, distinct, frequent, long_lists
+from dpbeam.engine.bounding import contributions
+from dpbeam.query.bounds import Bounds
+from dpbeam.query.metric import Metric
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 
@@ -65,7 +66,7 @@ def test_a_small_table_gives_the_reference_answer(exact, by_row):
 def test_lists_cut_into_pieces_merge_into_what_they_were(exact, rows, cuts, piece_bytes):
     spec = reference.stage(metrics=(*WORDS, Metric(kind="sum", name="s", column="n", low=0.0, high=9.0)))
     (merged,) = reference.accumulators(reference.batches_of(table_of(rows), cuts), spec) or [accumulate.empty(spec)]
-    pieces = spreading.spread(merged, piece_bytes)
+    pieces = long_lists.spread(merged, piece_bytes)
     assert accumulate.merge([pieces], spec).equals(accumulate.merge([merged], spec))
     for column in pieces.columns:
         if pa.types.is_list(column.type):
@@ -79,10 +80,10 @@ def test_a_partition_larger_than_a_message_is_sent_in_several_and_counted_once(e
         {"u": np.arange(rows), "p": [0] * rows, "t": [f"{i:020}" * 4 for i in range(rows)], "n": [1] * rows}
     )
     spec = reference.stage(metrics=WORDS)
-    batch = accumulate.accumulate(bounding.bound(table.to_batches(), spec, reference.SALT, (0,)), spec)
+    batch = accumulate.accumulate(contributions.bound(table.to_batches(), spec, reference.SALT, (0,)), spec)
     ((_, sent),) = accumulate.split_by_partition(batch, spec, 1)
     assert sent.num_rows == 3
-    assert max(sent.slice(i, 1).nbytes for i in range(sent.num_rows)) < 3 * spreading.PIECE_BYTES
+    assert max(sent.slice(i, 1).nbytes for i in range(sent.num_rows)) < 3 * long_lists.PIECE_BYTES
     (row,) = accumulate.merge([sent], spec).to_pylist()
     assert (row["__count"], row["__users"], len(row["__q_2"]), len(row["__q_3"])) == (rows, rows, rows, 1)
 
@@ -109,7 +110,7 @@ def test_a_unit_moves_every_quantity_by_its_sensitivity_at_most(others, own, bou
     spec = reference.stage(metrics=metrics, **vars(bounds))
 
     def cells(rows):
-        bounded = bounding.bound(table_of(rows).to_batches(), spec, reference.SALT, (0,))
+        bounded = contributions.bound(table_of(rows).to_batches(), spec, reference.SALT, (0,))
         batch = accumulate.accumulate(bounded, spec).to_pylist()
         found = {}
         for quantity in spec.quantities[2:]:
@@ -138,7 +139,7 @@ def test_one_unit_counts_for_max_values_of_its_values_and_the_sensitivity_is_rea
     spec = reference.stage(metrics=metrics, l0=3, linf=None)
     table = table_of([(1, p, t, 0) for p in range(4) for t in "abcde"])
     (row, *others) = accumulate.accumulate(
-        bounding.bound(table.to_batches(), spec, reference.SALT, (0,)), spec
+        contributions.bound(table.to_batches(), spec, reference.SALT, (0,)), spec
     ).to_pylist()
     kept = [each["value"] for one in (row, *others) for each in one["__q_0"]]
     assert (1 + len(others), len(kept)) == (3, 6)
@@ -151,7 +152,9 @@ def test_a_units_values_are_chosen_whatever_other_units_have():
 
     def of_unit_1(others):
         rows = [*others, *((1, 0, t, 0) for t in "abcdefgh")]
-        batch = accumulate.accumulate(bounding.bound(table_of(rows).to_batches(), spec, reference.SALT, (0,)), spec)
+        batch = accumulate.accumulate(
+            contributions.bound(table_of(rows).to_batches(), spec, reference.SALT, (0,)), spec
+        )
         counts = Counter({each["value"]: each["units"] for row in batch.to_pylist() for each in row["__q_0"]})
         return counts - Counter({t: 1 for _, _, t, _ in others})
 
@@ -163,7 +166,7 @@ def test_a_units_values_are_chosen_whatever_other_units_have():
 @pytest.mark.parametrize("lost", [{"row_pairs": None}, {"words": {}}])
 def test_values_are_not_counted_where_it_is_not_known_whose_they_are(lost):
     spec = reference.stage(metrics=(Metric(kind="top_k", name="top", column="t", k=1, max_values=2),))
-    bounded = bounding.bound(table_of([(1, 0, "a", 0)]).to_batches(), spec, reference.SALT, (0,))
+    bounded = contributions.bound(table_of([(1, 0, "a", 0)]).to_batches(), spec, reference.SALT, (0,))
     with pytest.raises(ValueError, match=r"^top: counts by value need to know each row's pair$"):
         columns.accumulate_by_value(spec.quantities[0], replace(bounded, **lost))
 
@@ -172,7 +175,9 @@ def test_values_that_are_no_candidates_take_no_place():
     metric = Metric(kind="top_k", name="top", column="t", k=1, max_values=1, candidates=("z",))
     spec = reference.stage(metrics=(metric,), l0=1, linf=None)
     table = table_of([(1, 0, t, 0) for t in "abcdefgz"])
-    (row,) = accumulate.accumulate(bounding.bound(table.to_batches(), spec, reference.SALT, (0,)), spec).to_pylist()
+    (row,) = accumulate.accumulate(
+        contributions.bound(table.to_batches(), spec, reference.SALT, (0,)), spec
+    ).to_pylist()
     assert row["__q_0"] == [1]
 
 
@@ -261,11 +266,11 @@ def test_rows_are_cut_where_their_lists_fill_a_piece(piece_bytes):
     batch = pa.RecordBatch.from_pylist(rows, schema=schema)
     for whole, wanted in ((batch, rows), (batch.slice(1), rows[1:]), (batch.slice(0, 1), rows[:1])):
         if whole.nbytes > piece_bytes:
-            found = spreading.spread(whole, piece_bytes)
+            found = long_lists.spread(whole, piece_bytes)
             assert found.schema == schema
             assert found.to_pylist() == [piece for row in wanted for piece in pieces_of(row, piece_bytes)]
-    assert spreading.spread(batch, batch.nbytes) is batch
-    assert spreading.spread(batch.select(["p", "__count"]), 1).num_rows == 4
+    assert long_lists.spread(batch, batch.nbytes) is batch
+    assert long_lists.spread(batch.select(["p", "__count"]), 1).num_rows == 4
 
 
 def test_identities_of_chunks_are_those_of_the_whole():

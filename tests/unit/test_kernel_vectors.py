@@ -8,11 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from dpbeam.mechanisms import columns, vectors
-from dpbeam.mechanisms.bounding import numbers
-from dpbeam.mechanisms.metric import Metric
-from dpbeam.mechanisms.quantities import quantities
-from dpbeam.mechanisms.sensitivity import Bounds
+from dpbeam.engine.aggregation import columns
+from dpbeam.engine.bounding.contributions import numbers
+from dpbeam.engine.reading import vectors
+from dpbeam.query.bounds import Bounds
+from dpbeam.query.metric import Metric
+from dpbeam.query.quantities import quantities
 
 VECTOR = Metric(kind="vector_sum", name="e", columns=("v", "w"), length=4, norm="linf", max_norm=8.0)
 ROWS = np.array([0, 1, 0])

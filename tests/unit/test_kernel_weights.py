@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpbeam.accounting.rounds import novel_weight
+from dpbeam.engine.rounds import biases, weighing, weights
+from dpbeam.engine.rounds.earlier_rounds import Known
 from dpbeam.errors import UsageError
-from dpbeam.mechanisms import prospects, rounds, weights
 from dpbeam.mechanisms.events import Gaussian
-from dpbeam.mechanisms.known import Known
 
 helpers = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "weighing.py")))
 SALT, table, told, weigh = helpers.SALT, helpers.table, helpers.told, helpers.weigh
@@ -130,10 +130,10 @@ def test_a_unit_is_sampled_to_its_bound_wherever_its_rows_are_read():
     rows = pa.record_batch({"u": rng.integers(0, 50, 900), "p": rng.integers(0, 8, 900)})
 
     def sampled(batches, salt=SALT):
-        return sorted(tuple(row.values()) for row in rounds.sample(batches, made, salt, None).batch(made).to_pylist())
+        return sorted(tuple(row.values()) for row in weighing.sample(batches, made, salt, None).batch(made).to_pylist())
 
     found = sampled([rows])
-    pieces = [rounds.sample([rows.slice(at, 90)], made, SALT, None).batch(made) for at in range(0, 900, 90)]
+    pieces = [weighing.sample([rows.slice(at, 90)], made, SALT, None).batch(made) for at in range(0, 900, 90)]
     assert sampled(pieces) == found
     pairs = {tuple(row.values()) for row in rows.to_pylist()}
     assert len(set(found)) == len(found)
@@ -147,12 +147,12 @@ def test_a_unit_is_sampled_to_its_bound_wherever_its_rows_are_read():
 
 def test_rows_of_partitions_that_a_round_has_kept_are_left_out():
     made, rows = spec(), table({1: {0, 1, 2}, 2: {1}})
-    told = pa.table({"p": [1, 2], rounds.KEPT: [True, False], rounds.BIAS: [1024, 600]})
+    told = pa.table({"p": [1, 2], weighing.KEPT: [True, False], weighing.BIAS: [1024, 600]})
     known = Known(table=told)
-    assert rounds.unfound(rows, made, known).to_pydict() == {"u": [1, 1], "p": [0, 2]}
-    assert rounds.unfound(rows, made, None) is rows
-    assert rounds.unfound(rows, made, Known(table=told.slice(1))).equals(rows)
-    assert rounds.unfound(rows.slice(0, 0), made, known).num_rows == 0
+    assert weighing.unfound(rows, made, known).to_pydict() == {"u": [1, 1], "p": [0, 2]}
+    assert weighing.unfound(rows, made, None) is rows
+    assert weighing.unfound(rows, made, Known(table=told.slice(1))).equals(rows)
+    assert weighing.unfound(rows.slice(0, 0), made, known).num_rows == 0
 
 
 class Exact:
@@ -170,17 +170,17 @@ def test_a_round_keeps_what_reaches_its_threshold_and_tells_the_next_what_is_hea
     weighed = pa.record_batch(
         {
             "p": pa.array(range(6), pa.int64()),
-            rounds.UNITS: [3, 1, 9, 9, 2, 2],
-            rounds.WEIGHT: [int(weight * 2**40) for weight in weights_of],
+            weighing.UNITS: [3, 1, 9, 9, 2, 2],
+            weighing.WEIGHT: [int(weight * 2**40) for weight in weights_of],
         }
     )
-    found = rounds.draw(weighed, made, Exact()).to_pylist()
+    found = weighing.draw(weighed, made, Exact()).to_pylist()
     assert [tuple(row.values()) for row in found] == [
         (0, True, 512), (1, False, 512), (2, True, 682), (4, True, 1024), (5, False, 1024),
     ]  # fmt: skip
     last = replace(made, rounds=(first,))
-    found = rounds.draw(weighed, last, Exact()).to_pylist()
-    assert [tuple(row.values()) for row in found] == [(p, True, prospects.UNLISTED) for p in (0, 2, 4)]
+    found = weighing.draw(weighed, last, Exact()).to_pylist()
+    assert [tuple(row.values()) for row in found] == [(p, True, biases.UNLISTED) for p in (0, 2, 4)]
 
 
 def test_weights_too_large_for_any_threshold_are_capped_and_not_wrapped():
@@ -218,12 +218,12 @@ def test_the_sensitivity_is_reached_but_for_the_rounding():
 
 def test_only_partitions_over_their_saturation_reply_and_without_replies_nothing_is_sent_on():
     made = spec(l0=2, saturation=2.0)
-    pairs = rounds.sample([table({i: {0, 1} if i < 2 else {0} for i in range(9)})], made, SALT, None)
-    given = rounds.shares(pairs)
-    (reply,) = rounds.returned([rounds.tallies(pairs, given, made)], made).to_pylist()
+    pairs = weighing.sample([table({i: {0, 1} if i < 2 else {0} for i in range(9)})], made, SALT, None)
+    given = weighing.shares(pairs)
+    (reply,) = weighing.returned([weighing.tallies(pairs, given, made)], made).to_pylist()
     assert reply["p"] == 0
-    assert 0 < reply[rounds.PART] < 1
-    assert rounds.sent_on(pairs, given, [], made).num_rows == 0
+    assert 0 < reply[weighing.PART] < 1
+    assert weighing.sent_on(pairs, given, [], made).num_rows == 0
 
 
 def test_what_is_sent_on_is_exact_to_the_last_bit():
@@ -292,26 +292,30 @@ def test_a_pre_threshold_that_takes_off_more_than_any_weight_leaves_none(pre_thr
 
 def test_a_pre_threshold_hides_a_partition_however_heavy():
     made = replace(spec(pre_threshold=5), rounds=(replace(spec(pre_threshold=5).weighing, threshold=1e-9, sigma=1e-9),))
-    told = rounds.draw(rounds.weigh_whole(table({i: {0} for i in range(4)}), made, SALT), made, rounds.noise_of(made))
+    told = weighing.draw(
+        weighing.weigh_whole(table({i: {0} for i in range(4)}), made, SALT), made, weighing.noise_of(made)
+    )
     assert told.num_rows == 0
-    told = rounds.draw(rounds.weigh_whole(table({i: {0} for i in range(5)}), made, SALT), made, rounds.noise_of(made))
-    assert told.to_pydict() == {"p": [0], rounds.KEPT: [True], rounds.BIAS: [prospects.UNLISTED]}
+    told = weighing.draw(
+        weighing.weigh_whole(table({i: {0} for i in range(5)}), made, SALT), made, weighing.noise_of(made)
+    )
+    assert told.to_pydict() == {"p": [0], weighing.KEPT: [True], weighing.BIAS: [biases.UNLISTED]}
 
 
 def test_partitions_that_a_round_has_kept_weigh_nothing_in_the_next():
-    known = pa.table({"p": [0], rounds.KEPT: [True], rounds.BIAS: [1024]})
-    found = rounds.weigh_whole(table({1: {0, 1}, 2: {0}}), spec(), SALT, known)
-    assert found.to_pydict() == {"p": [1], rounds.UNITS: [1], rounds.WEIGHT: [weights.NORM << 20]}
+    known = pa.table({"p": [0], weighing.KEPT: [True], weighing.BIAS: [1024]})
+    found = weighing.weigh_whole(table({1: {0, 1}, 2: {0}}), spec(), SALT, known)
+    assert found.to_pydict() == {"p": [1], weighing.UNITS: [1], weighing.WEIGHT: [weights.NORM << 20]}
 
 
 def test_a_rounds_noise_is_the_planned_gaussian():
     made = replace(spec().weighing, sigma=3.0, l2=1.0)
-    noise = rounds.noise_of(replace(spec(), rounds=(made,)))
+    noise = weighing.noise_of(replace(spec(), rounds=(made,)))
     assert noise.mechanism == Gaussian(stage="s", metric="partitions.round1", sigma=3.0, l2=1.0)
 
 
 def test_no_rows_have_no_weights():
-    assert rounds.weigh([], spec()).num_rows == 0
+    assert weighing.weigh([], spec()).num_rows == 0
     assert weigh({}, spec(saturation=2.0)) == {}
 
 
@@ -323,16 +327,16 @@ def test_a_saturation_that_a_lone_unit_could_reach_is_refused():
 @pytest.mark.parametrize("change", [{"sigma": 65536.0}, {"threshold": 524288.0}, {"saturation": 600000.0}])
 def test_noise_that_leaves_no_room_for_weights_is_refused(change):
     event = spec(saturation=20.0).weighing
-    rounds.check(replace(event, sigma=65535.0, threshold=524287.0))
+    weighing.check(replace(event, sigma=65535.0, threshold=524287.0))
     with pytest.raises(UsageError, match=r"stage s: the noise of partitions\.round1 must be below 65536, and what is"):
-        rounds.check(replace(event, **change))
+        weighing.check(replace(event, **change))
 
 
 def test_all_pairs_of_a_unit_go_to_one_shard():
     made = helpers.spec(helpers.event("dp_sips", l0=20))
-    pairs = rounds.sample([helpers.table({unit: range(20) for unit in range(30)})], made, helpers.SALT, None)
+    pairs = weighing.sample([helpers.table({unit: range(20) for unit in range(30)})], made, helpers.SALT, None)
     shards = {}
-    for shard, part in rounds.split_by_unit(pairs.batch(made), made, 8, helpers.SALT):
+    for shard, part in weighing.split_by_unit(pairs.batch(made), made, 8, helpers.SALT):
         for unit in part.column("u").to_pylist():
             shards.setdefault(unit, set()).add(shard)
     assert [len(found) for found in shards.values()] == [1] * 30
@@ -341,10 +345,10 @@ def test_all_pairs_of_a_unit_go_to_one_shard():
 
 def test_a_unit_is_cut_to_its_bound_where_its_batches_meet():
     made = helpers.spec(helpers.event("dp_sips", l0=4))
-    whole = rounds.sample([helpers.table({1: range(16)})], made, helpers.SALT, None)
+    whole = weighing.sample([helpers.table({1: range(16)})], made, helpers.SALT, None)
     halves = [helpers.table({1: range(8)}), helpers.table({1: range(8, 16)})]
-    met = rounds.chosen(
-        [rounds.sample([half], made, helpers.SALT, None).batch(made) for half in halves], made, helpers.SALT, None
+    met = weighing.chosen(
+        [weighing.sample([half], made, helpers.SALT, None).batch(made) for half in halves], made, helpers.SALT, None
     )
     assert len(met.units) == 4
     assert sorted(met.batch(made).column("p").to_pylist()) == sorted(whole.batch(made).column("p").to_pylist())
@@ -352,19 +356,19 @@ def test_a_unit_is_cut_to_its_bound_where_its_batches_meet():
 
 def test_a_round_before_one_without_biases_tells_of_what_it_kept_alone():
     made = helpers.spec(helpers.event("dp_sips"), helpers.event("dp_sips"))
-    weighed = rounds.weigh_whole(helpers.table({unit: {0, unit} for unit in range(1, 200)}), made, helpers.SALT, None)
-    told = rounds.draw(weighed, made, rounds.noise_of(made))
-    assert told.column(rounds.KEPT).to_pylist() == [True] * told.num_rows
+    weighed = weighing.weigh_whole(helpers.table({unit: {0, unit} for unit in range(1, 200)}), made, helpers.SALT, None)
+    told = weighing.draw(weighed, made, weighing.noise_of(made))
+    assert told.column(weighing.KEPT).to_pylist() == [True] * told.num_rows
     assert 0 in told.column("p").to_pylist()
-    assert set(told.column(rounds.BIAS).to_pylist()) == {prospects.UNLISTED}
+    assert set(told.column(weighing.BIAS).to_pylist()) == {biases.UNLISTED}
 
 
 def test_partitions_that_no_units_sample_has_are_spread_over_shards():
     made = helpers.spec(helpers.event("mad2r", l0=2), helpers.event("mad2r", l0=2, least_bias=0.5))
-    pairs = rounds.sample([helpers.table({1: range(60)})], made, helpers.SALT, None).batch(made)
+    pairs = weighing.sample([helpers.table({1: range(60)})], made, helpers.SALT, None).batch(made)
     loose = [
         (shard, part.column("u").null_count)
-        for shard, part in rounds.split_by_unit(pairs, made, 8, helpers.SALT)
+        for shard, part in weighing.split_by_unit(pairs, made, 8, helpers.SALT)
         if part.column("u").null_count
     ]
     assert sum(count for _, count in loose) == 58

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from dpbeam.pipelines import inputs, layout
+from dpbeam.pipelines.jobs import workers
+from dpbeam.pipelines.lifecycle import inputs
 
 LOCAL = "--runner=FnApiRunner"
 
@@ -28,11 +29,11 @@ def sized(size: int) -> inputs.Inputs:
     ],
 )
 def test_one_worker_goes_through_all_rows_on_the_local_runner_alone(flags, alone):
-    found = layout.one_worker(PipelineOptions(flags), 16)
+    found = workers.one_worker(PipelineOptions(flags), 16)
     assert (found is not None) == alone
     if found is not None:
         assert (found.shards, found.threads >= 1) == (16, True)
-        assert 0 < found.room_bytes <= layout.MAX_ROOM_BYTES
+        assert 0 < found.room_bytes <= workers.MAX_ROOM_BYTES
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,7 @@ def test_shards_follow_the_size_of_the_files_and_the_workers(size, workers, shar
 
 
 @pytest.mark.parametrize(
-    ("flags", "workers"),
+    ("flags", "number"),
     [
         ([], 1),
         (["--direct_num_workers=4"], 4),
@@ -60,5 +61,5 @@ def test_shards_follow_the_size_of_the_files_and_the_workers(size, workers, shar
         (["--runner=DataflowRunner", "--num_workers=3", "--max_num_workers=20"], 20),
     ],
 )
-def test_the_options_say_how_many_workers_there_are(flags, workers):
-    assert layout.workers(PipelineOptions(flags)) == workers
+def test_the_options_say_how_many_workers_there_are(flags, number):
+    assert workers.workers(PipelineOptions(flags)) == number

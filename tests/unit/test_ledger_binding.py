@@ -19,8 +19,8 @@ from dpbeam.ledger.amounts import ZERO, Amount
 from dpbeam.ledger.model import Charge
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.scope import MAX_SOURCES, Protected, Scope, covers
-from dpbeam.pipelines import identity
-from dpbeam.policy.schema import Policy
+from dpbeam.pipelines.lifecycle import identity
+from dpbeam.policy.schema.policy import Policy
 
 ONE = Amount.charge(1, 1e-6)
 CAP = Amount.cap(10, 1e-4)

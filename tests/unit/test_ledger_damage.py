@@ -21,8 +21,8 @@ from dpbeam.ledger.model import JournalEntry
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.scope import Protected, Scope
 from dpbeam.ledger.sqlite_schema import BUDGET, CHARGE, ENTRY
-from dpbeam.pipelines.cli import invoke
-from dpbeam.pipelines.recover import recover
+from dpbeam.pipelines.cli.main import invoke
+from dpbeam.pipelines.lifecycle.recover import recover
 
 ONE = Amount.charge(1, 1e-6)
 PEOPLE = Scope(protected=Protected(unit="person"), sources=("/data/people.csv",))

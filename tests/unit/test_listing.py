@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpbeam.errors import RunFailed, UsageError
-from dpbeam.mechanisms.spec import Column, InputSpec
-from dpbeam.pipelines import inputs, listing
-from dpbeam.pipelines.starting import starter
-from dpbeam.transforms.read import raw_blocks
+from dpbeam.pipelines.cli.init import starter
+from dpbeam.pipelines.lifecycle import inputs, listing
+from dpbeam.query.spec import Column, InputSpec
+from dpbeam.transforms.steps.read import raw_blocks
 
 COLUMNS = (Column(name="a", type="int64"),)
 

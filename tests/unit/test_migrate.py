@@ -10,9 +10,9 @@ import pipeline_dp
 import pytest
 from pipeline_dp.aggregate_params import NormKind
 
-from dpbeam.accounting.migrate import aggregate_stage, select_stage
+from dpbeam.adapters.pipelinedp.parameters import aggregate_stage, select_stage
 from dpbeam.errors import UsageError
-from dpbeam.mechanisms.sensitivity import Bounds
+from dpbeam.query.bounds import Bounds
 
 M, NOISE, S = pipeline_dp.Metrics, pipeline_dp.NoiseKind, pipeline_dp.PartitionSelectionStrategy
 IS_0_2 = not hasattr(S, "WEIGHTED_GAUSSIAN_THRESHOLDING")

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pipeline_dp.aggregate_params import NormKind
 
-from dpbeam.accounting.migrate import aggregate_stage, select_stage
-from dpbeam.accounting.migrate_check import check_aggregate, check_select
+from dpbeam.adapters.pipelinedp.parameters import aggregate_stage, select_stage
+from dpbeam.adapters.pipelinedp.parameters_check import check_aggregate, check_select
 from dpbeam.errors import Refused
 
 M, S = pipeline_dp.Metrics, pipeline_dp.PartitionSelectionStrategy

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from dpbeam.mechanisms.events import Gaussian, Laplace, TruncatedGeometric
-from dpbeam.mechanisms.metric import Metric
-from dpbeam.mechanisms.sensitivity import Bounds
-from dpbeam.mechanisms.spec import Bin, Column, Condition, InputSpec, Lower, Rule, Truncate
 from dpbeam.policy.compile import input_spec, key_types, metric, metrics, stage_spec
 from dpbeam.policy.load import load_policy
-from dpbeam.policy.metrics import MetricChoice
+from dpbeam.policy.schema.metrics import MetricChoice
+from dpbeam.query.bounds import Bounds
+from dpbeam.query.metric import Metric
+from dpbeam.query.spec import Bin, Column, Condition, InputSpec, Lower, Rule, Truncate
 
 TEXT = """\
 version: 1

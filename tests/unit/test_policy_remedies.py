@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dpbeam.policy import fields
+from dpbeam.policy.checks import fields
 
 NAMES = sorted({*fields._REMEDIES, *fields._SEARCH_REMEDIES, "top_k", "word", "mapping", "row_", "sum"})
 

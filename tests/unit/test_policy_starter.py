@@ -6,7 +6,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpbeam.mechanisms import vectors
+from dpbeam.engine.reading import vectors
 from dpbeam.policy.load import load_policy
 from dpbeam.policy.starter import starter_policy
 

@@ -13,15 +13,17 @@ import pyarrow as pa
 import pytest
 
 from dpbeam.accounting import plan as plans
-from dpbeam.accounting.reference_params import reference_call
+from dpbeam.adapters.reference.params import reference_call
+from dpbeam.engine.aggregation import accumulate
+from dpbeam.engine.aggregation.columns import grid_of
+from dpbeam.engine.bounding import contributions
+from dpbeam.engine.reading import vectors
 from dpbeam.errors import Refused
-from dpbeam.mechanisms import accumulate, bounding, vectors
-from dpbeam.mechanisms.columns import grid_of
-from dpbeam.mechanisms.spec import Column, Rule
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.json_schema import json_schema
 from dpbeam.policy.load import load_policy
 from dpbeam.policy.yamlfile import read_yaml
+from dpbeam.query.spec import Column, Rule
 
 problems = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "policy_text.py"))).problems
 
@@ -241,10 +243,10 @@ def test_a_list_column_adds_up_to_what_a_column_for_each_number_does(tmp_path, n
         (spec,) = compiled.stage_specs(policy, plans.plan(policy).mechanisms)
         shards = {}
         for part, piece in enumerate((batch.slice(0, 90), batch.slice(90))):
-            kept = bounding.prebound(piece, spec, b"salt", (part,))
-            for shard, rows_of in bounding.split_by_unit(kept, spec, 4, b"salt"):
+            kept = contributions.prebound(piece, spec, b"salt", (part,))
+            for shard, rows_of in contributions.split_by_unit(kept, spec, 4, b"salt"):
                 shards.setdefault(shard, []).append(rows_of)
-        bounded = [bounding.bound(found, spec, b"salt", (shard,)) for shard, found in shards.items()]
+        bounded = [contributions.bound(found, spec, b"salt", (shard,)) for shard, found in shards.items()]
         made.append(accumulate.merge([accumulate.accumulate(each, spec) for each in bounded], spec))
     assert made[0].equals(made[1])
     assert made[0].column("__count").to_pylist() == [50] * 4
@@ -263,7 +265,7 @@ def test_vectors_of_another_length_than_planned_never_add_up(tmp_path):
     policy = load(tmp_path)
     (spec,) = compiled.stage_specs(policy, plans.plan(policy).mechanisms)
     batch = pa.record_batch({"person": ["p"], "place": ["x"], "e": vectors.column(np.ones((1, 2)))})
-    bounded = bounding.bound([batch], spec, b"salt", (0,))
+    bounded = contributions.bound([batch], spec, b"salt", (0,))
     with pytest.raises(ValueError, match="vectors must have 3 numbers, got 2"):
         accumulate.accumulate(bounded, spec)
 

@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from dpbeam.accounting import plan as plans
 from dpbeam.accounting.check import check_plan
+from dpbeam.engine.aggregation import accumulate, columns
+from dpbeam.engine.bounding import contributions
+from dpbeam.engine.reading.rows import prepare
 from dpbeam.errors import Refused
-from dpbeam.mechanisms import accumulate, bounding, columns
-from dpbeam.mechanisms.rows import prepare
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.load import load_policy
-from dpbeam.policy.schema import Policy
+from dpbeam.policy.schema.policy import Policy
 from dpbeam.policy.violations import PolicyError
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "kernel_reference.py")))
@@ -96,7 +97,7 @@ def test_a_unit_moves_each_figure_by_its_sensitivity_whatever_its_rows_say(tmp_p
 
     def figures(rows):
         raw = pa.RecordBatch.from_pylist([dict(zip("upnv", row, strict=True)) for row in rows], schema=schema)
-        bounded = bounding.bound([prepare(raw, read)], spec, reference.SALT, (0,))
+        bounded = contributions.bound([prepare(raw, read)], spec, reference.SALT, (0,))
         found = accumulate.accumulate(bounded, spec)
         keys = found.column("p").to_pylist()
         made = {}
@@ -121,7 +122,7 @@ def test_counts_of_one_unit_add_up_and_are_clipped_and_rows_of_none_leave_no_tra
     raw = pa.record_batch(
         {"u": [1, 1, 2, 3, 4], "p": [0, 0, 0, 0, 1], "n": [1, 2, 99, 0, -5], "v": [1.0, 0.5, 100.0, 3.0, 3.0]}
     )
-    bounded = bounding.bound([prepare(raw, compiled.input_spec(policy))], spec, reference.SALT, (0,))
+    bounded = contributions.bound([prepare(raw, compiled.input_spec(policy))], spec, reference.SALT, (0,))
     found = accumulate.accumulate(bounded, spec)
     grids = [columns.grid_of(q).step if q.kind == "total" else 1 for q in spec.quantities]
     names = [accumulate.quantity_column(spec, q) for q in spec.quantities]

@@ -15,11 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from dpbeam.errors import UsageError
-from dpbeam.pipelines import printing
+from dpbeam.pipelines.cli import printing
 from dpbeam.reporting.visible import visible
 
 ROOT = Path(__file__).parents[2]
-DOOR = ROOT / "pipelines" / "printing.py"
+DOOR = ROOT / "pipelines" / "cli" / "printing.py"
 WRITERS = {"print", "pprint", "echo", "secho", "echo_via_pager", "print_exc", "print_exception", "print_stack", "warn"}
 STREAMS = {"stdout", "stderr", "__stdout__", "__stderr__"}
 
@@ -46,9 +46,9 @@ def outlets(tree: ast.AST) -> list[str]:
 
 ALLOWED = {
     # The streams themselves: they are wrapped so that none fails a command, and flushed; nothing is written to them.
-    "pipelines/terminal.py": {"sys.stdout", "sys.stderr"},
+    "pipelines/cli/streams.py": {"sys.stdout", "sys.stderr"},
     # The flush after a release is shown; the console of the door is what prints.
-    "pipelines/cli.py": {"sys.stdout", "print"},
+    "pipelines/cli/main.py": {"sys.stdout", "print"},
 }
 
 
@@ -66,7 +66,7 @@ def test_nothing_prints_but_the_one_door(path: Path) -> None:
 
 
 def test_the_command_line_prints_by_the_door_s_console_alone() -> None:
-    tree = ast.parse((ROOT / "pipelines" / "cli.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "pipelines" / "cli" / "main.py").read_text(encoding="utf-8"))
     consoles = {"console()", "console(stderr=True)"}
     named = {
         node.targets[0].id

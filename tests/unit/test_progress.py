@@ -6,7 +6,7 @@ import copy
 
 import pytest
 
-from dpbeam.transforms import progress
+from dpbeam.transforms.wire import progress
 
 
 def test_a_listener_hears_each_part_and_how_many_there_are():

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dpbeam.mechanisms import prospects, rounds, weights
-from dpbeam.mechanisms.prospects import LISTED_SIGMAS, UNLISTED
+from dpbeam.engine.rounds import biases, weighing, weights
+from dpbeam.engine.rounds.biases import LISTED_SIGMAS, UNLISTED
 
 helpers = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "weighing.py")))
 
@@ -27,34 +27,34 @@ def two_rounds(l0, number):
     return helpers.spec(helpers.event("mad2r", l0=l0), helpers.event("mad2r", l0=l0, least_bias=0.5), number=number)
 
 
-def biases(noisy):
+def listed(noisy):
     """After noise of σ 2; the next round has σ 1 and the threshold 9."""
     following = helpers.event("mad2r", least_bias=0.5, sigma=1.0, threshold=9.0)
-    found = prospects.biases(np.array(noisy, dtype=np.float64), 2.0, following)
+    found = biases.biases(np.array(noisy, dtype=np.float64), 2.0, following)
     assert found.dtype == np.int64
     return found.tolist()
 
 
 def test_what_noise_alone_could_be_is_not_listed():
-    assert biases([-math.inf, 0.0, 1.99, 2.0]) == [UNLISTED, UNLISTED, UNLISTED, weights.BIAS_ONE]
+    assert listed([-math.inf, 0.0, 1.99, 2.0]) == [UNLISTED, UNLISTED, UNLISTED, weights.BIAS_ONE]
     assert LISTED_SIGMAS == 1.0
 
 
 def test_what_is_heavy_gets_what_it_needs_and_no_less_than_the_least_bias():
     """Ten is enough: one σ over the threshold. A weight counts for σ of its noise less."""
-    assert biases([12.0, 12.5, 18.0, 22.1, 1e9]) == [1024, 1024 * 20 // 21, 640, 512, 512]
+    assert listed([12.0, 12.5, 18.0, 22.1, 1e9]) == [1024, 1024 * 20 // 21, 640, 512, 512]
 
 
 def test_a_least_bias_that_is_no_step_is_rounded_up():
     following = helpers.event("mad2r", least_bias=0.3)
-    assert prospects.least_of(following) == 308 > 0.3 * weights.BIAS_ONE
+    assert biases.least_of(following) == 308 > 0.3 * weights.BIAS_ONE
 
 
 def test_a_unit_with_a_listed_partition_leaves_out_the_others():
     units = np.array([0, 0, 0, 1, 1, 2])
     found = np.array([UNLISTED, 700, UNLISTED, UNLISTED, UNLISTED, 1024])
-    assert prospects.stays(units, found).tolist() == [False, True, False, True, True, True]
-    assert prospects.stays(units[:0], found[:0]).tolist() == []
+    assert biases.stays(units, found).tolist() == [False, True, False, True, True, True]
+    assert biases.stays(units[:0], found[:0]).tolist() == []
 
 
 def given_by(sets, l0, known=None, number=2, shards=1):
@@ -95,7 +95,7 @@ def test_a_partition_that_units_leave_out_has_no_units(monkeypatch):
     found = helpers.weigh(sets, made)
     assert sorted(units for units, _ in found.values()) == [0] * 6 + [1] * 2
     assert sum(weight > 0 for _, weight in found.values()) == 2
-    monkeypatch.setattr(rounds, "_biasing", lambda spec: False)
+    monkeypatch.setattr(weighing, "_biasing", lambda spec: False)
     assert len(helpers.weigh(sets, made)) == 2
 
 
@@ -126,14 +126,14 @@ def test_a_choice_for_all_units_at_once_would_break_that(monkeypatch):
         return sum(step**2 for step in steps) / (1 << (2 * weights.WEIGHT_BITS))
 
     assert moved() <= 1
-    monkeypatch.setattr(prospects, "stays", lambda units, found: (found != UNLISTED) | ~(found != UNLISTED).any())
+    monkeypatch.setattr(biases, "stays", lambda units, found: (found != UNLISTED) | ~(found != UNLISTED).any())
     assert moved() > 1
 
 
 def test_what_has_a_prospect_is_told_and_kept_only_if_a_unit_gave_it_weight():
     """Weights of a thousand σ, so that real noise decides nothing."""
-    columns = {"p": [1, 2], rounds.UNITS: [0, 1], rounds.WEIGHT: [1000 << weights.WEIGHT_BITS] * 2}
+    columns = {"p": [1, 2], weighing.UNITS: [0, 1], weighing.WEIGHT: [1000 << weights.WEIGHT_BITS] * 2}
     batch = pa.record_batch({name: pa.array(column, pa.int64()) for name, column in columns.items()})
     made = two_rounds(4, 1)
-    told = rounds.draw(batch, made, rounds.noise_of(made))
-    assert told.to_pydict() == {"p": [1, 2], rounds.KEPT: [False, True], rounds.BIAS: [512, 512]}
+    told = weighing.draw(batch, made, weighing.noise_of(made))
+    assert told.to_pydict() == {"p": [1, 2], weighing.KEPT: [False, True], weighing.BIAS: [512, 512]}

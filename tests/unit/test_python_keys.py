@@ -21,11 +21,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpbeam.accounting.pipelinedp import SharedBudgetAccountant
+from dpbeam.adapters.pipelinedp.accountant import SharedBudgetAccountant
+from dpbeam.adapters.pipelinedp.engine import DPEngine
 from dpbeam.errors import RunFailed, UsageError
-from dpbeam.pipelines.pipelinedp import DPEngine
-from dpbeam.transforms.python_keys import NotAKey, from_text, key_text, unit_text
-from dpbeam.transforms.python_rows import Extract, batch_of
+from dpbeam.transforms.sources.python_keys import NotAKey, from_text, key_text, unit_text
+from dpbeam.transforms.sources.python_rows import Extract, batch_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -222,7 +222,7 @@ def test_public_partitions_of_another_type_are_refused_when_the_pipeline_is_buil
 
 PROGRAM = """
 import dataclasses, typing, uuid
-from dpbeam.transforms.python_keys import NotAKey, key_text, unit_text
+from dpbeam.transforms.sources.python_keys import NotAKey, key_text, unit_text
 
 @dataclasses.dataclass(frozen=True)
 class Person:

@@ -11,8 +11,8 @@ import yaml
 from pipeline_dp.aggregate_params import MechanismType
 
 from dpbeam.accounting.plan import plan
-from dpbeam.accounting.reference import PlannedBudgets, reference_plan
-from dpbeam.accounting.reference_check import check_reference
+from dpbeam.adapters.reference.check import check_reference
+from dpbeam.adapters.reference.plan import PlannedBudgets, reference_plan
 from dpbeam.errors import Refused, UsageError
 from dpbeam.mechanisms.events import Gaussian
 from dpbeam.policy.load import load_policy

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
+from dpbeam.adapters.reference.result_table import table
+from dpbeam.adapters.reference.transform import _OneShard, key_columns, keys_of
 from dpbeam.errors import RunFailed
 from dpbeam.mechanisms.events import Laplace
-from dpbeam.mechanisms.metric import Metric
-from dpbeam.mechanisms.reference_results import table
-from dpbeam.mechanisms.sensitivity import Bounds
-from dpbeam.mechanisms.spec import StageSpec
-from dpbeam.transforms.reference import _OneShard, key_columns, keys_of
+from dpbeam.query.bounds import Bounds
+from dpbeam.query.metric import Metric
+from dpbeam.query.spec import StageSpec
 
 SPEC = StageSpec(
     name="s",

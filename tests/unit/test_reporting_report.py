@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpbeam.engine.release.results import interval_columns
 from dpbeam.mechanisms.events import (
     Gaussian,
     GaussianThresholding,
@@ -19,7 +20,6 @@ from dpbeam.mechanisms.events import (
     LaplaceThresholding,
     TruncatedGeometric,
 )
-from dpbeam.mechanisms.results import interval_columns
 from dpbeam.reporting.charts import MAX_BARS, bar_chart, shorten
 from dpbeam.reporting.manifest import Charge, ChosenBound, FileEntry, Guarantee, StatedCertificate
 from dpbeam.reporting.report import MAX_COLUMNS, Balance, ReleaseFacts, SelectionFacts, StageReport, render_report

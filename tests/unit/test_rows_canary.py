@@ -15,10 +15,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dpbeam.engine.reading.formats import Split, base, inspect_file, read_split
+from dpbeam.engine.reading.rows import prepare
 from dpbeam.errors import DataError, DpbeamError, RunFailed, UsageError
-from dpbeam.mechanisms.rows import prepare
-from dpbeam.mechanisms.sources import Split, base, inspect_file, read_split
-from dpbeam.mechanisms.spec import Column, ColumnType, InputSpec, Rule
+from dpbeam.query.spec import Column, ColumnType, InputSpec, Rule
 
 CANARY = b"CANARY-7f3a"
 FORMATS = ("csv", "csv lines", "parquet", "jsonl", "avro")

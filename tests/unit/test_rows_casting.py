@@ -12,8 +12,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from dpbeam.mechanisms.casting import ARROW_TYPES, accepts, to_type
-from dpbeam.mechanisms.spec import ColumnType
+from dpbeam.engine.reading.casting import ARROW_TYPES, accepts, to_type
+from dpbeam.query.spec import ColumnType
 
 MAX, MIN = 2**63 - 1, -(2**63)
 

@@ -9,10 +9,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from dpbeam.mechanisms.casting import ARROW_TYPES
-from dpbeam.mechanisms.derive import bin_labels, derive, holds
-from dpbeam.mechanisms.rows import prepare
-from dpbeam.mechanisms.spec import Bin, Column, ColumnType, Condition, InputSpec, Lower, Truncate
+from dpbeam.engine.reading.casting import ARROW_TYPES
+from dpbeam.engine.reading.derive import bin_labels, derive, holds
+from dpbeam.engine.reading.rows import prepare
+from dpbeam.query.spec import Bin, Column, ColumnType, Condition, InputSpec, Lower, Truncate
 
 MAX, MIN = 2**63 - 1, -(2**63)
 

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpbeam.mechanisms.rows import output_schema, prepare
-from dpbeam.mechanisms.sources import Split, base, read_split
-from dpbeam.mechanisms.spec import Bin, Column, Condition, InputSpec, Lower, Rule, Truncate
+from dpbeam.engine.reading.formats import Split, base, read_split
+from dpbeam.engine.reading.rows import output_schema, prepare
+from dpbeam.query.spec import Bin, Column, Condition, InputSpec, Lower, Rule, Truncate
 
 
 def replace(value: Any) -> Rule:

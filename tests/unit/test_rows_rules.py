@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from dpbeam.engine.reading.rows import output_schema, prepare
 from dpbeam.errors import DataError
-from dpbeam.mechanisms.rows import output_schema, prepare
-from dpbeam.mechanisms.spec import Column, ColumnType, Condition, InputSpec, Lower, Rule
+from dpbeam.query.spec import Column, ColumnType, Condition, InputSpec, Lower, Rule
 
 FAIL = Rule(action="fail")
 

@@ -8,8 +8,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from dpbeam.mechanisms.casting import ARROW_TYPES, accepts, literal, to_type
-from dpbeam.mechanisms.spec import ColumnType
+from dpbeam.engine.reading.casting import ARROW_TYPES, accepts, literal, to_type
+from dpbeam.query.spec import ColumnType
 
 MAX, MIN = 2**63 - 1, -(2**63)
 TEXT = (pa.string(), pa.binary(), pa.large_string(), pa.large_binary(), pa.string_view(), pa.binary_view())

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpbeam.engine.bounding.contributions import numbers
+from dpbeam.engine.reading import vectors
+from dpbeam.engine.reading.rows import column_types, output_schema, prepare
 from dpbeam.errors import DataError
-from dpbeam.mechanisms import vectors
-from dpbeam.mechanisms.bounding import numbers
-from dpbeam.mechanisms.rows import column_types, output_schema, prepare
-from dpbeam.mechanisms.spec import Column, Condition, InputSpec, Rule
+from dpbeam.query.spec import Column, Condition, InputSpec, Rule
 
 FAIL = Rule(action="fail")
 NAN, INF = math.nan, math.inf

@@ -12,10 +12,11 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from dpbeam.mechanisms import results
+from dpbeam.engine.release import results
 from dpbeam.mechanisms.events import GaussianThresholding
-from dpbeam.mechanisms.metric import Metric
-from dpbeam.pipelines import describe, screen
+from dpbeam.pipelines.cli import terminal
+from dpbeam.pipelines.lifecycle import report_facts
+from dpbeam.query.metric import Metric
 
 reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 
@@ -28,7 +29,7 @@ def test_the_screen_shows_each_value_before_its_count(exact) -> None:
     table = pa.Table.from_pylist([{"p": 0} | row])
     console = Console(width=400, record=True, force_terminal=False)
     with console.capture() as shown:
-        console.print(screen.results(spec, table))
+        console.print(terminal.results(spec, table))
     text = shown.get()
     assert "b: 2.00" in text
     assert "[red]a␊: 1.0" in text
@@ -43,7 +44,7 @@ def test_an_empty_value_is_told_from_none(exact) -> None:
     (row,) = reference.released(reference.accumulators(rows, spec), spec).values()
     console = Console(width=400, record=True, force_terminal=False)
     with console.capture() as shown:
-        console.print(screen.results(spec, pa.Table.from_pylist([{"p": 0} | row])))
+        console.print(terminal.results(spec, pa.Table.from_pylist([{"p": 0} | row])))
     assert "(empty): 1.0" in shown.get()
 
 
@@ -54,7 +55,7 @@ def test_a_narrow_terminal_cuts_no_name_and_no_number(width: int) -> None:
     values = {column: 123456.0 for name in names for column in results.interval_columns(name)}
     console = Console(width=width, record=True, force_terminal=False)
     with console.capture() as shown:
-        console.print(screen.results(spec, pa.Table.from_pylist([{"p": 0} | values]), width))
+        console.print(terminal.results(spec, pa.Table.from_pylist([{"p": 0} | values]), width))
     drawn = [line for line in shown.get().split("\n") if line.startswith(("┃", "│"))]
     if width < 30:  # what has no room even by itself is broken, and not cut
         assert "…" not in drawn[0]
@@ -67,7 +68,7 @@ def test_a_narrow_terminal_cuts_no_name_and_no_number(width: int) -> None:
 
 def test_counts_that_passed_a_threshold_say_that_they_are_biased() -> None:
     columns = {
-        column.name: column for column in describe.metric_columns(reference.stage(metrics=reference.WORD_METRICS))
+        column.name: column for column in report_facts.metric_columns(reference.stage(metrics=reference.WORD_METRICS))
     }
     assert (columns["top_1_count"].label, columns["top_1_count"].biased) == ("top_1", True)
     assert (columns["listed_1_count"].label, columns["listed_1_count"].biased) == ("listed_1", False)
@@ -78,13 +79,13 @@ def test_of_a_metric_with_many_columns_the_screen_shows_the_first(exact) -> None
     columns = tuple(f"c{i}" for i in range(9))
     vector = Metric(kind="vector_sum", name="[b]e", columns=columns, norm="l2", max_norm=1.0)
     spec = reference.stage(metrics=(vector, Metric(kind="count", name="count")), scale=0.01)
-    found = describe.metric_columns(spec)
+    found = report_facts.metric_columns(spec)
     assert [(column.place, column.of) for column in found] == [*((i, 9) for i in range(9)), (0, 1)]
     names = [name for column in found for name in results.interval_columns(column.name)]
     table = pa.Table.from_pylist([{"p": 0} | dict.fromkeys(names, 1.0)])
     console = Console(width=400, record=True, force_terminal=False)
     with console.capture() as shown:
-        console.print(screen.results(spec, table))
+        console.print(terminal.results(spec, table))
     text = shown.get()
     assert "[b]e_7" in text
     assert "[b]e_8" not in text
@@ -105,5 +106,5 @@ def test_an_empty_table_says_what_it_takes_to_be_kept(exact, is_private, hint) -
     spec = dataclasses.replace(spec, selection=strategy if is_private else None)
     console = Console(width=400, record=True, force_terminal=False)
     with console.capture() as shown:
-        console.print(screen.results(spec, pa.table({"p": pa.array([], pa.int64())})))
+        console.print(terminal.results(spec, pa.table({"p": pa.array([], pa.int64())})))
     assert shown.get().startswith(f"{spec.name}: no partition was kept. {hint}")

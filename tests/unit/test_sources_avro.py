@@ -18,10 +18,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpbeam.engine.reading.formats import Split, avro, avro_schema, inspect_file, read_split
+from dpbeam.engine.reading.rows import prepare
 from dpbeam.errors import DataError, RunFailed, UsageError
-from dpbeam.mechanisms.rows import prepare
-from dpbeam.mechanisms.sources import Split, avro, avro_schema, inspect_file, read_split
-from dpbeam.mechanisms.spec import Column, InputSpec, Rule
+from dpbeam.query.spec import Column, InputSpec, Rule
 
 NESTED = {"type": "record", "name": "place", "fields": [{"name": "city", "type": ["null", "string"]}]}
 

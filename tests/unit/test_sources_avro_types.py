@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpbeam.engine.reading.casting import to_type
+from dpbeam.engine.reading.formats import avro, inspect_file, read_split
 from dpbeam.errors import RunFailed, UsageError
-from dpbeam.mechanisms.casting import to_type
-from dpbeam.mechanisms.sources import avro, inspect_file, read_split
-from dpbeam.mechanisms.spec import Column, ColumnType, InputSpec
-from dpbeam.pipelines.starting import starter
+from dpbeam.pipelines.cli.init import starter
 from dpbeam.policy.load import load_policy
+from dpbeam.query.spec import Column, ColumnType, InputSpec
 
 UTC = dt.timezone.utc
 _CONTEXT = Context(prec=200)

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dpbeam.engine.reading.formats import Split, base, inspect_file, read_split, widened
 from dpbeam.errors import DataError, RunFailed, UsageError
-from dpbeam.mechanisms.sources import Split, base, inspect_file, read_split, widened
-from dpbeam.mechanisms.spec import Column, InputSpec, Rule
+from dpbeam.query.spec import Column, InputSpec, Rule
 
 SPLIT = Split("t.csv", None)
 

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpbeam.engine.reading.formats import Split, base, gather, inspect_file, portions, read_split, shown
+from dpbeam.engine.reading.rows import prepare
 from dpbeam.errors import RunFailed, UsageError
-from dpbeam.mechanisms.rows import prepare
-from dpbeam.mechanisms.sources import Split, base, gather, inspect_file, portions, read_split, shown
-from dpbeam.mechanisms.spec import Column, ColumnType, InputSpec, Rule
+from dpbeam.query.spec import Column, ColumnType, InputSpec, Rule
 
 PACKED: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dpbeam.engine.reading.formats import Split, inspect_file, read_split
+from dpbeam.engine.reading.rows import prepare
 from dpbeam.errors import RunFailed, UsageError
-from dpbeam.mechanisms.rows import prepare
-from dpbeam.mechanisms.sources import Split, inspect_file, read_split
-from dpbeam.mechanisms.spec import Column, ColumnType, InputSpec
+from dpbeam.query.spec import Column, ColumnType, InputSpec
 
 TABLE = pa.table({"id": ["u", "v", "w"], "x": pa.array([1, 2, None], pa.int32()), "other": [b"p", b"q", b"r"]})
 

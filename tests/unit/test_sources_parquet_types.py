@@ -17,12 +17,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpbeam.engine.reading.formats import Split, inspect_file, read_split
+from dpbeam.engine.reading.rows import prepare
 from dpbeam.errors import UsageError
-from dpbeam.mechanisms.rows import prepare
-from dpbeam.mechanisms.sources import Split, inspect_file, read_split
-from dpbeam.mechanisms.spec import Column, ColumnType, Condition, InputSpec, Rule, Truncate
-from dpbeam.pipelines.starting import starter
+from dpbeam.pipelines.cli.init import starter
 from dpbeam.policy.load import load_policy
+from dpbeam.query.spec import Column, ColumnType, Condition, InputSpec, Rule, Truncate
 
 ROOT = Path(__file__).parents[2]
 TYPES: tuple[ColumnType, ...] = get_args(ColumnType)
@@ -257,14 +257,14 @@ def test_int96_inside_a_struct_and_two_columns_of_one_leaf_are_the_same_moment()
 
 def test_parquet_is_opened_in_one_place() -> None:
     """Every other call to pyarrow reads what dpbeam wrote itself."""
-    own_files = {"transforms/staging.py", "pipelines/describe.py", "dpbeam/reporting/certify.py"}
+    own_files = {"transforms/wire/staging.py", "pipelines/lifecycle/report_facts.py", "dpbeam/reporting/certify.py"}
     places = set()
     for path in (p for room in ("dpbeam", "transforms", "pipelines") for p in (ROOT / room).rglob("*.py")):
         calls = [node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
         names = {call.attr for call in calls if isinstance(call, ast.Attribute)}
         if names & {"ParquetFile", "read_schema", "read_table", "ParquetDataset", "read_parquet"}:
             places.add(path.relative_to(ROOT).as_posix())
-    assert places - own_files == {"dpbeam/mechanisms/sources/parquet_file.py"}
+    assert places - own_files == {"dpbeam/engine/reading/formats/parquet_file.py"}
 
 
 # --- No row groups --------------------------------------------------------------------------------------------------

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpbeam.engine.reading.formats import Split, base, delimited, inspect_file, read_split
+from dpbeam.engine.reading.rows import prepare
 from dpbeam.errors import DataError, UsageError
-from dpbeam.mechanisms.rows import prepare
-from dpbeam.mechanisms.sources import Split, base, delimited, inspect_file, read_split
-from dpbeam.mechanisms.spec import Column, InputSpec, Rule
+from dpbeam.query.spec import Column, InputSpec, Rule
 
 KEPT = Rule(action="replace", value="none")
 

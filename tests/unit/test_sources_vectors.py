@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpbeam.engine.reading.formats import base, inspect_file, read_split
+from dpbeam.engine.reading.rows import prepare
 from dpbeam.errors import DataError, UsageError
-from dpbeam.mechanisms.rows import prepare
-from dpbeam.mechanisms.sources import base, inspect_file, read_split
-from dpbeam.mechanisms.spec import Column, Format, InputSpec, Rule
+from dpbeam.query.spec import Column, Format, InputSpec, Rule
 
 VECTOR = Column(name="v", type="vector", length=2)
 FAIL = Rule(action="fail")
@@ -131,7 +131,7 @@ def test_a_path_leads_to_a_list_and_two_vectors_keep_apart() -> None:
 
 
 def test_a_long_vector_s_batches_are_cut_by_its_declared_length(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dpbeam.mechanisms.sources.parquet.BATCH_BYTES", 2 * 8 * 2)
+    monkeypatch.setattr("dpbeam.engine.reading.formats.parquet.BATCH_BYTES", 2 * 8 * 2)
     raw = parquet(v=pa.array([[1.0, 2.0]] * 3))
     file, wanted = io.BytesIO(raw), spec("parquet")
     (split,) = inspect_file(file, wanted, "t.parquet")

@@ -17,7 +17,7 @@ from pydp.algorithms.partition_selection import create_partition_strategy
 
 from dpbeam.accounting.certify import certify
 from dpbeam.errors import Refused, UsageError
-from dpbeam.mechanisms import skipping, truncated
+from dpbeam.mechanisms import rare_partitions, truncated_geometric
 from dpbeam.mechanisms.events import TruncatedGeometric
 from dpbeam.mechanisms.selection import Selector
 
@@ -34,7 +34,7 @@ def chances(strategy, units):
     """The least and the greatest probability with which PyDP, or a gap, may keep a partition of so many units."""
     chance = strategy.probability_of_keep(units)
     low, high = Decimal(chance), Decimal(min(1.0, math.nextafter(chance, 2)))  # `UniformDouble() <= chance`
-    if 0 < chance <= skipping.MOST:
+    if 0 < chance <= rare_partitions.MOST:
         low, high = low * (1 - GAP), high * (1 + GAP)
     return low, high
 
@@ -70,7 +70,20 @@ def excess(selection, given_to_pydp):
     return float(worst)
 
 
-SHARES = [truncated.LEAST_DELTA * 1.0000001, 3e-13, 1e-12, 1e-11, 1e-10, 1e-9, 1e-7, 1e-5, 1e-3, 0.1, 0.5, 0.9]
+SHARES = [
+    truncated_geometric.LEAST_DELTA * 1.0000001,
+    3e-13,
+    1e-12,
+    1e-11,
+    1e-10,
+    1e-9,
+    1e-7,
+    1e-5,
+    1e-3,
+    0.1,
+    0.5,
+    0.9,
+]
 EPSILONS = [1e-9, 1e-6, 1e-4, 1e-3, 1e-2, 0.1, 0.3, 0.7, 1.0, 2.0, 3.0, 5.0, 8.0, 12.0, 20.0, 37.0, 100.0, 1000.0]
 
 
@@ -86,12 +99,12 @@ def test_pydp_stays_within_the_stated_epsilon_and_delta(share, l0):
         delta = 0.999
     for epsilon in EPSILONS:
         selection = mechanism(epsilon * l0, delta, l0, pre_threshold=1 if l0 == 1 else 7)
-        assert excess(selection, truncated.handed(selection)) <= 0, epsilon
+        assert excess(selection, truncated_geometric.handed(selection)) <= 0, epsilon
 
 
 @given(
     st.floats(math.log(1e-9), math.log(1e3)).map(math.exp),
-    st.floats(math.log(truncated.LEAST_DELTA * 1.001), math.log(0.99)).map(math.exp),
+    st.floats(math.log(truncated_geometric.LEAST_DELTA * 1.001), math.log(0.99)).map(math.exp),
     st.one_of(st.just(1), st.integers(1, 2**31 - 1)),
     st.one_of(st.just(1), st.integers(1, 2**31 - 2)),
 )
@@ -103,7 +116,7 @@ def test_pydp_stays_within_what_any_policy_may_state(epsilon, share, l0, pre_thr
     if not delta < 1 - 1e-9:
         delta = 1 - 1e-9
     selection = mechanism(epsilon * l0, delta, l0, pre_threshold)
-    assert excess(selection, truncated.handed(selection)) <= 0
+    assert excess(selection, truncated_geometric.handed(selection)) <= 0
 
 
 @pytest.mark.parametrize(("epsilon", "share"), [(1e-3, 3e-13), (1.0, 1e-12), (12.0, 1e-10), (40.0, 1e-3)])
@@ -116,7 +129,7 @@ def test_what_is_stated_is_too_much_for_pydp(epsilon, share):
 @pytest.mark.parametrize(("l0", "delta"), [(100, 1e-12), (65_536, 1e-8), (1, 1e-20), (1, 1e-300)])
 def test_a_delta_below_what_doubles_reach_is_refused_with_what_to_do(l0, delta):
     selection = mechanism(1.0, delta, l0)
-    for refusing in (truncated.check, truncated.handed, lambda m: Selector(mechanism=m).keep([1])):
+    for refusing in (truncated_geometric.check, truncated_geometric.handed, lambda m: Selector(mechanism=m).keep([1])):
         with pytest.raises(UsageError) as refused:
             refusing(selection)
         assert str(refused.value) == (
@@ -132,17 +145,17 @@ def test_a_delta_below_what_doubles_reach_is_refused_with_what_to_do(l0, delta):
 @settings(max_examples=100)
 def test_what_is_stated_for_what_pydp_is_given_is_what_it_was_given_for(epsilon, share, l0):
     selection = mechanism(epsilon * l0, min(0.4, whole(share, l0)), l0)
-    given_to_pydp = truncated.handed(selection)
-    assert truncated.stated_delta(*given_to_pydp, l0) == pytest.approx(selection.delta, rel=1e-9)
+    given_to_pydp = truncated_geometric.handed(selection)
+    assert truncated_geometric.stated_delta(*given_to_pydp, l0) == pytest.approx(selection.delta, rel=1e-9)
 
 
 def test_an_epsilon_that_leaves_no_delta_to_state_is_refused():
     for epsilon in (40.0, 5000.0):
         with pytest.raises(UsageError, match=rf"^truncated_geometric has no delta below 1 for epsilon {epsilon:g} and"):
-            truncated.stated_delta(epsilon, 0.1, 1)
+            truncated_geometric.stated_delta(epsilon, 0.1, 1)
 
 
 def test_a_usual_selection_loses_next_to_nothing():
     selection = mechanism(1.0, 1e-6, 10)
-    epsilon, delta = truncated.handed(selection)
+    epsilon, delta = truncated_geometric.handed(selection)
     assert (epsilon, delta) == (1.0, pytest.approx(1e-6, rel=1e-6))

@@ -8,10 +8,10 @@ import pyarrow as pa
 
 from dpbeam.accounting.requests import Request
 from dpbeam.accounting.rounds import mechanism
-from dpbeam.mechanisms import rounds
+from dpbeam.engine.rounds import weighing
 from dpbeam.mechanisms.events import WeightedThresholding
-from dpbeam.mechanisms.sensitivity import Bounds
-from dpbeam.mechanisms.spec import StageSpec
+from dpbeam.query.bounds import Bounds
+from dpbeam.query.spec import StageSpec
 
 SALT = b"0123456789abcdef"
 
@@ -59,11 +59,11 @@ def table(sets) -> pa.RecordBatch:
 def told(biases, kept=()) -> pa.Table:
     """What a round before told: {partition: bias}, and whether it was kept."""
     flags = pa.array([partition in kept for partition in biases], pa.bool_())
-    columns = {"p": pa.array(list(biases), pa.int64()), rounds.KEPT: flags}
-    return pa.table(columns | {rounds.BIAS: pa.array(list(biases.values()), pa.int64())})
+    columns = {"p": pa.array(list(biases), pa.int64()), weighing.KEPT: flags}
+    return pa.table(columns | {weighing.BIAS: pa.array(list(biases.values()), pa.int64())})
 
 
 def weigh(sets, made, known=None, shards=1) -> dict[int, tuple[int, int]]:
     """{partition: (units, weight in steps)}."""
-    found = rounds.weigh_whole(table(sets), made, SALT, known, shards)
+    found = weighing.weigh_whole(table(sets), made, SALT, known, shards)
     return {p: (u, w) for p, u, w in zip(*(column.to_pylist() for column in found.columns), strict=True)}
