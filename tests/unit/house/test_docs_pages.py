@@ -166,6 +166,23 @@ def test_the_line_that_the_guide_changes_is_in_the_code() -> None:
     assert (ROOT / path).read_text(encoding="utf-8").count(f"    {line}\n") == 1
 
 
+def test_every_decision_has_its_date_and_the_newest_of_a_theme_come_first() -> None:
+    themes = re.split(r"^## ", (ROOT / "docs" / "decisions.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    for theme in themes:
+        entries = re.split(r"^### ", theme, flags=re.MULTILINE)[1:]
+        dates = [re.findall(r"\*(\d{4}-\d\d-\d\d)\*\s*\Z", entry) for entry in entries]
+        assert [entry.split("\n")[0] for entry, date in zip(entries, dates, strict=True) if len(date) != 1] == []
+        assert dates == sorted(dates, reverse=True), theme.split("\n")[0]
+
+
+def test_the_changelog_has_a_section_for_the_version_and_for_what_is_to_come() -> None:
+    titles = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    version = re.search(r'"(.*)"', (ROOT / "dpbeam" / "_version.py").read_text(encoding="utf-8").split("=")[1]).group(1)
+    assert titles[0] == "Unreleased"
+    assert [title for title in titles[1:] if not re.fullmatch(r"\d+\.\d+\.\d+ – \d{4}-\d\d-\d\d", title)] == []
+    assert titles[1].split(" ")[0] == version
+
+
 def test_the_glossary_has_every_term_once_in_order_and_in_few_sentences() -> None:
     entries = re.findall(
         r"^### ([^\n]*)\n(.*?)(?=^### |\Z)", GLOSSARY.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
