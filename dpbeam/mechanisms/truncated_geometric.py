@@ -16,8 +16,8 @@ and adds a few more; a crossover that falls one too far is a tie within the same
 one; gaps (`dpbeam.mechanisms.rare_partitions`) four. That is less than 64 roundings in all.
 
 Guarantee: what PyDP does, given `handed`, is (ε, δ)-DP as the mechanism states, over all of its l0 partitions.
-tests/unit/test_truncated_selection.py takes PyDP's doubles and checks both lines in exact arithmetic over all that a
-policy may state. What would break it: other formulas in PyDP.
+tests/unit/mechanisms/test_truncated_selection.py takes PyDP's doubles and checks both lines in exact arithmetic over
+all that a policy may state. What would break it: other formulas in PyDP.
 """
 
 from __future__ import annotations

@@ -5,10 +5,7 @@ Each bound is above the truth with probability 1e-9 at most (`audit.FAILURE`); t
 
 from __future__ import annotations
 
-import runpy
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -16,9 +13,8 @@ from dpbeam.engine.bounding import hierarchy, sampling
 from dpbeam.engine.release import releaser
 from dpbeam.mechanisms import noise, selection
 from dpbeam.query import custom
-
-audit = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "audit.py")))
-reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
+from tests.helpers import audit
+from tests.helpers import kernel_reference as reference
 
 COPIES = {"median": 800}
 """Releases of each table, by metric, where it isn't the usual: each search of a quantile draws 192 noises or more."""

@@ -6,10 +6,7 @@ Kolmogorov–Smirnov and binomial tests over 20,000 fresh draws, each failing by
 
 from __future__ import annotations
 
-import runpy
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -23,8 +20,8 @@ from dpbeam.query.bounds import Bounds
 from dpbeam.query.metric import Metric
 from dpbeam.query.residual import in_one_other
 from dpbeam.query.spec import LEVEL
+from tests.helpers import kernel_reference as reference
 
-reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 DRAWS = 20_000
 ALPHA = 1e-9
 COUNT, UNITS, MEAN = 5000, 400, 2.0

@@ -6,10 +6,7 @@ Quantiles, whose coverage depends on the data, have draws and figures of their o
 
 from __future__ import annotations
 
-import runpy
 from collections.abc import Callable
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -27,8 +24,7 @@ from dpbeam.mechanisms.events import GaussianThresholding, LaplaceThresholding, 
 from dpbeam.mechanisms.selection import Selector
 from dpbeam.query.metric import Metric
 from dpbeam.query.quantities import Quantity
-
-reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
+from tests.helpers import kernel_reference as reference
 
 DRAWS = 20_000
 WHICH = (0, 0, 0, 0, 0, 0, 1, 1, 1, 2)

@@ -7,11 +7,8 @@ Each test compares 30,000 units' kept subsets with the uniform law by chi-square
 from __future__ import annotations
 
 import itertools
-import runpy
 import secrets
 from collections import Counter
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +17,8 @@ from scipy import stats
 
 from dpbeam.engine.arrays import hashing
 from dpbeam.engine.bounding import contributions, sampling
+from tests.helpers import kernel_reference as reference
 
-reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 UNITS = 30_000
 EACH = 6
 KEEP = 2

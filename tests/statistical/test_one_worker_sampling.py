@@ -7,12 +7,10 @@ unit kept. Chi-square against the uniform law fails by chance with probability 1
 from __future__ import annotations
 
 import itertools
-import runpy
 import secrets
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -28,8 +26,8 @@ from dpbeam.query.metric import Metric
 from dpbeam.query.spec import Column, InputSpec
 from dpbeam.transforms.steps import one_worker
 from dpbeam.transforms.wire.control import SENT, agree
+from tests.helpers import kernel_reference as reference
 
-reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 UNITS, EACH, KEEP, ALPHA = 12_000, 6, 2, 1e-9
 SUBSETS = list(itertools.combinations(range(EACH), KEEP))
 SUMMED = (Metric(kind="sum", name="v_sum", column="v", low=0.0, high=32.0),)

@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import itertools
 import math
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from pydp.algorithms.numerical_mechanisms import GaussianMechanism
 
 from dpbeam.errors import UsageError
+from tests.helpers import parity
 
-parity = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "parity.py")))
 pytestmark = pytest.mark.usefixtures("reference_engine")
 
 SCALAR = {"column": "v", "low": -4.0, "high": 8.0}

@@ -28,8 +28,8 @@ from dpbeam.query import custom
 from dpbeam.query import spec as specs
 from dpbeam.query.bounds import Bounds
 from dpbeam.query.spec import StageSpec
+from tests.helpers import audit
 
-audit = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "audit.py")))
 metrics_of = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "test_audit.py")))
 
 LOW = 8

@@ -6,9 +6,6 @@ Each binomial test fails by chance with probability 1e-9 on one side, 20,000 fre
 from __future__ import annotations
 
 import math
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +13,7 @@ import pytest
 from scipy import stats
 
 from dpbeam.engine.rounds import biases, weighing, weights
-
-helpers = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "weighing.py")))
+from tests.helpers import weighing as helpers
 
 UNITS = 20_000
 ALPHA = 1e-9

@@ -6,11 +6,8 @@ What is seen is which partitions are kept in the end. Each bound is above the tr
 
 from __future__ import annotations
 
-import runpy
 import secrets
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +17,7 @@ from dpbeam.accounting.plan import plan
 from dpbeam.engine.rounds import weighing
 from dpbeam.policy.compile import stage_spec
 from dpbeam.policy.schema.policy import Policy
-
-audit = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "audit.py")))
+from tests.helpers import audit
 
 EPSILON, DELTA, PLACES = 2.0, 0.05, 8
 USUAL_COPIES = 8_000

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import runpy
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +12,8 @@ from scipy import stats
 from dpbeam.engine.bounding import contributions
 from dpbeam.query.bounds import Bounds
 from dpbeam.query.spec import StageSpec
+from tests.helpers import kernel_reference as reference
 
-reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 UNITS = 20_000
 FAILURE = 1e-10
 """The probability that a right sampler fails one of these tests, on either side."""

@@ -4,10 +4,6 @@ uniformly; and the intervals of their counts hold in 95 % of what is shown.
 
 from __future__ import annotations
 
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -21,8 +17,7 @@ from dpbeam.engine.release.noises import noises
 from dpbeam.policy.compile import stage_spec
 from dpbeam.policy.schema.policy import Policy
 from dpbeam.query.metric import Metric
-
-reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
+from tests.helpers import kernel_reference as reference
 
 DRAWS = 20_000
 ALPHA = 1e-9

@@ -6,7 +6,6 @@ import ast
 import importlib
 import pkgutil
 import re
-import runpy
 import shlex
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ import pytest
 
 from dpbeam.pipelines.cli.main import invoke
 from dpbeam.policy.load import load_policy
+from tests.mutation import run
 
 ROOT = Path(__file__).parents[2]
 
@@ -111,10 +111,9 @@ def test_the_tests_that_the_guide_runs_are_found() -> None:
 
 
 def test_every_line_whose_mutants_may_survive_is_in_the_code() -> None:
-    run = runpy.run_path(str(ROOT / "tests" / "mutation" / "run.py"))
-    reasons = run["explained"]((ROOT / "tests" / "mutation" / "survivors.md").read_text(encoding="utf-8"))
+    reasons = run.explained(run.PAGE.read_text(encoding="utf-8"))
+    places = run.modules()
     assert len(reasons) > 50
-    places = run["modules"]()
     for (module, function), parts in reasons.items():
         code = (ROOT / places[module]).read_text(encoding="utf-8")
         tree = ast.parse(code)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import runpy
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +15,8 @@ from dpbeam.engine.bounding.hierarchy import Hierarchy
 from dpbeam.engine.reading import formats
 from dpbeam.query.spec import LEVEL, Column, InputSpec
 from dpbeam.transforms.steps import one_worker
+from tests.helpers import kernel_reference as reference
 
-reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 SALT, PARTS = b"0123456789abcdef", 3
 ROWS = 20_000
 

@@ -12,7 +12,6 @@ tests/statistical/test_stages_together.py.
 
 from __future__ import annotations
 
-import runpy
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -58,9 +57,8 @@ from dpbeam.policy.schema.policy import Policy
 from dpbeam.query.quantities import Quantity
 from dpbeam.query.spec import InputSpec, StageSpec
 from dpbeam.transforms.steps import one_worker, read
-
-made_up = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "random_policies.py")))
-bugs = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "bounding_bugs.py")))
+from tests.helpers import bounding_bugs as bugs
+from tests.helpers import random_policies as made_up
 
 SALT = b"0123456789abcdef"
 SHARDS, PARTS = 3, 2

@@ -6,10 +6,7 @@ So a bundle may be repeated: messages of one execution and of another together a
 from __future__ import annotations
 
 import random
-import runpy
 from functools import partial
-from pathlib import Path
-from types import SimpleNamespace
 
 import apache_beam as beam
 import numpy as np
@@ -22,8 +19,8 @@ from dpbeam.transforms.steps import weigh
 from dpbeam.transforms.steps.read import label
 from dpbeam.transforms.wire import arrow_coder, control
 from dpbeam.transforms.wire.containment import StepError
+from tests.helpers import weighing as helpers
 
-helpers = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "weighing.py")))
 SHARDS, PARTS, SPLITS = 2, 2, 6
 MESSAGE_BYTES = 2000
 SCHEMA = pa.schema([("u", pa.int64()), ("p", pa.int64())])

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -18,8 +15,7 @@ from dpbeam.pipelines.lifecycle import release
 from dpbeam.reporting.certify import certify_manifest
 from dpbeam.transforms.steps import write_shards
 from dpbeam.transforms.wire import control
-
-helpers = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "weighing.py")))
+from tests.helpers import weighing as helpers
 
 STRATEGIES = ("dp_sips", "mad", "mad2r")
 
