@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import importlib
+import pkgutil
 import re
-import runpy
 import shlex
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +18,7 @@ import pytest
 
 from dpbeam.pipelines.cli.main import invoke
 from dpbeam.policy.load import load_policy
+from tests.mutation import run
 
 ROOT = Path(__file__).parents[2]
 
@@ -67,24 +71,49 @@ def test_readmes_policy_is_the_examples(tmp_path) -> None:
     assert (shown.stages, shown.columns, shown.budget, shown.run) == (run.stages, run.columns, run.budget, run.run)
 
 
-def test_every_page_that_the_docs_name_exists() -> None:
-    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
-    named = {name for page in pages for name in re.findall(r"docs/[a-z_]+\.md", page.read_text(encoding="utf-8"))}
-    assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+FIELDS = {
+    "dpbeam.metric", "dpbeam.kind", "dpbeam.noise", "dpbeam.level", "dpbeam.std", "dpbeam.other_std", "dpbeam.metrics",
+    "dpbeam.chosen_bounds",
+}  # fmt: skip
+"""What fields of result files and entry points are called: no names of the code."""
 
 
-def test_every_test_that_the_docs_name_exists() -> None:
-    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
-    named = {name for page in pages for name in re.findall(r"tests/[\w/.*]+\.py", page.read_text(encoding="utf-8"))}
-    assert len(named) > 8
-    assert [name for name in sorted(named) if not list(ROOT.glob(name))] == []
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_name_of_the_code_that_a_page_gives_can_be_imported(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(r"(?<![\w./-])dpbeam(?:\.[A-Za-z_]\w*)+", text)) - FIELDS
+    for module, names in re.findall(r"^from (dpbeam[\w.]*) import (.*)$", text, re.MULTILINE):
+        named |= {f"{module}.{name.split()[0]}" for name in names.split(",")}
+    for name in sorted(named):
+        pkgutil.resolve_name(name)
+
+
+def test_the_guides_statistical_test_passes_and_can_fail(tmp_path, monkeypatch) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "test_the_guides.py").write_text(block, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    guides = importlib.import_module("test_the_guides")
+    guides.test_noise_has_the_planned_scale_and_no_other()
+    monkeypatch.setattr(guides, "is_laplace", lambda draws, scale: True)
+    with pytest.raises(AssertionError):
+        guides.test_noise_has_the_planned_scale_and_no_other()
+
+
+def test_the_tests_that_the_guide_runs_are_found() -> None:
+    words = re.findall(
+        r"^    \.venv/bin/python (-m pytest .*)$", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    assert len(words) == 2
+    for each in words:
+        command = [sys.executable, *each.split(), "-p", "no:xdist", "--collect-only"]
+        assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0, each
 
 
 def test_every_line_whose_mutants_may_survive_is_in_the_code() -> None:
-    run = runpy.run_path(str(ROOT / "tests" / "mutation" / "run.py"))
-    reasons = run["explained"]((ROOT / "tests" / "mutation" / "survivors.md").read_text(encoding="utf-8"))
+    reasons = run.explained(run.PAGE.read_text(encoding="utf-8"))
+    places = run.modules()
     assert len(reasons) > 50
-    places = run["modules"]()
     for (module, function), parts in reasons.items():
         code = (ROOT / places[module]).read_text(encoding="utf-8")
         tree = ast.parse(code)
