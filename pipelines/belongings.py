@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from dpbeam.errors import DpbeamError, RunFailed
-from dpbeam.ledger.model import Charge
+from dpbeam.ledger.accounts import Charge
 from dpbeam.reporting.manifest import MANIFEST_NAME, Manifest, parse_manifest
 from pipelines import publish
 from transforms.staging import Area, NotPrivate, check_private

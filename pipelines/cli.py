@@ -312,7 +312,7 @@ def budget_create(
 def budget_show(dataset: Dataset, ledger: LedgerUrl = DEFAULT_LEDGER, as_json: AsJson = False) -> None:
     """Show what a dataset may spend, has spent, holds and has left."""
     from dpbeam.ledger import open_ledger
-    from dpbeam.ledger.model import budget_json
+    from dpbeam.ledger.accounts import budget_json
     from pipelines import screen
 
     budget = open_ledger(ledger, reading=True).budget(dataset)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from dpbeam.accounting.utility import NOTES, noise_figure, selection_figure
-from dpbeam.ledger.model import Balance
+from dpbeam.ledger.accounts import Balance
 from dpbeam.mechanisms import results
 from dpbeam.mechanisms.events import Gaussian, Laplace, Mechanism, Selection, WeightedThresholding, others_of
 from dpbeam.mechanisms.spec import StageSpec

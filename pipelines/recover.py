@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dpbeam.errors import DpbeamError, RunFailed, UsageError
 from dpbeam.ledger import Ledger
-from dpbeam.ledger.model import OPEN, Charge
+from dpbeam.ledger.accounts import OPEN, Charge
 from dpbeam.ledger.owner import alive
 from pipelines import publish
 from pipelines.attempts import clear, left_behind, staging_area

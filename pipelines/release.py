@@ -26,10 +26,10 @@ from dpbeam.accounting.plan import Plan
 from dpbeam.accounting.plan import plan as make_plan
 from dpbeam.errors import DpbeamError, Interrupted, Refused, RunFailed
 from dpbeam.ledger import Ledger
+from dpbeam.ledger.accounts import Charge
 from dpbeam.ledger.amounts import Amount
-from dpbeam.ledger.model import Charge
-from dpbeam.ledger.outcomes import KeyTaken
 from dpbeam.ledger.owner import Owner, alive
+from dpbeam.ledger.refusals import KeyTaken
 from dpbeam.mechanisms import hierarchy, releasing
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.policy import compile as compiled

@@ -16,8 +16,8 @@ from rich.text import Text
 
 from dpbeam.accounting.plan import Plan
 from dpbeam.accounting.utility import selection_figure
+from dpbeam.ledger.accounts import Balance, Budget, JournalEntry
 from dpbeam.ledger.amounts import Amount
-from dpbeam.ledger.model import Balance, Budget, JournalEntry
 from dpbeam.mechanisms.events import Laplace, LaplaceThresholding, TruncatedGeometric
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.reporting.manifest import ChosenBound

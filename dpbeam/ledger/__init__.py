@@ -6,7 +6,7 @@ from pathlib import Path
 
 from dpbeam.errors import LedgerError
 from dpbeam.ledger.ledger import Ledger
-from dpbeam.ledger.sqlite import SqliteStore
+from dpbeam.ledger.stores.sqlite.store import SqliteStore
 
 __all__ = ["Ledger", "open_ledger"]
 

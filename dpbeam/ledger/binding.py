@@ -13,8 +13,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dpbeam.errors import Refused
+from dpbeam.ledger.accounts import Budget, Kind
 from dpbeam.ledger.amounts import ZERO
-from dpbeam.ledger.model import Budget, Kind
 from dpbeam.ledger.scope import Protected, Scope
 from dpbeam.ledger.store import Transaction
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from dpbeam.ledger.accounts import GENESIS, REASONS, Balance, Budget, Charge, JournalEntry, is_dataset
 from dpbeam.ledger.amounts import ZERO, Amount
-from dpbeam.ledger.model import GENESIS, REASONS, Balance, Budget, Charge, JournalEntry, is_dataset
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.scope import Protected, check_text
 

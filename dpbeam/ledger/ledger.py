@@ -18,11 +18,8 @@ from datetime import datetime, timezone
 from typing import Any, Literal
 
 from dpbeam.errors import LedgerError, UsageError
-from dpbeam.ledger import outcomes
-from dpbeam.ledger.amounts import ZERO, Amount
-from dpbeam.ledger.binding import bindings
-from dpbeam.ledger.journal import entry_hash
-from dpbeam.ledger.model import (
+from dpbeam.ledger import refusals
+from dpbeam.ledger.accounts import (
     GENESIS,
     METERS,
     OPEN,
@@ -37,10 +34,13 @@ from dpbeam.ledger.model import (
     Reason,
     State,
 )  # fmt: skip
+from dpbeam.ledger.amounts import ZERO, Amount
+from dpbeam.ledger.binding import bindings
+from dpbeam.ledger.journal import entry_hash
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.scope import Protected, Scope
-from dpbeam.ledger.sqlite_file import ledger_id
 from dpbeam.ledger.store import Store, Transaction
+from dpbeam.ledger.stores.sqlite.file import ledger_id
 from dpbeam.ledger.verifying import Verifier, checked_name
 
 
@@ -88,7 +88,7 @@ class Ledger:
         with self.store.write() as tx:
             known = tx.budget(checked_name(dataset))
             if known is not None:
-                raise outcomes.budget_exists(dataset, cap, known.balance)
+                raise refusals.budget_exists(dataset, cap, known.balance)
             self._verifier.no_history(tx, dataset)
             balance = Balance(meter=meter, cap=cap, spent=ZERO, held=ZERO)
             unit = {} if protected is None else protected.to_json()
@@ -199,13 +199,13 @@ class Ledger:
             budget = self._verifier.verified(tx, dataset).budget
             balance = budget.balance
             if cap_stated is not None and cap_stated != balance.cap:
-                raise outcomes.cap_differs(dataset, cap_stated, balance.cap)
+                raise refusals.cap_differs(dataset, cap_stated, balance.cap)
             taken = _answer(tx.charges(dataset, key=key))
             if taken is not None and (taken.state in OPEN or (taken.state == "PUBLISHED" and not refresh)):
-                raise outcomes.KeyTaken(taken)
+                raise refusals.KeyTaken(taken)
             bound = list(bindings(tx, budget, scope, accept_source=accept_source))
             if not amount.fits(balance.left):
-                raise outcomes.not_enough(dataset, amount, balance)
+                raise refusals.not_enough(dataset, amount, balance)
             try:
                 if ZERO.epsilon in (amount.epsilon, amount.delta):
                     raise ValueError(f"amount must be above 0 in epsilon and delta, got {amount}")
@@ -275,7 +275,7 @@ class Ledger:
             now, budget = self._held_by(tx, charge, "STARTED", "retried")
             self._verifier.verified(tx, now.dataset)  # what it says of the earlier attempt is removed
             if now.attempt >= now.max_attempts:
-                raise outcomes.no_attempts(now)
+                raise refusals.no_attempts(now)
             taken = replace(now, attempt=now.attempt + 1, fence=tx.last_fence() + 1, owner=owner, failed=False)
             tx.update_charge(taken)
             details = {"attempt": taken.attempt, "owner": owner.to_json()}
@@ -321,9 +321,9 @@ class Ledger:
                 f"the ledger {self.store.place} has no charge {charge_id}; name the ledger that the run was charged to"
             )
         if isinstance(charge, Charge) and charge.fence != now.fence:
-            raise outcomes.FenceLost(charge, now)
+            raise refusals.FenceLost(charge, now)
         if now.state != state:
-            raise outcomes.wrong_state(now, state, "marked as failed" if step == "attempt_failed" else step)
+            raise refusals.wrong_state(now, state, "marked as failed" if step == "attempt_failed" else step)
         if isinstance(charge, str):  # whoever settles a broken run knows it from the ledger alone
             return self._verifier.verified(tx, now.dataset).charges[now.id], self._verifier.budget(tx, now.dataset)
         return now, self._verifier.headed(tx, now.dataset)

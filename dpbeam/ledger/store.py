@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from dpbeam.ledger.model import Budget, Charge, JournalEntry
+from dpbeam.ledger.accounts import Budget, Charge, JournalEntry
 
 
 class Transaction(Protocol):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dpbeam.errors import LedgerError, UsageError
-from dpbeam.ledger import outcomes
+from dpbeam.ledger import refusals
+from dpbeam.ledger.accounts import Budget, Charge, check_dataset
 from dpbeam.ledger.journal import BrokenJournal, Replayed, entry_hash, replay
-from dpbeam.ledger.model import Budget, Charge, check_dataset
-from dpbeam.ledger.sqlite_file import ledger_id
 from dpbeam.ledger.store import Store, Transaction
+from dpbeam.ledger.stores.sqlite.file import ledger_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Verifier:
         budget = tx.budget(checked_name(dataset))
         if budget is None:
             self.no_history(tx, dataset)
-            raise outcomes.no_budget(dataset, self.store.place)
+            raise refusals.no_budget(dataset, self.store.place)
         return budget
 
     def no_history(self, tx: Transaction, dataset: str) -> None:
@@ -45,7 +45,7 @@ class Verifier:
             or last.hash != entry_hash(last)
         ):
             what = f"dataset {dataset} doesn't stand at the end of its journal"
-            raise outcomes.unverifiable(self.store.place, what, dataset=dataset)
+            raise refusals.unverifiable(self.store.place, what, dataset=dataset)
         return budget
 
     def verified(self, tx: Transaction, dataset: str) -> Replayed:
@@ -54,15 +54,15 @@ class Verifier:
         try:
             replayed = replay(dataset, tx.entries(dataset), ledger_id=ledger_id(self.store.secret))
         except BrokenJournal as error:
-            raise outcomes.unverifiable(self.store.place, f"dataset {dataset}, {error}", dataset=dataset) from None
+            raise refusals.unverifiable(self.store.place, f"dataset {dataset}, {error}", dataset=dataset) from None
         if replayed.budget != budget:
             what = f"the balance of dataset {dataset} isn't what its journal amounts to"
-            raise outcomes.unverifiable(self.store.place, what, dataset=dataset)
+            raise refusals.unverifiable(self.store.place, what, dataset=dataset)
         stored = {charge.id: charge for charge in tx.charges(dataset)}
         for charge_id in sorted(stored.keys() | replayed.charges.keys()):
             if stored.get(charge_id) != replayed.charges.get(charge_id):
                 what = f"a charge of dataset {dataset} isn't what the journal says ({charge_id!r})"
-                raise outcomes.unverifiable(self.store.place, what, dataset=dataset)
+                raise refusals.unverifiable(self.store.place, what, dataset=dataset)
         return replayed
 
     def everything(self, tx: Transaction) -> list[Replayed]:
@@ -81,7 +81,7 @@ class Verifier:
 
     def _orphan(self, dataset: str) -> LedgerError:
         what = f"dataset {dataset} has a history but no budget"
-        return outcomes.unverifiable(self.store.place, what, dataset=dataset)
+        return refusals.unverifiable(self.store.place, what, dataset=dataset)
 
 
 def checked_name(dataset: str) -> str:

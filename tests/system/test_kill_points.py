@@ -19,7 +19,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from dpbeam.ledger import ledger, sqlite
+from dpbeam.ledger import ledger
+from dpbeam.ledger.stores.sqlite import store as sqlite
 from dpbeam.reporting import tables
 from pipelines import attempts, publish, release
 from pipelines import recover as recovering

@@ -19,7 +19,7 @@ import pytest
 
 from dpbeam.errors import DpbeamError, RunFailed
 from dpbeam.ledger.amounts import Amount
-from dpbeam.ledger.outcomes import FenceLost
+from dpbeam.ledger.refusals import FenceLost
 from dpbeam.reporting.certify import certify_manifest
 from pipelines import attempts, publish, release
 from pipelines.cli import invoke

@@ -15,8 +15,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from dpbeam.ledger import sqlite_file, waiting
-from dpbeam.ledger.outcomes import Locked
+from dpbeam.ledger import waiting
+from dpbeam.ledger.refusals import Locked
+from dpbeam.ledger.stores.sqlite import file as sqlite_file
 from pipelines import attempts, publish, release
 from pipelines import recover as recovering
 from pipelines.cli import invoke

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from dpbeam.ledger.model import Charge
-from dpbeam.ledger.sqlite_schema import CHARGE
+from dpbeam.ledger.accounts import Charge
+from dpbeam.ledger.stores.sqlite.schema import CHARGE
 from pipelines import attempts, publish, release
 from pipelines.cli import invoke
 

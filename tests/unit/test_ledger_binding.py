@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from dpbeam.errors import LedgerError, Refused, UsageError
 from dpbeam.ledger import Ledger, open_ledger
+from dpbeam.ledger.accounts import Charge
 from dpbeam.ledger.amounts import ZERO, Amount
-from dpbeam.ledger.model import Charge
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.scope import MAX_SOURCES, Protected, Scope, covers
 from dpbeam.policy.schema import Policy

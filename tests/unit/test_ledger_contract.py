@@ -13,10 +13,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from dpbeam.errors import LedgerError, Refused, UsageError
 from dpbeam.ledger import Ledger, ledger, open_ledger
+from dpbeam.ledger.accounts import Charge
 from dpbeam.ledger.amounts import ZERO, Amount
-from dpbeam.ledger.model import Charge
-from dpbeam.ledger.outcomes import FenceLost, KeyTaken
 from dpbeam.ledger.owner import Owner, alive
+from dpbeam.ledger.refusals import FenceLost, KeyTaken
 from dpbeam.ledger.scope import Protected, Scope
 
 ONE = Amount.charge(1, 1e-6)

@@ -15,12 +15,12 @@ import pytest
 
 from dpbeam.errors import LedgerError
 from dpbeam.ledger import open_ledger
+from dpbeam.ledger.accounts import JournalEntry
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.journal import canonical, entry_hash
-from dpbeam.ledger.model import JournalEntry
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.scope import Protected, Scope
-from dpbeam.ledger.sqlite_schema import BUDGET, CHARGE, ENTRY
+from dpbeam.ledger.stores.sqlite.schema import BUDGET, CHARGE, ENTRY
 from pipelines.cli import invoke
 from pipelines.recover import recover
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from dpbeam.ledger.accounts import GENESIS, Balance, Budget, budget_json
 from dpbeam.ledger.amounts import ZERO, Amount
-from dpbeam.ledger.model import GENESIS, Balance, Budget, budget_json
 from dpbeam.ledger.scope import Protected
 from dpbeam.reporting.formats import FORMATS, schema, violations
 

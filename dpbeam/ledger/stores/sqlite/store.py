@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from dpbeam.errors import LedgerError
-from dpbeam.ledger import sqlite_file
+from dpbeam.ledger.accounts import Balance, Budget, Charge, JournalEntry, is_dataset
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.journal import canonical
-from dpbeam.ledger.model import Balance, Budget, Charge, JournalEntry, is_dataset
-from dpbeam.ledger.outcomes import unverifiable
 from dpbeam.ledger.owner import Owner
+from dpbeam.ledger.refusals import unverifiable
 from dpbeam.ledger.scope import Protected
-from dpbeam.ledger.sqlite_schema import BUDGET, CHARGE, ENTRY, VERSION, expected_schema, schema_of
+from dpbeam.ledger.stores.sqlite import file as sqlite_file
+from dpbeam.ledger.stores.sqlite.schema import BUDGET, CHARGE, ENTRY, VERSION, expected_schema, schema_of
 
 _MOST_FENCES = 2**62
 

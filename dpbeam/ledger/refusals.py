@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dpbeam.errors import LedgerError, Refused
+from dpbeam.ledger.accounts import Balance, Charge, is_dataset
 from dpbeam.ledger.amounts import ZERO, Amount
-from dpbeam.ledger.model import Balance, Charge, is_dataset
 
 
 class KeyTaken(Refused):

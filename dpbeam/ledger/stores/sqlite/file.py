@@ -11,9 +11,9 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from dpbeam.errors import LedgerError
-from dpbeam.ledger import drafts, names
-from dpbeam.ledger.outcomes import Locked, unverifiable
-from dpbeam.ledger.sqlite_schema import APPLICATION_ID, VERSION, migrate
+from dpbeam.ledger.refusals import Locked, unverifiable
+from dpbeam.ledger.stores.sqlite import drafts, names
+from dpbeam.ledger.stores.sqlite.schema import APPLICATION_ID, VERSION, migrate
 from dpbeam.ledger.waiting import Patience
 
 BUSY_TIMEOUT_S = 60.0
