@@ -16,7 +16,8 @@ from pathlib import Path
 
 from dpbeam.errors import DataError, LedgerError, RunFailed
 from dpbeam.ledger import Ledger
-from dpbeam.ledger.accounts import OPEN, Charge, Reason
+from dpbeam.ledger.accounts import OPEN, Charge
+from dpbeam.ledger.entries import Reason
 from dpbeam.ledger.refusals import FenceLost, Locked
 from pipelines import belongings, publish, stopping
 from transforms.staging import Area

@@ -16,8 +16,10 @@ from rich.text import Text
 
 from dpbeam.accounting.plan import Plan
 from dpbeam.accounting.utility import selection_figure
-from dpbeam.ledger.accounts import Balance, Budget, JournalEntry
+from dpbeam.ledger import words
+from dpbeam.ledger.accounts import Balance, Budget
 from dpbeam.ledger.amounts import Amount
+from dpbeam.ledger.entries import JournalEntry
 from dpbeam.mechanisms.events import Laplace, LaplaceThresholding, TruncatedGeometric
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.reporting.manifest import ChosenBound
@@ -260,18 +262,8 @@ def history(dataset: str, entries: list[JournalEntry]) -> RenderableType:
     for heading in ("#", "time", "what", "amount", "charge"):
         table.add_column(heading, no_wrap=True)
     for entry in entries:
-        cells = (entry.time[:19], entry.kind, str(entry.amount), entry.charge_id[:8] or "–")
+        record = entry.record
+        cells = (entry.time[:19], words.heading(entry.fact), str(record.amount), record.charge_id[:8] or "–")
         table.add_row(str(entry.seq), *map(line, cells))
-    return Group(table, *map(line, _bound(entries)))
-
-
-def _bound(entries: list[JournalEntry]) -> Iterator[str]:
-    """What the entries say of whom the budget protects and what it was spent on, a line each."""
-    for entry in entries:
-        details = entry.details
-        if entry.kind in ("budget_created", "unit_bound") and details.get("privacy_unit") is not None:
-            yield f"{entry.seq}: it protects one {details['privacy_unit']}, added or removed"
-        if entry.kind == "source_accepted":
-            asked = " by --accept-source" if details["asked"] else ""
-            also = f"; it is that of {', '.join(details['also_of'])} too" if details["also_of"] else ""
-            yield f"{entry.seq}: spent on {', '.join(details['sources'])}{asked}{also}"
+    remarks = ((entry.seq, words.remark(entry.fact)) for entry in entries)
+    return Group(table, *(line(f"{seq}: {said}") for seq, said in remarks if said is not None))

@@ -1,10 +1,11 @@
-"""What the ledger answers when it says no: the errors callers tell apart, and the text of each refusal."""
+"""The ledger's refusals: the errors that callers tell apart, and the text of each no."""
 
 from __future__ import annotations
 
 from dpbeam.errors import LedgerError, Refused
-from dpbeam.ledger.accounts import Balance, Charge, is_dataset
+from dpbeam.ledger.accounts import Balance, Charge
 from dpbeam.ledger.amounts import ZERO, Amount
+from dpbeam.ledger.checks import is_dataset
 
 
 class KeyTaken(Refused):

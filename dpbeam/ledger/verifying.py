@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from dpbeam.errors import LedgerError, UsageError
 from dpbeam.ledger import refusals
-from dpbeam.ledger.accounts import Budget, Charge, check_dataset
-from dpbeam.ledger.journal import BrokenJournal, Replayed, entry_hash, replay
-from dpbeam.ledger.store import Store, Transaction
-from dpbeam.ledger.stores.sqlite.file import ledger_id
+from dpbeam.ledger.accounts import Budget, Charge
+from dpbeam.ledger.checks import check_dataset
+from dpbeam.ledger.entries import entry_hash
+from dpbeam.ledger.replay import BrokenJournal, Replayed, replay
+from dpbeam.ledger.store import Store, Transaction, ledger_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ class Verifier:
         """The dataset's budget and charges, if the tables hold what its whole journal amounts to."""
         budget = self.budget(tx, dataset)
         try:
-            replayed = replay(dataset, tx.entries(dataset), ledger_id=ledger_id(self.store.secret))
+            replayed = replay(dataset, tx.entries(dataset), ledger_id=ledger_id(self.store))
         except BrokenJournal as error:
             raise refusals.unverifiable(self.store.place, f"dataset {dataset}, {error}", dataset=dataset) from None
         if replayed.budget != budget:

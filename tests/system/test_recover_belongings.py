@@ -6,7 +6,6 @@ import os
 import runpy
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -111,11 +110,11 @@ def forged(broken: Broken, **changes: object) -> Charge:
     """Has journal and table, with right hashes, say other things of the broken run."""
     id = broken.charge.id
 
-    def change(entry):
-        if entry.charge_id != id:
-            return entry
-        details = {name: changes.get(name, value) for name, value in entry.details.items()}
-        return replace(entry, details=details, charge_id=changes.get("id", id))
+    def change(row):
+        if row["charge_id"] != id:
+            return row
+        details = {name: changes.get(name, value) for name, value in row["details"].items()}
+        return row | {"details": details, "charge_id": changes.get("id", id)}
 
     damage.forged(broken.ledger, change, "visits")
     columns = sorted(changes, key="id".__eq__)  # the id last, for the row is found by it
@@ -227,7 +226,7 @@ def test_a_published_charge_under_a_forged_name_loses_no_folder(broken, capsys) 
     (victim / "precious.csv").write_text("x")
     damage.forged(
         broken.ledger,
-        lambda entry: replace(entry, charge_id="../victim") if entry.charge_id == published.id else entry,
+        lambda row: row | {"charge_id": "../victim"} if row["charge_id"] == published.id else row,
         "visits",
     )
     damage.put(broken.ledger, ("charges", "id", "'../victim'", f"id = '{published.id}'"))

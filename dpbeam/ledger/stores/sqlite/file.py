@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import sqlite3
@@ -162,11 +161,6 @@ def read_secret(connection: sqlite3.Connection, path: Path) -> bytes:
     if row is None or not isinstance(row[0], bytes) or len(row[0]) != 32:
         raise unverifiable(str(path), "its secret is missing or not 32 bytes")
     return row[0]
-
-
-def ledger_id(secret: bytes) -> str:
-    """What the journal calls the ledger of this secret; tells nothing of the secret but whether it is the same."""
-    return hashlib.sha256(b"dpbeam ledger\0" + secret).hexdigest()
 
 
 @contextmanager
