@@ -104,7 +104,7 @@ def settle_stopped(ledger: Ledger, charge: Charge | None) -> str:
             give_way(charge)
         return f"charge {charge.id} is {now.state} now; `dpbeam budget history {charge.dataset}` says how"
     if now.state == "RESERVED":
-        ledger.release(now)
+        ledger.refund(now)
         return "nothing was charged"
     clear(charge)
     ledger.fail_attempt(charge, "interrupted")

@@ -263,7 +263,7 @@ def recover(
     settled = settle(open_ledger(ledger), charge_id=charge, force=force)
     if as_json:
         found = [{"charge": s.charge.id, "dataset": s.charge.dataset, "outcome": s.outcome} for s in settled]
-        say_json({"version": 1, "settled": found})
+        say_json({"version": 2, "settled": found})
         return
     for each in settled:
         say(f"{each.charge.dataset} {each.charge.release_id} (charge {each.charge.id}): {each.outcome}")

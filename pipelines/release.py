@@ -364,7 +364,7 @@ def _resume(run: Run, charge: Charge) -> Run:
             f"here; if it is dead, settle it with `dpbeam recover --charge {charge.id} --force`"
         )
     if charge.state == "RESERVED":
-        run.ledger.release(charge)
+        run.ledger.refund(charge)
         return reserve(run)
     if not charge.failed and (digest := pending(charge, staging_area(charge))) is not None:
         return _resume(run, run.ledger.publish(charge, manifest_sha256=digest))

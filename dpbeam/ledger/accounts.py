@@ -11,7 +11,7 @@ from dpbeam.ledger.meters import Meter
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.scope import MAX_TEXT, Protected
 
-State = Literal["RESERVED", "STARTED", "PUBLISHED", "SPENT_UNPUBLISHED", "RELEASED"]
+State = Literal["RESERVED", "STARTED", "PUBLISHED", "SPENT_UNPUBLISHED", "REFUNDED"]
 STATES: tuple[str, ...] = get_args(State)
 SPENT: frozenset[State] = frozenset({"STARTED", "PUBLISHED", "SPENT_UNPUBLISHED"})
 OPEN: frozenset[State] = frozenset({"RESERVED", "STARTED"})

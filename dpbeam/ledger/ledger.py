@@ -2,11 +2,11 @@
 
     RESERVED ──start──▶ STARTED ──publish──▶ PUBLISHED
         │                 │  ▲
-     release            close└─retry
+      refund            close└─retry
         ▼                 ▼
-    RELEASED      SPENT_UNPUBLISHED
+    REFUNDED      SPENT_UNPUBLISHED
 
-From STARTED on the amount is spent for good; RESERVED → RELEASED is the only refund.
+From STARTED on the amount is spent for good; RESERVED → REFUNDED is the only way back.
 """
 
 from __future__ import annotations
@@ -136,21 +136,11 @@ class Ledger:
 
     def find(self, dataset: str, key: str) -> Charge | None:
         """The charge that answers an idempotency key: the unfinished one, else the newest published, else the newest
-        spent without publishing; None if there is none, or released ones only. The history is verified first: what is
+        spent without publishing; None if there is none, or refunded ones only. The history is verified first: what is
         published again, or removed, is what a run wrote down."""
         with self.store.read() as tx:
             self._verifier.verified(tx, dataset)
             return _answer(tx.charges(dataset, key=key))
-
-    def open_charges(self, dataset: str | None = None) -> list[Charge]:
-        """The RESERVED and STARTED charges of a dataset, or of all."""
-        with self.store.read() as tx:
-            return [charge for charge in tx.charges(dataset) if charge.state in OPEN]
-
-    def published_charges(self, dataset: str | None = None) -> list[Charge]:
-        """The PUBLISHED charges of a dataset, or of all."""
-        with self.store.read() as tx:
-            return [charge for charge in tx.charges(dataset) if charge.state == "PUBLISHED"]
 
     def verify(self, dataset: str | None = None) -> int:
         """Replays the journal of a dataset, or of all, and compares it with every balance and charge.
@@ -166,13 +156,14 @@ class Ledger:
             tx.check_integrity()
             return self._verifier.verified(tx, dataset).budget.head_seq
 
-    def verified_charges(self) -> list[Charge]:
-        """All charges by increasing fence, as the journal alone tells them, after verifying the whole ledger.
+    def charges(self, dataset: str | None = None) -> list[Charge]:
+        """The charges of a dataset, or of all, by increasing fence, after verifying what they are taken from: the
+        dataset's history, or the whole ledger.
 
-        Guarantee: each is what a run wrote down, not what an UPDATE of a table made of it.
+        Guarantee: each is what a run wrote down, as the journal tells it, not what an UPDATE of a table made of it.
         """
         with self.store.read() as tx:
-            return self._verifier.charges(tx)
+            return self._verifier.charges(tx, dataset)
 
     def reserve(
         self,
@@ -250,10 +241,10 @@ class Ledger:
         """RESERVED → STARTED. When this returns, the amount is spent for good, and the run may read its data."""
         return self._advance(charge, "RESERVED", "STARTED", "started", lambda moved: Started(**_of(moved)))
 
-    def release(self, charge: Charge | str) -> Charge:
-        """RESERVED → RELEASED: gives back what was held, for nothing was read."""
+    def refund(self, charge: Charge | str) -> Charge:
+        """RESERVED → REFUNDED: gives back what was held, for nothing was read."""
         return self._advance(
-            charge, "RESERVED", "RELEASED", "released", lambda moved: Refunded(**_of(moved)), new_fence=True
+            charge, "RESERVED", "REFUNDED", "refunded", lambda moved: Refunded(**_of(moved)), new_fence=True
         )
 
     def publish(self, charge: Charge, *, manifest_sha256: str, path: str | None = None) -> Charge:

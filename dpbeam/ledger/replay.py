@@ -137,7 +137,7 @@ def _follow(book: _Book, fact: Fact) -> None:
             book.held, book.spent = book.held - charge.amount, book.spent + charge.amount
         case Refunded():
             charge = book.charge(fact, "RESERVED")
-            book.charges[charge.id] = replace(charge, state="RELEASED", fence=book.new_fence(fact))
+            book.charges[charge.id] = replace(charge, state="REFUNDED", fence=book.new_fence(fact))
             book.held = book.held - charge.amount
         case AttemptFailed(attempt=attempt):
             charge = book.charge(fact, "STARTED")

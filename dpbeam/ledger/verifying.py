@@ -1,4 +1,4 @@
-"""A transaction comes in; budgets and charges go out, after they were found to be what the journal amounts to."""
+"""Verification: budgets and charges are given out after they were found to be what the journal amounts to."""
 
 from __future__ import annotations
 
@@ -75,9 +75,10 @@ class Verifier:
             raise self._orphan(orphan)
         return [self.verified(tx, dataset) for dataset in datasets]
 
-    def charges(self, tx: Transaction) -> list[Charge]:
-        """The charges of all datasets, by increasing fence, as the journal alone tells them, after verifying it all."""
-        found = [charge for replayed in self.everything(tx) for charge in replayed.charges.values()]
+    def charges(self, tx: Transaction, dataset: str | None) -> list[Charge]:
+        """The charges of a dataset, or of all, by increasing fence, as the verified journal alone tells them."""
+        histories = self.everything(tx) if dataset is None else [self.verified(tx, dataset)]
+        found = [charge for replayed in histories for charge in replayed.charges.values()]
         return sorted(found, key=lambda charge: charge.fence)
 
     def _orphan(self, dataset: str) -> LedgerError:

@@ -154,7 +154,7 @@ def test_what_waits_and_was_changed_is_not_published(workspace, ledger, impatien
     with contextlib.ExitStack() as held:
         finished(workspace, ledger, monkeypatch, held)
         assert workspace.run() == 3
-    (charge,) = workspace.open_ledger().open_charges()
+    (charge,) = workspace.open_charges()
     folder = Path(attempts.staging_area(charge).release)
     match what:
         case "a changed file":

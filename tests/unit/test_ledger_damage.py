@@ -39,7 +39,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(5):
         charge = reserve(path, "d", f"k{number}")
         if number == 0:
-            book.release(charge)
+            book.refund(charge)
             continue
         charge = book.start(charge)
         if number == 1:

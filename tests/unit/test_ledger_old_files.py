@@ -10,6 +10,7 @@ import pytest
 
 from dpbeam.ledger import open_ledger
 from dpbeam.ledger.amounts import Amount
+from dpbeam.ledger.entries import Refunded
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.scope import Protected, Scope
 from pipelines.cli import invoke
@@ -42,6 +43,20 @@ def test_its_history_verifies_before_and_after_it_is_migrated_and_no_entry_chang
     assert open_ledger(str(path)).verify() == ENTRIES[name]
     assert open_ledger(str(path), reading=True).verify() == ENTRIES[name]
     assert journal(path) == before
+
+
+@pytest.mark.parametrize(("name", "given_back"), [("ledger-1.sql", 1), ("ledger-2.sql", 2)])
+@pytest.mark.parametrize("reading", [True, False])
+def test_a_charge_that_was_given_back_is_refunded_now_and_the_journal_keeps_its_word(
+    tmp_path, name, given_back, reading
+) -> None:
+    path = written(tmp_path, name)
+    book = open_ledger(str(path), reading=reading)
+    ids = {charge.id for charge in book.charges() if charge.state == "REFUNDED"}
+    assert len(ids) == given_back
+    facts = [entry.fact for entry in book.history("people") if isinstance(entry.fact, Refunded)]
+    assert {fact.charge_id for fact in facts} == ids
+    assert [row[3] for row in journal(path)].count("released") == given_back
 
 
 @pytest.mark.parametrize("reading", [True, False])
