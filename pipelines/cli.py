@@ -284,10 +284,11 @@ def budget_create(
     from dpbeam.ledger import open_ledger
     from dpbeam.ledger.amounts import Amount
     from dpbeam.ledger.scope import Protected
-    from dpbeam.policy.load import load_policy
-    from pipelines import identity
 
     if epsilon is None and delta is None:
+        from dpbeam.policy.load import load_policy
+        from pipelines import identity
+
         if privacy_unit is not None:
             raise UsageError(f"--privacy-unit goes with a dataset's name; {what} states its own, which counts")
         policy = load_policy(what)
@@ -313,26 +314,26 @@ def budget_show(dataset: Dataset, ledger: LedgerUrl = DEFAULT_LEDGER, as_json: A
     """Show what a dataset may spend, has spent, holds and has left."""
     from dpbeam.ledger import open_ledger
     from dpbeam.ledger.accounts import budget_json
-    from pipelines import screen
+    from pipelines import budget_screen
 
     budget = open_ledger(ledger, reading=True).budget(dataset)
     if as_json:
         say_json(budget_json(budget))
     else:
-        console().print(screen.budget(budget))
+        console().print(budget_screen.budget(budget))
 
 
 @budget_app.command("history")
 def budget_history(dataset: Dataset, ledger: LedgerUrl = DEFAULT_LEDGER, as_json: AsJson = False) -> None:
     """Show every entry of a dataset's journal."""
     from dpbeam.ledger import open_ledger
-    from pipelines import screen
+    from pipelines import budget_screen
 
     entries = open_ledger(ledger, reading=True).history(dataset)
     if as_json:
         say_json({"version": 1, "dataset": dataset, "entries": [entry.to_json() for entry in entries]})
     else:
-        console().print(screen.history(dataset, entries))
+        console().print(budget_screen.history(dataset, entries))
 
 
 @budget_app.command("verify")

@@ -16,10 +16,8 @@ from rich.text import Text
 
 from dpbeam.accounting.plan import Plan
 from dpbeam.accounting.utility import selection_figure
-from dpbeam.ledger import words
-from dpbeam.ledger.accounts import Balance, Budget
+from dpbeam.ledger.accounts import Balance
 from dpbeam.ledger.amounts import Amount
-from dpbeam.ledger.entries import JournalEntry
 from dpbeam.mechanisms.events import Laplace, LaplaceThresholding, TruncatedGeometric
 from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.reporting.manifest import ChosenBound
@@ -241,29 +239,3 @@ def _part(quantity: str) -> str:
     """What a part of a metric is, in words: its name ends in what it is."""
     words = {"sum": "centred sum", "squares": "centred squares", "tree": "each count of its tree"}
     return words.get(quantity.rpartition(".")[2], quantity)
-
-
-def budget(found: Budget) -> RenderableType:
-    """A dataset's balance, whom it protects and what it was spent on."""
-    balance = found.balance
-    table = Table(title=f"Budget of {found.dataset} (meter {balance.meter})", title_justify="left", min_width=40)
-    table.add_column("")
-    table.add_column("ε, δ", justify="right")
-    for name in ("cap", "spent", "held", "left"):
-        table.add_row(name, str(getattr(balance, name)))
-    protects = "whom its next run protects" if found.protected is None else str(found.protected)
-    lines = [f"It protects {protects}.", *(f"Spent on {source}" for source in found.sources)]
-    return Group(table, *map(line, lines))
-
-
-def history(dataset: str, entries: list[JournalEntry]) -> RenderableType:
-    """A dataset's journal."""
-    table = Table(title=f"History of {dataset}")
-    for heading in ("#", "time", "what", "amount", "charge"):
-        table.add_column(heading, no_wrap=True)
-    for entry in entries:
-        record = entry.record
-        cells = (entry.time[:19], words.heading(entry.fact), str(record.amount), record.charge_id[:8] or "–")
-        table.add_row(str(entry.seq), *map(line, cells))
-    remarks = ((entry.seq, words.remark(entry.fact)) for entry in entries)
-    return Group(table, *(line(f"{seq}: {said}") for seq, said in remarks if said is not None))
