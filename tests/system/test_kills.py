@@ -198,8 +198,8 @@ def test_a_run_that_was_given_up_can_not_publish(workspace, capsys, monkeypatch)
         return write_manifest(folder, manifest)
 
     monkeypatch.setattr(publish, "write_manifest", given_up_meanwhile)
-    assert workspace.run() == 3
-    assert "publish nothing" in capsys.readouterr().err
+    assert workspace.run() == 4
+    assert f"publish nothing. Its {COST} stays spent" in capsys.readouterr().err
     assert workspace.manifests() == []
     settle(workspace)
 

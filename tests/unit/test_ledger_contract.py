@@ -230,7 +230,7 @@ class LedgerMachine(RuleBasedStateMachine):
         allowed = now.fence == charge.fence and now.state == before and (step != "retry" or now.attempt < 3)
         try:
             moved = call()
-        except Refused:
+        except (Refused, FenceLost):
             assert not allowed
             return
         assert allowed
