@@ -14,22 +14,20 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from typing import Any, Literal
 
 from dpbeam.errors import LedgerError, UsageError
 from dpbeam.ledger import refusals
-from dpbeam.ledger.accounts import OPEN, SPENT, Balance, Budget, Charge, State
+from dpbeam.ledger.accounts import OPEN, Balance, Budget, Charge, State
 from dpbeam.ledger.amounts import ZERO, Amount
 from dpbeam.ledger.binding import bindings
+from dpbeam.ledger.bookkeeping import answering, chained, moved_balance, of_charge
 from dpbeam.ledger.entries import (
-    GENESIS,
     REASONS,
     AttemptFailed,
     BudgetCreated,
     ChargeFact,
     Closed,
-    Fact,
     JournalEntry,
     Published,
     Reason,
@@ -39,18 +37,12 @@ from dpbeam.ledger.entries import (
     SourceAccepted,
     Started,
     UnitBound,
-    entry_hash,
 )
 from dpbeam.ledger.meters import BASIC, METERS, Meter
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.scope import Protected, Scope
 from dpbeam.ledger.store import Store, Transaction, ledger_id
 from dpbeam.ledger.verifying import Verifier, checked_name
-
-
-def utc_now() -> datetime:
-    """The time that journal entries carry; nothing is decided by it."""
-    return datetime.now(timezone.utc)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +93,7 @@ class Ledger:
                 )
             except ValueError as error:
                 raise UsageError(str(error)) from None
-            entry = _entry(dataset, None, fact)
+            entry = chained(dataset, None, fact)
             made = Budget(
                 dataset=dataset, balance=balance, head_seq=entry.seq, head_hash=entry.hash, protected=protected
             )
@@ -140,7 +132,7 @@ class Ledger:
         published again, or removed, is what a run wrote down."""
         with self.store.read() as tx:
             self._verifier.verified(tx, dataset)
-            return _answer(tx.charges(dataset, key=key))
+            return answering(tx.charges(dataset, key=key))
 
     def verify(self, dataset: str | None = None) -> int:
         """Replays the journal of a dataset, or of all, and compares it with every balance and charge.
@@ -199,7 +191,7 @@ class Ledger:
             balance = budget.balance
             if cap_stated is not None and cap_stated != balance.cap:
                 raise refusals.cap_differs(dataset, cap_stated, balance.cap)
-            taken = _answer(tx.charges(dataset, key=key))
+            taken = answering(tx.charges(dataset, key=key))
             if taken is not None and (taken.state in OPEN or (taken.state == "PUBLISHED" and not refresh)):
                 raise refusals.KeyTaken(taken)
             binding = list(bindings(tx, budget, scope, accept_source=accept_source))
@@ -221,7 +213,7 @@ class Ledger:
                     path=path,
                 )
                 reserved = Reserved(
-                    **_of(charge),
+                    **of_charge(charge),
                     key=key,
                     owner=owner,
                     policy_digest=policy_digest,
@@ -239,12 +231,12 @@ class Ledger:
 
     def start(self, charge: Charge) -> Charge:
         """RESERVED → STARTED. When this returns, the amount is spent for good, and the run may read its data."""
-        return self._advance(charge, "RESERVED", "STARTED", "started", lambda moved: Started(**_of(moved)))
+        return self._advance(charge, "RESERVED", "STARTED", "started", lambda moved: Started(**of_charge(moved)))
 
     def refund(self, charge: Charge | str) -> Charge:
         """RESERVED → REFUNDED: gives back what was held, for nothing was read."""
         return self._advance(
-            charge, "RESERVED", "REFUNDED", "refunded", lambda moved: Refunded(**_of(moved)), new_fence=True
+            charge, "RESERVED", "REFUNDED", "refunded", lambda moved: Refunded(**of_charge(moved)), new_fence=True
         )
 
     def publish(self, charge: Charge, *, manifest_sha256: str, path: str | None = None) -> Charge:
@@ -255,7 +247,7 @@ class Ledger:
             "STARTED",
             "PUBLISHED",
             "published",
-            lambda moved: Published(**_of(moved), manifest_sha256=manifest_sha256, path=moved.path or ""),
+            lambda moved: Published(**of_charge(moved), manifest_sha256=manifest_sha256, path=moved.path or ""),
             manifest_sha256=manifest_sha256,
             path=where,
         )
@@ -266,7 +258,7 @@ class Ledger:
         A `Charge` is closed by its own run (its fence is checked), an id by whoever settles a broken run.
         """
         return self._advance(
-            charge, "STARTED", "SPENT_UNPUBLISHED", "closed", lambda moved: Closed(**_of(moved)), new_fence=True
+            charge, "STARTED", "SPENT_UNPUBLISHED", "closed", lambda moved: Closed(**of_charge(moved)), new_fence=True
         )
 
     def retry(self, charge: Charge | str, owner: Owner, *, staging_gone: Literal[True]) -> Charge:
@@ -285,7 +277,7 @@ class Ledger:
                 raise refusals.no_attempts(now)
             taken = replace(now, attempt=now.attempt + 1, fence=tx.last_fence() + 1, owner=owner, failed=False)
             tx.update_charge(taken)
-            self._record(tx, budget, budget.balance, Retried(**_of(taken), attempt=taken.attempt, owner=owner))
+            self._record(tx, budget, budget.balance, Retried(**of_charge(taken), attempt=taken.attempt, owner=owner))
         return taken
 
     def fail_attempt(self, charge: Charge, reason: Reason) -> Charge:
@@ -297,7 +289,7 @@ class Ledger:
             "STARTED",
             "STARTED",
             "marked as failed",
-            lambda moved: AttemptFailed(**_of(moved), attempt=moved.attempt, reason=reason),
+            lambda moved: AttemptFailed(**of_charge(moved), attempt=moved.attempt, reason=reason),
             failed=True,
         )
 
@@ -323,7 +315,7 @@ class Ledger:
             except ValueError as error:
                 raise UsageError(str(error)) from None
             tx.update_charge(moved)
-            self._record(tx, budget, _moved(budget.balance, now, moved), stated)
+            self._record(tx, budget, moved_balance(budget.balance, now, moved), stated)
         return moved
 
     def _held_by(self, tx: Transaction, charge: Charge | str, state: State, step: str) -> tuple[Charge, Budget]:
@@ -344,13 +336,13 @@ class Ledger:
 
     def _record(self, tx: Transaction, budget: Budget, balance: Balance, fact: ChargeFact) -> None:
         """Appends a fact to the dataset's chain, and moves its balance and head along."""
-        entry = _entry(budget.dataset, budget, fact)
+        entry = chained(budget.dataset, budget, fact)
         tx.append(entry)
         tx.update_budget(replace(budget, balance=balance, head_seq=entry.seq, head_hash=entry.hash))
 
     def _bind(self, tx: Transaction, budget: Budget, fact: UnitBound | SourceAccepted) -> Budget:
         """Appends what the budget is bound to from now on, and binds it."""
-        entry = _entry(budget.dataset, budget, fact)
+        entry = chained(budget.dataset, budget, fact)
         bound = replace(budget, head_seq=entry.seq, head_hash=entry.hash)
         match fact:
             case UnitBound(protected=protected):
@@ -364,36 +356,3 @@ class Ledger:
     @property
     def _verifier(self) -> Verifier:
         return Verifier(store=self.store)
-
-
-def _answer(charges: list[Charge]) -> Charge | None:
-    """The one of a key's charges (by increasing fence) that speaks for the key."""
-    for states in (OPEN, {"PUBLISHED"}, {"SPENT_UNPUBLISHED"}):
-        matching = [charge for charge in charges if charge.state in states]
-        if matching:
-            return matching[-1]
-    return None
-
-
-def _moved(balance: Balance, before: Charge, after: Charge) -> Balance:
-    """The balance when a charge goes from one state to another."""
-    spent = balance.spent + after.amount if after.state in SPENT and before.state not in SPENT else balance.spent
-    held = balance.held - before.amount if before.state == "RESERVED" else balance.held
-    return replace(balance, spent=spent, held=held)
-
-
-def _of(charge: Charge) -> dict[str, Any]:
-    """What every fact of the charge says."""
-    return {"charge_id": charge.id, "amount": charge.amount, "fence": charge.fence}
-
-
-def _entry(dataset: str, budget: Budget | None, fact: Fact) -> JournalEntry:
-    entry = JournalEntry(
-        dataset=dataset,
-        seq=budget.head_seq + 1 if budget else 1,
-        time=utc_now().isoformat(timespec="milliseconds"),
-        fact=fact,
-        prev_hash=budget.head_hash if budget else GENESIS,
-        hash="",
-    )
-    return replace(entry, hash=entry_hash(entry))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from dpbeam.errors import LedgerError, Refused, UsageError
-from dpbeam.ledger import Ledger, ledger, open_ledger
+from dpbeam.ledger import Ledger, bookkeeping, open_ledger
 from dpbeam.ledger.accounts import Charge
 from dpbeam.ledger.amounts import ZERO, Amount
 from dpbeam.ledger.owner import Owner, alive
@@ -166,7 +166,7 @@ def test_a_reason_outside_the_closed_set_is_refused_unseen(book) -> None:
 
 def test_a_clock_that_goes_back_changes_nothing(book, monkeypatch) -> None:
     charge = reserve(book)
-    monkeypatch.setattr(ledger, "utc_now", lambda: datetime(1970, 1, 1, tzinfo=timezone.utc))
+    monkeypatch.setattr(bookkeeping, "utc_now", lambda: datetime(1970, 1, 1, tzinfo=timezone.utc))
     book.publish(book.start(charge), manifest_sha256=SHA)
     assert book.verify() == 6
 

@@ -1,4 +1,4 @@
-"""A ledger file comes in; a checked connection goes out, or a LedgerError that says what is wrong and what to do."""
+"""The ledger's file: made, opened, locked and checked, or a LedgerError that says what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -224,7 +224,10 @@ def _is_busy(error: sqlite3.OperationalError) -> bool:
 
 def _create(path: Path) -> None:
     """Makes an empty ledger under a name of its own, then links it into place: whole, and never over another."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LedgerError(f"the folder of the ledger {path} can't be made ({error.strerror})") from None
     drafts.sweep(path)
     with drafts.draft(path) as draft:
         with closing(_connect(draft, "mode=rw")) as connection:
