@@ -26,7 +26,7 @@ def loaded(code: str, folder: Path) -> set[str]:
 
 
 def command(words: list[str], ledger: str) -> str:
-    return f"from pipelines.cli import invoke\nassert invoke({[*words, '--ledger', ledger]!r}) == 0"
+    return f"from dpbeam.pipelines.cli.main import invoke\nassert invoke({[*words, '--ledger', ledger]!r}) == 0"
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from dpbeam.ledger import open_ledger
 from dpbeam.ledger.amounts import ZERO, Amount
 from dpbeam.ledger.stores.sqlite import drafts, names
 from dpbeam.ledger.stores.sqlite import file as sqlite_file
-from pipelines.cli import invoke
+from dpbeam.pipelines.cli.main import invoke
 
 kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
 points = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kill_points.py"))))

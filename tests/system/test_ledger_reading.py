@@ -21,7 +21,7 @@ from dpbeam.ledger import open_ledger
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.stores.sqlite import file as sqlite_file
 from dpbeam.ledger.stores.sqlite import names
-from pipelines.cli import invoke
+from dpbeam.pipelines.cli.main import invoke
 
 kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
 OLD = Path(__file__).parents[1] / "data" / "ledger-1.sql"

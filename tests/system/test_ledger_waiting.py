@@ -18,9 +18,9 @@ import pytest
 from dpbeam.ledger import waiting
 from dpbeam.ledger.refusals import Locked
 from dpbeam.ledger.stores.sqlite import file as sqlite_file
-from pipelines import attempts, publish, release
-from pipelines import recover as recovering
-from pipelines.cli import invoke
+from dpbeam.pipelines.cli.main import invoke
+from dpbeam.pipelines.lifecycle import attempts, publish, release
+from dpbeam.pipelines.lifecycle import recover as recovering
 
 kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
 HOLDER = """
