@@ -35,9 +35,8 @@ def scope(policy: Policy, files: Sequence[str]) -> Scope:
     Raises:
         UsageError: more paths than a ledger keeps, or one that is no text.
     """
-    from dpbeam.transforms.steps.read import (
-        is_local,  # here, for it loads Beam, and whom a policy protects is known without
-    )
+    # Here, for it loads Beam, and whom a policy protects is known without.
+    from dpbeam.transforms.steps.read import is_local
 
     sources = dict.fromkeys(source(path) for path in policy.source.path)
     protects = protected(policy)

@@ -1,4 +1,4 @@
-"""A path comes in; the one name under which its file may be used is held while a connection is open.
+"""One file, one name: that under which a ledger's file is used is held while a connection is open.
 
 SQLite keeps its log and its index beside the *name* of a database. One file under two names (a hard link, or a file
 that is mounted by itself into a container) has two logs and no common lock: what is charged under one name is lost to

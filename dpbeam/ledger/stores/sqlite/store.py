@@ -18,7 +18,7 @@ from dpbeam.ledger.accounts import Balance, Budget, Charge
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.canonical import canonical, parsed
 from dpbeam.ledger.checks import is_dataset
-from dpbeam.ledger.entries import JournalEntry, Record, from_record
+from dpbeam.ledger.entries import JournalEntry, Record
 from dpbeam.ledger.meters import meter_named
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.refusals import unverifiable
@@ -193,9 +193,8 @@ class SqliteTransaction:
         fields = dict(zip(ENTRY, row, strict=True))
         try:
             amount = Amount(epsilon=fields.pop("epsilon"), delta=fields.pop("delta"))
-            of_fact = {"amount": amount, "details": parsed(fields.pop("details"), dict)}
-            of_fact |= {name: fields.pop(name) for name in ("kind", "charge_id", "fence")}
-            return JournalEntry(**fields, fact=from_record(Record(**of_fact)))
+            of_fact = {name: fields.pop(name) for name in ("kind", "charge_id", "fence", "details")}
+            return JournalEntry.read(**fields, record=Record(amount=amount, **of_fact))
         except (ValueError, TypeError):
             what = f"a row of the journal of dataset {fields['dataset']} is no journal entry"
             raise unverifiable(self._place, what, dataset=fields["dataset"]) from None
@@ -228,7 +227,7 @@ def _entry(entry: JournalEntry) -> tuple[Any, ...]:
         "epsilon": record.amount.epsilon,
         "delta": record.amount.delta,
         "fence": record.fence,
-        "details": canonical(record.details),
+        "details": record.details,
     }
     return tuple(of_fact[name] if name in of_fact else getattr(entry, name) for name in ENTRY)
 
