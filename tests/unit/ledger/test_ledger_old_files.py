@@ -88,3 +88,16 @@ def test_it_is_charged_on(tmp_path, name) -> None:
     assert book.balance("people").held == held + one
     book.start(charge)
     assert book.verify() > ENTRIES[name]
+
+
+def test_recover_says_that_a_held_charge_is_refunded(tmp_path, capsys) -> None:
+    path = written(tmp_path, "ledger-2.sql")
+    (held,) = [charge for charge in open_ledger(str(path)).charges("people") if charge.state == "RESERVED"]
+    assert invoke(["recover", "--charge", held.id, "--force", "--json", "--ledger", str(path)]) == 0
+    settled = [{"charge": held.id, "dataset": "people", "outcome": "refunded"}]
+    assert json.loads(capsys.readouterr().out) == {"version": 2, "settled": settled}
+    assert open_ledger(str(path)).balance("people").held == Amount(epsilon=0, delta=0)
+    assert invoke(["budget", "history", "people", "--ledger", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert said.count("refunded") == 3
+    assert "released" not in said
