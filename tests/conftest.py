@@ -61,6 +61,16 @@ class Workspace:
 
         return open_ledger(self.ledger)
 
+    def charges(self, *states: str) -> list[Any]:
+        """The ledger's charges that stand in one of `states`, by increasing fence."""
+        return [charge for charge in self.open_ledger().charges() if charge.state in states]
+
+    def open_charges(self) -> list[Any]:
+        return self.charges("RESERVED", "STARTED")
+
+    def published_charges(self) -> list[Any]:
+        return self.charges("PUBLISHED")
+
     def manifests(self) -> list[Path]:
         return sorted(self.output.glob("*/*/manifest.json"))
 

@@ -1,16 +1,37 @@
-"""What has been spent: the journal, its state machine and its store."""
+"""What has been spent, ever: budgets, charges against them, and a journal that neither forgets nor changes.
+
+    ledger = open_ledger("sqlite:///ledger.sqlite")
+    ledger.balance("visits").left
+
+`Ledger` has all that may be asked of a ledger and done to it. It needs Python and SQLite, and nothing else of dpbeam.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from dpbeam.errors import LedgerError
+from dpbeam.ledger.accounts import Balance, Budget, Charge
+from dpbeam.ledger.amounts import Amount
+from dpbeam.ledger.entries import JournalEntry
 from dpbeam.ledger.ledger import Ledger
-from dpbeam.ledger.sqlite import SqliteStore
+from dpbeam.ledger.owner import Owner
+from dpbeam.ledger.refusals import FenceLost, KeyTaken, Locked
+from dpbeam.ledger.scope import Protected, Scope
+from dpbeam.ledger.stores import open_store
 
-__all__ = ["Ledger", "open_ledger"]
-
-_SQLITE = "sqlite:///"
+__all__ = [
+    "Amount",
+    "Balance",
+    "Budget",
+    "Charge",
+    "FenceLost",
+    "JournalEntry",
+    "KeyTaken",
+    "Ledger",
+    "Locked",
+    "Owner",
+    "Protected",
+    "Scope",
+    "open_ledger",
+]
 
 
 def open_ledger(url: str, *, create: bool = False, reading: bool = False) -> Ledger:
@@ -24,29 +45,4 @@ def open_ledger(url: str, *, create: bool = False, reading: bool = False) -> Led
         LedgerError: another kind of database; or the file is missing (and not `create`), damaged, no ledger, of a
             newer version, or can't be written.
     """
-    if not url.startswith(_SQLITE) and "://" in url:
-        scheme = url.split("://", 1)[0]
-        raise LedgerError(f"a ledger must be a SQLite file (sqlite:///PATH), got a URL of kind {scheme}")
-    path = _expanded(url.removeprefix(_SQLITE))
-    if create:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise LedgerError(f"the folder of the ledger {path} can't be made ({error.strerror})") from None
-    return Ledger(store=SqliteStore.open(path, create=create, reading=reading))
-
-
-def _expanded(named: str) -> Path:
-    """The path with `~` or `~user` at its start replaced by that home folder, as a shell does."""
-    path = Path(named)  # which drops a ./ at the start
-    if not named.startswith("~"):
-        return path
-    if path.exists():  # what version 0.1.0 made of it: another ledger, that may have spent
-        raise LedgerError(
-            f"the ledger {path} lies in a folder called {path.parts[0]} here, and might mean one in the home folder; "
-            f"name it ./{path}, or write the home folder out"
-        )
-    try:
-        return path.expanduser()
-    except RuntimeError:
-        raise LedgerError(f"the ledger {path}: the home folder isn't known; write the whole path") from None
+    return Ledger(store=open_store(url, create=create, reading=reading))

@@ -1,4 +1,4 @@
-"""Numbers as people write them come in; exact integer (epsilon, delta) go out, rounded against the spender."""
+"""Exact amounts of ε and δ: whole numbers of small units, made from what people write, rounded against the spender."""
 
 from __future__ import annotations
 

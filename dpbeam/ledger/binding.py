@@ -1,4 +1,4 @@
-"""A budget and what a run is going to spend it on come in; what is to be journalled first goes out, or a refusal.
+"""Binds a budget to what it is spent on: one privacy unit, and sources that somebody answers for.
 
 Guarantee: all charges of a dataset protect the unit that its budget is bound to, under one neighbouring relation, so
 their losses may be added up; and every source that is read under the dataset's name was the first one, or was accepted
@@ -9,20 +9,20 @@ read: a copy of a file under another path is another source.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from dpbeam.errors import Refused
+from dpbeam.ledger.accounts import Budget
 from dpbeam.ledger.amounts import ZERO
-from dpbeam.ledger.model import Budget, Kind
+from dpbeam.ledger.entries import SourceAccepted, UnitBound
 from dpbeam.ledger.scope import Protected, Scope
 from dpbeam.ledger.store import Transaction
 
 
 def bindings(
     tx: Transaction, budget: Budget, scope: Scope, *, accept_source: bool
-) -> Iterator[tuple[Kind, Mapping[str, Any]]]:
-    """The entries, as kind and details, that bind the budget to what `scope` says and it isn't bound to yet.
+) -> Iterator[UnitBound | SourceAccepted]:
+    """The facts that bind the budget to what `scope` says and it isn't bound to yet.
 
     Raises:
         Refused: the budget protects another unit; or a source is new to it, or another dataset's too, or it was spent
@@ -32,7 +32,7 @@ def bindings(
     if bound is None:
         if not accept_source and budget.balance.spent + budget.balance.held != ZERO:
             raise _spent_unbound(dataset, scope)
-        yield "unit_bound", scope.protected.to_json()
+        yield UnitBound(protected=scope.protected)
     elif bound != scope.protected:
         raise _other_unit(dataset, bound, scope.protected)
     sources = list(budget.sources)
@@ -44,8 +44,7 @@ def bindings(
         raise _of_another(dataset, new, also_of)
     if not accept_source and sources:
         raise _new_source(dataset, sources, new)
-    details = {"sources": list(new), "also_of": also_of, "asked": accept_source}
-    yield "source_accepted", details
+    yield SourceAccepted(sources=new, also_of=tuple(also_of), asked=accept_source)
 
 
 def _shares(tx: Transaction, dataset: str, scope: Scope) -> bool:

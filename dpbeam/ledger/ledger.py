@@ -1,52 +1,48 @@
-"""Requests for budget come in; charges, balances and histories go out. Each method is one transaction of the store.
+"""The ledger's rules: what may be charged, and what becomes of a charge. Each method is one transaction of the store.
 
     RESERVED ──start──▶ STARTED ──publish──▶ PUBLISHED
         │                 │  ▲
-     release            close└─retry
+      refund            close└─retry
         ▼                 ▼
-    RELEASED      SPENT_UNPUBLISHED
+    REFUNDED      SPENT_UNPUBLISHED
 
-From STARTED on the amount is spent for good; RESERVED → RELEASED is the only refund.
+From STARTED on the amount is spent for good; RESERVED → REFUNDED is the only way back.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from typing import Any, Literal
 
 from dpbeam.errors import LedgerError, UsageError
-from dpbeam.ledger import outcomes
+from dpbeam.ledger import refusals
+from dpbeam.ledger.accounts import OPEN, Balance, Budget, Charge, State
 from dpbeam.ledger.amounts import ZERO, Amount
 from dpbeam.ledger.binding import bindings
-from dpbeam.ledger.journal import entry_hash
-from dpbeam.ledger.model import (
-    GENESIS,
-    METERS,
-    OPEN,
+from dpbeam.ledger.bookkeeping import answering, chained, moved_balance, of_charge
+from dpbeam.ledger.entries import (
     REASONS,
-    SPENT,
-    Balance,
-    Budget,
-    Charge,
+    AttemptFailed,
+    BudgetCreated,
+    ChargeFact,
+    Closed,
     JournalEntry,
-    Kind,
-    Meter,
+    Published,
     Reason,
-    State,
-)  # fmt: skip
+    Refunded,
+    Reserved,
+    Retried,
+    SourceAccepted,
+    Started,
+    UnitBound,
+)
+from dpbeam.ledger.meters import BASIC, METERS, Meter
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.scope import Protected, Scope
-from dpbeam.ledger.sqlite_file import ledger_id
-from dpbeam.ledger.store import Store, Transaction
+from dpbeam.ledger.store import Store, Transaction, ledger_id
 from dpbeam.ledger.verifying import Verifier, checked_name
-
-
-def utc_now() -> datetime:
-    """The time that journal entries carry; nothing is decided by it."""
-    return datetime.now(timezone.utc)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +52,14 @@ class Ledger:
     Guarantee: `spent` of a dataset is at least the sum of the amounts of all its runs that were started, at every
     moment and after any kill, and `spent` + `held` never exceeds the cap. Assumes that a run reads no sensitive byte
     before `start` has returned, and publishes nothing after a call was refused.
+
+    Each step on a charge (`start`, `refund`, `publish`, `close`, `retry`, `fail_attempt`) returns the charge as it is
+    then, which is what the next step takes, and raises:
+        FenceLost: the run was given up or taken over meanwhile; it must stop.
+        Refused: the charge isn't in the state that the step starts from, or has had all its attempts.
+        UsageError: an argument that can't be recorded.
+        LedgerError: there is no such charge, or its dataset's history doesn't verify.
+    Every method raises LedgerError where the ledger can't be used; `Locked` where others kept it for too long.
     """
 
     store: Store
@@ -68,7 +72,7 @@ class Ledger:
         self,
         dataset: str,
         cap: Amount,
-        meter: Meter = "basic",
+        meter: Meter = BASIC,
         *,
         actor: str = "",
         protected: Protected | None = None,
@@ -81,19 +85,23 @@ class Ledger:
             UsageError: a bad dataset name, meter or actor.
             Refused: the dataset has a budget already, the same or another.
         """
-        if meter not in METERS:
+        if meter not in METERS.values():
             raise UsageError(f"meter must be one of {', '.join(METERS)}, got {meter!r}")
         if not isinstance(actor, str) or len(actor) > 256:
             raise UsageError(f"actor must be text of at most 256 characters, got {actor!r}")
         with self.store.write() as tx:
             known = tx.budget(checked_name(dataset))
             if known is not None:
-                raise outcomes.budget_exists(dataset, cap, known.balance)
+                raise refusals.budget_exists(dataset, cap, known.balance)
             self._verifier.no_history(tx, dataset)
             balance = Balance(meter=meter, cap=cap, spent=ZERO, held=ZERO)
-            unit = {} if protected is None else protected.to_json()
-            details = {"meter": meter, "actor": actor, "ledger": ledger_id(self.store.secret), **unit}
-            entry = _entry(dataset, None, "budget_created", cap, details)
+            try:
+                fact = BudgetCreated(
+                    cap=cap, meter=meter, actor=actor, ledger=ledger_id(self.store), protected=protected
+                )
+            except ValueError as error:
+                raise UsageError(str(error)) from None
+            entry = chained(dataset, None, fact)
             made = Budget(
                 dataset=dataset, balance=balance, head_seq=entry.seq, head_hash=entry.hash, protected=protected
             )
@@ -128,21 +136,11 @@ class Ledger:
 
     def find(self, dataset: str, key: str) -> Charge | None:
         """The charge that answers an idempotency key: the unfinished one, else the newest published, else the newest
-        spent without publishing; None if there is none, or released ones only. The history is verified first: what is
+        spent without publishing; None if there is none, or refunded ones only. The history is verified first: what is
         published again, or removed, is what a run wrote down."""
         with self.store.read() as tx:
             self._verifier.verified(tx, dataset)
-            return _answer(tx.charges(dataset, key=key))
-
-    def open_charges(self, dataset: str | None = None) -> list[Charge]:
-        """The RESERVED and STARTED charges of a dataset, or of all."""
-        with self.store.read() as tx:
-            return [charge for charge in tx.charges(dataset) if charge.state in OPEN]
-
-    def published_charges(self, dataset: str | None = None) -> list[Charge]:
-        """The PUBLISHED charges of a dataset, or of all."""
-        with self.store.read() as tx:
-            return [charge for charge in tx.charges(dataset) if charge.state == "PUBLISHED"]
+            return answering(tx.charges(dataset, key=key))
 
     def verify(self, dataset: str | None = None) -> int:
         """Replays the journal of a dataset, or of all, and compares it with every balance and charge.
@@ -158,13 +156,14 @@ class Ledger:
             tx.check_integrity()
             return self._verifier.verified(tx, dataset).budget.head_seq
 
-    def verified_charges(self) -> list[Charge]:
-        """All charges by increasing fence, as the journal alone tells them, after verifying the whole ledger.
+    def charges(self, dataset: str | None = None) -> list[Charge]:
+        """The charges of a dataset, or of all, by increasing fence, after verifying what they are taken from: the
+        dataset's history, or the whole ledger.
 
-        Guarantee: each is what a run wrote down, not what an UPDATE of a table made of it.
+        Guarantee: each is what a run wrote down, as the journal tells it, not what an UPDATE of a table made of it.
         """
         with self.store.read() as tx:
-            return self._verifier.charges(tx)
+            return self._verifier.charges(tx, dataset)
 
     def reserve(
         self,
@@ -199,16 +198,14 @@ class Ledger:
             budget = self._verifier.verified(tx, dataset).budget
             balance = budget.balance
             if cap_stated is not None and cap_stated != balance.cap:
-                raise outcomes.cap_differs(dataset, cap_stated, balance.cap)
-            taken = _answer(tx.charges(dataset, key=key))
+                raise refusals.cap_differs(dataset, cap_stated, balance.cap)
+            taken = answering(tx.charges(dataset, key=key))
             if taken is not None and (taken.state in OPEN or (taken.state == "PUBLISHED" and not refresh)):
-                raise outcomes.KeyTaken(taken)
-            bound = list(bindings(tx, budget, scope, accept_source=accept_source))
+                raise refusals.KeyTaken(taken)
+            binding = list(bindings(tx, budget, scope, accept_source=accept_source))
             if not amount.fits(balance.left):
-                raise outcomes.not_enough(dataset, amount, balance)
+                raise refusals.not_enough(dataset, amount, balance)
             try:
-                if ZERO.epsilon in (amount.epsilon, amount.delta):
-                    raise ValueError(f"amount must be above 0 in epsilon and delta, got {amount}")
                 charge = Charge(
                     id=secrets.token_hex(16),
                     dataset=dataset,
@@ -223,36 +220,44 @@ class Ledger:
                     policy_digest=policy_digest,
                     path=path,
                 )
+                reserved = Reserved(
+                    **of_charge(charge),
+                    key=key,
+                    owner=owner,
+                    policy_digest=policy_digest,
+                    release_id=release_id,
+                    path=path,
+                    max_attempts=max_attempts,
+                )
             except ValueError as error:
                 raise UsageError(str(error)) from None
-            details = {
-                "key": key,
-                "owner": owner.to_json(),
-                "policy_digest": policy_digest,
-                "release_id": release_id,
-                "path": path,
-                "max_attempts": max_attempts,
-            }
-            for step, what in bound:
-                budget = self._bind(tx, budget, step, what)
+            for fact in binding:
+                budget = self._bind(tx, budget, fact)
             tx.insert_charge(charge)
-            self._record(tx, budget, replace(balance, held=balance.held + amount), charge, "reserved", details)
+            self._record(tx, budget, replace(balance, held=balance.held + amount), reserved)
         return charge
 
     def start(self, charge: Charge) -> Charge:
         """RESERVED → STARTED. When this returns, the amount is spent for good, and the run may read its data."""
-        return self._advance(charge, "RESERVED", "STARTED", "started", {})
+        return self._advance(charge, "RESERVED", "STARTED", "started", lambda moved: Started(**of_charge(moved)))
 
-    def release(self, charge: Charge | str) -> Charge:
-        """RESERVED → RELEASED: gives back what was held, for nothing was read."""
-        return self._advance(charge, "RESERVED", "RELEASED", "released", {}, new_fence=True)
+    def refund(self, charge: Charge | str) -> Charge:
+        """RESERVED → REFUNDED: gives back what was held, for nothing was read."""
+        return self._advance(
+            charge, "RESERVED", "REFUNDED", "refunded", lambda moved: Refunded(**of_charge(moved)), new_fence=True
+        )
 
     def publish(self, charge: Charge, *, manifest_sha256: str, path: str | None = None) -> Charge:
         """STARTED → PUBLISHED; only for the run that holds the charge's fence. `path` defaults to the reserved one."""
-        path = charge.path if path is None else path
-        details = {"manifest_sha256": manifest_sha256, "path": path}
+        where = charge.path if path is None else path
         return self._advance(
-            charge, "STARTED", "PUBLISHED", "published", details, manifest_sha256=manifest_sha256, path=path
+            charge,
+            "STARTED",
+            "PUBLISHED",
+            "published",
+            lambda moved: Published(**of_charge(moved), manifest_sha256=manifest_sha256, path=moved.path or ""),
+            manifest_sha256=manifest_sha256,
+            path=where,
         )
 
     def close(self, charge: Charge | str) -> Charge:
@@ -260,7 +265,9 @@ class Ledger:
 
         A `Charge` is closed by its own run (its fence is checked), an id by whoever settles a broken run.
         """
-        return self._advance(charge, "STARTED", "SPENT_UNPUBLISHED", "closed", {}, new_fence=True)
+        return self._advance(
+            charge, "STARTED", "SPENT_UNPUBLISHED", "closed", lambda moved: Closed(**of_charge(moved)), new_fence=True
+        )
 
     def retry(self, charge: Charge | str, owner: Owner, *, staging_gone: Literal[True]) -> Charge:
         """STARTED → STARTED under a new fence: one more attempt under the same charge.
@@ -275,41 +282,48 @@ class Ledger:
             now, budget = self._held_by(tx, charge, "STARTED", "retried")
             self._verifier.verified(tx, now.dataset)  # what it says of the earlier attempt is removed
             if now.attempt >= now.max_attempts:
-                raise outcomes.no_attempts(now)
+                raise refusals.no_attempts(now)
             taken = replace(now, attempt=now.attempt + 1, fence=tx.last_fence() + 1, owner=owner, failed=False)
             tx.update_charge(taken)
-            details = {"attempt": taken.attempt, "owner": owner.to_json()}
-            self._record(tx, budget, budget.balance, taken, "retried", details)
+            self._record(tx, budget, budget.balance, Retried(**of_charge(taken), attempt=taken.attempt, owner=owner))
         return taken
 
     def fail_attempt(self, charge: Charge, reason: Reason) -> Charge:
         """Notes in the journal that the attempt failed; the charge stays STARTED, to be retried or closed."""
         if reason not in REASONS:
             raise UsageError(f"reason must be one of {', '.join(REASONS)}, got another word")
-        details = {"attempt": charge.attempt, "reason": reason}
-        return self._advance(charge, "STARTED", "STARTED", "attempt_failed", details, failed=True)
+        return self._advance(
+            charge,
+            "STARTED",
+            "STARTED",
+            "marked as failed",
+            lambda moved: AttemptFailed(**of_charge(moved), attempt=moved.attempt, reason=reason),
+            failed=True,
+        )
 
     def _advance(
         self,
         charge: Charge | str,
         before: State,
         after: State,
-        kind: Kind,
-        details: Mapping[str, Any],
+        step: str,
+        fact: Callable[[Charge], ChargeFact],
         *,
         new_fence: bool = False,
         **changes: Any,
     ) -> Charge:
-        """Takes a charge one state on, and its dataset's balance with it."""
+        """Takes a charge one state on, and its dataset's balance with it. `step` says for people what is done, `fact`
+        for the journal what was done to the charge."""
         with self.store.write() as tx:
-            now, budget = self._held_by(tx, charge, before, kind)
+            now, budget = self._held_by(tx, charge, before, step)
             fence = tx.last_fence() + 1 if new_fence else now.fence
             try:
                 moved = replace(now, state=after, fence=fence, **changes)
+                stated = fact(moved)
             except ValueError as error:
                 raise UsageError(str(error)) from None
             tx.update_charge(moved)
-            self._record(tx, budget, _moved(budget.balance, now, moved), moved, kind, details)
+            self._record(tx, budget, moved_balance(budget.balance, now, moved), stated)
         return moved
 
     def _held_by(self, tx: Transaction, charge: Charge | str, state: State, step: str) -> tuple[Charge, Budget]:
@@ -321,29 +335,28 @@ class Ledger:
                 f"the ledger {self.store.place} has no charge {charge_id}; name the ledger that the run was charged to"
             )
         if isinstance(charge, Charge) and charge.fence != now.fence:
-            raise outcomes.FenceLost(charge, now)
+            raise refusals.FenceLost(charge, now)
         if now.state != state:
-            raise outcomes.wrong_state(now, state, "marked as failed" if step == "attempt_failed" else step)
+            raise refusals.wrong_state(now, state, step)
         if isinstance(charge, str):  # whoever settles a broken run knows it from the ledger alone
             return self._verifier.verified(tx, now.dataset).charges[now.id], self._verifier.budget(tx, now.dataset)
         return now, self._verifier.headed(tx, now.dataset)
 
-    def _record(
-        self, tx: Transaction, budget: Budget, balance: Balance, charge: Charge, kind: Kind, details: Mapping[str, Any]
-    ) -> None:
-        """Appends an entry to the dataset's chain, and moves its balance and head along."""
-        entry = _entry(budget.dataset, budget, kind, charge.amount, details, charge=charge)
+    def _record(self, tx: Transaction, budget: Budget, balance: Balance, fact: ChargeFact) -> None:
+        """Appends a fact to the dataset's chain, and moves its balance and head along."""
+        entry = chained(budget.dataset, budget, fact)
         tx.append(entry)
         tx.update_budget(replace(budget, balance=balance, head_seq=entry.seq, head_hash=entry.hash))
 
-    def _bind(self, tx: Transaction, budget: Budget, kind: Kind, details: Mapping[str, Any]) -> Budget:
+    def _bind(self, tx: Transaction, budget: Budget, fact: UnitBound | SourceAccepted) -> Budget:
         """Appends what the budget is bound to from now on, and binds it."""
-        entry = _entry(budget.dataset, budget, kind, ZERO, details)
+        entry = chained(budget.dataset, budget, fact)
         bound = replace(budget, head_seq=entry.seq, head_hash=entry.hash)
-        if kind == "unit_bound":
-            bound = replace(bound, protected=Protected(unit=details["privacy_unit"], neighbours=details["neighbours"]))
-        else:
-            bound = replace(bound, sources=(*budget.sources, *details["sources"]))
+        match fact:
+            case UnitBound(protected=protected):
+                bound = replace(bound, protected=protected)
+            case SourceAccepted(sources=sources):
+                bound = replace(bound, sources=(*budget.sources, *sources))
         tx.append(entry)
         tx.update_budget(bound)
         return bound
@@ -351,43 +364,3 @@ class Ledger:
     @property
     def _verifier(self) -> Verifier:
         return Verifier(store=self.store)
-
-
-def _answer(charges: list[Charge]) -> Charge | None:
-    """The one of a key's charges (by increasing fence) that speaks for the key."""
-    for states in (OPEN, {"PUBLISHED"}, {"SPENT_UNPUBLISHED"}):
-        matching = [charge for charge in charges if charge.state in states]
-        if matching:
-            return matching[-1]
-    return None
-
-
-def _moved(balance: Balance, before: Charge, after: Charge) -> Balance:
-    """The balance when a charge goes from one state to another."""
-    spent = balance.spent + after.amount if after.state in SPENT and before.state not in SPENT else balance.spent
-    held = balance.held - before.amount if before.state == "RESERVED" else balance.held
-    return replace(balance, spent=spent, held=held)
-
-
-def _entry(
-    dataset: str,
-    budget: Budget | None,
-    kind: Kind,
-    amount: Amount,
-    details: Mapping[str, Any],
-    *,
-    charge: Charge | None = None,
-) -> JournalEntry:
-    entry = JournalEntry(
-        dataset=dataset,
-        seq=budget.head_seq + 1 if budget else 1,
-        time=utc_now().isoformat(timespec="milliseconds"),
-        kind=kind,
-        charge_id=charge.id if charge else "",
-        amount=amount,
-        fence=charge.fence if charge else 0,
-        details=details,
-        prev_hash=budget.head_hash if budget else GENESIS,
-        hash="",
-    )
-    return replace(entry, hash=entry_hash(entry))

@@ -1,4 +1,4 @@
-"""The current process comes in as an owner of charges; whether an owner still lives goes out: yes, no, or unknown."""
+"""Owners of charges: the process that holds one, and whether it still lives: yes, no, or unknown."""
 
 from __future__ import annotations
 

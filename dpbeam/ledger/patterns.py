@@ -10,19 +10,19 @@ from functools import lru_cache
 @lru_cache(maxsize=1000)
 def matcher(pattern: str) -> Callable[[str], bool]:
     """Whether a whole path is one that `pattern` stands for."""
-    found, at = "", 0
+    regex, at = "", 0
     while at < len(pattern):
         char = pattern[at]
         # The first character of a set may be ! or ] and stand for itself or for "none of".
         closing = pattern.find("]", at + (3 if pattern[at + 1 : at + 2] == "!" else 2)) if char == "[" else -1
         if pattern.startswith("**", at):
-            found, at = found + ".*", at + 2
+            regex, at = regex + ".*", at + 2
         elif closing > 0:
-            found, at = found + _set(pattern[at + 1 : closing]), closing + 1
+            regex, at = regex + _set(pattern[at + 1 : closing]), closing + 1
         else:
-            found, at = found + {"*": r"[^/\\]*", "?": "."}.get(char, re.escape(char)), at + 1
+            regex, at = regex + {"*": r"[^/\\]*", "?": "."}.get(char, re.escape(char)), at + 1
     try:
-        compiled = re.compile(found, re.DOTALL)
+        compiled = re.compile(regex, re.DOTALL)
     except re.error:  # a set such as [z-a], which matches nothing
         return lambda _: False
     return lambda path: compiled.fullmatch(path) is not None

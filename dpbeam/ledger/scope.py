@@ -10,13 +10,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from dpbeam.ledger.checks import check_text
 from dpbeam.ledger.patterns import matcher
 
 Neighbours = Literal["add_or_remove_one"]
 NEIGHBOURS: tuple[str, ...] = get_args(Neighbours)
 
 MAX_SOURCES = 1000
-_TEXT = 4096
+MAX_TEXT = 4096
+"""The most characters of a path or a column's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,7 @@ class Protected:
     neighbours: Neighbours = "add_or_remove_one"
 
     def __post_init__(self) -> None:
-        check_text("privacy unit", self.unit)
+        check_text("privacy unit", self.unit, most=MAX_TEXT, show=False)
         if self.neighbours not in NEIGHBOURS:
             raise ValueError(f"neighbours must be one of {', '.join(NEIGHBOURS)}, got {self.neighbours!r}")
 
@@ -52,13 +54,13 @@ class Scope:
         if not 1 <= len(self.sources) <= MAX_SOURCES:
             raise ValueError(f"source.path must be 1 to {MAX_SOURCES} paths, got {len(self.sources)}")
         for source in self.sources:
-            check_text("source.path", source)
+            check_text("source.path", source, most=MAX_TEXT, show=False)
 
     def unknown(self, accepted: Iterable[str]) -> tuple[str, ...]:
         """The sources that aren't among `accepted`; none if all files are those of accepted ones, as of one day's part
         of a folder that was accepted."""
         known = set(accepted)
-        new = tuple(source for source in self.sources if source not in known)
+        new = tuple(source for source in dict.fromkeys(self.sources) if source not in known)
         if new and self.files and all(any(covers(source, file) for source in known) for file in self.files):
             return ()
         return new
@@ -74,13 +76,3 @@ class Scope:
 def covers(source: str, file: str) -> bool:
     """Whether the path, folder or pattern `source` stands for `file`, or for a folder that it lies in."""
     return file == source or file.startswith(source.rstrip("/") + "/") or matcher(source)(file)
-
-
-def check_text(name: str, value: str) -> None:
-    """Raises ValueError unless `value` is text that the ledger can keep."""
-    if not isinstance(value, str) or not 1 <= len(value) <= _TEXT or "\0" in value:
-        raise ValueError(f"{name} must be text of 1 to {_TEXT} characters without NUL")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{name} must be valid Unicode") from None

@@ -1,4 +1,4 @@
-"""The interface between the ledger's rules and a database: transactions in, rows as values out.
+"""The interface between the ledger's rules and a database.
 
 A store knows SQL, locking and durability, and nothing of what the rows mean. A PostgreSQL store implements the
 same two protocols and passes the same contract test (tests/unit/ledger/test_ledger_contract.py).
@@ -6,10 +6,12 @@ same two protocols and passes the same contract test (tests/unit/ledger/test_led
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from dpbeam.ledger.model import Budget, Charge, JournalEntry
+from dpbeam.ledger.accounts import Budget, Charge
+from dpbeam.ledger.entries import JournalEntry
 
 
 class Transaction(Protocol):
@@ -86,3 +88,8 @@ class Store(Protocol):
     def read(self) -> AbstractContextManager[Transaction]:
         """A transaction that sees one state of the ledger and writes nothing."""
         ...
+
+
+def ledger_id(store: Store) -> str:
+    """What journals call the store's ledger; tells nothing of its secret but whether it is the same."""
+    return hashlib.sha256(b"dpbeam ledger\0" + store.secret).hexdigest()

@@ -1,15 +1,16 @@
-"""A transaction comes in; budgets and charges go out, after they were found to be what the journal amounts to."""
+"""Verification: budgets and charges are given out after they were found to be what the journal amounts to."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from dpbeam.errors import LedgerError, UsageError
-from dpbeam.ledger import outcomes
-from dpbeam.ledger.journal import BrokenJournal, Replayed, entry_hash, replay
-from dpbeam.ledger.model import Budget, Charge, check_dataset
-from dpbeam.ledger.sqlite_file import ledger_id
-from dpbeam.ledger.store import Store, Transaction
+from dpbeam.ledger import refusals
+from dpbeam.ledger.accounts import Budget, Charge
+from dpbeam.ledger.checks import check_dataset
+from dpbeam.ledger.entries import entry_hash
+from dpbeam.ledger.replay import BrokenJournal, Replayed, replay
+from dpbeam.ledger.store import Store, Transaction, ledger_id
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,7 @@ class Verifier:
         budget = tx.budget(checked_name(dataset))
         if budget is None:
             self.no_history(tx, dataset)
-            raise outcomes.no_budget(dataset, self.store.place)
+            raise refusals.no_budget(dataset, self.store.place)
         return budget
 
     def no_history(self, tx: Transaction, dataset: str) -> None:
@@ -45,24 +46,24 @@ class Verifier:
             or last.hash != entry_hash(last)
         ):
             what = f"dataset {dataset} doesn't stand at the end of its journal"
-            raise outcomes.unverifiable(self.store.place, what, dataset=dataset)
+            raise refusals.unverifiable(self.store.place, what, dataset=dataset)
         return budget
 
     def verified(self, tx: Transaction, dataset: str) -> Replayed:
         """The dataset's budget and charges, if the tables hold what its whole journal amounts to."""
         budget = self.budget(tx, dataset)
         try:
-            replayed = replay(dataset, tx.entries(dataset), ledger_id=ledger_id(self.store.secret))
+            replayed = replay(dataset, tx.entries(dataset), ledger_id=ledger_id(self.store))
         except BrokenJournal as error:
-            raise outcomes.unverifiable(self.store.place, f"dataset {dataset}, {error}", dataset=dataset) from None
+            raise refusals.unverifiable(self.store.place, f"dataset {dataset}, {error}", dataset=dataset) from None
         if replayed.budget != budget:
             what = f"the balance of dataset {dataset} isn't what its journal amounts to"
-            raise outcomes.unverifiable(self.store.place, what, dataset=dataset)
+            raise refusals.unverifiable(self.store.place, what, dataset=dataset)
         stored = {charge.id: charge for charge in tx.charges(dataset)}
         for charge_id in sorted(stored.keys() | replayed.charges.keys()):
             if stored.get(charge_id) != replayed.charges.get(charge_id):
                 what = f"a charge of dataset {dataset} isn't what the journal says ({charge_id!r})"
-                raise outcomes.unverifiable(self.store.place, what, dataset=dataset)
+                raise refusals.unverifiable(self.store.place, what, dataset=dataset)
         return replayed
 
     def everything(self, tx: Transaction) -> list[Replayed]:
@@ -74,14 +75,15 @@ class Verifier:
             raise self._orphan(orphan)
         return [self.verified(tx, dataset) for dataset in datasets]
 
-    def charges(self, tx: Transaction) -> list[Charge]:
-        """The charges of all datasets, by increasing fence, as the journal alone tells them, after verifying it all."""
-        found = [charge for replayed in self.everything(tx) for charge in replayed.charges.values()]
+    def charges(self, tx: Transaction, dataset: str | None) -> list[Charge]:
+        """The charges of a dataset, or of all, by increasing fence, as the verified journal alone tells them."""
+        histories = self.everything(tx) if dataset is None else [self.verified(tx, dataset)]
+        found = [charge for replayed in histories for charge in replayed.charges.values()]
         return sorted(found, key=lambda charge: charge.fence)
 
     def _orphan(self, dataset: str) -> LedgerError:
         what = f"dataset {dataset} has a history but no budget"
-        return outcomes.unverifiable(self.store.place, what, dataset=dataset)
+        return refusals.unverifiable(self.store.place, what, dataset=dataset)
 
 
 def checked_name(dataset: str) -> str:

@@ -1,4 +1,4 @@
-"""How long to wait for other processes, and how: a step that wasn't to be had comes in, a pause goes out."""
+"""Waiting for what other processes hold: how long, with which pauses, and who is told that it takes long."""
 
 from __future__ import annotations
 

@@ -45,9 +45,6 @@ class PolicyError(UsageError):
         self.violations = tuple(violations)
         super().__init__(*(line for violation in self.violations for line in violation.lines))
 
-    def __reduce__(self) -> tuple[type[PolicyError], tuple[tuple[Violation, ...]]]:
-        return PolicyError, (self.violations,)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:

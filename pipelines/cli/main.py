@@ -266,7 +266,7 @@ def recover(
     settled = settle(open_ledger(ledger), charge_id=charge, force=force)
     if as_json:
         found = [{"charge": s.charge.id, "dataset": s.charge.dataset, "outcome": s.outcome} for s in settled]
-        say_json({"version": 1, "settled": found})
+        say_json({"version": 2, "settled": found})
         return
     for each in settled:
         say(f"{each.charge.dataset} {each.charge.release_id} (charge {each.charge.id}): {each.outcome}")
@@ -287,10 +287,11 @@ def budget_create(
     from dpbeam.ledger import open_ledger
     from dpbeam.ledger.amounts import Amount
     from dpbeam.ledger.scope import Protected
-    from dpbeam.pipelines.lifecycle import identity
-    from dpbeam.policy.load import load_policy
 
     if epsilon is None and delta is None:
+        from dpbeam.pipelines.lifecycle import identity
+        from dpbeam.policy.load import load_policy
+
         if privacy_unit is not None:
             raise UsageError(f"--privacy-unit goes with a dataset's name; {what} states its own, which counts")
         policy = load_policy(what)
@@ -315,27 +316,27 @@ def budget_create(
 def budget_show(dataset: Dataset, ledger: LedgerUrl = DEFAULT_LEDGER, as_json: AsJson = False) -> None:
     """Show what a dataset may spend, has spent, holds and has left."""
     from dpbeam.ledger import open_ledger
-    from dpbeam.ledger.model import budget_json
-    from dpbeam.pipelines.cli import terminal
+    from dpbeam.ledger.accounts import budget_json
+    from dpbeam.pipelines.cli import budget_terminal
 
     budget = open_ledger(ledger, reading=True).budget(dataset)
     if as_json:
         say_json(budget_json(budget))
     else:
-        console().print(terminal.budget(budget))
+        console().print(budget_terminal.budget(budget))
 
 
 @budget_app.command("history")
 def budget_history(dataset: Dataset, ledger: LedgerUrl = DEFAULT_LEDGER, as_json: AsJson = False) -> None:
     """Show every entry of a dataset's journal."""
     from dpbeam.ledger import open_ledger
-    from dpbeam.pipelines.cli import terminal
+    from dpbeam.pipelines.cli import budget_terminal
 
     entries = open_ledger(ledger, reading=True).history(dataset)
     if as_json:
         say_json({"version": 1, "dataset": dataset, "entries": [entry.to_json() for entry in entries]})
     else:
-        console().print(terminal.history(dataset, entries))
+        console().print(budget_terminal.history(dataset, entries))
 
 
 @budget_app.command("verify")

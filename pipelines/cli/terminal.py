@@ -17,8 +17,8 @@ from rich.text import Text
 from dpbeam.accounting.plan import Plan
 from dpbeam.accounting.utility import selection_figure
 from dpbeam.engine.stage import StageSpec
+from dpbeam.ledger.accounts import Balance
 from dpbeam.ledger.amounts import Amount
-from dpbeam.ledger.model import Balance, Budget, JournalEntry
 from dpbeam.mechanisms.events import Laplace, LaplaceThresholding, TruncatedGeometric
 from dpbeam.pipelines.cli.printing import line
 from dpbeam.pipelines.lifecycle.report_facts import metric_columns
@@ -239,39 +239,3 @@ def _part(quantity: str) -> str:
     """What a part of a metric is, in words: its name ends in what it is."""
     words = {"sum": "centred sum", "squares": "centred squares", "tree": "each count of its tree"}
     return words.get(quantity.rpartition(".")[2], quantity)
-
-
-def budget(found: Budget) -> RenderableType:
-    """A dataset's balance, whom it protects and what it was spent on."""
-    balance = found.balance
-    table = Table(title=f"Budget of {found.dataset} (meter {balance.meter})", title_justify="left", min_width=40)
-    table.add_column("")
-    table.add_column("ε, δ", justify="right")
-    for name in ("cap", "spent", "held", "left"):
-        table.add_row(name, str(getattr(balance, name)))
-    protects = "whom its next run protects" if found.protected is None else str(found.protected)
-    lines = [f"It protects {protects}.", *(f"Spent on {source}" for source in found.sources)]
-    return Group(table, *map(line, lines))
-
-
-def history(dataset: str, entries: list[JournalEntry]) -> RenderableType:
-    """A dataset's journal."""
-    table = Table(title=f"History of {dataset}")
-    for heading in ("#", "time", "what", "amount", "charge"):
-        table.add_column(heading, no_wrap=True)
-    for entry in entries:
-        cells = (entry.time[:19], entry.kind, str(entry.amount), entry.charge_id[:8] or "–")
-        table.add_row(str(entry.seq), *map(line, cells))
-    return Group(table, *map(line, _bound(entries)))
-
-
-def _bound(entries: list[JournalEntry]) -> Iterator[str]:
-    """What the entries say of whom the budget protects and what it was spent on, a line each."""
-    for entry in entries:
-        details = entry.details
-        if entry.kind in ("budget_created", "unit_bound") and details.get("privacy_unit") is not None:
-            yield f"{entry.seq}: it protects one {details['privacy_unit']}, added or removed"
-        if entry.kind == "source_accepted":
-            asked = " by --accept-source" if details["asked"] else ""
-            also = f"; it is that of {', '.join(details['also_of'])} too" if details["also_of"] else ""
-            yield f"{entry.seq}: spent on {', '.join(details['sources'])}{asked}{also}"

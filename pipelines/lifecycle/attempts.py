@@ -15,10 +15,11 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from dpbeam.errors import DataError, LedgerError, RunFailed
+from dpbeam.errors import DataError, LedgerError, Refused, RunFailed, UsageError
 from dpbeam.ledger import Ledger
-from dpbeam.ledger.model import OPEN, Charge, Reason
-from dpbeam.ledger.outcomes import FenceLost, Locked
+from dpbeam.ledger.accounts import OPEN, Charge
+from dpbeam.ledger.entries import Reason
+from dpbeam.ledger.refusals import FenceLost, Locked
 from dpbeam.pipelines.lifecycle import belongings, publish, stopping
 from dpbeam.transforms.wire.staging import Area
 
@@ -35,7 +36,8 @@ def staging_area(charge: Charge) -> Area:
 
 
 class journalled:
-    """Journals why an attempt failed, clears what it left, and lets its error go on."""
+    """Journals why an attempt failed, clears what it left, and lets its error go on, with what stays spent. None is a
+    refusal: the run was charged."""
 
     def __init__(self, ledger: Ledger, charge: Charge, reason: Reason) -> None:
         self._ledger, self._charge, self._reason = ledger, charge, reason
@@ -59,8 +61,10 @@ class journalled:
         if isinstance(error, OSError):
             text = os.strerror(error.errno) if error.errno else type(error).__name__
             raise RunFailed(f"the release's files can't be written ({text}); nothing was published", *spent) from None
+        if isinstance(error, UsageError | Refused):  # of a plan that the run made anew: by then it was charged
+            raise RunFailed(*error.lines, *spent) from None
         if isinstance(error, RunFailed) and spent:
-            raise type(error)(*error.lines, *spent) from None
+            raise error.saying(*spent) from None
 
 
 def told(ledger: Ledger, charge: Charge, manifest_sha256: str) -> Charge:
@@ -104,7 +108,7 @@ def settle_stopped(ledger: Ledger, charge: Charge | None) -> str:
             give_way(charge)
         return f"charge {charge.id} is {now.state} now; `dpbeam budget history {charge.dataset}` says how"
     if now.state == "RESERVED":
-        ledger.release(now)
+        ledger.refund(now)
         return "nothing was charged"
     clear(charge)
     ledger.fail_attempt(charge, "interrupted")

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 
 from dpbeam.errors import DpbeamError, RunFailed
-from dpbeam.ledger.model import Charge
+from dpbeam.ledger.accounts import Charge
 from dpbeam.pipelines.lifecycle import publish
 from dpbeam.reporting.manifest import MANIFEST_NAME, Manifest, parse_manifest
 from dpbeam.transforms.wire.staging import Area, NotPrivate, check_private

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dpbeam.errors import UsageError
 from dpbeam.ledger.scope import Protected, Scope
 from dpbeam.policy.schema.policy import Policy
-from dpbeam.transforms.steps.read import is_local
 
 _GLOB = "*?["
 
@@ -36,6 +35,9 @@ def scope(policy: Policy, files: Sequence[str]) -> Scope:
     Raises:
         UsageError: more paths than a ledger keeps, or one that is no text.
     """
+    # Here, for it loads Beam, and whom a policy protects is known without.
+    from dpbeam.transforms.steps.read import is_local
+
     sources = dict.fromkeys(source(path) for path in policy.source.path)
     protects = protected(policy)
     try:
@@ -55,6 +57,8 @@ def source(path: str) -> str:
 
     Of a pattern, which may match much, the folders before the first part with `*`, `?` or `[` are followed.
     """
+    from dpbeam.transforms.steps.read import is_local
+
     if not is_local(path):
         return path.rstrip("/")
     path = os.path.abspath(path)

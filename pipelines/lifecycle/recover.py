@@ -13,7 +13,7 @@ from pathlib import Path
 
 from dpbeam.errors import DpbeamError, RunFailed, UsageError
 from dpbeam.ledger import Ledger
-from dpbeam.ledger.model import OPEN, Charge
+from dpbeam.ledger.accounts import OPEN, Charge
 from dpbeam.ledger.owner import alive
 from dpbeam.pipelines.lifecycle import publish
 from dpbeam.pipelines.lifecycle.attempts import clear, left_behind, staging_area
@@ -22,7 +22,7 @@ from dpbeam.pipelines.lifecycle.belongings import check_named, pending
 
 @dataclass(frozen=True, kw_only=True)
 class Settled:
-    """What became of a charge: `outcome` is released, closed, cleared (it was closed before, and had files left),
+    """What became of a charge: `outcome` is refunded, closed, cleared (it was closed before, and had files left),
     published, running or unknown (another host)."""
 
     charge: Charge
@@ -43,7 +43,7 @@ def recover(ledger: Ledger, *, charge_id: str | None = None, force: bool = False
     """
     if force and charge_id is None:
         raise UsageError("--force must name one charge with --charge; `dpbeam budget history` lists them")
-    charges = ledger.verified_charges()
+    charges = ledger.charges()
     if charge_id is not None and charge_id not in {charge.id for charge in charges}:
         raise UsageError(
             f"--charge must be the whole id of a charge of this ledger, got {charge_id!r}; "
@@ -100,7 +100,7 @@ def _settle(ledger: Ledger, charge: Charge, left: list[RunFailed], *, force: boo
     if living:
         return Settled(charge=charge, outcome="running")
     if charge.state == "RESERVED":
-        return Settled(charge=ledger.release(charge), outcome="released")
+        return Settled(charge=ledger.refund(charge), outcome="refunded")
     if charge.path is not None and not charge.failed and (digest := pending(charge, staging_area(charge))) is not None:
         published = ledger.publish(charge, manifest_sha256=digest)
         _finish(published, left)

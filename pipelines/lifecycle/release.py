@@ -30,10 +30,10 @@ from dpbeam.engine.stage import StageSpec
 from dpbeam.engine.stage import planned as plan_stages
 from dpbeam.errors import DpbeamError, Interrupted, Refused, RunFailed
 from dpbeam.ledger import Ledger
+from dpbeam.ledger.accounts import Charge
 from dpbeam.ledger.amounts import Amount
-from dpbeam.ledger.model import Charge
-from dpbeam.ledger.outcomes import KeyTaken
 from dpbeam.ledger.owner import Owner, alive
+from dpbeam.ledger.refusals import KeyTaken
 from dpbeam.phases.bounds import bounds_phase
 from dpbeam.phases.phase import Parameters, Phase
 from dpbeam.phases.rounds import phases as selection_phases
@@ -370,7 +370,7 @@ def _resume(run: Run, charge: Charge) -> Run:
             f"here; if it is dead, settle it with `dpbeam recover --charge {charge.id} --force`"
         )
     if charge.state == "RESERVED":
-        run.ledger.release(charge)
+        run.ledger.refund(charge)
         return reserve(run)
     if not charge.failed and (digest := pending(charge, staging_area(charge))) is not None:
         return _resume(run, run.ledger.publish(charge, manifest_sha256=digest))

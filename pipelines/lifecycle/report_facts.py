@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from dpbeam.accounting.utility import NOTES, noise_figure, selection_figure
 from dpbeam.engine.release import results
 from dpbeam.engine.stage import StageSpec
-from dpbeam.ledger.model import Balance
+from dpbeam.ledger.accounts import Balance
 from dpbeam.mechanisms.events import Gaussian, Laplace, Mechanism, Selection, WeightedThresholding, others_of
 from dpbeam.policy.schema.policy import Policy
 from dpbeam.reporting import report as reports

@@ -299,8 +299,10 @@ def test_a_plan_that_would_change_a_loss_ends_the_run_unpublished(automatic, cap
         return replace(done, stages=(replace(stage, metrics=metrics),))
 
     monkeypatch.setattr(Query, "with_chosen", slipped)
-    assert automatic.run() == 3
-    assert "must stay" in capsys.readouterr().err
+    assert automatic.run() == 4  # no refusal: it was charged
+    said = capsys.readouterr().err
+    assert "must stay" in said
+    assert "of dataset visits stays spent" in said
     assert automatic.manifests() == []
     assert automatic.left_behind() == []
 

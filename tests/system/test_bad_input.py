@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpbeam.ledger.amounts import ZERO
-from dpbeam.ledger.sqlite_schema import VERSION
+from dpbeam.ledger.stores.sqlite.schema import VERSION
 from dpbeam.pipelines.lifecycle import release
 
 CANARY = "CANARY-7f3a"

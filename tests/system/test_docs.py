@@ -57,6 +57,14 @@ def test_the_ledgers_page_works(reader, capsys) -> None:
         assert invoke(words) == 0, (words, capsys.readouterr().err)
 
 
+def test_the_ledgers_example_in_python_works(reader, capsys) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8"), re.DOTALL)
+    exec(block, {})  # noqa: S102
+    left, *entries = capsys.readouterr().out.splitlines()
+    assert f'print(ledger.balance("visits").left)  # {left}' in block
+    assert len(entries) == 6
+
+
 def test_the_page_for_pipelinedp_works(reader, capsys, reference_engine) -> None:
     assert invoke(["init", "people.parquet", "--output", "policy.yaml"]) == 0
     assert invoke(["budget", "create", "policy.yaml"]) == 0

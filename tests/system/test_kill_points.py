@@ -19,7 +19,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from dpbeam.ledger import ledger, sqlite
+from dpbeam.ledger import ledger
+from dpbeam.ledger.stores.sqlite import store as sqlite
 from dpbeam.pipelines.lifecycle import attempts, publish, release
 from dpbeam.pipelines.lifecycle import recover as recovering
 from dpbeam.reporting import tables

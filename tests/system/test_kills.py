@@ -19,7 +19,7 @@ import pytest
 
 from dpbeam.errors import DpbeamError, RunFailed
 from dpbeam.ledger.amounts import Amount
-from dpbeam.ledger.outcomes import FenceLost
+from dpbeam.ledger.refusals import FenceLost
 from dpbeam.pipelines.cli.main import invoke
 from dpbeam.pipelines.jobs.options import beam_options
 from dpbeam.pipelines.lifecycle import attempts, publish, release
@@ -60,11 +60,9 @@ def settle(workspace) -> None:
     check_sound(workspace)
     recover(workspace.open_ledger())
     check_sound(workspace)
-    ledger = workspace.open_ledger()
-    assert ledger.open_charges() == []
-    assert {charge.release_id for charge in ledger.published_charges()} == {
-        m.parent.name for m in workspace.manifests()
-    }
+    assert workspace.open_charges() == []
+    published = {charge.release_id for charge in workspace.published_charges()}
+    assert published == {m.parent.name for m in workspace.manifests()}
     assert workspace.left_behind() == []
 
 
@@ -150,7 +148,7 @@ def test_of_two_that_retry_a_broken_run_the_later_clears_nothing(workspace, caps
         workspace.run()
 
     os.waitpid(forked(work), 0)
-    (broken,) = workspace.open_ledger().open_charges()
+    (broken,) = workspace.open_charges()
     write_manifest = publish.write_manifest
 
     def meanwhile(folder, manifest):
@@ -176,14 +174,14 @@ def test_files_that_can_not_be_removed_are_named_and_the_rest_is_settled(workspa
             workspace.run("--release", name)
 
         os.waitpid(forked(work), 0)
-        charges.append(workspace.open_ledger().open_charges()[-1])
+        charges.append(workspace.open_charges()[-1])
     stuck = attempts.staging_area(charges[0]).path
     with monkeypatch.context() as broken:
         remove = shutil.rmtree
         broken.setattr(shutil, "rmtree", lambda path, **options: path == stuck or remove(path, **options))
         with pytest.raises(RunFailed, match="can't be removed; make it writable"):
             recover(workspace.open_ledger())
-    assert workspace.open_ledger().open_charges() == []
+    assert workspace.open_charges() == []
     assert Path(stuck).exists()
     assert not Path(attempts.staging_area(charges[1]).path).exists()
     assert [settled.outcome for settled in recover(workspace.open_ledger())] == ["cleared"]
@@ -200,8 +198,8 @@ def test_a_run_that_was_given_up_can_not_publish(workspace, capsys, monkeypatch)
         return write_manifest(folder, manifest)
 
     monkeypatch.setattr(publish, "write_manifest", given_up_meanwhile)
-    assert workspace.run() == 3
-    assert "publish nothing" in capsys.readouterr().err
+    assert workspace.run() == 4
+    assert f"publish nothing. Its {COST} stays spent" in capsys.readouterr().err
     assert workspace.manifests() == []
     settle(workspace)
 

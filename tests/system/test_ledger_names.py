@@ -18,8 +18,10 @@ from types import SimpleNamespace
 import pytest
 
 from dpbeam.errors import LedgerError
-from dpbeam.ledger import drafts, names, open_ledger, sqlite_file
+from dpbeam.ledger import open_ledger
 from dpbeam.ledger.amounts import ZERO, Amount
+from dpbeam.ledger.stores.sqlite import drafts, names
+from dpbeam.ledger.stores.sqlite import file as sqlite_file
 from dpbeam.pipelines.cli.main import invoke
 
 kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))

@@ -15,8 +15,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from dpbeam.ledger import sqlite_file, waiting
-from dpbeam.ledger.outcomes import Locked
+from dpbeam.ledger import waiting
+from dpbeam.ledger.refusals import Locked
+from dpbeam.ledger.stores.sqlite import file as sqlite_file
 from dpbeam.pipelines.cli.main import invoke
 from dpbeam.pipelines.lifecycle import attempts, publish, release
 from dpbeam.pipelines.lifecycle import recover as recovering
@@ -153,7 +154,7 @@ def test_what_waits_and_was_changed_is_not_published(workspace, ledger, impatien
     with contextlib.ExitStack() as held:
         finished(workspace, ledger, monkeypatch, held)
         assert workspace.run() == 3
-    (charge,) = workspace.open_ledger().open_charges()
+    (charge,) = workspace.open_charges()
     folder = Path(attempts.staging_area(charge).release)
     match what:
         case "a changed file":

@@ -6,14 +6,13 @@ import os
 import runpy
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from dpbeam.ledger.model import Charge
-from dpbeam.ledger.sqlite_schema import CHARGE
+from dpbeam.ledger.accounts import Charge
+from dpbeam.ledger.stores.sqlite.schema import CHARGE
 from dpbeam.pipelines.cli.main import invoke
 from dpbeam.pipelines.lifecycle import attempts, publish, release
 
@@ -34,7 +33,7 @@ class Broken:
             workspace.run()
 
         assert os.WIFSIGNALED(os.waitpid(kills.forked(work), 0)[1])
-        (self.charge,) = workspace.open_ledger().open_charges()
+        (self.charge,) = workspace.open_charges()
         self.staged = Path(attempts.staging_area(self.charge).path)
         assert list(self.staged.iterdir()) != []
         self.victim.mkdir()
@@ -96,7 +95,7 @@ def test_a_ledger_that_does_not_verify_makes_recover_remove_nothing(broken, caps
 
 def test_a_ledger_that_does_not_verify_gives_no_release_again(broken, capsys) -> None:
     """What is finished and removed then is where the charge says."""
-    (published,) = broken.workspace.open_ledger().published_charges()
+    (published,) = broken.workspace.published_charges()
     for column, value in (("id", "'../victim'"), ("path", f"'{broken.victim}'"), ("attempt", "2")):
         broken.back()
         assert damage.put(broken.ledger, ("charges", column, value, f"id = '{published.id}'"))
@@ -111,17 +110,17 @@ def forged(broken: Broken, **changes: object) -> Charge:
     """Has journal and table, with right hashes, say other things of the broken run."""
     id = broken.charge.id
 
-    def change(entry):
-        if entry.charge_id != id:
-            return entry
-        details = {name: changes.get(name, value) for name, value in entry.details.items()}
-        return replace(entry, details=details, charge_id=changes.get("id", id))
+    def change(row):
+        if row["charge_id"] != id:
+            return row
+        details = {name: changes.get(name, value) for name, value in row["details"].items()}
+        return row | {"details": details, "charge_id": changes.get("id", id)}
 
     damage.forged(broken.ledger, change, "visits")
     columns = sorted(changes, key="id".__eq__)  # the id last, for the row is found by it
     damage.put(broken.ledger, *(("charges", name, f"'{changes[name]}'", f"id = '{id}'") for name in columns))
     broken.workspace.open_ledger().verify()
-    (charge,) = broken.workspace.open_ledger().open_charges()
+    (charge,) = broken.workspace.open_charges()
     return charge
 
 
@@ -205,7 +204,7 @@ def test_recover_never_follows_a_link_out(broken, capsys, what) -> None:
     before = {path: path.read_bytes() for path in away.rglob("*") if path.is_file()}
     assert broken.recover() in (0, 4)
     assert {path: path.read_bytes() for path in away.rglob("*") if path.is_file()} == before
-    assert broken.workspace.open_ledger().open_charges() == []
+    assert broken.workspace.open_charges() == []
 
 
 def test_a_folder_that_version_0_1_0_left_is_removed_and_one_of_another_release_is_not(broken, capsys) -> None:
@@ -221,13 +220,13 @@ def test_a_folder_that_version_0_1_0_left_is_removed_and_one_of_another_release_
 
 def test_a_published_charge_under_a_forged_name_loses_no_folder(broken, capsys) -> None:
     """What is finished, not only what is given up, is recognized first."""
-    (published,) = broken.workspace.open_ledger().published_charges()
+    (published,) = broken.workspace.published_charges()
     victim = broken.workspace.output / "victim-1"
     victim.mkdir()
     (victim / "precious.csv").write_text("x")
     damage.forged(
         broken.ledger,
-        lambda entry: replace(entry, charge_id="../victim") if entry.charge_id == published.id else entry,
+        lambda row: row | {"charge_id": "../victim"} if row["charge_id"] == published.id else row,
         "visits",
     )
     damage.put(broken.ledger, ("charges", "id", "'../victim'", f"id = '{published.id}'"))

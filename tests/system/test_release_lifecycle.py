@@ -212,7 +212,7 @@ def test_one_file_under_two_names_is_refused(workspace, capsys, link) -> None:
     link(workspace.folder / "data.csv", workspace.folder / "data2.csv")
     assert workspace.run("--source", str(workspace.folder / "data*.csv")) == 2
     assert "is the same file as" in capsys.readouterr().err
-    assert workspace.open_ledger().open_charges() == []
+    assert workspace.open_charges() == []
 
 
 def test_a_terminal_without_unicode_shows_a_release_all_the_same(workspace) -> None:
@@ -270,7 +270,7 @@ def test_a_bad_runner_flag_is_named_before_anything_is_charged(workspace, capsys
     workspace.create_budget()
     assert workspace.run(flag) == 2
     assert said in capsys.readouterr().err
-    assert workspace.open_ledger().open_charges() == []
+    assert workspace.open_charges() == []
 
 
 def test_several_files_and_a_pattern_are_one_input(workspace, capsys, exact) -> None:

@@ -57,7 +57,7 @@ def test_options_that_can_not_work_or_open_ports_are_refused_before_the_charge(w
     assert said in error
     assert "multi_processing." not in error.replace("=multi_processing", "")  # no message recommends it
     assert bad_input.uncharged(workspace)
-    assert workspace.open_ledger().open_charges() == []
+    assert workspace.open_charges() == []
 
 
 def test_a_runner_by_its_whole_name_is_the_same_runner() -> None:
@@ -175,5 +175,5 @@ def test_a_cluster_that_died_since_leaves_a_broken_charge_as_it_is(workspace, ca
         assert workspace.run() == 4
     with dead() as place:
         assert workspace.run(*ENDPOINTS["--job_endpoint"].format(place).split()) == 2
-    (charge,) = workspace.open_ledger().open_charges()
+    (charge,) = workspace.open_charges()
     assert charge.attempt == 1

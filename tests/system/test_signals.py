@@ -76,7 +76,7 @@ def test_a_signal_at_a_step(workspace, capsys, index, number) -> None:
     else:
         assert f"{kills.COST} of dataset visits stays spent" in said
         assert "the same command on the same input tries again under the same charge" in said
-        assert ledger.history("visits")[-1].details["reason"] == "interrupted"
+        assert ledger.history("visits")[-1].fact.reason == "interrupted"
     assert workspace.run() == 0
     assert ledger.balance("visits").spent == kills.COST
     kills.settle(workspace)

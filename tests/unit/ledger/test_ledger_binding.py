@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from dpbeam.errors import LedgerError, Refused, UsageError
 from dpbeam.ledger import Ledger, open_ledger
+from dpbeam.ledger.accounts import Charge
 from dpbeam.ledger.amounts import ZERO, Amount
-from dpbeam.ledger.model import Charge
+from dpbeam.ledger.entries import SourceAccepted
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.scope import MAX_SOURCES, Protected, Scope, covers
 from dpbeam.pipelines.lifecycle import identity
@@ -58,7 +59,7 @@ def test_the_first_charge_binds_the_budget_and_the_journal_says_so(book) -> None
     reserve(book, scope("person", "/data/a.csv", "/data/b.csv"))
     budget = book.budget("people")
     assert (budget.protected, budget.sources) == (Protected(unit="person"), ("/data/a.csv", "/data/b.csv"))
-    kinds = [(entry.kind, entry.amount == ZERO) for entry in book.history("people")]
+    kinds = [(entry.kind, entry.record.amount == ZERO) for entry in book.history("people")]
     assert kinds == [("budget_created", False), ("unit_bound", True), ("source_accepted", True), ("reserved", False)]
     book.verify()
 
@@ -114,8 +115,8 @@ def test_another_source_needs_a_word_once(book) -> None:
     reserve(book, scope("person", "/data/new.csv"), accept=True)
     reserve(book, scope("person", "/data/new.csv"))
     reserve(book, scope())
-    [entry] = [entry for entry in book.history("people") if entry.details.get("asked")]
-    assert entry.details["sources"] == ["/data/new.csv"]
+    accepted = [entry.fact for entry in book.history("people") if isinstance(entry.fact, SourceAccepted)]
+    assert [fact.sources for fact in accepted if fact.asked] == [("/data/new.csv",)]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +137,7 @@ def test_a_source_of_another_dataset_needs_a_word(book, known, read, files) -> N
     ):
         reserve(book, scope("person", read, files=files), "others")
     reserve(book, scope("person", read, files=files), "others", accept=True)
-    assert book.history("others")[-2].details["also_of"] == ["people"]
+    assert book.history("others")[-2].fact.also_of == ("people",)
     reserve(book, scope("person", known))  # its own source goes on as before
     book.verify()
 
@@ -218,7 +219,7 @@ def test_a_migrated_budget_that_was_spent_is_bound_by_a_word_and_its_next_charge
         reserve(open_ledger(path), scope("row"))
     assert open_ledger(path).budget("people").protected is None
     reserve(open_ledger(path), scope("row"), accept=True)
-    assert open_ledger(path).history("people")[-2].details["asked"] is True
+    assert open_ledger(path).history("people")[-2].fact.asked
     assert open_ledger(path).budget("people").protected == Protected(unit="row")
     with pytest.raises(Refused, match="its budget protects one row"):
         reserve(open_ledger(path), scope("person"))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,9 @@ import pytest
 from dpbeam.errors import LedgerError
 from dpbeam.ledger import open_ledger
 from dpbeam.ledger.amounts import Amount
-from dpbeam.ledger.journal import canonical, entry_hash
-from dpbeam.ledger.model import JournalEntry
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.scope import Protected, Scope
-from dpbeam.ledger.sqlite_schema import BUDGET, CHARGE, ENTRY
+from dpbeam.ledger.stores.sqlite.schema import BUDGET, CHARGE, ENTRY
 from dpbeam.pipelines.cli.main import invoke
 from dpbeam.pipelines.lifecycle.recover import recover
 
@@ -39,7 +39,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(5):
         charge = reserve(path, "d", f"k{number}")
         if number == 0:
-            book.release(charge)
+            book.refund(charge)
             continue
         charge = book.start(charge)
         if number == 1:
@@ -161,28 +161,41 @@ def test_the_same_ledger_undamaged_is_taken(whole, tmp_path) -> None:
         command(path)
 
 
-def forged(path: Path, change: Callable[[JournalEntry], JournalEntry], dataset: str = "d") -> None:
+def canonical(value: Any) -> str:
+    """The text that is hashed, written down here anew: it must never change."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def rows(path: Path, dataset: str = "d") -> list[dict[str, Any]]:
+    """The journal's entries as the file has them, `details` as JSON says."""
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute(f"SELECT {', '.join(ENTRY)} FROM journal WHERE dataset = ? ORDER BY seq", (dataset,))
+        made = [dict(zip(ENTRY, row, strict=True)) for row in found]
+    return [row | {"details": json.loads(row["details"])} for row in made]
+
+
+def forged(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]], dataset: str = "d") -> None:
     """Rewrites the journal's entries, with all hashes as they then must be."""
-    book, before, changes = open_ledger(str(path), reading=True), "0" * 64, []
-    for entry in map(change, book.history(dataset)):
-        linked = replace(entry, prev_hash=before)
-        before = entry_hash(linked)
-        links = {"prev_hash": linked.prev_hash, "hash": before}
-        texts = {"details": canonical(entry.details), "charge_id": entry.charge_id, **links}
-        changes += [("journal", column, f"'{text}'", f"seq = {entry.seq}") for column, text in texts.items()]
+    before, changes = "0" * 64, []
+    hashed = [name for name in ENTRY if name not in ("prev_hash", "hash")]
+    for row in map(change, rows(path, dataset)):
+        links = {"prev_hash": before}
+        before = sha256(canonical(["dpbeam journal 1", *(row[name] for name in hashed), before]).encode()).hexdigest()
+        texts = {"details": canonical(row["details"]), "charge_id": row["charge_id"], **links, "hash": before}
+        changes += [("journal", column, f"'{text}'", f"seq = {row['seq']}") for column, text in texts.items()]
     put(path, *changes, ("budgets", "head_hash", f"'{before}'", "TRUE"))
 
 
 @pytest.mark.parametrize("value", [None, -1, 0.5, "\ud800", "a\0b", [1], {"pid": "x"}], ids=repr)
 def test_a_history_forged_with_right_hashes_makes_nothing_fall_over(whole, tmp_path, capsys, value) -> None:
-    found = {(entry.kind, name) for entry in open_ledger(str(whole)).history("d") for name in entry.details}
+    found = {(row["kind"], name) for row in rows(whole) for name in row["details"]}
     assert len(found) > 15
     for kind, name in sorted(found):
         path = tmp_path / "ledger.sqlite"
         shutil.copy(whole, path)
 
-        def change(entry: JournalEntry, kind=kind, name=name) -> JournalEntry:
-            return replace(entry, details={**entry.details, name: value}) if entry.kind == kind else entry
+        def change(row: dict[str, Any], kind=kind, name=name) -> dict[str, Any]:
+            return row | {"details": row["details"] | {name: value}} if row["kind"] == kind else row
 
         forged(path, change)
         for line in LINES[:3]:

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from dpbeam.ledger.accounts import Balance, Budget, budget_json
 from dpbeam.ledger.amounts import ZERO, Amount
-from dpbeam.ledger.model import GENESIS, Balance, Budget, budget_json
+from dpbeam.ledger.entries import GENESIS
+from dpbeam.ledger.meters import BASIC
 from dpbeam.ledger.scope import Protected
 from dpbeam.reporting.formats import FORMATS, schema, violations
 
@@ -215,6 +217,6 @@ def test_the_docs_name_every_field_of_a_format(name: str) -> None:
 
 @pytest.mark.parametrize("bound", [{}, {"protected": Protected(unit="author"), "sources": ("/data/a.csv",)}])
 def test_a_budget_is_printed_as_the_budget_format_says(bound) -> None:
-    balance = Balance(meter="basic", cap=Amount.cap("10", "1e-6"), spent=Amount.charge("1", "1e-8"), held=ZERO)
+    balance = Balance(meter=BASIC, cap=Amount.cap("10", "1e-6"), spent=Amount.charge("1", "1e-8"), held=ZERO)
     budget = Budget(dataset="ngrams", balance=balance, head_seq=1, head_hash=GENESIS, **bound)
     assert violations("budget", budget_json(budget)) == []

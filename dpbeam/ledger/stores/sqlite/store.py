@@ -1,4 +1,4 @@
-"""A path comes in, a `Store` in one SQLite file goes out: WAL, synchronous=FULL, BEGIN IMMEDIATE.
+"""The `Store` in one SQLite file: WAL, synchronous=FULL, BEGIN IMMEDIATE.
 
 Every transaction opens its own connection. So nothing breaks over a fork or between threads, a ledger that was
 deleted or replaced under a running job is noticed, and between transactions the whole ledger is one file.
@@ -6,7 +6,6 @@ deleted or replaced under a running job is noticed, and between transactions the
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,14 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from dpbeam.errors import LedgerError
-from dpbeam.ledger import sqlite_file
+from dpbeam.ledger.accounts import Balance, Budget, Charge
 from dpbeam.ledger.amounts import Amount
-from dpbeam.ledger.journal import canonical
-from dpbeam.ledger.model import Balance, Budget, Charge, JournalEntry, is_dataset
-from dpbeam.ledger.outcomes import unverifiable
+from dpbeam.ledger.canonical import canonical, parsed
+from dpbeam.ledger.checks import is_dataset
+from dpbeam.ledger.entries import JournalEntry, Record
+from dpbeam.ledger.meters import meter_named
 from dpbeam.ledger.owner import Owner
+from dpbeam.ledger.refusals import unverifiable
 from dpbeam.ledger.scope import Protected
-from dpbeam.ledger.sqlite_schema import BUDGET, CHARGE, ENTRY, VERSION, expected_schema, schema_of
+from dpbeam.ledger.stores.sqlite import file as sqlite_file
+from dpbeam.ledger.stores.sqlite.schema import BUDGET, CHARGE, ENTRY, VERSION, expected_schema, schema_of
 
 _MOST_FENCES = 2**62
 
@@ -165,14 +167,14 @@ class SqliteTransaction:
         dataset, meter, *units, head_seq, head_hash, unit, neighbours, sources = row
         try:
             cap, spent, held = (Amount(epsilon=units[i], delta=units[i + 1]) for i in (0, 2, 4))
-            balance = Balance(meter=meter, cap=cap, spent=spent, held=held)
+            balance = Balance(meter=meter_named(meter), cap=cap, spent=spent, held=held)
             return Budget(
                 dataset=dataset,
                 balance=balance,
                 head_seq=head_seq,
                 head_hash=head_hash,
                 protected=None if unit is None else Protected(unit=unit, neighbours=neighbours),
-                sources=tuple(_canonical(sources, list)),
+                sources=tuple(parsed(sources, list)),
             )
         except (ValueError, TypeError):
             raise unverifiable(self._place, "the balance of a dataset is no balance", dataset=dataset) from None
@@ -182,7 +184,7 @@ class SqliteTransaction:
         dataset = fields["dataset"]
         try:
             amount = Amount(epsilon=fields.pop("epsilon"), delta=fields.pop("delta"))
-            owner, failed = Owner(**_canonical(fields["owner"], dict)), {0: False, 1: True}[fields["failed"]]
+            owner, failed = Owner(**parsed(fields["owner"], dict)), {0: False, 1: True}[fields["failed"]]
             return Charge(**fields | {"amount": amount, "owner": owner, "failed": failed})
         except (KeyError, ValueError, TypeError):
             raise unverifiable(self._place, "the row of a charge is no charge", dataset=dataset) from None
@@ -191,7 +193,8 @@ class SqliteTransaction:
         fields = dict(zip(ENTRY, row, strict=True))
         try:
             amount = Amount(epsilon=fields.pop("epsilon"), delta=fields.pop("delta"))
-            return JournalEntry(**fields | {"amount": amount, "details": _canonical(fields["details"], dict)})
+            of_fact = {name: fields.pop(name) for name in ("kind", "charge_id", "fence", "details")}
+            return JournalEntry.read(**fields, record=Record(amount=amount, **of_fact))
         except (ValueError, TypeError):
             what = f"a row of the journal of dataset {fields['dataset']} is no journal entry"
             raise unverifiable(self._place, what, dataset=fields["dataset"]) from None
@@ -203,7 +206,7 @@ def _budget(budget: Budget) -> tuple[Any, ...]:
     unit = None if budget.protected is None else budget.protected.unit
     neighbours = None if budget.protected is None else budget.protected.neighbours
     place = (budget.head_seq, budget.head_hash, unit, neighbours, canonical(list(budget.sources)))
-    return (budget.dataset, balance.meter, *units, *place)
+    return (budget.dataset, balance.meter.name, *units, *place)
 
 
 def _charge(charge: Charge) -> tuple[Any, ...]:
@@ -217,20 +220,16 @@ def _charge(charge: Charge) -> tuple[Any, ...]:
 
 
 def _entry(entry: JournalEntry) -> tuple[Any, ...]:
-    special = {"epsilon": entry.amount.epsilon, "delta": entry.amount.delta, "details": canonical(entry.details)}
-    return tuple(special[name] if name in special else getattr(entry, name) for name in ENTRY)
-
-
-def _canonical(text: str, kind: type[dict[str, Any]] | type[list[Any]]) -> Any:
-    """Parses what `canonical` wrote; any other text, be it equal in meaning, is a change to the ledger."""
-    try:
-        value = json.loads(text)
-        right = isinstance(value, kind) and canonical(value) == text
-    except RecursionError:  # of thousands of brackets
-        right = False
-    if not right:
-        raise ValueError
-    return value
+    record = entry.record
+    of_fact = {
+        "kind": record.kind,
+        "charge_id": record.charge_id,
+        "epsilon": record.amount.epsilon,
+        "delta": record.amount.delta,
+        "fence": record.fence,
+        "details": record.details,
+    }
+    return tuple(of_fact[name] if name in of_fact else getattr(entry, name) for name in ENTRY)
 
 
 def _names(columns: tuple[str, ...]) -> str:

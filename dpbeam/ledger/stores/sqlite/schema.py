@@ -92,6 +92,39 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE budgets ADD COLUMN neighbours TEXT CHECK ((neighbours IS NULL) = (privacy_unit IS NULL))",
         "ALTER TABLE budgets ADD COLUMN sources TEXT NOT NULL DEFAULT '[]'",
     ),
+    # A charge that was given back is REFUNDED: a release is what is published. A table's constraints can't be changed,
+    # so it is made anew; the journal, which says `released` in its hashes, stays as it is.
+    (
+        "CREATE TABLE charges_before AS SELECT * FROM charges",
+        "DROP TABLE charges",
+        """CREATE TABLE charges (
+            id TEXT PRIMARY KEY NOT NULL,
+            dataset TEXT NOT NULL REFERENCES budgets (dataset),
+            key TEXT NOT NULL,
+            epsilon INTEGER NOT NULL CHECK (typeof(epsilon) = 'integer' AND epsilon > 0),
+            delta INTEGER NOT NULL CHECK (typeof(delta) = 'integer' AND delta > 0),
+            state TEXT NOT NULL
+                CHECK (state IN ('RESERVED', 'STARTED', 'PUBLISHED', 'SPENT_UNPUBLISHED', 'REFUNDED')),
+            fence INTEGER NOT NULL UNIQUE CHECK (typeof(fence) = 'integer' AND fence >= 1),
+            attempt INTEGER NOT NULL CHECK (typeof(attempt) = 'integer' AND attempt >= 1),
+            max_attempts INTEGER NOT NULL CHECK (typeof(max_attempts) = 'integer' AND max_attempts >= attempt),
+            owner TEXT NOT NULL,
+            release_id TEXT NOT NULL,
+            policy_digest TEXT NOT NULL,
+            path TEXT,
+            manifest_sha256 TEXT,
+            failed INTEGER NOT NULL CHECK (failed IN (0, 1))
+        )""",
+        """INSERT INTO charges
+            SELECT id, dataset, key, epsilon, delta, CASE state WHEN 'RELEASED' THEN 'REFUNDED' ELSE state END, fence,
+                attempt, max_attempts, owner, release_id, policy_digest, path, manifest_sha256, failed
+            FROM charges_before""",
+        "DROP TABLE charges_before",
+        "CREATE INDEX charges_by_key ON charges (dataset, key)",
+        "CREATE UNIQUE INDEX charges_open ON charges (dataset, key) WHERE state IN ('RESERVED', 'STARTED')",
+        """CREATE TRIGGER charges_no_delete BEFORE DELETE ON charges
+            BEGIN SELECT RAISE(ABORT, 'a charge is never deleted'); END""",
+    ),
 )
 
 VERSION = len(MIGRATIONS)

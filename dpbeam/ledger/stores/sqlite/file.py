@@ -1,8 +1,7 @@
-"""A ledger file comes in; a checked connection goes out, or a LedgerError that says what is wrong and what to do."""
+"""The ledger's file: made, opened, locked and checked, or a LedgerError that says what is wrong and what to do."""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
 import sqlite3
@@ -11,9 +10,9 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from dpbeam.errors import LedgerError
-from dpbeam.ledger import drafts, names
-from dpbeam.ledger.outcomes import Locked, unverifiable
-from dpbeam.ledger.sqlite_schema import APPLICATION_ID, VERSION, migrate
+from dpbeam.ledger.refusals import Locked, unverifiable
+from dpbeam.ledger.stores.sqlite import drafts, names
+from dpbeam.ledger.stores.sqlite.schema import APPLICATION_ID, VERSION, migrate
 from dpbeam.ledger.waiting import Patience
 
 BUSY_TIMEOUT_S = 60.0
@@ -164,11 +163,6 @@ def read_secret(connection: sqlite3.Connection, path: Path) -> bytes:
     return row[0]
 
 
-def ledger_id(secret: bytes) -> str:
-    """What the journal calls the ledger of this secret; tells nothing of the secret but whether it is the same."""
-    return hashlib.sha256(b"dpbeam ledger\0" + secret).hexdigest()
-
-
 @contextmanager
 def errors_named(path: Path) -> Iterator[None]:
     """Turns the errors of SQLite and of the file system into a LedgerError with the remedy."""
@@ -230,7 +224,10 @@ def _is_busy(error: sqlite3.OperationalError) -> bool:
 
 def _create(path: Path) -> None:
     """Makes an empty ledger under a name of its own, then links it into place: whole, and never over another."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LedgerError(f"the folder of the ledger {path} can't be made ({error.strerror})") from None
     drafts.sweep(path)
     with drafts.draft(path) as draft:
         with closing(_connect(draft, "mode=rw")) as connection:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from dpbeam.ledger import file_locks
+from dpbeam.ledger.stores.sqlite import file_locks
 
 _SUFFIXES = ("", "-wal", "-shm", "-journal")
 

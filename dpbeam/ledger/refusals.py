@@ -1,10 +1,11 @@
-"""What the ledger answers when it says no: the errors callers tell apart, and the text of each refusal."""
+"""The ledger's refusals: the errors that callers tell apart, and the text of each no."""
 
 from __future__ import annotations
 
-from dpbeam.errors import LedgerError, Refused
+from dpbeam.errors import LedgerError, Refused, RunFailed
+from dpbeam.ledger.accounts import Balance, Charge
 from dpbeam.ledger.amounts import ZERO, Amount
-from dpbeam.ledger.model import Balance, Charge, is_dataset
+from dpbeam.ledger.checks import is_dataset
 
 
 class KeyTaken(Refused):
@@ -19,14 +20,18 @@ class KeyTaken(Refused):
         super().__init__(f"release {charge.release_id} of dataset {charge.dataset} {text} (charge {charge.id})")
 
 
-class FenceLost(Refused):
-    """The run was given up or taken over in the meantime; it must stop and publish nothing."""
+class FenceLost(RunFailed):
+    """The run was given up or taken over in the meantime; it must stop and publish nothing.
+
+    `charge` is its charge as it stands: what it was charged stays spent, unless it was given up before it had begun.
+    """
 
     def __init__(self, held: Charge, now: Charge) -> None:
         self.charge = now
+        became = "was given back" if now.state == "REFUNDED" else "stays spent"
         super().__init__(
             f"charge {now.id} went on without this run: it holds fence {held.fence}, the ledger stands at "
-            f"{now.fence} ({now.state}); stop here and publish nothing"
+            f"{now.fence} ({now.state}); stop here and publish nothing. Its {now.amount} {became}"
         )
 
 

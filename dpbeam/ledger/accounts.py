@@ -1,41 +1,20 @@
-"""The ledger's values: budgets, balances, charges and journal entries; each is checked where it is made."""
+"""What the ledger keeps account of: balances, budgets and charges; each is checked where it is made."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from dpbeam.ledger.amounts import Amount
+from dpbeam.ledger.checks import check_dataset, check_sha256, check_text, check_whole
+from dpbeam.ledger.meters import Meter
 from dpbeam.ledger.owner import Owner
-from dpbeam.ledger.scope import Protected, check_text
+from dpbeam.ledger.scope import MAX_TEXT, Protected
 
-Meter = Literal["basic"]
-METERS: tuple[str, ...] = get_args(Meter)
-
-State = Literal["RESERVED", "STARTED", "PUBLISHED", "SPENT_UNPUBLISHED", "RELEASED"]
+State = Literal["RESERVED", "STARTED", "PUBLISHED", "SPENT_UNPUBLISHED", "REFUNDED"]
 STATES: tuple[str, ...] = get_args(State)
 SPENT: frozenset[State] = frozenset({"STARTED", "PUBLISHED", "SPENT_UNPUBLISHED"})
 OPEN: frozenset[State] = frozenset({"RESERVED", "STARTED"})
-
-Kind = Literal[
-    "budget_created", "unit_bound", "source_accepted", "reserved", "released", "started", "attempt_failed", "retried",
-    "published", "closed",
-]  # fmt: skip
-KINDS: tuple[str, ...] = get_args(Kind)
-
-# Why an attempt failed: a closed set of words, so that no exception's text (it may hold data) enters the journal.
-Reason = Literal[
-    "data_rule", "input", "pipeline", "control_totals", "staging", "publish", "no_space", "interrupted", "owner_lost",
-    "other",
-]  # fmt: skip
-REASONS: tuple[str, ...] = get_args(Reason)
-
-GENESIS = "0" * 64
-
-_DATASET = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-_SHA256 = re.compile(r"(sha256:)?[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +32,6 @@ class Balance:
         return self.cap - self.spent - self.held
 
     def __post_init__(self) -> None:
-        if self.meter not in METERS:
-            raise ValueError(f"meter must be one of {', '.join(METERS)}, got {self.meter!r}")
         if not (self.spent + self.held).fits(self.cap):
             raise ValueError(f"spent and held must be within the cap {self.cap}, got {self.spent + self.held}")
 
@@ -77,9 +54,9 @@ class Budget:
     def __post_init__(self) -> None:
         check_dataset(self.dataset)
         for source in self.sources:
-            check_text("source", source)
-        _whole("head_seq", self.head_seq, least=1)
-        _text("head_hash", self.head_hash, most=64)
+            check_text("source", source, most=MAX_TEXT, show=False)
+        check_whole("head_seq", self.head_seq, least=1)
+        check_text("head_hash", self.head_hash, most=64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,17 +87,17 @@ class Charge:
         check_dataset(self.dataset)
         if self.state not in STATES:
             raise ValueError(f"state must be one of {', '.join(STATES)}, got {self.state!r}")
-        _whole("fence", self.fence, least=1)
-        _whole("max_attempts", self.max_attempts, least=1)
-        _whole("attempt", self.attempt, least=1)
+        check_whole("fence", self.fence, least=1)
+        check_whole("max_attempts", self.max_attempts, least=1)
+        check_whole("attempt", self.attempt, least=1)
         if self.attempt > self.max_attempts:
             raise ValueError(f"attempt must be at most max_attempts {self.max_attempts}, got {self.attempt}")
         for name in ("id", "key", "release_id", "policy_digest"):
-            _text(name, getattr(self, name), most=256)
+            check_text(name, getattr(self, name), most=256)
         if self.path is not None:
-            _text("path", self.path, most=4096)
-        if self.manifest_sha256 is not None and not _SHA256.fullmatch(self.manifest_sha256):
-            raise ValueError(f"manifest_sha256 must be 64 hexadecimal digits, got {self.manifest_sha256!r}")
+            check_text("path", self.path, most=MAX_TEXT)
+        if self.manifest_sha256 is not None:
+            check_sha256("manifest_sha256", self.manifest_sha256)
         if self.state == "PUBLISHED" and (self.path is None or self.manifest_sha256 is None):
             raise ValueError("a published charge needs a path and a manifest_sha256; pass both to publish")
 
@@ -143,48 +120,6 @@ class Charge:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
-class JournalEntry:
-    """One fact of a dataset's history. `seq` counts from 1; `time` (ISO 8601, UTC) informs and decides nothing.
-
-    `amount` is the cap for `budget_created`, nothing for `unit_bound` and `source_accepted`, else the charge's amount;
-    these three have no charge, and `fence` 0.
-    """
-
-    dataset: str
-    seq: int
-    time: str
-    kind: Kind
-    charge_id: str
-    amount: Amount
-    fence: int
-    details: Mapping[str, Any]
-    prev_hash: str
-    hash: str
-
-    def __post_init__(self) -> None:
-        check_dataset(self.dataset)
-        _whole("seq", self.seq, least=1)
-        _whole("fence", self.fence, least=0)
-        for name in ("time", "kind", "charge_id", "prev_hash", "hash"):
-            if not isinstance(getattr(self, name), str):
-                raise ValueError(f"{name} must be text")
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "seq": self.seq,
-            "dataset": self.dataset,
-            "time": self.time,
-            "kind": self.kind,
-            "charge_id": self.charge_id or None,
-            "amount": self.amount.to_json(),
-            "fence": self.fence,
-            "details": dict(self.details),
-            "prev_hash": self.prev_hash,
-            "hash": self.hash,
-        }
-
-
 def budget_json(budget: Budget) -> dict[str, Any]:
     """What `dpbeam budget show DATASET --json` prints; its JSON Schema is in dpbeam/reporting/schemas."""
     balance, protected = budget.balance, budget.protected
@@ -194,36 +129,9 @@ def budget_json(budget: Budget) -> dict[str, Any]:
         "privacy_unit": None if protected is None else protected.unit,
         "neighbours": None if protected is None else protected.neighbours,
         "sources": list(budget.sources),
-        "meter": balance.meter,
+        "meter": balance.meter.name,
         "cap": balance.cap.to_json(),
         "spent": balance.spent.to_json(),
         "held": balance.held.to_json(),
         "left": balance.left.to_json(),
     }
-
-
-def check_dataset(dataset: str) -> None:
-    """Raises ValueError unless `dataset` is a name that a policy may give."""
-    if not is_dataset(dataset):
-        raise ValueError(
-            f"dataset must be 1 to 64 of a-z, 0-9, _ and -, starting with a letter or digit, got {dataset!r}"
-        )
-
-
-def is_dataset(name: object) -> bool:
-    """Whether `name` is one that a policy may give to a dataset."""
-    return isinstance(name, str) and _DATASET.fullmatch(name) is not None
-
-
-def _text(name: str, value: str, *, most: int) -> None:
-    if not isinstance(value, str) or not 1 <= len(value) <= most or "\0" in value:
-        raise ValueError(f"{name} must be text of 1 to {most} characters, got {value!r}")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{name} must be valid Unicode, got {value!r}") from None
-
-
-def _whole(name: str, value: int, *, least: int) -> None:
-    if type(value) is not int or not least <= value < 2**63:
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")

@@ -1,4 +1,4 @@
-"""A path comes in; the one name under which its file may be used is held while a connection is open.
+"""One file, one name: that under which a ledger's file is used is held while a connection is open.
 
 SQLite keeps its log and its index beside the *name* of a database. One file under two names (a hard link, or a file
 that is mounted by itself into a container) has two logs and no common lock: what is charged under one name is lost to
@@ -27,7 +27,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dpbeam.errors import LedgerError
-from dpbeam.ledger import drafts, file_locks, outcomes
+from dpbeam.ledger import refusals
+from dpbeam.ledger.stores.sqlite import drafts, file_locks
 from dpbeam.ledger.waiting import Patience
 
 _FOLDERS = file_locks.LOCKED + 1
@@ -184,7 +185,7 @@ def _lock(opened: _Opened, *, still: bool, patience: Patience) -> None:
                 "the folder that it lies in"
             )
         if not patience.wait():
-            raise outcomes.Locked(str(opened.path), patience.seconds)
+            raise refusals.Locked(str(opened.path), patience.seconds)
 
 
 def _place(folder: Path) -> int:

@@ -1,0 +1,1 @@
+"""A ledger in one SQLite file. `store` is the `Store`; the rest makes, opens, locks and migrates the file."""

@@ -1,0 +1,246 @@
+"""Every kind of fact that a journal may state has its form, its effect and its words; its form never changes."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+
+from dpbeam.ledger.accounts import Budget, Charge
+from dpbeam.ledger.amounts import Amount
+from dpbeam.ledger.canonical import canonical, parsed
+from dpbeam.ledger.entries import (
+    GENESIS,
+    AttemptFailed,
+    BudgetCreated,
+    Closed,
+    Fact,
+    JournalEntry,
+    Kind,
+    Published,
+    Record,
+    Refunded,
+    Reserved,
+    Retried,
+    SourceAccepted,
+    Started,
+    UnitBound,
+    entry_hash,
+    from_record,
+    to_record,
+)
+from dpbeam.ledger.meters import BASIC
+from dpbeam.ledger.owner import Owner
+from dpbeam.ledger.replay import BrokenJournal, Replayed, replay
+from dpbeam.ledger.scope import Protected
+from dpbeam.ledger.words import heading, remark
+
+OLD = Path(__file__).parents[2] / "data" / "ledger-2.sql"
+ONE = Amount.charge(1, 1e-6)
+OWNER = Owner(pid=7, host="host", token="boot/1/2")
+PERSON = Protected(unit="person")
+KINDS: tuple[type, ...] = get_args(Fact)
+IDS = [kind.__name__ for kind in KINDS]
+
+
+def reserved(name: str, fence: int) -> Reserved:
+    return Reserved(
+        charge_id=name,
+        amount=ONE,
+        fence=fence,
+        key=name,
+        owner=OWNER,
+        policy_digest="p",
+        release_id=f"r-{name}",
+        path=f"/x/r-{name}",
+        max_attempts=3,
+    )
+
+
+HISTORY: tuple[Fact, ...] = (
+    BudgetCreated(cap=Amount.cap(9, 1e-4), meter=BASIC, actor="", ledger="this", protected=None),
+    UnitBound(protected=PERSON),
+    SourceAccepted(sources=("/a", "/b"), also_of=("other",), asked=True),
+    reserved("one", 1),
+    Refunded(charge_id="one", amount=ONE, fence=2),
+    reserved("two", 3),
+    Started(charge_id="two", amount=ONE, fence=3),
+    AttemptFailed(charge_id="two", amount=ONE, fence=3, attempt=1, reason="pipeline"),
+    Retried(charge_id="two", amount=ONE, fence=4, attempt=2, owner=OWNER),
+    Published(charge_id="two", amount=ONE, fence=4, manifest_sha256="0" * 64, path="/x/r-two"),
+    reserved("three", 5),
+    Started(charge_id="three", amount=ONE, fence=5),
+    Closed(charge_id="three", amount=ONE, fence=6),
+)
+
+
+def chained(facts: tuple[Fact, ...]) -> list[JournalEntry]:
+    made: list[JournalEntry] = []
+    for seq, fact in enumerate(facts, start=1):
+        before = made[-1].hash if made else GENESIS
+        entry = JournalEntry(dataset="d", seq=seq, time="now", fact=fact, prev_hash=before, hash="")
+        made.append(replace(entry, hash=entry_hash(entry)))
+    return made
+
+
+def replayed(facts: tuple[Fact, ...]) -> Replayed:
+    return replay("d", chained(facts), ledger_id="this")
+
+
+def old_records() -> list[Record]:
+    """The records that an earlier program wrote."""
+    with closing(sqlite3.connect(":memory:")) as raw:
+        raw.executescript(OLD.read_text(encoding="utf-8"))
+        rows = raw.execute("SELECT kind, charge_id, epsilon, delta, fence, details FROM journal").fetchall()
+    return [
+        Record(
+            kind=kind,
+            charge_id=charge_id,
+            amount=Amount(epsilon=epsilon, delta=delta),
+            fence=fence,
+            details=details,
+        )
+        for kind, charge_id, epsilon, delta, fence, details in rows
+    ]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=IDS)
+def test_a_fact_comes_back_from_its_record(kind) -> None:
+    facts = [fact for fact in HISTORY if isinstance(fact, kind)]
+    assert facts
+    for fact in facts:
+        record = to_record(fact)
+        assert record.kind in get_args(Kind)
+        assert from_record(record) == fact
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=IDS)
+def test_a_fact_of_an_earlier_program_is_hashed_and_stored_as_it_was(kind) -> None:
+    records = [record for record in old_records() if isinstance(from_record(record), kind)]
+    assert records
+    for record in records:
+        assert to_record(from_record(record)) == record
+
+
+def test_no_two_facts_have_one_name_in_the_journal_and_none_has_no_fact() -> None:
+    names = {type(fact): to_record(fact).kind for fact in HISTORY}
+    assert set(names) == set(KINDS)
+    assert sorted(names.values()) == sorted(get_args(Kind))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=IDS)
+def test_a_fact_changes_the_budget_or_a_charge(kind) -> None:
+    def state(facts: tuple[Fact, ...]) -> tuple[Budget | None, dict[str, Charge]]:
+        if not facts:
+            return None, {}
+        found = replayed(facts)
+        return replace(found.budget, head_seq=1, head_hash="x"), dict(found.charges)
+
+    places = [place for place, fact in enumerate(HISTORY) if isinstance(fact, kind)]
+    assert places
+    for place in places:
+        assert state(HISTORY[: place + 1]) != state(HISTORY[:place])
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=IDS)
+def test_a_fact_has_words_of_its_own_for_people(kind) -> None:
+    headings = {heading(fact) for fact in HISTORY if isinstance(fact, kind)}
+    assert len(headings) == 1
+    assert headings.isdisjoint({heading(fact) for fact in HISTORY if not isinstance(fact, kind)})
+
+
+def test_what_binds_a_budget_is_said_in_a_line() -> None:
+    bound = replace(HISTORY[0], protected=PERSON)
+    assert [said for said in map(remark, (bound, *HISTORY)) if said is not None] == [
+        "it protects one person, added or removed",
+        "it protects one person, added or removed",
+        "spent on /a, /b by --accept-source; it is that of other too",
+    ]
+
+
+def test_a_type_that_is_no_fact_is_refused_everywhere() -> None:
+    class Other:
+        pass
+
+    for use in (to_record, heading):
+        with pytest.raises(TypeError, match="Other is no fact that a journal states"):
+            use(Other())
+    with pytest.raises(TypeError, match="Other is no fact that a journal states"):
+        replayed((HISTORY[0], Other()))
+
+
+def changed(record: Record) -> list[Record]:
+    """The record with each thing that no program writes, in each of its fields."""
+    odd: list[Any] = [None, True, 1, 0.5, -1, "", "x\0", "\ud800", [], [1], {}, {"pid": "x"}, "nobody wrote this"]
+    details = json.loads(record.details)
+    others = [{**details, "more": 1}]
+    others += [{k: v for k, v in details.items() if k != name} for name in details]
+    others += [{**details, name: value} for name in details for value in odd]
+    made = [replace(record, details=canonical(other)) for other in others]
+    made += [replace(record, details=text) for text in (record.details.replace("{", "{ ", 1), "[]", "", "[" * 10**5)]
+    made.append(replace(record, kind="other"))
+    of_charge = record.charge_id != ""
+    made.append(replace(record, charge_id="" if of_charge else "x"))
+    made.append(replace(record, fence=0 if of_charge else 1))
+    if record.amount.epsilon:
+        made.append(replace(record, amount=Amount(epsilon=0, delta=record.amount.delta)))
+    else:
+        made.append(replace(record, amount=ONE))
+    return made
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=IDS)
+def test_a_record_that_says_anything_else_is_no_fact_or_says_it_in_a_field(kind) -> None:
+    """Nothing that is hashed goes unread."""
+    whole = next(to_record(fact) for fact in HISTORY if isinstance(fact, kind))
+    fact = from_record(whole)
+    refused = 0
+    for record in changed(whole):
+        try:
+            other = from_record(record)
+        except ValueError:
+            refused += 1
+            continue
+        assert to_record(other) == record
+        assert (other == fact) == (record == whole)
+    assert refused >= 9
+
+
+@pytest.mark.parametrize(
+    "break_",
+    [
+        lambda h: h[1:],
+        lambda h: (*h, h[0]),
+        lambda h: (*h, UnitBound(protected=PERSON)),
+        lambda h: (*h, SourceAccepted(sources=("/a",), also_of=(), asked=True)),
+        lambda h: (*h, SourceAccepted(sources=("/c",), also_of=(), asked=False)),
+        lambda h: (*h, reserved("one", 9)),
+        lambda h: (*h, replace(reserved("four", 9), amount=Amount.charge(8, 1e-6))),
+        lambda h: (*h, reserved("four", 6)),
+        lambda h: (*h, Started(charge_id="two", amount=ONE, fence=4)),
+        lambda h: (*h, Refunded(charge_id="two", amount=ONE, fence=9)),
+        lambda h: (*h, Closed(charge_id="none", amount=ONE, fence=9)),
+        lambda h: (*h, reserved("four", 9), Started(charge_id="four", amount=Amount.charge(2, 1e-6), fence=9)),
+        lambda h: (*h, reserved("four", 9), Started(charge_id="four", amount=ONE, fence=10)),
+        lambda h: (
+            *h[:8],
+            Published(charge_id="two", amount=ONE, fence=9, manifest_sha256="0" * 64, path="/x"),
+        ),
+        lambda h: (*h[:8], Retried(charge_id="two", amount=ONE, fence=9, attempt=3, owner=OWNER)),
+        lambda h: (*h[:7], AttemptFailed(charge_id="two", amount=ONE, fence=3, attempt=2, reason="other")),
+    ],
+)
+def test_a_fact_that_cannot_follow_breaks_the_journal(break_) -> None:
+    with pytest.raises(BrokenJournal, match="can't follow from those before it"):
+        replayed(break_(HISTORY))
+
+
+@pytest.mark.parametrize("text", ['{"a": 1}', '{"b":1,"a":2}', '{"a":1.0e0}', "[" * 100_000, '{"a":NaN}', "[]", "x"])
+def test_a_text_that_is_equal_in_meaning_is_not_what_was_hashed(text) -> None:
+    with pytest.raises(ValueError):
+        parsed(text, dict)

@@ -1,0 +1,86 @@
+"""Inside the ledger's room imports point one way: values, journal, rules; and the databases beside the rules."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import typing
+from pathlib import Path
+
+import pytest
+
+import dpbeam.ledger
+from dpbeam.ledger import Ledger, open_ledger
+
+ROOM = Path(dpbeam.ledger.__file__).parent
+VALUES = ("canonical", "checks", "amounts", "meters", "owner", "patterns", "scope", "accounts", "entries", "words")
+LAYERS = (*VALUES, "replay", "refusals", "waiting", "store", "bookkeeping", "binding", "verifying", "ledger")
+"""Each may import those before it; no rule imports a database."""
+SQLITE = ("file_locks", "drafts", "names", "schema", "file", "store")
+FOR_DATABASES = {*VALUES, "refusals", "waiting", "store"}
+"""What a database may import of the room: values and refusals, no rule."""
+PLAIN = (*VALUES, "replay", "refusals", "store", "bookkeeping", "binding", "verifying", "ledger")
+
+
+def imported(path: Path) -> set[str]:
+    """The modules of this room that one imports, by their names in it, and the others by their first name."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if module_of(name) else node.module for name in names}
+    return {name.removeprefix("dpbeam.ledger.") if name.startswith("dpbeam.ledger.") else name for name in found}
+
+
+def module_of(name: str) -> bool:
+    place = ROOM.parent.parent.joinpath(*name.split("."))
+    return place.is_dir() or place.with_suffix(".py").is_file()
+
+
+def own(names: set[str]) -> set[str]:
+    return {name for name in names if (ROOM / f"{name.replace('.', '/')}.py").is_file() or name.startswith("stores")}
+
+
+def test_every_module_has_its_layer() -> None:
+    assert {path.stem for path in ROOM.glob("*.py")} - {"__init__"} == set(LAYERS)
+    assert {path.stem for path in (ROOM / "stores" / "sqlite").glob("*.py")} - {"__init__"} == set(SQLITE)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_module_imports_what_lies_below_it(name) -> None:
+    assert own(imported(ROOM / f"{name}.py")) <= set(LAYERS[: LAYERS.index(name)])
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_neither_values_nor_rules_know_a_database_or_a_file(name) -> None:
+    firsts = {each.partition(".")[0] for each in imported(ROOM / f"{name}.py")}
+    assert firsts & {"sqlite3", "stores", "psycopg", "fcntl"} == set()
+
+
+@pytest.mark.parametrize("name", SQLITE)
+def test_a_database_imports_values_and_its_own(name) -> None:
+    below = {f"stores.sqlite.{each}" for each in SQLITE[: SQLITE.index(name)]}
+    assert own(imported(ROOM / "stores" / "sqlite" / f"{name}.py")) <= FOR_DATABASES | below
+
+
+def test_every_public_method_is_documented_and_typed() -> None:
+    methods = [each for name, each in vars(Ledger).items() if inspect.isfunction(each) and not name.startswith("_")]
+    assert {method.__name__ for method in methods} >= {
+        "create_budget",
+        "balance",
+        "history",
+        "reserve",
+        "start",
+        "refund",
+    }
+    for each in (*methods, open_ledger):
+        assert inspect.getdoc(each), each.__name__
+        hints = typing.get_type_hints(each)
+        assert set(hints) == {*inspect.signature(each).parameters, "return"} - {"self"}, each.__name__
+
+
+def test_what_the_room_offers_is_there_and_documented() -> None:
+    for name in dpbeam.ledger.__all__:
+        assert inspect.getdoc(getattr(dpbeam.ledger, name)), name
