@@ -12,9 +12,9 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from dpbeam.array_types import F64
 from dpbeam.engine.reading import vectors
 from dpbeam.errors import RunFailed
 from dpbeam.transforms.sources.python_keys import NotAKey, key_text, unit_text
@@ -86,7 +86,7 @@ def refusal(what: str, other: NotAKey) -> str:
     )
 
 
-def _numbers(values: Sequence[Any], vector: int | None) -> npt.NDArray[np.float64]:
+def _numbers(values: Sequence[Any], vector: int | None) -> F64:
     if vector is None:
         return np.array([float(value) for value in values], dtype=np.float64).reshape(-1, 1)
     if any(np.shape(value) != (vector,) for value in values):

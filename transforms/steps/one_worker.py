@@ -15,9 +15,9 @@ from typing import TypeVar
 
 import apache_beam as beam
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from dpbeam.array_types import U16, Mask
 from dpbeam.engine.aggregation import accumulate
 from dpbeam.engine.aggregation.partition_shards import Tally
 from dpbeam.engine.arrays import hashing
@@ -164,14 +164,14 @@ class _Aggregate(ContainedDoFn):
             tallies[stage.name].add(accumulate.accumulate_rows(own, stage))
         return Total(rows=batch.num_rows)
 
-    def _shards(self, batch: pa.RecordBatch) -> npt.NDArray[np.uint16]:
+    def _shards(self, batch: pa.RecordBatch) -> U16:
         return hashing.route_here(batch.column(self._stages[0].unit), self._salt, self._plan.shards)
 
     def _of_public(self, batch: pa.RecordBatch, stage: StageSpec) -> pa.RecordBatch:
         public = self._public_of(stage)
         return batch if public is None else accumulate.filter_public(batch, stage, public)
 
-    def _public_rows(self, batch: pa.RecordBatch, stage: StageSpec) -> npt.NDArray[np.bool_] | None:
+    def _public_rows(self, batch: pa.RecordBatch, stage: StageSpec) -> Mask | None:
         public = self._public_of(stage)
         return None if public is None else accumulate.of_public(batch, stage, public)
 
