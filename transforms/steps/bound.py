@@ -25,12 +25,6 @@ REPORTS = "reports"
 SEEDER = -1  # the sender of the empty messages that make every destination exist
 
 
-def route_columns(spec: StageSpec) -> list[str]:
-    """The columns a stage needs from a block: unit, keys, summed values, each once."""
-    unit = () if spec.unit is None else (spec.unit,)
-    return list(dict.fromkeys((*unit, *spec.keys, *spec.value_columns)))
-
-
 class _Route(ContainedDoFn):
     """A block in; its rows out, keyed by user shard, after what can be dropped or cut without other blocks."""
 
@@ -52,7 +46,7 @@ class _Route(ContainedDoFn):
     def work(self, element: pa.RecordBatch) -> Iterator[object]:
         split, block, last = place(element)
         outbox = Outbox(self._shuffle, split, block, last=last)
-        rows = element.select(route_columns(self._spec)).replace_schema_metadata(None)
+        rows = element.select(contributions.input_columns(self._spec)).replace_schema_metadata(None)
         if self._public is not None:
             rows = accumulate.filter_public(rows, self._spec, self._public)
         rows = contributions.prebound(rows, self._spec, self._salt, (split, block), self._cells_of)
@@ -112,7 +106,7 @@ class _AccumulateRows(ContainedDoFn):
 
     def work(self, element: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         split, block, last = place(element)
-        rows = element.select(route_columns(self._spec.of_input)).replace_schema_metadata(None)
+        rows = element.select(contributions.input_columns(self._spec.of_input)).replace_schema_metadata(None)
         if self._public is not None:
             rows = accumulate.filter_public(rows, self._spec, self._public)
         if self._among is not None:
@@ -164,7 +158,7 @@ class BoundContributions(beam.PTransform):
                 | "AccumulateRows"
                 >> beam.ParDo(_AccumulateRows(self.spec, self.public, self.among)).with_output_types(pa.RecordBatch)
             ), ()
-        empty = pa.schema([self.schema.field(name) for name in route_columns(self.spec.of_input)])
+        empty = pa.schema([self.schema.field(name) for name in contributions.input_columns(self.spec.of_input)])
         seeds = seed(blocks.pipeline, "Seed", self._name, [pa.RecordBatch.from_pylist([], schema=empty)] * self.shards)
         routed = blocks | "BoundAtSource" >> messages(
             _Route(self.spec, self.shards, self.salt, self.public, self.among, self._name)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -27,7 +28,7 @@ from dpbeam.engine.bounding.shard_buffer import Shelf, Total
 from dpbeam.engine.reading import formats, rows
 from dpbeam.errors import RunFailed
 from dpbeam.query.spec import InputSpec, StageSpec
-from dpbeam.transforms.steps.bound import REPORTS, route_columns
+from dpbeam.transforms.steps.bound import REPORTS
 from dpbeam.transforms.steps.read import raw_blocks
 from dpbeam.transforms.wire.containment import ContainedDoFn
 from dpbeam.transforms.wire.control import RECEIVED, SENT, Report, Shuffle
@@ -118,7 +119,8 @@ class _Aggregate(ContainedDoFn):
     def _read(self, sink: Callable[[int, int, pa.RecordBatch], Total], number: int) -> Total:
         """One split: its blocks of typed rows, of the columns that the stages need, go to `sink`."""
         total = Total()
-        needed = list(dict.fromkeys(name for spec in self._stages for name in route_columns(spec.of_input)))
+        columns = (contributions.input_columns(spec.of_input) for spec in self._stages)
+        needed = list(dict.fromkeys(chain.from_iterable(columns)))
         for block, raw in enumerate(raw_blocks(self._splits[number], self._source, batch_rows=BLOCK_ROWS)):
             batch = rows.prepare(raw, self._source).select(needed)
             total += sink(number, block, batch.replace_schema_metadata(None))
