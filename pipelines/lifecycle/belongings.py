@@ -32,7 +32,7 @@ def check_own(charge: Charge, staged: list[Area]) -> None:
         RunFailed: they aren't; nothing of them may be removed.
     """
     check_named(charge, staged)
-    folder = Path(charge.path)
+    folder = publish.release_folder(charge)
     if not os.path.lexists(folder):
         return
     if folder.is_symlink() or folder.parent.is_symlink() or not folder.is_dir():
@@ -53,7 +53,7 @@ def check_named(charge: Charge, staged: list[Area]) -> None:
     Raises:
         RunFailed: it isn't so; nothing of the charge may be removed.
     """
-    folder = Path(charge.path)
+    folder = publish.release_folder(charge)
     named = folder.is_absolute() and folder.name == charge.release_id and folder.parent.name == charge.dataset
     if not named or not _ID.fullmatch(charge.id) or not _RELEASE.fullmatch(charge.release_id):
         raise _foreign(folder, "isn't named as releases and charges are")

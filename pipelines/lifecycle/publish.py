@@ -22,6 +22,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from dpbeam.errors import RunFailed, UsageError
+from dpbeam.ledger.model import Charge
 from dpbeam.reporting.manifest import MANIFEST_NAME, ChosenBound, FileEntry, Manifest, parse_manifest
 from dpbeam.reporting.tables import MetricColumn, write_csv, write_parquet
 from dpbeam.transforms.wire.staging import NotPrivate, make_private
@@ -42,6 +43,28 @@ def begun(release_id: str) -> datetime:
     """When the run of a release began. When it ended is told nowhere in the release: how long a run takes depends on
     the data, on rows beyond all bounds too, and no noise covers it."""
     return datetime.strptime(release_id.partition("-")[0], _BEGUN).replace(tzinfo=timezone.utc)
+
+
+def release_folder(charge: Charge) -> Path:
+    """Where the charge's release lies, or will.
+
+    Raises:
+        ValueError: the charge names no place: no run of ours made it.
+    """
+    if charge.path is None:
+        raise ValueError(f"charge {charge.id} names no folder for its release")
+    return Path(charge.path)
+
+
+def manifest_digest(charge: Charge) -> str:
+    """The digest of a published charge's manifest.
+
+    Raises:
+        ValueError: the charge isn't published.
+    """
+    if charge.manifest_sha256 is None:
+        raise ValueError(f"charge {charge.id} isn't published, so it has no manifest")
+    return charge.manifest_sha256
 
 
 def write_tables(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -113,7 +113,7 @@ def _selection(mechanism: Selection | WeightedThresholding) -> reports.Selection
     )
 
 
-def render(manifest: Manifest, stages: Sequence[StageSpec], tables: dict[str, pa.Table], balance: Balance) -> str:
+def render(manifest: Manifest, stages: Sequence[StageSpec], tables: Mapping[str, pa.Table], balance: Balance) -> str:
     """report.html of a release, from its manifest (which lists the files written so far)."""
     chosen = by_stage(manifest.chosen_bounds)
     amounts = {name: getattr(balance, name).to_json() for name in ("cap", "spent", "held", "left")}

@@ -22,11 +22,12 @@ from dpbeam.phases import bounds
 from dpbeam.phases.phase import Parameters
 from dpbeam.pipelines.cli.main import invoke
 from dpbeam.pipelines.jobs import aggregate, workers
-from dpbeam.pipelines.lifecycle import inputs, release
+from dpbeam.pipelines.lifecycle import inputs
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.load import load_policy
 from dpbeam.reporting.certify import certify_manifest
 from dpbeam.reporting.manifest import read_manifest
+from dpbeam.transforms.wire.staging import Area
 
 AUTO = {"auto": {}}
 
@@ -270,7 +271,7 @@ def test_a_kill_in_the_phase_leaves_nothing_and_stays_spent(automatic, capsys, p
             case "after the choice":
                 bounds.learn = dying_learn
             case "while it is staged":
-                release.Area.write_shard = die
+                Area.write_shard = die
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         automatic.run()
         os._exit(0)

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dpbeam.ledger import sqlite_file, waiting
+from dpbeam.ledger import Ledger, sqlite_file, waiting
 from dpbeam.ledger.outcomes import Locked
 from dpbeam.pipelines.cli.main import invoke
 from dpbeam.pipelines.lifecycle import attempts, publish, release
@@ -108,7 +108,7 @@ def finished(workspace, ledger: Path, monkeypatch, held: contextlib.ExitStack) -
 
 
 def test_a_finished_run_asks_again_and_again(workspace, ledger, impatient, monkeypatch, capsys) -> None:
-    asked, publishes = [], release.Ledger.publish
+    asked, publishes = [], Ledger.publish
 
     def counted(self, *more, **named):
         asked.append(1)
@@ -116,7 +116,7 @@ def test_a_finished_run_asks_again_and_again(workspace, ledger, impatient, monke
             held.let_go()
         return publishes(self, *more, **named)
 
-    monkeypatch.setattr(release.Ledger, "publish", counted)
+    monkeypatch.setattr(Ledger, "publish", counted)
     with contextlib.ExitStack() as held:
         written = finished(workspace, ledger, monkeypatch, held)
         assert workspace.run() == 0
