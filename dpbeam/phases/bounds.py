@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 
@@ -21,6 +22,7 @@ from dpbeam.policy.schema.auto import (
     AutoClip,
     AutoCount,
     ClipSearch,
+    CountSearch,
     Histogram,
     count,
     histograms,
@@ -110,11 +112,12 @@ def _chosen_clips(stage: Stage, known: Parameters, tables: Mapping[str, pa.Table
     chosen: dict[Key, Chosen] = {}
     by_column = {h.metric: h for h in histograms(stage) if h.stage == values_stage(stage.name)}
     for metric in stage.metrics:
-        low, high = getattr(metric.args, "low", None), getattr(metric.args, "high", None)
+        low: Any = getattr(metric.args, "low", None)
+        high: Any = getattr(metric.args, "high", None)
         if not isinstance(low, AutoClip) and not isinstance(high, AutoClip):
             continue
-        histogram = by_column[metric.args.column]
-        search = histogram.search
+        histogram = by_column[vars(metric.args)["column"]]
+        search = _clip_search(histogram)
         found_low, found_high = choose_clip(
             _counts(tables, histogram),
             _noise(known, histogram),
@@ -131,14 +134,18 @@ def _chosen_clips(stage: Stage, known: Parameters, tables: Mapping[str, pa.Table
 
 
 def _metric(histogram: Histogram) -> Metric:
-    search = histogram.search
-    of_values = isinstance(search, ClipSearch)
-    return Metric(
-        kind="histogram",
-        name=histogram.metric,
-        column=histogram.metric if of_values else _UNIT_COLUMN[histogram.metric],
-        edges=value_edges(search.least, search.most) if of_values else count_edges(search.max),
-    )
+    match histogram.search:
+        case ClipSearch(least=least, most=most):
+            column, edges = histogram.metric, value_edges(least, most)
+        case CountSearch(max=most):
+            column, edges = _UNIT_COLUMN[histogram.metric], count_edges(most)
+    return Metric(kind="histogram", name=histogram.metric, column=column, edges=edges)
+
+
+def _clip_search(histogram: Histogram) -> ClipSearch:
+    if not isinstance(histogram.search, ClipSearch):
+        raise ValueError(f"{histogram.stage}: {histogram.metric} is no column, so no clipping bound is found in it")
+    return histogram.search
 
 
 def _units(policy: Policy, stage: Stage) -> UnitRows:

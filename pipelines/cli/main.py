@@ -300,7 +300,7 @@ def budget_create(
         if policy.budget is None:
             raise UsageError(f"{what} states no budget; add one, or give --epsilon and --delta with the dataset's name")
         dataset, cap = policy.dataset, Amount.cap(policy.budget.epsilon, policy.budget.delta)
-        protects = identity.protected(policy)
+        protects: Protected | None = identity.protected(policy)
     elif epsilon is None or delta is None:
         raise UsageError("--epsilon and --delta go together; give both, or name a policy that states a budget")
     else:

@@ -23,7 +23,7 @@ from dpbeam.pipelines.lifecycle.belongings import check_named, pending
 from dpbeam.pipelines.lifecycle.steps import step
 from dpbeam.pipelines.lifecycle.values import Charged, Checked, Published, Reserved
 from dpbeam.policy import compile as compiled
-from dpbeam.policy.chosen import with_chosen
+from dpbeam.policy.chosen import Key, with_chosen
 from dpbeam.reporting import manifest as manifests
 
 MAX_ATTEMPTS = 3
@@ -127,6 +127,6 @@ def _as_published(checked: Checked, charge: Charge) -> Published:
     request, stages = checked.request, checked.planned.parameters.stages
     manifest = manifests.read_manifest(publish.release_folder(charge) / manifests.MANIFEST_NAME)
     if manifest.chosen_bounds:
-        found = {(bound.stage, bound.metric, bound.parameter): bound.value for bound in manifest.chosen_bounds}
+        found: dict[Key, float] = {(b.stage, b.metric, b.parameter): b.value for b in manifest.chosen_bounds}
         stages = compiled.stage_specs(with_chosen(request.policy, found), manifest.mechanisms)
     return Published(request=request, charge=charge, stages=stages, chosen=manifest.chosen_bounds, cached=True)

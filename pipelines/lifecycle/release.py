@@ -1,4 +1,4 @@
-"""The lifecycle of a release: a request goes in; a published release, new or cached, comes out.
+"""How a release is made, from the request to what is published, new or found to be there already.
 
     plan → certify → guard → reserve → start → run the Beam jobs → verify staging → assemble → publish
 

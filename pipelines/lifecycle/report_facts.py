@@ -12,7 +12,16 @@ import pyarrow.parquet as pq
 from dpbeam.accounting.utility import NOTES, noise_figure, selection_figure
 from dpbeam.engine.release import results
 from dpbeam.ledger.model import Balance
-from dpbeam.mechanisms.events import Gaussian, Laplace, Mechanism, Selection, WeightedThresholding, others_of
+from dpbeam.mechanisms.events import (
+    Additive,
+    Gaussian,
+    Laplace,
+    Mechanism,
+    Selection,
+    Thresholding,
+    WeightedThresholding,
+    others_of,
+)
 from dpbeam.policy.schema.policy import Policy
 from dpbeam.query.spec import StageSpec
 from dpbeam.reporting import report as reports
@@ -29,6 +38,7 @@ def metric_columns(spec: StageSpec) -> tuple[MetricColumn, ...]:
     for metric in spec.metrics:
         quantity = spec.made_from(metric)[0].name
         biased = results.passed_threshold(metric, spec)
+        noise: Additive | Thresholding
         if metric.kind == "privacy_id_count" and biased:
             noise = results.thresholding(spec)
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
@@ -17,6 +18,7 @@ from dpbeam.engine.bounding import contributions, hierarchy, unit_rows
 from dpbeam.engine.bounding.hierarchy import Hierarchy
 from dpbeam.query.spec import StageSpec
 from dpbeam.transforms.steps.read import label, place
+from dpbeam.transforms.wire.beam_types import Batches, Reports
 from dpbeam.transforms.wire.containment import ContainedDoFn
 from dpbeam.transforms.wire.control import Outbox, Shuffle, receive
 from dpbeam.transforms.wire.progress import Parts
@@ -116,7 +118,7 @@ class _AccumulateRows(ContainedDoFn):
 
 
 @dataclass(eq=False)
-class BoundContributions(beam.PTransform):
+class BoundContributions(beam.PTransform[Batches, tuple[Batches, Reports]]):
     """At most `l0` partitions a unit and `linf` rows a (unit, partition), both chosen uniformly, then accumulated.
 
     Guarantee: one unit more or less changes at most `l0` partitions' accumulators, each by at most what `linf` rows
@@ -149,9 +151,7 @@ class BoundContributions(beam.PTransform):
             senders = frozenset((SEEDER, *range(self.splits)))
             self.shuffles = (Shuffle(name=self._name, senders=senders, destinations=self.shards),)
 
-    def expand(
-        self, blocks: beam.PCollection[pa.RecordBatch]
-    ) -> tuple[beam.PCollection[pa.RecordBatch], tuple[beam.PCollection[object], ...]]:
+    def expand(self, blocks: Batches) -> tuple[Batches, Reports]:
         if self.spec.unit is None:
             return (
                 blocks
@@ -174,11 +174,15 @@ class BoundContributions(beam.PTransform):
         return bounded.main, (routed[REPORTS], seeds[REPORTS], bounded[REPORTS])
 
 
-def messages(dofn: beam.DoFn) -> beam.PTransform:
-    """A ParDo of (destination, batch) messages that also puts out reports."""
-    return beam.ParDo(dofn).with_output_types(tuple[int, pa.RecordBatch]).with_outputs(REPORTS, main="main")
+def messages(dofn: beam.DoFn, *others: str) -> beam.PTransform[Any, beam.pvalue.DoOutputsTuple]:
+    """A ParDo of (destination, batch) messages that also puts out reports, and `others`."""
+    typed = beam.ParDo(dofn).with_output_types(tuple[int, pa.RecordBatch])
+    sent: beam.PTransform[Any, beam.pvalue.DoOutputsTuple] = typed.with_outputs(*others, REPORTS, main="main")
+    return sent
 
 
 def seed(pipeline: beam.Pipeline, name: str, shuffle: str, batches: list[pa.RecordBatch]) -> beam.pvalue.DoOutputsTuple:
     """Sends `batches[i]` to destination i of a shuffle, each destination's once."""
-    return pipeline | f"{name}Once" >> beam.Create([None], reshuffle=False) | name >> messages(_Seed(shuffle, batches))
+    once = pipeline | f"{name}Once" >> beam.Create([None], reshuffle=False)
+    sent: beam.pvalue.DoOutputsTuple = once | name >> messages(_Seed(shuffle, batches))
+    return sent

@@ -30,6 +30,7 @@ from dpbeam.errors import RunFailed
 from dpbeam.query.spec import InputSpec, StageSpec
 from dpbeam.transforms.steps.bound import REPORTS
 from dpbeam.transforms.steps.read import raw_blocks
+from dpbeam.transforms.wire.beam_types import Sharded
 from dpbeam.transforms.wire.containment import ContainedDoFn
 from dpbeam.transforms.wire.control import RECEIVED, SENT, Report, Shuffle
 from dpbeam.transforms.wire.progress import Parts
@@ -183,7 +184,7 @@ class _Aggregate(ContainedDoFn):
 
 
 @dataclass(eq=False)
-class AggregateInOneWorker(beam.PTransform):
+class AggregateInOneWorker(beam.PTransform[beam.pvalue.PBegin, tuple[dict[str, Sharded], beam.PCollection[object]]]):
     """From the source to each stage's merged accumulators, in one step on one worker.
 
     Guarantee: as `BoundContributions` and `AccumulateByPartition` in a row. Units are routed by a hash of their
@@ -207,7 +208,7 @@ class AggregateInOneWorker(beam.PTransform):
     def shuffle(self) -> Shuffle:
         return Shuffle(name=_shuffle_name(self.stages), senders=frozenset(range(len(self.splits))), destinations=1)
 
-    def expand(self, pbegin: beam.pvalue.PBegin) -> tuple[dict[str, beam.PCollection], beam.PCollection]:
+    def expand(self, pbegin: beam.pvalue.PBegin) -> tuple[dict[str, Sharded], beam.PCollection[object]]:
         work = _Aggregate(
             self.plan, self.source, self.splits, self.stages, self.public, self.parts, self.salt, self.among
         )
