@@ -13,6 +13,7 @@ from pathlib import Path
 from dpbeam.errors import DpbeamError, RunFailed
 from dpbeam.ledger.model import Charge
 from dpbeam.pipelines.lifecycle import publish
+from dpbeam.reporting.digests import digest
 from dpbeam.reporting.manifest import MANIFEST_NAME, Manifest, parse_manifest
 from dpbeam.transforms.wire.staging import Area, NotPrivate, check_private
 
@@ -81,7 +82,7 @@ def pending(charge: Charge, area: Area) -> str | None:
         found = publish.entries(folder, rows, *others, MANIFEST_NAME)
         listed = {entry.path: entry for entry in manifest.files}
         whole = all(listed.get(entry.path, entry) == entry for entry in found)
-        return publish.digest((folder / MANIFEST_NAME).read_bytes()) if whole else None
+        return digest((folder / MANIFEST_NAME).read_bytes()) if whole else None
     except (OSError, NotPrivate, RunFailed):
         return None
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import secrets
 import shutil
@@ -23,6 +22,7 @@ import pyarrow as pa
 
 from dpbeam.errors import RunFailed, UsageError
 from dpbeam.ledger.model import Charge
+from dpbeam.reporting.digests import digest, file_digest
 from dpbeam.reporting.manifest import MANIFEST_NAME, ChosenBound, FileEntry, Manifest, parse_manifest
 from dpbeam.reporting.tables import MetricColumn, write_csv, write_parquet
 from dpbeam.transforms.wire.staging import NotPrivate, make_private
@@ -89,23 +89,9 @@ def entries(folder: Path, rows: Mapping[str, int], *also: str) -> tuple[FileEntr
     if {path.name for path in folder.iterdir()} != {*rows, *also}:
         raise RunFailed(f"{folder} doesn't hold the files that were just written, so nothing was published. Run again")
     return tuple(
-        FileEntry(path=path.name, sha256=_file_digest(path), rows=rows.get(path.name))
+        FileEntry(path=path.name, sha256=file_digest(path), rows=rows.get(path.name))
         for path in sorted(folder.iterdir())
     )
-
-
-def digest(data: bytes) -> str:
-    """SHA-256, in hexadecimal."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def _file_digest(path: Path) -> str:
-    """As `digest`, a piece at a time: a result of millions of partitions need not fit in memory again."""
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            found.update(piece)
-    return found.hexdigest()
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> str:
@@ -165,7 +151,7 @@ def _is_whole(manifest: Path, manifest_sha256: str, final: Path) -> bool:
         return False
     for entry in parse_manifest(data.decode()).files:
         try:
-            found = _file_digest(manifest.parent / entry.path)
+            found = file_digest(manifest.parent / entry.path)
         except OSError:
             found = ""
         if found != entry.sha256:
