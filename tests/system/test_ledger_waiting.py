@@ -18,7 +18,7 @@ import pytest
 from dpbeam.ledger import Ledger, sqlite_file, waiting
 from dpbeam.ledger.outcomes import Locked
 from dpbeam.pipelines.cli.main import invoke
-from dpbeam.pipelines.lifecycle import attempts, publish, release
+from dpbeam.pipelines.lifecycle import attempts, charging, publish
 from dpbeam.pipelines.lifecycle import recover as recovering
 
 kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
@@ -129,7 +129,7 @@ def test_a_finished_release_that_could_not_be_told_is_published_later(
     workspace, ledger, impatient, monkeypatch, capsys, how
 ) -> None:
     monkeypatch.setattr(recovering, "alive", lambda _: False)  # its process is this one
-    monkeypatch.setattr(release, "alive", lambda _: False)
+    monkeypatch.setattr(charging, "alive", lambda _: False)
     with contextlib.ExitStack() as held:
         written = finished(workspace, ledger, monkeypatch, held)
         assert workspace.run() == 3
