@@ -344,7 +344,7 @@ def check_weights(before: pa.RecordBatch, after: pa.RecordBatch, spec: StageSpec
     found = (
         {
             key: weight * step
-            for key, weight in zip(keys_of(batch, spec), batch[weights.WEIGHT].to_pylist(), strict=True)
+            for key, weight in zip(keys_of(batch, spec), batch[weighing.WEIGHT].to_pylist(), strict=True)
         }
         for batch in (before, after)
     )
