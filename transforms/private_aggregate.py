@@ -20,11 +20,12 @@ from dpbeam.engine.bounding import contributions
 from dpbeam.engine.release import releaser, results
 from dpbeam.engine.release.noises import noises
 from dpbeam.engine.stage import StageSpec
-from dpbeam.mechanisms.events import Gaussian, Laplace, Mechanism
+from dpbeam.mechanisms.events import Gaussian, Laplace, Mechanism, WeightedThresholding
 from dpbeam.mechanisms.noise import AdditiveNoise
 from dpbeam.mechanisms.selection import Selector
 from dpbeam.transforms.steps.select import selected
 from dpbeam.transforms.wire import arrow_coder
+from dpbeam.transforms.wire.beam_types import Batches
 from dpbeam.transforms.wire.containment import ContainedDoFn, contained
 
 UNIT_SHARDS = 64
@@ -39,9 +40,15 @@ class Budget(Protocol):
 
 
 def with_mechanisms(spec: StageSpec, mechanisms: Sequence[Mechanism]) -> StageSpec:
-    """The stage with its noise and selection filled in."""
+    """The stage with its noise and selection filled in.
+
+    Raises:
+        ValueError: a mechanism that selects in rounds, which are jobs of their own.
+    """
     noise = {m.metric: m for m in mechanisms if isinstance(m, Laplace | Gaussian)}
     selection = next((m for m in mechanisms if not isinstance(m, Laplace | Gaussian)), None)
+    if isinstance(selection, WeightedThresholding):
+        raise ValueError(f"stage {spec.name}: a selection in rounds must be made by jobs of its own")
     return replace(spec, noise=noise, selection=selection)
 
 
@@ -109,7 +116,7 @@ class _Release(ContainedDoFn):
 
 
 @dataclass(eq=False)
-class AggregatePrivately(beam.PTransform):
+class AggregatePrivately(beam.PTransform[Batches, Batches]):
     """At most what the stage's bounds say of each unit, accumulated, selected and noised; released batches out.
 
     `public` are the partitions to show (a table with the key column, distinct), None where they are selected privately.
@@ -126,7 +133,7 @@ class AggregatePrivately(beam.PTransform):
     budget: Any
     public: pa.Table | None = None
 
-    def expand(self, batches: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
+    def expand(self, batches: Batches) -> Batches:
         arrow_coder.register()
         salt = secrets.token_bytes(16)
         routed = batches | "BoundAtSource" >> beam.ParDo(_Route(self.spec, salt, self.public)).with_output_types(
@@ -143,13 +150,14 @@ class AggregatePrivately(beam.PTransform):
                 tuple[int, pa.RecordBatch]
             )
         )  # fmt: skip
-        return (
+        released: Batches = (
             (accumulators, seeds)
             | "Together" >> beam.Flatten()
             | "ByResultShard" >> beam.GroupByKey()
             | "Release" >> beam.ParDo(_Release(self.spec, self.budget)).with_output_types(pa.RecordBatch)
             | "OneDraw" >> beam.Reshuffle().with_output_types(pa.RecordBatch)
         )
+        return released
 
     def _skeleton(self) -> list[tuple[int, pa.RecordBatch]]:
         """The public partitions as zero rows, by result shard."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import apache_beam as beam
 import pyarrow as pa
 
-from dpbeam.engine.rounds import weighing
+from dpbeam.engine.rounds.earlier_rounds import KEPT
 from dpbeam.engine.stage import StageSpec
 from dpbeam.errors import UsageError
 from dpbeam.query.bounds import Bounds
@@ -20,6 +20,7 @@ from dpbeam.transforms.steps.accumulate import AccumulateByPartition
 from dpbeam.transforms.steps.bound import BoundContributions
 from dpbeam.transforms.steps.select import SelectPartitions
 from dpbeam.transforms.steps.weigh import WeighPartitions
+from dpbeam.transforms.wire.beam_types import Batches, Reports
 from dpbeam.transforms.wire.containment import ContainedDoFn
 from dpbeam.transforms.wire.control import Shuffle
 
@@ -34,14 +35,14 @@ class _KeysAlone(ContainedDoFn):
 
     def work(self, element: tuple[int, pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         _, batch = element
-        if weighing.KEPT in batch.schema.names:
-            batch = batch.filter(batch.column(weighing.KEPT))
+        if KEPT in batch.schema.names:
+            batch = batch.filter(batch.column(KEPT))
         keys = batch.select(list(self._spec.keys))
         yield keys
 
 
 @dataclass(eq=False)
-class SelectKeys(beam.PTransform):
+class SelectKeys(beam.PTransform[Batches, tuple[Batches, Reports]]):
     """The partitions of a stage that its selection keeps: one batch of keys a shard, and the reports of the shuffles.
 
     Blocks are those of `ReadBlocks` and `Validate`. Every strategy of one round will do: truncated geometric, both
@@ -96,9 +97,7 @@ class SelectKeys(beam.PTransform):
         self._select = SelectPartitions(spec)
         self.shuffles = (*self._bound.shuffles, self._accumulate.shuffle)
 
-    def expand(
-        self, blocks: beam.PCollection[pa.RecordBatch]
-    ) -> tuple[beam.PCollection[pa.RecordBatch], tuple[beam.PCollection[object], ...]]:
+    def expand(self, blocks: Batches) -> tuple[Batches, Reports]:
         if self.spec.rounds:
             kept, reports = blocks | "Weigh" >> self._weigh
         else:

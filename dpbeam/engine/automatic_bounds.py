@@ -13,12 +13,10 @@ from itertools import pairwise
 from statistics import NormalDist
 
 import numpy as np
-import numpy.typing as npt
 
+from dpbeam.array_types import F64
 from dpbeam.mechanisms.events import Additive, Gaussian, Laplace
 from dpbeam.query.automatic import outermost
-
-F64 = npt.NDArray[np.float64]
 
 CHANCE = 1e-6
 """The probability that noise alone makes any empty bin of a histogram count."""

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from dpbeam.accounting.rounds import round_weights
 from dpbeam.engine.bounding import hierarchy
-from dpbeam.engine.rounds import weighing
+from dpbeam.engine.rounds.earlier_rounds import KEPT
 from dpbeam.engine.stage import LEVEL, StageSpec
 from dpbeam.phases.phase import Parameters, Phase
 from dpbeam.query.bounds import Bounds
@@ -45,11 +45,11 @@ def _phase(number: int) -> Phase:
                 continue
             told = tables[_round(spec, number).name]
             if not spec.rounds:
-                told = told.append_column(weighing.KEPT, pa.array([True] * told.num_rows, pa.bool_()))
-            kept = told.filter(told.column(weighing.KEPT))
+                told = told.append_column(KEPT, pa.array([True] * told.num_rows, pa.bool_()))
+            kept = told.filter(told.column(KEPT))
             before = known.found.get(spec.name)
             if before is not None:
-                told = pa.concat_tables([before.filter(before.column(weighing.KEPT)), told])
+                told = pa.concat_tables([before.filter(before.column(KEPT)), told])
             found[spec.name] = told
             all_kept = [public[spec.name]] if spec.name in public else []
             leaves = pa.concat_tables([*all_kept, kept.select(list(spec.keys))])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import stat
@@ -14,6 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from dpbeam.errors import DpbeamError
+from dpbeam.reporting.digests import file_digest
 from dpbeam.reporting.manifest import FileEntry, Manifest, StatedCertificate, read_manifest
 
 METHODS = ("naive", "rdp", "pld")
@@ -142,7 +142,7 @@ def _check_file(folder: Path, entry: FileEntry) -> list[str]:
             return [f"{name}: is not a regular file"]
         if not path.resolve().is_relative_to(folder.resolve()):
             return [f"{name}: leads out of the release's folder"]
-        digest = _sha256(path)
+        digest = file_digest(path)
     except FileNotFoundError:
         return [f"{name}: is missing"]
     except OSError as error:
@@ -153,14 +153,6 @@ def _check_file(folder: Path, entry: FileEntry) -> list[str]:
     if rows != entry.rows:
         return [f"{name}: stated rows {_spell(entry.rows)}, found {_spell(rows)}"]
     return []
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _rows(path: Path) -> int | None:

@@ -44,7 +44,7 @@ def starter(data: Path, *, folder: Path | None) -> str:
         UsageError: the file is missing, empty, or not of its format.
     """
     first, in_path = _first_file(data)
-    format = next((kind for suffix, kind in _SUFFIXES.items() if suffix in first.suffixes), "csv")
+    format: Format = next((kind for suffix, kind in _SUFFIXES.items() if suffix in first.suffixes), "csv")
     if first.exists() and not first.is_file():
         raise UsageError(f"{data} is not a regular file, nor a folder of them. Name one, or copy the data into one")
     schema = None

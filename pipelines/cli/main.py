@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -22,6 +22,9 @@ from dpbeam.ledger import waiting
 from dpbeam.pipelines.cli import streams
 from dpbeam.pipelines.cli.printing import complain, console, line, note, say, say_json
 from dpbeam.pipelines.lifecycle import stopping
+
+if TYPE_CHECKING:
+    from dpbeam.pipelines.lifecycle.values import Published
 
 app = typer.Typer(
     name="dpbeam",
@@ -104,7 +107,8 @@ def run(
     """Make a private release. Other flags, such as --runner=…, go to Beam; put them after POLICY."""
     from dpbeam.ledger import open_ledger
     from dpbeam.pipelines.jobs.options import beam_options
-    from dpbeam.pipelines.lifecycle import release as releases
+    from dpbeam.pipelines.lifecycle.release import make_release
+    from dpbeam.pipelines.lifecycle.values import Request
     from dpbeam.policy.load import load_policy
     from dpbeam.transforms.wire.progress import listening
 
@@ -117,7 +121,7 @@ def run(
     policy = load_policy(policy_path, source=source, output=output)
     if "://" in policy.output.path:
         raise UsageError(f"output.path must be a folder of this machine for now, got {policy.output.path!r}")
-    request = releases.Run(
+    request = Request(
         policy=policy,
         release_name=release,
         refresh=refresh,
@@ -140,17 +144,17 @@ def run(
                 status.update(f"{what.capitalize()}: {100 * done // of} % …")
 
         with listening(share):
-            done = releases.make_release(request, progress)
+            done = make_release(request, progress)
     _show_published(done, as_json=as_json)
 
 
-def _show_published(done: Any, *, as_json: bool) -> None:
+def _show_published(done: Published, *, as_json: bool) -> None:
     """The release is out, and the exit code says so: whatever happens to the screen, or while it is drawn."""
-    from dpbeam.pipelines.lifecycle import release as releases
+    from dpbeam.pipelines.lifecycle.release import run_json
 
     try:
         if as_json:
-            say_json(releases.run_json(done))
+            say_json(run_json(done))
         else:
             _show(done)
         sys.stdout.flush()
@@ -163,21 +167,22 @@ def _show_published(done: Any, *, as_json: bool) -> None:
         complain(f"the release is out, in {done.folder}, but could not be shown here ({trouble})")
 
 
-def _show(done: Any) -> None:
+def _show(done: Published) -> None:
     from dpbeam.pipelines.cli import terminal
     from dpbeam.pipelines.lifecycle.report_facts import published_tables
 
     out = console()
-    tables = published_tables(done.folder, done.policy)
+    policy = done.request.policy
+    tables = published_tables(done.folder, policy)
     for spec in done.stages:
         out.print(terminal.results(spec, tables[spec.name], out.width))
     out.print(terminal.chosen(done.chosen))
-    balance = done.ledger.balance(done.policy.dataset)
-    cost = f"This release cost {done.charge.amount} (one {done.policy.privacy_unit}, added or removed)."
+    balance = done.request.ledger.balance(policy.dataset)
+    cost = f"This release cost {done.charge.amount} (one {policy.privacy_unit}, added or removed)."
     if done.cached:
         cost = "This release was made before: the same files again, at no cost."
     out.print(line(cost))
-    out.print(line(f"Left of the budget of {done.policy.dataset}: {balance.left} of {balance.cap}."))
+    out.print(line(f"Left of the budget of {policy.dataset}: {balance.left} of {balance.cap}."))
     out.print(line(f"Report: {done.folder / 'report.html'}"), soft_wrap=True)
 
 
@@ -298,7 +303,7 @@ def budget_create(
         if policy.budget is None:
             raise UsageError(f"{what} states no budget; add one, or give --epsilon and --delta with the dataset's name")
         dataset, cap = policy.dataset, Amount.cap(policy.budget.epsilon, policy.budget.delta)
-        protects = identity.protected(policy)
+        protects: Protected | None = identity.protected(policy)
     elif epsilon is None or delta is None:
         raise UsageError("--epsilon and --delta go together; give both, or name a policy that states a budget")
     else:

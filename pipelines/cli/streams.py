@@ -42,9 +42,9 @@ class Unfailing(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        if self.lost is None and self._stream is None:
+        if self._stream is None:
             self.lost = "it is closed"
-        if self.lost is None:
+        elif self.lost is None:
             try:
                 self._stream.write(text)
             except (OSError, ValueError) as error:
@@ -62,7 +62,7 @@ class Unfailing(io.TextIOBase):
         self.lost = getattr(error, "strerror", None) or "it is closed"
         # What its buffer still holds goes nowhere: else the interpreter would fail over it when it ends.
         with contextlib.suppress(OSError, ValueError), open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), self._stream.fileno())
+            os.dup2(nowhere.fileno(), self.fileno())
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dpbeam.accounting.plan import Plan
-from dpbeam.accounting.utility import selection_figure
+from dpbeam.accounting.utility import MetricFigure, selection_figure
 from dpbeam.engine.stage import StageSpec
 from dpbeam.ledger.accounts import Balance
 from dpbeam.ledger.amounts import Amount
@@ -116,22 +116,13 @@ def _short(key: str) -> str:
 def plan(made: Plan, balance: Balance | None) -> RenderableType:
     """The plan: the noise of every metric, the counts that selections need, ε by each method, what would be left."""
     noise = Table(title=f"Plan for {made.dataset}: ε {made.epsilon:g}, δ {made.delta:g} a run")
-    for heading, justify in (
-        ("stage", "left"),
-        ("metric", "left"),
-        ("noise std", "right"),
-        ("95 % half-width", "right"),
-    ):
-        noise.add_column(heading, justify=justify)
+    noise.add_column("stage")
+    noise.add_column("metric")
+    noise.add_column("noise std", justify="right")
+    noise.add_column("95 % half-width", justify="right")
     relative = {(each.stage, each.quantity): each.std for each in made.utility.relative}
     for figure in made.utility.metrics:
-        rows = [(figure.metric, figure.metric, figure.std, figure.half_width_95)]
-        if figure.parts:
-            rows = [
-                (f"{figure.metric}: {_part(part.metric)}", part.metric, part.std, part.half_width_95)
-                for part in figure.parts
-            ]
-        for name, quantity, std, half_width in rows:
+        for name, quantity, std, half_width in _noise_of(figure):
             of_one_row = relative.get((figure.stage, quantity))
             scale, unit = (1.0, "") if of_one_row is None else (std / of_one_row, " r")
             shown = (significant(std / scale) + unit, f"± {significant(half_width / scale)}{unit}")
@@ -166,6 +157,14 @@ def plan(made: Plan, balance: Balance | None) -> RenderableType:
         after = f"{left - asked} after this run" if asked.fits(left) else "not enough for this run"
         lines.append(line(f"Left in the ledger: {left} of {balance.cap}; {after}."))
     return Group(*lines)
+
+
+def _noise_of(figure: MetricFigure) -> Iterator[tuple[str, str, float, float]]:
+    """(what is shown, quantity, std, half-width) of a metric; of one whose noise depends on the data, of its parts."""
+    for part in figure.parts:
+        yield f"{figure.metric}: {_part(part.metric)}", part.metric, part.std, part.half_width_95
+    if not figure.parts and figure.std is not None and figure.half_width_95 is not None:
+        yield figure.metric, figure.metric, figure.std, figure.half_width_95
 
 
 def _unused(made: Plan) -> Iterator[str]:

@@ -29,6 +29,7 @@ from dpbeam.transforms.steps.validate import Validate
 from dpbeam.transforms.steps.weigh import WeighPartitions
 from dpbeam.transforms.steps.write_shards import StageResults
 from dpbeam.transforms.wire import arrow_coder
+from dpbeam.transforms.wire.beam_types import Sharded
 from dpbeam.transforms.wire.control import CheckControlTotals, Shuffle
 from dpbeam.transforms.wire.staging import Area
 
@@ -57,8 +58,9 @@ def build(pipeline: beam.Pipeline, job: Job) -> tuple[Shuffle, ...]:
     """Adds the job to a pipeline. Returns the shuffles whose control totals must agree before publishing."""
     arrow_coder.register()
     # Rounds go through shuffles on every runner.
-    alone = job.one_worker is not None and not any(spec.round for spec in job.stages)
-    merged, shuffles, reports = _in_one_worker(pipeline, job) if alone else _through_shuffles(pipeline, job)
+    worker = None if any(spec.round for spec in job.stages) else job.one_worker
+    flow = _through_shuffles(pipeline, job) if worker is None else _in_one_worker(pipeline, job, worker)
+    merged, shuffles, reports = flow
     for spec in job.stages:
         released = merged[spec.name]
         if not spec.round:
@@ -74,13 +76,16 @@ def build(pipeline: beam.Pipeline, job: Job) -> tuple[Shuffle, ...]:
     return tuple(shuffles)
 
 
-Merged = dict[str, beam.PCollection]
+Merged = dict[str, Sharded]
 """By stage, its merged accumulators as (result shard, batch); of a round, what it tells the next."""
 
 
-def _in_one_worker(pipeline: beam.Pipeline, job: Job) -> tuple[Merged, list[Shuffle], list[beam.PCollection]]:
+Flow = tuple[Merged, list[Shuffle], list[beam.PCollection[object]]]
+
+
+def _in_one_worker(pipeline: beam.Pipeline, job: Job, worker: OneWorker) -> Flow:
     aggregate = AggregateInOneWorker(
-        plan=job.one_worker,
+        plan=worker,
         source=job.input,
         splits=job.splits,
         stages=job.stages,
@@ -93,11 +98,11 @@ def _in_one_worker(pipeline: beam.Pipeline, job: Job) -> tuple[Merged, list[Shuf
     return merged, [aggregate.shuffle], [reports]
 
 
-def _through_shuffles(pipeline: beam.Pipeline, job: Job) -> tuple[Merged, list[Shuffle], list[beam.PCollection]]:
+def _through_shuffles(pipeline: beam.Pipeline, job: Job) -> Flow:
     blocks = pipeline | "Read" >> ReadBlocks(job.input, job.splits) | "Validate" >> Validate(job.input)
     merged: Merged = {}
     shuffles: list[Shuffle] = []
-    reports: list[beam.PCollection] = []
+    reports: list[beam.PCollection[object]] = []
     for spec in job.stages:
         if spec.round:
             weigh = WeighPartitions(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.runner import create_runner
@@ -59,8 +59,9 @@ class _Parser(argparse.ArgumentParser):
 
 def _unknown(flags: Sequence[str]) -> list[str]:
     parser = _Parser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
+    declared: Any = parser  # as Beam's own parser, which has a method more for options that a template fills in
     for options in _all_subclasses(PipelineOptions):
-        options._add_argparse_args(parser)  # the hook by which Beam documents that options are declared
+        options._add_argparse_args(declared)  # the hook by which Beam documents that options are declared
     return parser.parse_known_args(list(flags))[1]
 
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 from dpbeam.errors import DataError, LedgerError, Refused, RunFailed, UsageError
 from dpbeam.ledger import Ledger
@@ -30,7 +29,7 @@ TELLING_TRIES = 10
 
 def staging_area(charge: Charge) -> Area:
     """Where an attempt stages its results: beside the dataset's releases, under a name no other attempt has."""
-    parent = Path(charge.path).parent.parent / STAGING_NAME
+    parent = publish.release_folder(charge).parent.parent / STAGING_NAME
     attempt = f"{charge.id}-{charge.attempt}"
     return Area(path=str(parent / attempt), attempt=attempt)
 
@@ -101,7 +100,7 @@ def settle_stopped(ledger: Ledger, charge: Charge | None) -> str:
         RunFailed: something staged can't be removed; the attempt isn't journalled then, so that `recover` finds it.
     """
     now = None if charge is None else ledger.charge(charge.id)
-    if now is None:
+    if charge is None or now is None:
         return "nothing was charged"
     if now.fence != charge.fence or now.state not in OPEN:
         if now.state != "PUBLISHED":
@@ -141,13 +140,13 @@ def clear(charge: Charge) -> None:
     belongings.check_own(charge, areas)
     for area in areas:
         area.remove()
-    publish.discard(Path(charge.path))
+    publish.discard(publish.release_folder(charge))
 
 
 def left_behind(charge: Charge) -> bool:
     """Whether an unpublished charge's attempts left anything that `clear` removes."""
     areas = [staging_area(replace(charge, attempt=attempt)) for attempt in range(1, charge.attempt + 1)]
-    return any(area.left() for area in areas) or os.path.lexists(charge.path)
+    return any(area.left() for area in areas) or os.path.lexists(publish.release_folder(charge))
 
 
 def give_way(charge: Charge) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from dpbeam.errors import DpbeamError, RunFailed
 from dpbeam.ledger.accounts import Charge
 from dpbeam.pipelines.lifecycle import publish
+from dpbeam.reporting.digests import digest
 from dpbeam.reporting.manifest import MANIFEST_NAME, Manifest, parse_manifest
 from dpbeam.transforms.wire.staging import Area, NotPrivate, check_private
 
@@ -32,7 +33,7 @@ def check_own(charge: Charge, staged: list[Area]) -> None:
         RunFailed: they aren't; nothing of them may be removed.
     """
     check_named(charge, staged)
-    folder = Path(charge.path)
+    folder = publish.release_folder(charge)
     if not os.path.lexists(folder):
         return
     if folder.is_symlink() or folder.parent.is_symlink() or not folder.is_dir():
@@ -53,7 +54,7 @@ def check_named(charge: Charge, staged: list[Area]) -> None:
     Raises:
         RunFailed: it isn't so; nothing of the charge may be removed.
     """
-    folder = Path(charge.path)
+    folder = publish.release_folder(charge)
     named = folder.is_absolute() and folder.name == charge.release_id and folder.parent.name == charge.dataset
     if not named or not _ID.fullmatch(charge.id) or not _RELEASE.fullmatch(charge.release_id):
         raise _foreign(folder, "isn't named as releases and charges are")
@@ -81,7 +82,7 @@ def pending(charge: Charge, area: Area) -> str | None:
         found = publish.entries(folder, rows, *others, MANIFEST_NAME)
         listed = {entry.path: entry for entry in manifest.files}
         whole = all(listed.get(entry.path, entry) == entry for entry in found)
-        return publish.digest((folder / MANIFEST_NAME).read_bytes()) if whole else None
+        return digest((folder / MANIFEST_NAME).read_bytes()) if whole else None
     except (OSError, NotPrivate, RunFailed):
         return None
 

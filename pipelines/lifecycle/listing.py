@@ -29,6 +29,8 @@ _KINDS = (
     (stat.S_ISBLK, "a device"),
 )
 _Inode = tuple[int, int]
+_Above = tuple[_Inode, ...]
+"""The folders that lead to one, with itself: a link back to any of them would lead round in circles."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +81,7 @@ def files_in(folder: str) -> list[File]:
         UsageError: see `files_of`.
     """
     found: list[File] = []
-    inside = [(folder, (_inode(_looked_at(folder)),))]
+    inside: list[tuple[str, _Above]] = [(folder, (_inode(_looked_at(folder)),))]
     while inside:
         at, above = inside.pop()
         for entry in filter(lambda entry: not _hidden(entry), _entries(at)):
@@ -120,7 +122,7 @@ def _matching(pattern: str) -> list[File]:
     start = os.path.join(*parts[:fixed])
     found: list[File] = []
     # A folder, what the pattern says of the names in it and below, and the folders that lead to it with itself.
-    inside = [(start, parts[fixed:], (_inode(_looked_at(start)),))]
+    inside: list[tuple[str, tuple[str, ...], _Above]] = [(start, parts[fixed:], (_inode(_looked_at(start)),))]
     while inside:
         at, rest, above = inside.pop()
         is_deep, name = "**" in rest[0], matcher(rest[0])
@@ -174,7 +176,7 @@ def _looked_at(path: str) -> os.stat_result:
     return found
 
 
-def _below(path: str, found: os.stat_result, above: tuple[_Inode, ...]) -> tuple[_Inode, ...]:
+def _below(path: str, found: os.stat_result, above: _Above) -> _Above:
     if _inode(found) in above:
         raise _unusable(path, "it is a link to a folder that it lies in")
     return (*above, _inode(found))

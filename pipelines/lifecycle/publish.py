@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 import secrets
 import shutil
@@ -22,6 +21,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from dpbeam.errors import RunFailed, UsageError
+from dpbeam.ledger.accounts import Charge
+from dpbeam.reporting.digests import digest, file_digest
 from dpbeam.reporting.manifest import MANIFEST_NAME, ChosenBound, FileEntry, Manifest, parse_manifest
 from dpbeam.reporting.tables import MetricColumn, write_csv, write_parquet
 from dpbeam.transforms.wire.staging import NotPrivate, make_private
@@ -42,6 +43,28 @@ def begun(release_id: str) -> datetime:
     """When the run of a release began. When it ended is told nowhere in the release: how long a run takes depends on
     the data, on rows beyond all bounds too, and no noise covers it."""
     return datetime.strptime(release_id.partition("-")[0], _BEGUN).replace(tzinfo=timezone.utc)
+
+
+def release_folder(charge: Charge) -> Path:
+    """Where the charge's release lies, or will.
+
+    Raises:
+        ValueError: the charge names no place: no run of ours made it.
+    """
+    if charge.path is None:
+        raise ValueError(f"charge {charge.id} names no folder for its release")
+    return Path(charge.path)
+
+
+def manifest_digest(charge: Charge) -> str:
+    """The digest of a published charge's manifest.
+
+    Raises:
+        ValueError: the charge isn't published.
+    """
+    if charge.manifest_sha256 is None:
+        raise ValueError(f"charge {charge.id} isn't published, so it has no manifest")
+    return charge.manifest_sha256
 
 
 def write_tables(
@@ -66,23 +89,9 @@ def entries(folder: Path, rows: Mapping[str, int], *also: str) -> tuple[FileEntr
     if {path.name for path in folder.iterdir()} != {*rows, *also}:
         raise RunFailed(f"{folder} doesn't hold the files that were just written, so nothing was published. Run again")
     return tuple(
-        FileEntry(path=path.name, sha256=_file_digest(path), rows=rows.get(path.name))
+        FileEntry(path=path.name, sha256=file_digest(path), rows=rows.get(path.name))
         for path in sorted(folder.iterdir())
     )
-
-
-def digest(data: bytes) -> str:
-    """SHA-256, in hexadecimal."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def _file_digest(path: Path) -> str:
-    """As `digest`, a piece at a time: a result of millions of partitions need not fit in memory again."""
-    found = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            found.update(piece)
-    return found.hexdigest()
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> str:
@@ -142,7 +151,7 @@ def _is_whole(manifest: Path, manifest_sha256: str, final: Path) -> bool:
         return False
     for entry in parse_manifest(data.decode()).files:
         try:
-            found = _file_digest(manifest.parent / entry.path)
+            found = file_digest(manifest.parent / entry.path)
         except OSError:
             found = ""
         if found != entry.sha256:

@@ -69,12 +69,12 @@ def recover(ledger: Ledger, *, charge_id: str | None = None, force: bool = False
 
 def _finish(charge: Charge, left: list[RunFailed]) -> bool:
     area = staging_area(charge)
-    folder = Path(charge.path)
+    folder = publish.release_folder(charge)
     if not area.left() and not (folder / publish.PENDING_NAME).is_file():
         return False
     try:
         check_named(charge, [area])
-        shown = publish.complete(Path(area.release), folder, charge.manifest_sha256)
+        shown = publish.complete(Path(area.release), folder, publish.manifest_digest(charge))
         area.remove_shards()
     except DpbeamError as error:
         # Removed or changed by its owner after it was published: nothing to finish, unless it was never shown.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,16 @@ from dpbeam.accounting.utility import NOTES, noise_figure, selection_figure
 from dpbeam.engine.release import results
 from dpbeam.engine.stage import StageSpec
 from dpbeam.ledger.accounts import Balance
-from dpbeam.mechanisms.events import Gaussian, Laplace, Mechanism, Selection, WeightedThresholding, others_of
+from dpbeam.mechanisms.events import (
+    Additive,
+    Gaussian,
+    Laplace,
+    Mechanism,
+    Selection,
+    Thresholding,
+    WeightedThresholding,
+    others_of,
+)
 from dpbeam.policy.schema.policy import Policy
 from dpbeam.reporting import report as reports
 from dpbeam.reporting.manifest import ChosenBound, Manifest, by_stage
@@ -29,6 +38,7 @@ def metric_columns(spec: StageSpec) -> tuple[MetricColumn, ...]:
     for metric in spec.metrics:
         quantity = spec.made_from(metric)[0].name
         biased = results.passed_threshold(metric, spec)
+        noise: Additive | Thresholding
         if metric.kind == "privacy_id_count" and biased:
             noise = results.thresholding(spec)
         else:
@@ -113,7 +123,7 @@ def _selection(mechanism: Selection | WeightedThresholding) -> reports.Selection
     )
 
 
-def render(manifest: Manifest, stages: Sequence[StageSpec], tables: dict[str, pa.Table], balance: Balance) -> str:
+def render(manifest: Manifest, stages: Sequence[StageSpec], tables: Mapping[str, pa.Table], balance: Balance) -> str:
     """report.html of a release, from its manifest (which lists the files written so far)."""
     chosen = by_stage(manifest.chosen_bounds)
     amounts = {name: getattr(balance, name).to_json() for name in ("cap", "spent", "held", "left")}

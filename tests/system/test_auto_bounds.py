@@ -24,10 +24,11 @@ from dpbeam.phases import bounds
 from dpbeam.phases.phase import Parameters
 from dpbeam.pipelines.cli.main import invoke
 from dpbeam.pipelines.jobs import aggregate, workers
-from dpbeam.pipelines.lifecycle import inputs, release
+from dpbeam.pipelines.lifecycle import inputs
 from dpbeam.query.query import Query
 from dpbeam.reporting.certify import certify_manifest
 from dpbeam.reporting.manifest import read_manifest
+from dpbeam.transforms.wire.staging import Area
 from tests.helpers.queries import load_query
 
 AUTO = {"auto": {}}
@@ -272,7 +273,7 @@ def test_a_kill_in_the_phase_leaves_nothing_and_stays_spent(automatic, capsys, p
             case "after the choice":
                 bounds.learn = dying_learn
             case "while it is staged":
-                release.Area.write_shard = die
+                Area.write_shard = die
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         automatic.run()
         os._exit(0)

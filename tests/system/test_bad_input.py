@@ -15,7 +15,7 @@ import pytest
 
 from dpbeam.ledger.amounts import ZERO
 from dpbeam.ledger.stores.sqlite.schema import VERSION
-from dpbeam.pipelines.lifecycle import release
+from dpbeam.transforms.wire.staging import Area
 
 CANARY = "CANARY-7f3a"
 ROOT = Path(__file__).parents[2]
@@ -321,7 +321,7 @@ def test_the_ledger_is_damaged(workspace, capsys) -> None:
 
 def test_a_second_staging_of_one_attempt_is_refused(workspace, capsys, monkeypatch) -> None:
     workspace.create_budget()
-    area = release.Area(path=str(workspace.folder / "s" / "a"), attempt="a")
+    area = Area(path=str(workspace.folder / "s" / "a"), attempt="a")
     area.create()
     with pytest.raises(Exception, match="exists already"):
         area.create()

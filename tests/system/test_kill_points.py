@@ -14,6 +14,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,13 +22,16 @@ import pytest
 
 from dpbeam.ledger import ledger
 from dpbeam.ledger.stores.sqlite import store as sqlite
-from dpbeam.pipelines.lifecycle import attempts, publish, release
+from dpbeam.pipelines.lifecycle import attempts, charging, publish, release, steps, values
 from dpbeam.pipelines.lifecycle import recover as recovering
 from dpbeam.reporting import tables
 from dpbeam.transforms.wire import staging
 
 kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
-FILES = {module.__file__ for module in (attempts, publish, release, recovering, staging, tables, ledger, sqlite)}
+FILES = {
+    module.__file__
+    for module in (attempts, charging, publish, release, steps, values, recovering, staging, tables, ledger, sqlite)
+}
 
 
 def at_new_lines(act) -> None:
@@ -94,9 +98,8 @@ def prepared(workspace, capsys, monkeypatch):
     """A run with verified tables, and a function that brings its folder back to that moment."""
     workspace.create_budget()
     taken = []
-    monkeypatch.setattr(
-        release, "STEPS", [*release.STEPS[:-2], ("Take", lambda run: taken.append(run) or die_quietly())]
-    )
+    take = replace(release.assemble, work=lambda verified: taken.append(verified) or die_quietly())
+    monkeypatch.setattr(release, "assemble", take)
     with pytest.raises(Taken):
         run(workspace)
     monkeypatch.undo()
@@ -109,7 +112,7 @@ def prepared(workspace, capsys, monkeypatch):
         shutil.rmtree(workspace.folder)
         shutil.copytree(kept, workspace.folder)
 
-    return SimpleNamespace(run=taken[0], back=back)
+    return SimpleNamespace(verified=taken[0], back=back)
 
 
 class Taken(BaseException):
@@ -122,13 +125,13 @@ def die_quietly() -> None:
 
 def run(workspace) -> None:
     from dpbeam.pipelines.jobs.options import beam_options
+    from dpbeam.pipelines.lifecycle.values import Request
     from dpbeam.policy.load import load_policy
 
     release.make_release(
-        release.Run(
+        Request(
             policy=load_policy(workspace.policy_path),
             release_name="default",
-            refresh=False,
             ledger=workspace.open_ledger(),
             options=beam_options([]),
             output=workspace.output,
@@ -137,7 +140,7 @@ def run(workspace) -> None:
 
 
 def publishing(prepared) -> None:
-    release.commit(release.assemble(prepared.run))
+    release.commit(release.assemble(prepared.verified))
 
 
 def test_a_kill_anywhere_in_publishing_is_settled(workspace, prepared) -> None:

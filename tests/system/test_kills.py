@@ -12,6 +12,7 @@ import random
 import shutil
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,9 +23,13 @@ from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.refusals import FenceLost
 from dpbeam.pipelines.cli.main import invoke
 from dpbeam.pipelines.jobs.options import beam_options
-from dpbeam.pipelines.lifecycle import attempts, publish, release
+from dpbeam.pipelines.lifecycle import attempts, charging, publish, release
 from dpbeam.pipelines.lifecycle.recover import recover
+from dpbeam.pipelines.lifecycle.steps import Step
+from dpbeam.pipelines.lifecycle.values import Request
+from dpbeam.policy.load import load_policy
 from dpbeam.reporting.certify import certify_manifest
+from dpbeam.transforms.wire.staging import Area
 
 COST = Amount.charge(1.0, 1e-6)
 
@@ -66,22 +71,43 @@ def settle(workspace) -> None:
     assert workspace.left_behind() == []
 
 
-STEPS = [name for name, _ in release.STEPS]
+STEPS = ("plan", "guard", "reserve", "start", "run_job", "verify", "assemble", "commit")
+"""The lifecycle, in order, by the names of its steps in `release`."""
+
+
+def does(name: str, work) -> None:
+    """From here on `work` is done where the step would be."""
+    setattr(release, name, replace(getattr(release, name), work=work))
+
+
+def test_these_are_the_steps_that_a_run_takes_in_order(workspace, capsys) -> None:
+    workspace.create_budget()
+    told: list[str] = []
+    request = Request(
+        policy=load_policy(workspace.policy_path),
+        release_name="default",
+        ledger=workspace.open_ledger(),
+        options=beam_options([]),
+        output=workspace.output,
+    )
+    release.make_release(request, told.append)
+    assert told == [getattr(release, name).says for name in STEPS]
+    assert {name for name, found in vars(release).items() if isinstance(found, Step)} == set(STEPS)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("index", range(len(STEPS)), ids=STEPS)
-def test_a_kill_around_a_step_is_settled(workspace, capsys, index, after) -> None:
+@pytest.mark.parametrize("name", STEPS)
+def test_a_kill_around_a_step_is_settled(workspace, capsys, name, after) -> None:
     workspace.create_budget()
-    name, step = release.STEPS[index]
+    step = getattr(release, name)
 
-    def killed(run):
+    def killed(value):
         if after:
-            step(run)
+            step(value)
         die()
 
     def work() -> None:
-        release.STEPS = [*release.STEPS[:index], (name, killed), *release.STEPS[index + 1 :]]
+        does(name, killed)
         workspace.run()
 
     _, status = os.waitpid(forked(work), 0)
@@ -92,7 +118,7 @@ def test_a_kill_around_a_step_is_settled(workspace, capsys, index, after) -> Non
 INSIDE = {
     "while files are written": (publish, "write_csv"),
     "with the files written": (publish, "entries"),
-    "with the manifest written": (release.Area, "remove_shards"),
+    "with the manifest written": (Area, "remove_shards"),
     "after the ledger's decision": (publish, "complete"),
 }
 
@@ -131,7 +157,7 @@ def test_a_killed_run_is_retried_under_its_own_charge(workspace, capsys) -> None
     workspace.create_budget()
 
     def work() -> None:
-        release.Area.read_stage = die
+        Area.read_stage = die
         workspace.run()
 
     os.waitpid(forked(work), 0)
@@ -144,7 +170,7 @@ def test_of_two_that_retry_a_broken_run_the_later_clears_nothing(workspace, caps
     workspace.create_budget()
 
     def work() -> None:
-        release.Area.read_stage = die
+        Area.read_stage = die
         workspace.run()
 
     os.waitpid(forked(work), 0)
@@ -153,9 +179,9 @@ def test_of_two_that_retry_a_broken_run_the_later_clears_nothing(workspace, caps
 
     def meanwhile(folder, manifest):
         """Another process found the same broken charge before this one took it, and goes on with it only now."""
-        late = SimpleNamespace(ledger=workspace.open_ledger(), options=beam_options([]))
+        late = SimpleNamespace(request=SimpleNamespace(ledger=workspace.open_ledger(), options=beam_options([])))
         with pytest.raises(FenceLost):
-            release._resume(late, broken)
+            charging._resume(late, broken)
         return write_manifest(folder, manifest)
 
     monkeypatch.setattr(publish, "write_manifest", meanwhile)
@@ -170,7 +196,7 @@ def test_files_that_can_not_be_removed_are_named_and_the_rest_is_settled(workspa
     for name in ("a", "b"):
 
         def work(name=name) -> None:
-            release.Area.read_stage = die
+            Area.read_stage = die
             workspace.run("--release", name)
 
         os.waitpid(forked(work), 0)

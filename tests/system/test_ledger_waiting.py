@@ -15,11 +15,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from dpbeam.ledger import waiting
+from dpbeam.ledger import Ledger, waiting
 from dpbeam.ledger.refusals import Locked
 from dpbeam.ledger.stores.sqlite import file as sqlite_file
 from dpbeam.pipelines.cli.main import invoke
-from dpbeam.pipelines.lifecycle import attempts, publish, release
+from dpbeam.pipelines.lifecycle import attempts, charging, publish
 from dpbeam.pipelines.lifecycle import recover as recovering
 
 kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
@@ -109,7 +109,7 @@ def finished(workspace, ledger: Path, monkeypatch, held: contextlib.ExitStack) -
 
 
 def test_a_finished_run_asks_again_and_again(workspace, ledger, impatient, monkeypatch, capsys) -> None:
-    asked, publishes = [], release.Ledger.publish
+    asked, publishes = [], Ledger.publish
 
     def counted(self, *more, **named):
         asked.append(1)
@@ -117,7 +117,7 @@ def test_a_finished_run_asks_again_and_again(workspace, ledger, impatient, monke
             held.let_go()
         return publishes(self, *more, **named)
 
-    monkeypatch.setattr(release.Ledger, "publish", counted)
+    monkeypatch.setattr(Ledger, "publish", counted)
     with contextlib.ExitStack() as held:
         written = finished(workspace, ledger, monkeypatch, held)
         assert workspace.run() == 0
@@ -130,7 +130,7 @@ def test_a_finished_release_that_could_not_be_told_is_published_later(
     workspace, ledger, impatient, monkeypatch, capsys, how
 ) -> None:
     monkeypatch.setattr(recovering, "alive", lambda _: False)  # its process is this one
-    monkeypatch.setattr(release, "alive", lambda _: False)
+    monkeypatch.setattr(charging, "alive", lambda _: False)
     with contextlib.ExitStack() as held:
         written = finished(workspace, ledger, monkeypatch, held)
         assert workspace.run() == 3

@@ -12,9 +12,9 @@ from apache_beam.runners.worker import data_plane
 
 from dpbeam.engine.bounding import shard_buffer
 from dpbeam.pipelines.jobs import workers
-from dpbeam.pipelines.lifecycle import release
 from dpbeam.transforms.steps import accumulate, bound, one_worker
 from dpbeam.transforms.steps import read as reading
+from dpbeam.transforms.wire.staging import Area
 
 
 def visits(people: int = 400) -> list[str]:
@@ -114,7 +114,7 @@ def test_a_source_that_changes_between_two_passes_fails_the_run(workspace, capsy
 
 def test_without_a_marker_nothing_is_published(workspace, capsys, monkeypatch) -> None:
     workspace.create_budget()
-    monkeypatch.setattr(release.Area, "write_marker", lambda self, name: None)
+    monkeypatch.setattr(Area, "write_marker", lambda self, name: None)
     assert workspace.run() == 4
     assert "were not confirmed" in capsys.readouterr().err
     assert workspace.manifests() == []

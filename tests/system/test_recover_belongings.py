@@ -14,7 +14,8 @@ import pytest
 from dpbeam.ledger.accounts import Charge
 from dpbeam.ledger.stores.sqlite.schema import CHARGE
 from dpbeam.pipelines.cli.main import invoke
-from dpbeam.pipelines.lifecycle import attempts, publish, release
+from dpbeam.pipelines.lifecycle import attempts, publish
+from dpbeam.transforms.wire.staging import Area
 
 kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
 damage = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "ledger" / "test_ledger_damage.py")))
@@ -29,7 +30,7 @@ class Broken:
         assert workspace.run("--release", "other") == 0
 
         def work() -> None:
-            release.Area.read_stage = kills.die
+            Area.read_stage = kills.die
             workspace.run()
 
         assert os.WIFSIGNALED(os.waitpid(kills.forked(work), 0)[1])

@@ -16,8 +16,8 @@ import pytest
 
 from dpbeam.pipelines.jobs import runners
 from dpbeam.pipelines.jobs.options import beam_options
-from dpbeam.pipelines.lifecycle import release
 from dpbeam.transforms.steps import write_shards
+from dpbeam.transforms.wire.staging import Area
 
 bad_input = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_bad_input.py"))))
 SPARK = ("--spark_master_url=spark://h:1", "--spark_rest_url=http://h:2")
@@ -171,7 +171,7 @@ def test_a_cluster_that_died_since_leaves_a_broken_charge_as_it_is(workspace, ca
     monkeypatch.setattr(runners, "ANSWER_S", 0.2)
     workspace.create_budget()
     with monkeypatch.context() as broken:
-        broken.setattr(release.Area, "has_marker", lambda *_: False)
+        broken.setattr(Area, "has_marker", lambda *_: False)
         assert workspace.run() == 4
     with dead() as place:
         assert workspace.run(*ENDPOINTS["--job_endpoint"].format(place).split()) == 2

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from dpbeam.ledger import Ledger
 from dpbeam.ledger.amounts import ZERO
 from dpbeam.pipelines.cli.main import invoke
 from dpbeam.pipelines.lifecycle import attempts, publish, release
@@ -18,8 +19,8 @@ from dpbeam.transforms.steps import write_shards
 
 kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-STEPS = [name for name, _ in release.STEPS]
-CHARGED = STEPS.index("Charging the ledger")
+STEPS = kills.STEPS
+CHARGED = STEPS.index("start")
 
 
 def run(workspace, prepare) -> tuple[int, str]:
@@ -42,35 +43,27 @@ def comes(number: int) -> None:
     signal.raise_signal(number)
 
 
-def before(index: int, number: int):
+def before(name: str, number: int):
     """A signal as the step begins."""
-
-    def prepare() -> None:
-        name, step = release.STEPS[index]
-        release.STEPS = [
-            *release.STEPS[:index],
-            (name, lambda run: comes(number) or step(run)),
-            *release.STEPS[index + 1 :],
-        ]
-
-    return prepare
+    step = getattr(release, name)
+    return lambda: kills.does(name, lambda value: comes(number) or step(value))
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
-@pytest.mark.parametrize("index", range(len(STEPS)), ids=STEPS)
-def test_a_signal_at_a_step(workspace, capsys, index, number) -> None:
+@pytest.mark.parametrize("name", STEPS)
+def test_a_signal_at_a_step(workspace, capsys, name, number) -> None:
     workspace.create_budget()
-    code, said = run(workspace, before(index, number))
+    code, said = run(workspace, before(name, number))
     ledger = workspace.open_ledger()
     assert workspace.left_behind() == []
     assert ledger.balance("visits").held == ZERO
-    if STEPS[index] == "Publishing":  # not torn: the release is out
+    if name == "commit":  # not torn: the release is out
         assert (code, len(workspace.manifests())) == (0, 1)
         return
     assert code == 128 + number
     assert f"dpbeam: stopped by {number.name}; " in said
     assert workspace.manifests() == []
-    if index < CHARGED:
+    if STEPS.index(name) < CHARGED:
         assert "nothing was charged" in said
         assert ledger.balance("visits").spent == ZERO
     else:
@@ -108,9 +101,9 @@ def test_more_signals_while_a_run_clears_up_leave_no_more(workspace, capsys) -> 
 
     def prepare() -> None:
         inside_the_job(signal.SIGTERM)
-        clear, fail = attempts.clear, release.Ledger.fail_attempt
+        clear, fail = attempts.clear, Ledger.fail_attempt
         attempts.clear = lambda charge: (all_of_them(), clear(charge), all_of_them())
-        release.Ledger.fail_attempt = lambda *rest: (all_of_them(), fail(*rest), all_of_them())
+        Ledger.fail_attempt = lambda *rest: (all_of_them(), fail(*rest), all_of_them())
 
     code, said = run(workspace, prepare)
     assert code == 128 + signal.SIGTERM
@@ -128,7 +121,7 @@ def test_signals_on_both_sides_of_the_ledgers_decision_publish(workspace, capsys
     workspace.create_budget()
 
     def prepare() -> None:
-        complete, decide = publish.complete, release.Ledger.publish
+        complete, decide = publish.complete, Ledger.publish
 
         def decided(*rest, **named):
             all_of_them()
@@ -136,7 +129,7 @@ def test_signals_on_both_sides_of_the_ledgers_decision_publish(workspace, capsys
             all_of_them()
             return charge
 
-        release.Ledger.publish = decided
+        Ledger.publish = decided
         publish.complete = lambda *rest: (all_of_them(), complete(*rest), all_of_them())
 
     code, _ = run(workspace, prepare)

@@ -20,6 +20,7 @@ import pytest
 from dpbeam.errors import RunFailed
 from dpbeam.pipelines.lifecycle import publish, release
 from dpbeam.transforms.wire import staging
+from dpbeam.transforms.wire.staging import Area
 
 kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
 bad_input = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_bad_input.py"))))
@@ -91,7 +92,7 @@ def watcher(root: Path):
         assert os.waitpid(child, 0)[1] == 0
 
 
-KILLED = {**kills.INSIDE, "before staging is read": (release.Area, "read_stage")}
+KILLED = {**kills.INSIDE, "before staging is read": (Area, "read_stage")}
 
 
 def test_whoever_watches_runs_that_are_killed_sees_one_draw_of_a_charge(in_sight, capsys) -> None:
@@ -146,7 +147,7 @@ def test_the_watcher_finds_what_lies_in_the_open(in_sight, capsys, monkeypatch) 
         return folder
 
     def work() -> None:
-        release.Area.create_release = in_the_open
+        Area.create_release = in_the_open
         publish.write_manifest = kills.die
         in_sight.run()
 

@@ -81,7 +81,7 @@ def from_text(text: str) -> Any:
 
 
 def _text(value: Any, depth: int, *, numbers_equal: bool) -> str | None:
-    if isinstance(value, _SCALARS) and not isinstance(value, np.timedelta64):  # an np.integer, whose item() is an int
+    if not isinstance(value, np.timedelta64) and isinstance(value, _SCALARS):  # an np.integer, whose item() is an int
         # Of text, NumPy's item() leaves out NULs at the end.
         value = value[:] if isinstance(value, np.str_ | np.bytes_) else value.item()
     kind = type(value)

@@ -12,12 +12,13 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from dpbeam.array_types import F64
 from dpbeam.engine.reading import vectors
 from dpbeam.errors import RunFailed
 from dpbeam.transforms.sources.python_keys import NotAKey, key_text, unit_text
+from dpbeam.transforms.wire.beam_types import Batches
 from dpbeam.transforms.wire.containment import ContainedDoFn
 
 BATCH_ROWS = 20_000
@@ -86,7 +87,7 @@ def refusal(what: str, other: NotAKey) -> str:
     )
 
 
-def _numbers(values: Sequence[Any], vector: int | None) -> npt.NDArray[np.float64]:
+def _numbers(values: Sequence[Any], vector: int | None) -> F64:
     if vector is None:
         return np.array([float(value) for value in values], dtype=np.float64).reshape(-1, 1)
     if any(np.shape(value) != (vector,) for value in values):
@@ -105,14 +106,15 @@ class _Extract(ContainedDoFn):
 
 
 @dataclass(eq=False)
-class ExtractColumns(beam.PTransform):
+class ExtractColumns(beam.PTransform[beam.PCollection[Any], Batches]):
     """Any rows in, batches of their columns out."""
 
     extract: Extract
 
-    def expand(self, rows: beam.PCollection[Any]) -> beam.PCollection[pa.RecordBatch]:
-        return (
+    def expand(self, rows: beam.PCollection[Any]) -> Batches:
+        batches: Batches = (
             rows
             | "Batch" >> beam.BatchElements(min_batch_size=BATCH_ROWS, max_batch_size=BATCH_ROWS)
             | "Extract" >> beam.ParDo(_Extract(self.extract)).with_output_types(pa.RecordBatch)
         )
+        return batches

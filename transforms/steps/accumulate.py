@@ -16,6 +16,7 @@ from dpbeam.engine.aggregation import accumulate, partition_shards
 from dpbeam.engine.stage import StageSpec
 from dpbeam.transforms.steps.bound import REPORTS, SEEDER, messages, seed
 from dpbeam.transforms.steps.read import place
+from dpbeam.transforms.wire.beam_types import Batches, Reports, Sharded
 from dpbeam.transforms.wire.containment import ContainedDoFn
 from dpbeam.transforms.wire.control import Inbox, Outbox, Shuffle
 
@@ -55,7 +56,7 @@ class _Merge(ContainedDoFn):
 
 
 @dataclass(eq=False)
-class AccumulateByPartition(beam.PTransform):
+class AccumulateByPartition(beam.PTransform[Batches, tuple[Sharded, Reports]]):
     """Merges accumulators into `parts` result shards, one row a partition, keyed by the shard's number.
 
     Sums are int64 fixed point, so the result is exact and the same for any sharding and order.
@@ -72,9 +73,7 @@ class AccumulateByPartition(beam.PTransform):
             name=f"{self.spec.name}.partitions", senders=self.senders | {SEEDER}, destinations=self.parts
         )
 
-    def expand(
-        self, accumulators: beam.PCollection[pa.RecordBatch]
-    ) -> tuple[beam.PCollection[tuple[int, pa.RecordBatch]], tuple[beam.PCollection[object], ...]]:
+    def expand(self, accumulators: Batches) -> tuple[Sharded, Reports]:
         routed = accumulators | "RoutePartitions" >> messages(
             _RoutePartitions(self.spec, self.parts, self.shuffle.name)
         )

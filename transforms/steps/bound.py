@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
@@ -17,18 +18,13 @@ from dpbeam.engine.bounding import contributions, hierarchy, unit_rows
 from dpbeam.engine.bounding.hierarchy import Hierarchy
 from dpbeam.engine.stage import StageSpec
 from dpbeam.transforms.steps.read import label, place
+from dpbeam.transforms.wire.beam_types import Batches, Reports
 from dpbeam.transforms.wire.containment import ContainedDoFn
 from dpbeam.transforms.wire.control import Outbox, Shuffle, receive
 from dpbeam.transforms.wire.progress import Parts
 
 REPORTS = "reports"
 SEEDER = -1  # the sender of the empty messages that make every destination exist
-
-
-def route_columns(spec: StageSpec) -> list[str]:
-    """The columns a stage needs from a block: unit, keys, summed values, each once."""
-    unit = () if spec.unit is None else (spec.unit,)
-    return list(dict.fromkeys((*unit, *spec.keys, *spec.value_columns)))
 
 
 class _Route(ContainedDoFn):
@@ -52,7 +48,7 @@ class _Route(ContainedDoFn):
     def work(self, element: pa.RecordBatch) -> Iterator[object]:
         split, block, last = place(element)
         outbox = Outbox(self._shuffle, split, block, last=last)
-        rows = element.select(route_columns(self._spec)).replace_schema_metadata(None)
+        rows = element.select(contributions.input_columns(self._spec)).replace_schema_metadata(None)
         if self._public is not None:
             rows = accumulate.filter_public(rows, self._spec, self._public)
         rows = contributions.prebound(rows, self._spec, self._salt, (split, block), self._cells_of)
@@ -112,7 +108,7 @@ class _AccumulateRows(ContainedDoFn):
 
     def work(self, element: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         split, block, last = place(element)
-        rows = element.select(route_columns(self._spec.of_input)).replace_schema_metadata(None)
+        rows = element.select(contributions.input_columns(self._spec.of_input)).replace_schema_metadata(None)
         if self._public is not None:
             rows = accumulate.filter_public(rows, self._spec, self._public)
         if self._among is not None:
@@ -122,7 +118,7 @@ class _AccumulateRows(ContainedDoFn):
 
 
 @dataclass(eq=False)
-class BoundContributions(beam.PTransform):
+class BoundContributions(beam.PTransform[Batches, tuple[Batches, Reports]]):
     """At most `l0` partitions a unit and `linf` rows a (unit, partition), both chosen uniformly, then accumulated.
 
     Guarantee: one unit more or less changes at most `l0` partitions' accumulators, each by at most what `linf` rows
@@ -155,16 +151,14 @@ class BoundContributions(beam.PTransform):
             senders = frozenset((SEEDER, *range(self.splits)))
             self.shuffles = (Shuffle(name=self._name, senders=senders, destinations=self.shards),)
 
-    def expand(
-        self, blocks: beam.PCollection[pa.RecordBatch]
-    ) -> tuple[beam.PCollection[pa.RecordBatch], tuple[beam.PCollection[object], ...]]:
+    def expand(self, blocks: Batches) -> tuple[Batches, Reports]:
         if self.spec.unit is None:
             return (
                 blocks
                 | "AccumulateRows"
                 >> beam.ParDo(_AccumulateRows(self.spec, self.public, self.among)).with_output_types(pa.RecordBatch)
             ), ()
-        empty = pa.schema([self.schema.field(name) for name in route_columns(self.spec.of_input)])
+        empty = pa.schema([self.schema.field(name) for name in contributions.input_columns(self.spec.of_input)])
         seeds = seed(blocks.pipeline, "Seed", self._name, [pa.RecordBatch.from_pylist([], schema=empty)] * self.shards)
         routed = blocks | "BoundAtSource" >> messages(
             _Route(self.spec, self.shards, self.salt, self.public, self.among, self._name)
@@ -180,11 +174,15 @@ class BoundContributions(beam.PTransform):
         return bounded.main, (routed[REPORTS], seeds[REPORTS], bounded[REPORTS])
 
 
-def messages(dofn: beam.DoFn) -> beam.PTransform:
-    """A ParDo of (destination, batch) messages that also puts out reports."""
-    return beam.ParDo(dofn).with_output_types(tuple[int, pa.RecordBatch]).with_outputs(REPORTS, main="main")
+def messages(dofn: beam.DoFn, *others: str) -> beam.PTransform[Any, beam.pvalue.DoOutputsTuple]:
+    """A ParDo of (destination, batch) messages that also puts out reports, and `others`."""
+    typed = beam.ParDo(dofn).with_output_types(tuple[int, pa.RecordBatch])
+    sent: beam.PTransform[Any, beam.pvalue.DoOutputsTuple] = typed.with_outputs(*others, REPORTS, main="main")
+    return sent
 
 
 def seed(pipeline: beam.Pipeline, name: str, shuffle: str, batches: list[pa.RecordBatch]) -> beam.pvalue.DoOutputsTuple:
     """Sends `batches[i]` to destination i of a shuffle, each destination's once."""
-    return pipeline | f"{name}Once" >> beam.Create([None], reshuffle=False) | name >> messages(_Seed(shuffle, batches))
+    once = pipeline | f"{name}Once" >> beam.Create([None], reshuffle=False)
+    sent: beam.pvalue.DoOutputsTuple = once | name >> messages(_Seed(shuffle, batches))
+    return sent

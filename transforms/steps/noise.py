@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from dpbeam.engine.release.releaser import Releaser
 from dpbeam.engine.stage import StageSpec
+from dpbeam.transforms.wire.beam_types import Sharded
 from dpbeam.transforms.wire.containment import ContainedDoFn
 
 
@@ -18,7 +19,6 @@ class _AddNoise(ContainedDoFn):
 
     def __init__(self, spec: StageSpec) -> None:
         self._spec = spec
-        self._releaser: Releaser | None = None
 
     def setup(self) -> None:
         self._releaser = Releaser(spec=self._spec)
@@ -30,7 +30,7 @@ class _AddNoise(ContainedDoFn):
 
 
 @dataclass(eq=False)
-class AddNoise(beam.PTransform):
+class AddNoise(beam.PTransform[Sharded, Sharded]):
     """Draws each quantity's noise once for each partition, then derives the metrics and their 95 % intervals.
 
     Guarantee: what comes out depends on the data only through the stage's mechanisms. A runner may execute this step
@@ -39,5 +39,8 @@ class AddNoise(beam.PTransform):
 
     spec: StageSpec
 
-    def expand(self, selected: beam.PCollection[tuple[int, pa.RecordBatch]]) -> beam.PCollection:
-        return selected | "Draw" >> beam.ParDo(_AddNoise(self.spec)).with_output_types(tuple[int, pa.RecordBatch])
+    def expand(self, selected: Sharded) -> Sharded:
+        released: Sharded = selected | "Draw" >> beam.ParDo(_AddNoise(self.spec)).with_output_types(
+            tuple[int, pa.RecordBatch]
+        )
+        return released

@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from types import MappingProxyType
 from typing import TypeVar
 
 import apache_beam as beam
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from dpbeam.array_types import U16, Mask
 from dpbeam.engine.aggregation import accumulate
 from dpbeam.engine.aggregation.partition_shards import Tally
 from dpbeam.engine.arrays import hashing
@@ -28,8 +29,9 @@ from dpbeam.engine.reading import formats, rows
 from dpbeam.engine.stage import StageSpec
 from dpbeam.errors import RunFailed
 from dpbeam.query.source import InputSpec
-from dpbeam.transforms.steps.bound import REPORTS, route_columns
+from dpbeam.transforms.steps.bound import REPORTS
 from dpbeam.transforms.steps.read import raw_blocks
+from dpbeam.transforms.wire.beam_types import Sharded
 from dpbeam.transforms.wire.containment import ContainedDoFn
 from dpbeam.transforms.wire.control import RECEIVED, SENT, Report, Shuffle
 from dpbeam.transforms.wire.progress import Parts
@@ -119,7 +121,8 @@ class _Aggregate(ContainedDoFn):
     def _read(self, sink: Callable[[int, int, pa.RecordBatch], Total], number: int) -> Total:
         """One split: its blocks of typed rows, of the columns that the stages need, go to `sink`."""
         total = Total()
-        needed = list(dict.fromkeys(name for spec in self._stages for name in route_columns(spec.of_input)))
+        columns = (contributions.input_columns(spec.of_input) for spec in self._stages)
+        needed = list(dict.fromkeys(chain.from_iterable(columns)))
         for block, raw in enumerate(raw_blocks(self._splits[number], self._source, batch_rows=BLOCK_ROWS)):
             batch = rows.prepare(raw, self._source).select(needed)
             total += sink(number, block, batch.replace_schema_metadata(None))
@@ -165,14 +168,14 @@ class _Aggregate(ContainedDoFn):
             tallies[stage.name].add(accumulate.accumulate_rows(own, stage))
         return Total(rows=batch.num_rows)
 
-    def _shards(self, batch: pa.RecordBatch) -> npt.NDArray[np.uint16]:
+    def _shards(self, batch: pa.RecordBatch) -> U16:
         return hashing.route_here(batch.column(self._stages[0].unit), self._salt, self._plan.shards)
 
     def _of_public(self, batch: pa.RecordBatch, stage: StageSpec) -> pa.RecordBatch:
         public = self._public_of(stage)
         return batch if public is None else accumulate.filter_public(batch, stage, public)
 
-    def _public_rows(self, batch: pa.RecordBatch, stage: StageSpec) -> npt.NDArray[np.bool_] | None:
+    def _public_rows(self, batch: pa.RecordBatch, stage: StageSpec) -> Mask | None:
         public = self._public_of(stage)
         return None if public is None else accumulate.of_public(batch, stage, public)
 
@@ -182,7 +185,7 @@ class _Aggregate(ContainedDoFn):
 
 
 @dataclass(eq=False)
-class AggregateInOneWorker(beam.PTransform):
+class AggregateInOneWorker(beam.PTransform[beam.pvalue.PBegin, tuple[dict[str, Sharded], beam.PCollection[object]]]):
     """From the source to each stage's merged accumulators, in one step on one worker.
 
     Guarantee: as `BoundContributions` and `AccumulateByPartition` in a row. Units are routed by a hash of their
@@ -206,7 +209,7 @@ class AggregateInOneWorker(beam.PTransform):
     def shuffle(self) -> Shuffle:
         return Shuffle(name=_shuffle_name(self.stages), senders=frozenset(range(len(self.splits))), destinations=1)
 
-    def expand(self, pbegin: beam.pvalue.PBegin) -> tuple[dict[str, beam.PCollection], beam.PCollection]:
+    def expand(self, pbegin: beam.pvalue.PBegin) -> tuple[dict[str, Sharded], beam.PCollection[object]]:
         work = _Aggregate(
             self.plan, self.source, self.splits, self.stages, self.public, self.parts, self.salt, self.among
         )

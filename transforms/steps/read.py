@@ -10,7 +10,7 @@ import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import IO
 
 import apache_beam as beam
 import pyarrow as pa
@@ -20,6 +20,7 @@ from apache_beam.io.filesystems import FileSystems
 from dpbeam.engine.reading import formats
 from dpbeam.errors import RunFailed
 from dpbeam.query.source import InputSpec
+from dpbeam.transforms.wire.beam_types import Batches
 from dpbeam.transforms.wire.containment import ContainedDoFn
 from dpbeam.transforms.wire.progress import Parts
 
@@ -45,14 +46,15 @@ def is_local(path: str) -> bool:
     return "://" not in path
 
 
-def open_source(path: str) -> pa.NativeFile | object:
+def open_source(path: str) -> IO[bytes]:
     """A seekable binary file, as stored: Arrow's own reader for local files, Beam's for every other file system."""
     if is_local(path):
-        return pa.OSFile(path)
+        here: IO[bytes] = pa.OSFile(path)
+        return here
     return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
-def is_the_one(file: Any, stamp: formats.Stamp | None) -> bool:
+def is_the_one(file: IO[bytes], stamp: formats.Stamp | None) -> bool:
     """Whether a file that `open_source` opened is the one that was listed, whatever lies under its name by now.
 
     Guarantee: asked of the open file, so a file that is put in another's place and taken away again is told where it
@@ -108,17 +110,18 @@ class _ReadSplit(ContainedDoFn):
 
 
 @dataclass(eq=False)
-class ReadBlocks(beam.PTransform):
+class ReadBlocks(beam.PTransform[beam.pvalue.PBegin, Batches]):
     """The portions of `spec`'s input, numbered in order; blocks of its needed columns out, as the source holds them."""
 
     spec: InputSpec
     splits: tuple[formats.Portion, ...]
 
-    def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection[pa.RecordBatch]:
-        return (
+    def expand(self, pbegin: beam.pvalue.PBegin) -> Batches:
+        blocks: Batches = (
             pbegin
             | "Splits" >> beam.Create(list(enumerate(self.splits)), reshuffle=False)
             | "Spread" >> beam.Reshuffle()
             | "ReadSplit"
             >> beam.ParDo(_ReadSplit(self.spec, Parts("reading", len(self.splits)))).with_output_types(pa.RecordBatch)
         )
+        return blocks

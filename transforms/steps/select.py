@@ -12,6 +12,7 @@ from dpbeam.engine.aggregation import accumulate
 from dpbeam.engine.release import results
 from dpbeam.engine.stage import StageSpec
 from dpbeam.mechanisms.selection import Selector
+from dpbeam.transforms.wire.beam_types import Sharded
 from dpbeam.transforms.wire.containment import ContainedDoFn
 
 
@@ -45,7 +46,7 @@ class _Select(ContainedDoFn):
 
 
 @dataclass(eq=False)
-class SelectPartitions(beam.PTransform):
+class SelectPartitions(beam.PTransform[Sharded, Sharded]):
     """Keeps each partition by the stage's private selection mechanism; with public partitions, keeps all.
 
     Where the noisy unit count that decided is a metric too, it comes out beside the accumulators.
@@ -55,5 +56,8 @@ class SelectPartitions(beam.PTransform):
 
     spec: StageSpec
 
-    def expand(self, merged: beam.PCollection[tuple[int, pa.RecordBatch]]) -> beam.PCollection:
-        return merged | "Select" >> beam.ParDo(_Select(self.spec)).with_output_types(tuple[int, pa.RecordBatch])
+    def expand(self, merged: Sharded) -> Sharded:
+        kept: Sharded = merged | "Select" >> beam.ParDo(_Select(self.spec)).with_output_types(
+            tuple[int, pa.RecordBatch]
+        )
+        return kept

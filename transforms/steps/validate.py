@@ -11,6 +11,7 @@ import pyarrow as pa
 from dpbeam.engine.reading import rows
 from dpbeam.query.source import InputSpec
 from dpbeam.transforms.steps.read import label, place
+from dpbeam.transforms.wire.beam_types import Batches
 from dpbeam.transforms.wire.containment import ContainedDoFn
 
 
@@ -31,7 +32,7 @@ class _Prepare(ContainedDoFn):
 
 
 @dataclass(eq=False)
-class Validate(beam.PTransform):
+class Validate(beam.PTransform[Batches, Batches]):
     """Types, rules for null, NaN, infinity and invalid values, derived columns, then `where`.
 
     Guarantee: each row's fate depends on that row and the policy alone, so one unit more or less changes no other
@@ -40,5 +41,6 @@ class Validate(beam.PTransform):
 
     spec: InputSpec
 
-    def expand(self, blocks: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[pa.RecordBatch]:
-        return blocks | "Prepare" >> beam.ParDo(_Prepare(self.spec)).with_output_types(pa.RecordBatch)
+    def expand(self, blocks: Batches) -> Batches:
+        typed: Batches = blocks | "Prepare" >> beam.ParDo(_Prepare(self.spec)).with_output_types(pa.RecordBatch)
+        return typed

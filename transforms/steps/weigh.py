@@ -30,6 +30,7 @@ from dpbeam.mechanisms.noise import AdditiveNoise
 from dpbeam.transforms.steps.bound import REPORTS, SEEDER, messages, seed
 from dpbeam.transforms.steps.read import place
 from dpbeam.transforms.wire.arrow_coder import MAX_MESSAGE_BYTES
+from dpbeam.transforms.wire.beam_types import Batches, Reports, Sharded
 from dpbeam.transforms.wire.containment import ContainedDoFn
 from dpbeam.transforms.wire.control import Inbox, Outbox, Shuffle, receive
 
@@ -206,7 +207,7 @@ class _Draw(ContainedDoFn):
 
 
 @dataclass(eq=False)
-class WeighPartitions(beam.PTransform):
+class WeighPartitions(beam.PTransform[Batches, tuple[Sharded, Reports]]):
     """One round of DP-SIPS, MAD or MAD2R: validated blocks in; (result shard, its told partitions) out.
 
     Guarantee: what comes out is private as the round's mechanism states, given that `known` comes from the rounds
@@ -243,9 +244,7 @@ class WeighPartitions(beam.PTransform):
                 Shuffle(name=name("returns"), senders=answers, destinations=self.shards),
             )
 
-    def expand(
-        self, blocks: beam.PCollection[pa.RecordBatch]
-    ) -> tuple[beam.PCollection[tuple[int, pa.RecordBatch]], tuple[beam.PCollection[object], ...]]:
+    def expand(self, blocks: Batches) -> tuple[Sharded, Reports]:
         round = self._round
         empty = pa.schema([self.schema.field(name) for name in weighing.columns_of(self.spec)])
         pairs = pa.RecordBatch.from_pylist([], schema=empty)
@@ -256,7 +255,7 @@ class WeighPartitions(beam.PTransform):
         by_unit = (sampled.main, seeds.main) | "Together" >> beam.Flatten() | "ByUserShard" >> beam.GroupByKey()
         reports = [sampled[REPORTS], seeds[REPORTS]]
         if self.spec.weighing.saturation:
-            shared = by_unit | "Share" >> _three(_Share(round))
+            shared = by_unit | "Share" >> messages(_Share(round), "pairs")
             asked = seed(blocks.pipeline, "SeedShares", round.shuffle("shares"), [sums] * self.parts)
             answered = (
                 (shared.main, asked.main)
@@ -317,8 +316,3 @@ def _ordered(rows: pa.RecordBatch, columns: Sequence[str], salt: bytes) -> pa.Re
 
 def _keys(batch: pa.RecordBatch, spec: StageSpec) -> pa.Table:
     return pa.Table.from_batches([batch.select(list(spec.keys))])
-
-
-def _three(dofn: beam.DoFn) -> beam.PTransform:
-    """A ParDo of messages that also puts out pairs and reports."""
-    return beam.ParDo(dofn).with_output_types(tuple[int, pa.RecordBatch]).with_outputs("pairs", REPORTS, main="main")

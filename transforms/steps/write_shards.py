@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import apache_beam as beam
 import pyarrow as pa
 
+from dpbeam.transforms.wire.beam_types import Sharded
 from dpbeam.transforms.wire.containment import ContainedDoFn
 from dpbeam.transforms.wire.staging import Area
 
@@ -29,12 +30,15 @@ class _WriteShard(ContainedDoFn):
 
 
 @dataclass(eq=False)
-class StageResults(beam.PTransform):
+class StageResults(beam.PTransform[Sharded, beam.PCollection[int]]):
     """Writes each result shard under its fixed name; puts out the shards' numbers."""
 
     stage: str
     parts: int
     area: Area
 
-    def expand(self, released: beam.PCollection[tuple[int, pa.RecordBatch]]) -> beam.PCollection[int]:
-        return released | "WriteShard" >> beam.ParDo(_WriteShard(self.stage, self.parts, self.area))
+    def expand(self, released: Sharded) -> beam.PCollection[int]:
+        numbers: beam.PCollection[int] = released | "WriteShard" >> beam.ParDo(
+            _WriteShard(self.stage, self.parts, self.area)
+        )
+        return numbers

@@ -21,7 +21,8 @@ class ArrowBatchCoder(coders.Coder):
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, value.schema) as writer:
             writer.write_batch(value)
-        return sink.getvalue().to_pybytes()
+        encoded: bytes = sink.getvalue().to_pybytes()
+        return encoded
 
     def decode(self, encoded: bytes) -> pa.RecordBatch:
         with pa.ipc.open_stream(pa.py_buffer(encoded)) as reader:
@@ -31,7 +32,8 @@ class ArrowBatchCoder(coders.Coder):
         return False
 
     def to_type_hint(self) -> type:
-        return pa.RecordBatch
+        batches: type = pa.RecordBatch
+        return batches
 
 
 def register() -> None:

@@ -48,9 +48,17 @@ def contained(step: str, work: Callable[[], T]) -> T:
 
 
 class ContainedDoFn(beam.DoFn):
-    """A DoFn whose `work` may raise anything: what leaves it is contained. Puts out what `work` yields."""
+    """A DoFn whose `work` may raise anything: what leaves it is contained. Puts out what `work` yields.
+
+    Guarantee: in a process in which a step of ours was made, or arrived pickled, Beam's workers print no elements.
+    """
 
     step: str
+
+    def __new__(cls, *_: Any, **__: Any) -> Any:
+        """Called wherever a step is made, and wherever it is unpickled: `__init__` and `setup` aren't."""
+        keep_elements_out_of_logs()
+        return super().__new__(cls)
 
     def work(self, element: Any) -> Iterator[Any]:
         """What `process` would be."""
@@ -69,13 +77,14 @@ class ContainedDoFn(beam.DoFn):
 _END = object()
 
 
+def keep_elements_out_of_logs() -> None:
+    """Beam's workers print whole elements, raw rows among them, at level DEBUG. Safe to call again."""
+    for name in ("operations", "bundle_processor", "data_plane", "sdk_worker"):
+        logging.getLogger(f"apache_beam.runners.worker.{name}").addFilter(_no_elements)
+
+
 def _no_elements(record: logging.LogRecord) -> bool:
-    """Beam's workers print whole elements, raw rows among them, at level DEBUG."""
     return record.levelno >= logging.INFO
-
-
-for _name in ("operations", "bundle_processor", "data_plane", "sdk_worker"):
-    logging.getLogger(f"apache_beam.runners.worker.{_name}").addFilter(_no_elements)
 
 
 def from_runner(error: BaseException) -> RunFailed:

@@ -149,7 +149,7 @@ class _Check(ContainedDoFn):
 
 
 @dataclass(eq=False)
-class CheckControlTotals(beam.PTransform):
+class CheckControlTotals(beam.PTransform[beam.PCollection[Report], beam.PCollection[str]]):
     """Reports of all shuffles in; the name of each shuffle whose totals agree out, its marker written to staging.
 
     Raises:
@@ -160,9 +160,10 @@ class CheckControlTotals(beam.PTransform):
     area: staging.Area
 
     def expand(self, reports: beam.PCollection[Report]) -> beam.PCollection[str]:
-        return (
+        agreed: beam.PCollection[str] = (
             reports
             | "KeyByShuffle" >> beam.Map(lambda report: (report[0], report))
             | "Gather" >> beam.GroupByKey()
             | "Compare" >> beam.ParDo(_Check({s.name: s for s in self.shuffles}, self.area))
         )
+        return agreed

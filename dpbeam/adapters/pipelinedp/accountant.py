@@ -41,7 +41,7 @@ class StageBudget:
         return self._mechanisms
 
 
-class SharedBudgetAccountant(pipeline_dp.NaiveBudgetAccountant):  # type: ignore[misc]
+class SharedBudgetAccountant(pipeline_dp.NaiveBudgetAccountant):
     """A PipelineDP accountant whose budget is our stages': of `dpbeam.adapters.pipelinedp.DPEngine`, and any others.
 
     It is a `NaiveBudgetAccountant` so that code for PipelineDP's accountants takes it; nothing is composed naively.

@@ -10,6 +10,7 @@ docs/from_pipelinedp.md shows the move, and where the two differ.
 from __future__ import annotations
 
 import functools
+from collections import namedtuple
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,7 @@ from dpbeam.mechanisms.noise_width import std
 from dpbeam.transforms.private_aggregate import AggregatePrivately, Budget
 from dpbeam.transforms.sources.python_keys import NotAKey, from_text, key_text
 from dpbeam.transforms.sources.python_rows import Extract, ExtractColumns, refusal
+from dpbeam.transforms.wire.beam_types import Batches
 from dpbeam.transforms.wire.containment import ContainedDoFn
 
 _EXPLAINED = "the accountant's mechanisms and certificate say what was done"
@@ -103,7 +105,7 @@ class DPEngine:
 
 
 @dataclass(eq=False)
-class PrivateAggregate(beam.PTransform):
+class PrivateAggregate(beam.PTransform[beam.PCollection[Any], beam.PCollection[Any]]):
     """`DPEngine.aggregate` as a transform: any rows in, (partition key, MetricsTuple) out."""
 
     params: Any
@@ -116,11 +118,12 @@ class PrivateAggregate(beam.PTransform):
         name = f"aggregate_{self.accountant.stages}"
         migrated = aggregate_stage(self.params, name=name, public=public)
         released, budget = _released(rows, migrated, self.extractors, self.accountant, self.params, public)
-        return released | "MetricsTuples" >> beam.ParDo(_ToTuples(migrated, budget))
+        tuples: beam.PCollection[Any] = released | "MetricsTuples" >> beam.ParDo(_ToTuples(migrated, budget))
+        return tuples
 
 
 @dataclass(eq=False)
-class PrivateSelectPartitions(beam.PTransform):
+class PrivateSelectPartitions(beam.PTransform[beam.PCollection[Any], beam.PCollection[Any]]):
     """`DPEngine.select_partitions` as a transform: any rows in, partition keys out."""
 
     params: Any
@@ -130,7 +133,8 @@ class PrivateSelectPartitions(beam.PTransform):
     def expand(self, rows: beam.PCollection[Any]) -> beam.PCollection[Any]:
         migrated = select_stage(self.params, name=f"select_{self.accountant.stages}")
         released, _ = _released(rows, migrated, self.extractors, self.accountant, self.params, None)
-        return released | "Keys" >> beam.ParDo(_ToKeys())
+        keys: beam.PCollection[Any] = released | "Keys" >> beam.ParDo(_ToKeys())
+        return keys
 
 
 def _released(
@@ -140,7 +144,7 @@ def _released(
     accountant: SharedBudgetAccountant,
     params: Any,
     public: pa.Table | None,
-) -> tuple[beam.PCollection[pa.RecordBatch], Budget]:
+) -> tuple[Batches, Budget]:
     if not rows.windowing.is_default():
         raise UsageError("the rows must be in the global window: a guarantee for each window is none for all of them")
     extract = _extract(extractors, migrated)
@@ -216,9 +220,8 @@ class _ToKeys(ContainedDoFn):
 
 @functools.cache
 def _tuple_type(names: tuple[str, ...]) -> Any:
-    from collections import namedtuple
-
-    made: Any = namedtuple("MetricsTuple", names)
+    new_type: Any = namedtuple  # whose fields are known only now
+    made = new_type("MetricsTuple", names)
     made.__reduce__ = lambda self: (metrics_tuple, (names, tuple(self)))
     return made
 

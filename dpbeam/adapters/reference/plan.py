@@ -79,7 +79,7 @@ class ReferencePlan:
     stages: tuple[ReferenceStage, ...]
 
 
-class PlannedBudgets(pipeline_dp.NaiveBudgetAccountant):  # type: ignore[misc]
+class PlannedBudgets(pipeline_dp.NaiveBudgetAccountant):
     """The accountant of PipelineDP's engine in a planned run: hands out the plan's budgets, in order, and no other.
 
     Guarantee: what the engine builds its mechanisms from is what was planned, or it doesn't start.

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from dpbeam.array_types import F64
 from dpbeam.engine.release.results import result_schema, thresholding
 from dpbeam.engine.stage import StageSpec
 from dpbeam.mechanisms import moments, threshold_bias
@@ -19,8 +19,6 @@ from dpbeam.mechanisms.moments import Part
 from dpbeam.mechanisms.noise_width import half_width
 from dpbeam.query.metric import Metric
 from dpbeam.query.quantities import Quantity
-
-F64 = npt.NDArray[np.float64]
 
 
 def table(keys: Sequence[pa.Array], returned: Sequence[Mapping[str, Any]], spec: StageSpec) -> pa.RecordBatch:

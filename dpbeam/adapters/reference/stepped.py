@@ -31,7 +31,7 @@ def in_steps(value: float, noise: float, step: float) -> float:
     return (round(value / step) + math.floor(noise / step)) * step
 
 
-class SteppedEngine(pipeline_dp.DPEngine):  # type: ignore[misc]
+class SteppedEngine(pipeline_dp.DPEngine):
     """`pipeline_dp.DPEngine`, for the `steps` of `dpbeam.adapters.reference.steps`, by kind of quantity."""
 
     def __init__(self, budget_accountant: Any, backend: Any, steps: Mapping[str, float]) -> None:
@@ -65,7 +65,7 @@ def _stepped(combiner: Any, params: Any, steps: Mapping[str, float]) -> Any:
     raise RunFailed(f"PipelineDP has {type(combiner).__name__}, whose noise isn't known in steps")
 
 
-class _Stepped(combiners.Combiner):  # type: ignore[misc]
+class _Stepped(combiners.Combiner):
     """One of PipelineDP's combiners, for all but its noise."""
 
     def __init__(self, inner: Any, params: Any, steps: Mapping[str, float]) -> None:

@@ -28,6 +28,7 @@ from dpbeam.mechanisms import randomness
 from dpbeam.mechanisms.float_grid import FloatGrid, vector_step
 from dpbeam.query.quantities import Quantity
 from dpbeam.transforms.steps.read import place
+from dpbeam.transforms.wire.beam_types import Batches, Sharded
 from dpbeam.transforms.wire.containment import ContainedDoFn, contained
 
 Row = tuple[Any, tuple[Any, ...], Any]
@@ -114,7 +115,7 @@ class _Rows(ContainedDoFn):
         yield from rows_of(element, self._spec, self._grid)
 
 
-class ContainedBackend(pipeline_dp.BeamBackend):  # type: ignore[misc]
+class ContainedBackend(pipeline_dp.BeamBackend):
     """PipelineDP's Beam backend, whose steps raise fixed texts: PipelineDP's own errors may quote rows."""
 
     def map(self, col: Any, fn: Callable[..., Any], stage_name: str, resource_hints: Any = None) -> Any:
@@ -181,7 +182,7 @@ class _OneShard(ContainedDoFn):
 
 
 @dataclass(eq=False)
-class PipelineDPAggregate(beam.PTransform):
+class PipelineDPAggregate(beam.PTransform[Batches, Sharded]):
     """A stage's blocks in; its released rows out, keyed by result shard: PipelineDP's engine between the two.
 
     `params` and `accountant` are PipelineDP's, the accountant filled in by the plan; `steps` those of its noise. A
@@ -196,7 +197,7 @@ class PipelineDPAggregate(beam.PTransform):
     public: pa.Table | None
     parts: int
 
-    def expand(self, blocks: beam.PCollection[pa.RecordBatch]) -> beam.PCollection[tuple[int, pa.RecordBatch]]:
+    def expand(self, blocks: Batches) -> Sharded:
         engine = SteppedEngine(self.accountant, ContainedBackend(), self.steps)
         extractors = pipeline_dp.DataExtractors(
             privacy_id_extractor=lambda row: row[0],
@@ -219,13 +220,14 @@ class PipelineDPAggregate(beam.PTransform):
             | "Parts" >> beam.Create(list(range(self.parts)), reshuffle=False)
             | "Seed" >> beam.Map(lambda part: (part, empty)).with_output_types(tuple[int, pa.RecordBatch])
         )
-        return (
+        shards: Sharded = (
             (released, seeds)
             | "Together" >> beam.Flatten()
             | "ByShard" >> beam.GroupByKey()
             | "Gather"
             >> beam.ParDo(_OneShard(self.spec, self._public_rows())).with_output_types(tuple[int, pa.RecordBatch])
         )
+        return shards
 
     def _known(self) -> pa.RecordBatch | None:
         """The public partitions, if any; without keys, the whole table."""

@@ -13,10 +13,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dpbeam.array_types import U64
 from dpbeam.engine.aggregation.distinct import lengths
 from dpbeam.engine.arrays import hashing
 from dpbeam.engine.arrays.grouping import group, runs
-from dpbeam.engine.arrays.hashing import U64
 from dpbeam.mechanisms.fixedpoint import checked_sum
 
 I64 = npt.NDArray[np.int64]

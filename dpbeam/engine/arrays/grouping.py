@@ -11,8 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-I64 = npt.NDArray[np.int64]
-U64 = npt.NDArray[np.uint64]
+from dpbeam.array_types import I64, U64, Mask
 
 _DIGIT_BITS = 16
 _SAMPLE_ROWS = 512
@@ -77,7 +76,7 @@ def ordering(keys: U64, bits: int) -> I64:
     return order
 
 
-def members(rows: Sequence[pa.Array], table: Sequence[pa.Array], count: int) -> npt.NDArray[np.bool_]:
+def members(rows: Sequence[pa.Array], table: Sequence[pa.Array], count: int) -> Mask:
     """Which of `count` rows (given as columns) occur as a row of `table` (columns in the same order)."""
     inside = np.ones(count, dtype=np.bool_)
     row_codes = np.zeros(count, dtype=np.int64)

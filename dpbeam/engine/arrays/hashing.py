@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-U64 = npt.NDArray[np.uint64]
+from dpbeam.array_types import I64, U16, U64
 
 ROUTE_SEED = 0x5DEECE66D1CE4E5B
 """The fixed, public seed that sends partitions to shards: the plan, not the run, fixes which file holds a key."""
@@ -79,7 +79,7 @@ def hash_column(array: pa.Array, seed: int) -> U64:
     return mix64(mix64(integers.view(np.uint64), seed), seed ^ 0xA5A5A5A5A5A5A5A5)
 
 
-def route_here(array: pa.Array, salt: bytes, shards: int) -> npt.NDArray[np.uint16]:
+def route_here(array: pa.Array, salt: bytes, shards: int) -> U16:
     """The shard of each value, for shards that no other process sees.
 
     Text is hashed by Polars, twenty times as fast as by `hash_column`, and differently in each of its versions.
@@ -104,7 +104,7 @@ def mix_columns(hashes: Sequence[U64], rows: int, seed: int) -> U64:
     return mixed
 
 
-def shard_of(hashes: U64, shards: int) -> npt.NDArray[np.uint16]:
+def shard_of(hashes: U64, shards: int) -> U16:
     """Spreads hashes evenly over `shards` (at most 65,536) by their high bits."""
     return ((hashes >> np.uint64(32)) * np.uint64(shards) >> np.uint64(32)).astype(np.uint16)
 
@@ -141,7 +141,7 @@ def _hash_strings(array: pa.Array, seed: int) -> U64:
     return mix64(mix64(lengths.astype(np.uint64), seed ^ 0xA5A5A5A5A5A5A5A5) ^ total, seed)
 
 
-def _tail(words: U64, starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], seed: int) -> U64:
+def _tail(words: U64, starts: I64, lengths: I64, seed: int) -> U64:
     """The sum over the words after the first `_LOOPED_WORDS`, all strings at once, so one huge string costs no loop."""
     counts = -(-lengths // 8) - _LOOPED_WORDS
     ends = np.cumsum(counts)

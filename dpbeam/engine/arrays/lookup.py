@@ -7,14 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dpbeam.array_types import I64, U64
 from dpbeam.engine.arrays import hashing
-from dpbeam.engine.arrays.hashing import U64
-
-I64 = npt.NDArray[np.int64]
 
 ABSENT = -1
 _SEEDS = 8

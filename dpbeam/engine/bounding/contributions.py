@@ -17,19 +17,16 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from dpbeam.array_types import F64, I64, U64, Mask, Numbers
 from dpbeam.engine.aggregation import distinct, frequent
 from dpbeam.engine.arrays import hashing
 from dpbeam.engine.arrays.grouping import Groups, group, runs
-from dpbeam.engine.arrays.hashing import U64
 from dpbeam.engine.bounding import sampling
 from dpbeam.engine.reading import vectors
 from dpbeam.engine.stage import StageSpec
 
-I64 = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 CellsOf = Callable[[Groups], Groups]
 """Of leaves of hierarchical keys, their cells: code l of the result is the cell of leaf l."""
 
@@ -60,7 +57,7 @@ class Bounded:
     pairs: I64
     pair_units: I64
     row_pairs: I64 | None
-    values: Mapping[str, npt.NDArray[np.int64] | npt.NDArray[np.float64]]
+    values: Mapping[str, Numbers]
     words: Mapping[str, frequent.Words] = field(default_factory=dict)
     ranks: U64 | None = None
     cells: Groups | None = None
@@ -290,17 +287,17 @@ def _chunked(batches: Sequence[pa.RecordBatch], name: str) -> pa.ChunkedArray | 
     return pa.chunked_array(columns) if columns else pa.array([], type=pa.int64())
 
 
-def _numbers(batches: Sequence[pa.RecordBatch], name: str) -> npt.NDArray[np.int64] | npt.NDArray[np.float64]:
+def _numbers(batches: Sequence[pa.RecordBatch], name: str) -> Numbers:
     columns: list[Any] = [numbers(batch.column(name)) for batch in batches]
     return np.concatenate(columns) if columns else np.empty(0, dtype=np.float64)
 
 
-def numbers(column: pa.Array) -> npt.NDArray[np.int64] | npt.NDArray[np.float64]:
+def numbers(column: pa.Array) -> Numbers:
     """A column of numbers as it is, vectors as the rows of a matrix; of anything else, each value's identity
     (`dpbeam.engine.aggregation.distinct`)."""
     if pa.types.is_fixed_size_list(column.type):
         return vectors.matrix(column)
     if pa.types.is_floating(column.type):
-        plain: npt.NDArray[np.float64] = column.to_numpy(zero_copy_only=False)
+        plain: F64 = column.to_numpy(zero_copy_only=False)
         return plain
     return distinct.identities(column)

@@ -12,16 +12,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dpbeam.array_types import I64, Mask
 from dpbeam.engine.arrays.grouping import Groups, group, members
 from dpbeam.engine.bounding import contributions
 from dpbeam.engine.bounding.contributions import Bounded
 from dpbeam.engine.stage import LEVEL, StageSpec
-
-I64 = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +147,7 @@ def shown(table: pa.Table, keys: Sequence[str]) -> pa.Table:
     return table
 
 
-def _where(real: npt.NDArray[np.bool_], column: pa.Array) -> pa.Array:
+def _where(real: Mask, column: pa.Array) -> pa.Array:
     plain = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
     return pc.if_else(pa.array(real), plain, _placeholder(plain.type))
 

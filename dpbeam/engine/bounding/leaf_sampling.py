@@ -6,13 +6,9 @@ A cell is a kept leaf, or an `other` that several leaves of a unit may fall into
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from dpbeam.array_types import I64, U64, Mask
 from dpbeam.engine.arrays.grouping import ordering, runs
-from dpbeam.engine.arrays.hashing import U64
-
-I64 = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 
 def spread_over_cells(unit: I64, cell: I64, leaf_rank: U64, cell_rank: U64, l0: int, most: int) -> Mask:

@@ -9,16 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from dpbeam.array_types import I64, U64, Mask
 from dpbeam.engine.arrays import hashing
 from dpbeam.engine.arrays.grouping import Groups, ordering, runs
-from dpbeam.engine.arrays.hashing import U64
 from dpbeam.engine.bounding import leaf_sampling
 from dpbeam.engine.stage import StageSpec
-
-I64 = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 _PACKED_BITS = 64
 _RANK_BITS = 32
@@ -155,7 +151,7 @@ def _pairs(units: Groups, partitions: Groups) -> tuple[I64, I64, I64, I64]:
     return order, starts, unit[starts], partition[starts]
 
 
-def _lowest(groups: npt.NDArray[np.int64], priorities: U64, limit: int) -> Mask:
+def _lowest(groups: I64, priorities: U64, limit: int) -> Mask:
     """Marks the `limit` lowest priorities of each group; `groups` is sorted."""
     starts = runs(groups)
     sizes = np.diff(starts, append=len(groups))

@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from dpbeam.array_types import I64, U16, U64
 from dpbeam.engine.arrays import hashing
-from dpbeam.engine.arrays.grouping import I64
 
 Place = tuple[int, int]
 """A block's split, and its number in it."""
@@ -42,7 +41,7 @@ class _Block:
     place: Place
     rows: pa.RecordBatch
     starts: I64
-    tags: hashing.U64
+    tags: U64
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
@@ -65,7 +64,7 @@ class Shelf:
     _held_bytes: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def put(self, place: Place, rows: pa.RecordBatch, shard: npt.NDArray[np.uint16]) -> Total:
+    def put(self, place: Place, rows: pa.RecordBatch, shard: U16) -> Total:
         """Takes the rows of one block, row i of which is of shard `shard[i]`. Returns the total of *all* its rows,
         also of those that are for another pass.
 
@@ -127,7 +126,7 @@ def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=table.schema)
 
 
-def _tags(place: Place, shards: int) -> hashing.U64:
+def _tags(place: Place, shards: int) -> U64:
     """The tags of a block's rows, by shard."""
     seed = hashing.derive(b"", "piece", *place) & _MASK
     return hashing.mix64(hashing.mix64(np.arange(shards, dtype=np.uint64), seed), seed ^ 0xA5A5A5A5A5A5A5A5)

@@ -9,14 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from dpbeam.array_types import F64, I64, Mask
 from dpbeam.engine.reading.casting import accepts, to_type
-
-I64 = npt.NDArray[np.int64]
-F64 = npt.NDArray[np.float64]
-Mask = npt.NDArray[np.bool_]
 
 MAX_LENGTH = 2**14
 """The most numbers of a policy's vector: each has three columns in the files of a release (docs/decisions.md)."""

@@ -12,14 +12,11 @@ weights, would let the partitions that one unit alone is in sway what the others
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 
+from dpbeam.array_types import F64, I64, Mask
 from dpbeam.engine.arrays.grouping import runs
 from dpbeam.engine.rounds import weights
 from dpbeam.mechanisms.events import WeightedThresholding
-
-I64 = npt.NDArray[np.int64]
-F64 = npt.NDArray[np.float64]
 
 UNLISTED = 0
 """The bias of a partition without a prospect."""
@@ -44,12 +41,12 @@ def least_of(event: WeightedThresholding) -> int:
     return int(np.ceil(weights.BIAS_ONE * event.least_bias))
 
 
-def stays(units: I64, found: I64) -> npt.NDArray[np.bool_]:
+def stays(units: I64, found: I64) -> Mask:
     """Which pairs get weight: all, but the unlisted ones of a unit with a listed one. `units` are sorted codes.
 
     Guarantee: whether a pair stays depends on the biases of its unit's pairs alone.
     """
-    listed: npt.NDArray[np.bool_] = found != UNLISTED
+    listed: Mask = found != UNLISTED
     starts = runs(units)
     if not len(starts):
         return listed

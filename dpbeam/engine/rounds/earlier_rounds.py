@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dpbeam.array_types import I64, Mask
 from dpbeam.engine.arrays.lookup import Lookup
 from dpbeam.engine.rounds import biases
 
@@ -33,11 +34,11 @@ class Known:
     def __reduce__(self) -> tuple[object, ...]:
         return _known, (self.table,)
 
-    def kept(self, keys: Sequence[pa.Array]) -> npt.NDArray[np.bool_]:
+    def kept(self, keys: Sequence[pa.Array]) -> Mask:
         """Which partitions, given by the columns of their keys, were kept."""
         return np.asarray(self._told(keys, KEPT, False), dtype=np.bool_)
 
-    def biases(self, keys: Sequence[pa.Array]) -> npt.NDArray[np.int64]:
+    def biases(self, keys: Sequence[pa.Array]) -> I64:
         """The biases that partitions were told with; `prospects.UNLISTED` for those that nothing was told of."""
         return np.asarray(self._told(keys, BIAS, biases.UNLISTED), dtype=np.int64)
 

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dpbeam.array_types import F64, I64, Mask
 from dpbeam.engine.aggregation.accumulate import key_fields
 from dpbeam.engine.arrays import hashing
 from dpbeam.engine.arrays.grouping import group, runs
@@ -28,9 +28,6 @@ from dpbeam.errors import UsageError
 from dpbeam.mechanisms.events import Gaussian, WeightedThresholding
 from dpbeam.mechanisms.fixedpoint import Grid, exponent_of
 from dpbeam.mechanisms.noise import AdditiveNoise
-
-I64 = npt.NDArray[np.int64]
-F64 = npt.NDArray[np.float64]
 
 PART, WEIGHT = "__part", "__weight"
 
@@ -63,7 +60,7 @@ class Pairs:
         partitions = pa.array(np.concatenate([self.partitions, self.others]))
         return pa.RecordBatch.from_arrays([units, *(key.take(partitions) for key in self.keys)], names=columns_of(spec))
 
-    def only(self, stays: npt.NDArray[np.bool_], spec: StageSpec) -> Pairs:
+    def only(self, stays: Mask, spec: StageSpec) -> Pairs:
         """These pairs alone; the others' partitions go to `others` where the next round asks for them."""
         units, partitions, others = self.units[stays], self.partitions[stays], self.others
         if _biasing(spec):

@@ -10,17 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from dpbeam.array_types import I64
 from dpbeam.engine.aggregation.accumulate import key_fields
 from dpbeam.engine.arrays.grouping import Groups, group, runs
 from dpbeam.engine.rounds import weights
 from dpbeam.engine.rounds.weights import Tally
 from dpbeam.engine.stage import StageSpec
 from dpbeam.mechanisms.fixedpoint import checked_sum
-
-I64 = npt.NDArray[np.int64]
 
 SHARE, UNITS, SUM, HIGH, LOW = "__share", "__units", "__sum", "__high", "__low"
 

@@ -11,13 +11,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
+from dpbeam.array_types import F64, I64
 from dpbeam.engine.arrays.grouping import ordering, runs
 from dpbeam.mechanisms.fixedpoint import checked_sum
-
-I64 = npt.NDArray[np.int64]
-F64 = npt.NDArray[np.float64]
 
 SHARE_BITS = 20
 NORM = (1 << SHARE_BITS) - (1 << 5)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import logging
+import pickle
 import traceback
 
 import pytest
@@ -74,3 +76,20 @@ def test_what_a_later_step_raises_is_not_renamed() -> None:
     next(outputs)
     with pytest.raises(KeyError):
         outputs.throw(KeyError("later"))
+
+
+@pytest.mark.parametrize("comes", [Half, lambda: pickle.loads(pickled)], ids=["made", "unpickled"])  # noqa: S301
+def test_where_a_step_comes_to_be_beams_workers_print_no_elements(monkeypatch, comes) -> None:
+    logger = logging.getLogger("apache_beam.runners.worker.operations")
+    monkeypatch.setattr(logger, "filters", [])
+    assert logger.filter(record(logging.DEBUG))
+    comes()
+    assert not logger.filter(record(logging.DEBUG))
+    assert logger.filter(record(logging.INFO))
+
+
+pickled = pickle.dumps(Half())
+
+
+def record(level: int) -> logging.LogRecord:
+    return logging.LogRecord("any", level, "any", 1, CANARY, (), None)

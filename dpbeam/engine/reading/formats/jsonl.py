@@ -11,19 +11,17 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.json as pj
 
+from dpbeam.array_types import I64, Mask
 from dpbeam.engine.reading.formats.base import Split, attempt
 from dpbeam.engine.reading.formats.compression import Plain, check_magic, codec_of
 from dpbeam.engine.reading.formats.fields import Path, extract
-from dpbeam.engine.reading.formats.lines import Lines, Mask, line_blocks, next_block, ranges
+from dpbeam.engine.reading.formats.lines import Lines, line_blocks, next_block, ranges
 from dpbeam.errors import DataError, UsageError
 from dpbeam.query.source import Column, DeclaredType, InputSpec
-
-I64 = npt.NDArray[np.int64]
 
 _BOM = b"\xef\xbb\xbf"
 _KINDS: dict[DeclaredType, pa.DataType] = {

@@ -12,11 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from dpbeam.array_types import Mask
 from dpbeam.engine.reading.formats import base
 from dpbeam.engine.reading.formats.compression import Plain
 from dpbeam.errors import RunFailed
-
-Mask = npt.NDArray[np.bool_]
 
 
 class TooLong(Exception):

@@ -10,14 +10,12 @@ from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from dpbeam.array_types import Mask
 from dpbeam.engine.reading.formats.fields import Path, extract
-
-Mask = npt.NDArray[np.bool_]
 
 _SECONDS = 2**63 // 1_000_000 - 1
 """Seconds from 1970 that microseconds in an int64 reach: 292,000 years."""

@@ -1,0 +1,179 @@
+"""What is known of a release after each step of its lifecycle: a type a step, each made from the one before.
+
+    Request → Planned → Checked → Reserved → Charged → Staged → Verified → Assembled → Published
+
+A value holds what later steps need and nothing that isn't known yet, so no step can be taken before its time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from dpbeam.engine.stage import StageSpec
+from dpbeam.ledger import Ledger
+from dpbeam.ledger.accounts import OPEN, Charge
+from dpbeam.phases.phase import Parameters
+from dpbeam.pipelines.lifecycle import publish
+from dpbeam.pipelines.lifecycle.attempts import staging_area
+from dpbeam.pipelines.lifecycle.inputs import Inputs
+from dpbeam.policy.schema.policy import Policy
+from dpbeam.reporting.manifest import ChosenBound, Engine, Manifest
+from dpbeam.transforms.wire.control import Shuffle
+from dpbeam.transforms.wire.staging import Area
+
+if TYPE_CHECKING:
+    from dpbeam.adapters.reference.plan import ReferenceStage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is asked for: a release of this policy under this name, paid from this ledger. `refresh` asks for a new one
+    although it exists; `accept_source` says that a source that is new to the dataset's budget is meant."""
+
+    policy: Policy
+    release_name: str
+    ledger: Ledger
+    options: PipelineOptions
+    output: Path
+    engine: Engine = "dpbeam"
+    refresh: bool = False
+    accept_source: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """The request and its certified plan. `reference` is what PipelineDP's engine is given, where it is the one."""
+
+    request: Request
+    parameters: Parameters
+    reference: tuple[ReferenceStage, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """A plan whose input is there, and whose output can be written."""
+
+    planned: Planned
+    inputs: Inputs
+
+    @property
+    def request(self) -> Request:
+        return self.planned.request
+
+    @property
+    def fingerprint(self) -> str:
+        return self.inputs.fingerprint(self.request.ledger.secret())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reserved:
+    """A run that holds its cost in the ledger, or goes on with a charge that an attempt which broke off had started.
+
+    Raises:
+        ValueError: the charge is closed.
+    """
+
+    checked: Checked
+    charge: Charge
+
+    def __post_init__(self) -> None:
+        if self.charge.state not in OPEN:
+            raise ValueError(f"charge must be open, got one that is {self.charge.state}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Charged:
+    """A run whose cost is spent: it alone may read the data.
+
+    Raises:
+        ValueError: the charge isn't started.
+    """
+
+    checked: Checked
+    charge: Charge
+
+    def __post_init__(self) -> None:
+        if self.charge.state != "STARTED":
+            raise ValueError(f"charge must be STARTED before data is read, got one that is {self.charge.state}")
+
+    @property
+    def planned(self) -> Planned:
+        return self.checked.planned
+
+    @property
+    def request(self) -> Request:
+        return self.planned.request
+
+    @property
+    def area(self) -> Area:
+        return staging_area(self.charge)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Staged:
+    """A run whose results lie in staging. `parameters` are as its phases left them; `shuffles` are those whose control
+    totals must have been confirmed."""
+
+    charged: Charged
+    parameters: Parameters
+    shuffles: tuple[Shuffle, ...]
+
+    @property
+    def charge(self) -> Charge:
+        return self.charged.charge
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """A run whose results were taken from staging, once: the table of each stage, by its name."""
+
+    charged: Charged
+    parameters: Parameters
+    tables: Mapping[str, pa.Table]
+
+    @property
+    def charge(self) -> Charge:
+        return self.charged.charge
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assembled:
+    """A run whose release is put together in staging, all but its manifest."""
+
+    charged: Charged
+    parameters: Parameters
+    manifest: Manifest
+
+    @property
+    def charge(self) -> Charge:
+        return self.charged.charge
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A release that is out. `cached`: it was before it was asked for, and cost nothing now."""
+
+    request: Request
+    charge: Charge
+    stages: tuple[StageSpec, ...]
+    chosen: tuple[ChosenBound, ...]
+    cached: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """Where the release lies."""
+        return publish.release_folder(self.charge)
+
+
+def charge_of(value: object) -> Charge | None:
+    """The charge of a run that has one."""
+    match value:
+        case Reserved() | Charged() | Staged() | Verified() | Assembled() | Published():
+            return value.charge
+    return None
