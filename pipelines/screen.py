@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from rich.cells import cell_len
@@ -20,13 +21,14 @@ from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.model import Balance, Budget, JournalEntry
 from dpbeam.mechanisms.events import Laplace, LaplaceThresholding, TruncatedGeometric
 from dpbeam.mechanisms.spec import StageSpec
-from dpbeam.reporting.manifest import ChosenBound
 from dpbeam.reporting.numbers import humane, significant
 from dpbeam.reporting.rows import top_rows
-from dpbeam.reporting.tables import MetricColumn
 from dpbeam.reporting.visible import visible, visible_key
-from pipelines.describe import metric_columns
 from pipelines.printing import line
+
+if TYPE_CHECKING:
+    from dpbeam.reporting.manifest import ChosenBound
+    from dpbeam.reporting.tables import MetricColumn
 
 TOP = 10
 _COLUMNS = 8
@@ -43,6 +45,8 @@ def results(spec: StageSpec, table: pa.Table, width: int | None = None) -> Rende
     (None: all), one at least."""
     if not table.num_rows:
         return line(f"{spec.name}: no partition was kept. {_why_none(spec)}")
+    from pipelines.describe import metric_columns  # lazily: it loads what reports are made with, as no plan needs
+
     columns = [column for column in metric_columns(spec) if column.place < _COLUMNS]
     first = columns[0].name if columns else None
     title = f"{spec.name}: {table.num_rows:,} partitions released" if spec.keys else f"{spec.name}: the whole table"
