@@ -59,7 +59,7 @@ build/mutation/.installed: requirements.txt tests/mutation/requirements.txt
 		--requirement requirements.txt --requirement tests/mutation/requirements.txt
 	@touch $@
 
-# The modules that docs/testing.md scores, or those named: make mutation FILES="selection noise"
+# The modules that tests/mutation/survivors.md scores, or those named: make mutation FILES="selection noise"
 mutation: build/mutation/.installed
 	build/mutation/bin/python tests/mutation/run.py $(FILES)
 

@@ -19,7 +19,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10,<3.14",
-    packages=find_packages(include=["dpbeam*", "transforms*", "pipelines*"]),
+    packages=find_packages(include=["dpbeam", "dpbeam.*"]),  # dpbeam/transforms and dpbeam/pipelines are links
     package_data={
         "dpbeam": ["py.typed"],
         "dpbeam.policy": ["*.json"],
@@ -61,5 +61,5 @@ setup(
             "ruff>=0.16,<0.18",
         ]
     },
-    entry_points={"console_scripts": ["dpbeam=pipelines.cli:main"]},
+    entry_points={"console_scripts": ["dpbeam=dpbeam.pipelines.cli.main:main"]},
 )

@@ -36,7 +36,7 @@ def truth(data: pa.Table, stage: int) -> tuple[np.ndarray, np.ndarray]:
 
 def dpbeam(data: pa.Table) -> list[tuple[np.ndarray, np.ndarray]]:
     """A whole `dpbeam run`."""
-    from pipelines.cli import invoke
+    from dpbeam.pipelines.cli.main import invoke
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

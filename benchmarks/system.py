@@ -22,7 +22,7 @@ from benchmarks import peers
 from benchmarks.peers import DELTA, EPSILON, L0, LINF
 
 RUNNER = "FnApiRunner"
-_IMPORTED_LATE = ("pipelines.release", "matplotlib.figure", "matplotlib.backends.backend_svg")
+_IMPORTED_LATE = ("dpbeam.pipelines.lifecycle.release", "matplotlib.figure", "matplotlib.backends.backend_svg")
 MECHANISMS = 1_000
 STRATEGIES = ("truncated_geometric", "gaussian_thresholding", "dp_sips", "mad2r")
 
@@ -42,7 +42,7 @@ def _run(path: Path, runner: str, strategy: str, released: dict[str, object]) ->
     import pyarrow.parquet as pq
     import yaml
 
-    from pipelines.cli import invoke
+    from dpbeam.pipelines.cli.main import invoke
 
     for module in _IMPORTED_LATE:
         importlib.import_module(module)

@@ -21,12 +21,14 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 
 from dpbeam.accounting.plan import plan
-from dpbeam.mechanisms import accumulate, bounding, rounds
+from dpbeam.engine.aggregation import accumulate
+from dpbeam.engine.bounding import contributions
+from dpbeam.engine.rounds import weighing
 from dpbeam.mechanisms.selection import Selector
-from dpbeam.mechanisms.sensitivity import Bounds
-from dpbeam.mechanisms.spec import StageSpec
 from dpbeam.policy.compile import stage_spec
-from dpbeam.policy.schema import Policy
+from dpbeam.policy.schema.policy import Policy
+from dpbeam.query.bounds import Bounds
+from dpbeam.query.spec import StageSpec
 
 ROOT = Path(__file__).parents[1]
 STRATEGIES: Mapping[str, dict[str, Any]] = {
@@ -100,17 +102,17 @@ def kept(rows: pa.RecordBatch, spec: StageSpec) -> int:
     """How many partitions one run keeps."""
     if not spec.rounds:
         salt = secrets.token_bytes(16)
-        accumulated = accumulate.accumulate(bounding.bound([rows], spec, salt, (0,)), spec)
+        accumulated = accumulate.accumulate(contributions.bound([rows], spec, salt, (0,)), spec)
         users = accumulated.column(accumulate.USERS).to_numpy()
         return int(Selector(mechanism=spec.selection).keep(users).sum())
     known: pa.Table | None = None
     for number in range(1, len(spec.rounds) + 1):
         one = replace(spec, name=f"s.round{number}", bounds=Bounds(l0=spec.bounds.partitions), round=number)
-        weighed = rounds.weigh_whole(rows, one, secrets.token_bytes(16), known)
-        told = pa.Table.from_batches([rounds.draw(weighed, one, rounds.noise_of(one))])
-        before = [] if known is None else [known.filter(known.column(rounds.KEPT))]
+        weighed = weighing.weigh_whole(rows, one, secrets.token_bytes(16), known)
+        told = pa.Table.from_batches([weighing.draw(weighed, one, weighing.noise_of(one))])
+        before = [] if known is None else [known.filter(known.column(weighing.KEPT))]
         known = pa.concat_tables([*before, told])
-    return int(pa.compute.sum(known.column(rounds.KEPT)).as_py() or 0)
+    return int(pa.compute.sum(known.column(weighing.KEPT)).as_py() or 0)
 
 
 def results(runs: int = RUNS, data: Iterable[str] = DATA) -> list[dict[str, Any]]:

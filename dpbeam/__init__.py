@@ -1,6 +1,7 @@
 """dpbeam: differentially private releases from Apache Beam, under a privacy budget that holds.
 
-Importing this package does not import Apache Beam; the parts that need it live in `transforms` and `pipelines`.
+Importing this package does not import Apache Beam; the parts that need it live in `dpbeam.transforms` and
+`dpbeam.pipelines`.
 """
 
 from dpbeam._version import __version__

@@ -47,12 +47,12 @@ class Workspace:
 
     def run(self, *flags: str) -> int:
         """`dpbeam run` in this process; returns its exit code."""
-        from pipelines.cli import invoke
+        from dpbeam.pipelines.cli.main import invoke
 
         return invoke(["run", str(self.policy_path), "--ledger", self.ledger, "--output", str(self.output), *flags])
 
     def create_budget(self) -> None:
-        from pipelines.cli import invoke
+        from dpbeam.pipelines.cli.main import invoke
 
         assert invoke(["budget", "create", str(self.policy_path), "--ledger", self.ledger]) == 0
 
@@ -128,9 +128,9 @@ def workspace(tmp_path: Path) -> Workspace:
 @pytest.fixture
 def shuffled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes local runs shuffle their rows through the runner, as runs on several workers do."""
-    from pipelines import layout
+    from dpbeam.pipelines.jobs import workers
 
-    monkeypatch.setattr(layout, "ONE_WORKER_RUNNERS", set())
+    monkeypatch.setattr(workers, "ONE_WORKER_RUNNERS", set())
 
 
 @pytest.fixture

@@ -1,1 +1,1 @@
-"""Beam PTransforms, one module a step of the data flow; thin, over `dpbeam.mechanisms`."""
+"""Beam PTransforms, one module a step of the data flow: thin, over `dpbeam.engine`."""

@@ -15,14 +15,17 @@ from typing import Any, Protocol
 import apache_beam as beam
 import pyarrow as pa
 
-from dpbeam.mechanisms import accumulate, bounding, releasing, results
+from dpbeam.engine.aggregation import accumulate
+from dpbeam.engine.bounding import contributions
+from dpbeam.engine.release import releaser, results
+from dpbeam.engine.release.noises import noises
 from dpbeam.mechanisms.events import Gaussian, Laplace, Mechanism
-from dpbeam.mechanisms.noise import AdditiveNoise, noises
+from dpbeam.mechanisms.noise import AdditiveNoise
 from dpbeam.mechanisms.selection import Selector
-from dpbeam.mechanisms.spec import StageSpec
-from transforms import arrow_coder
-from transforms.containment import ContainedDoFn, contained
-from transforms.select import selected
+from dpbeam.query.spec import StageSpec
+from dpbeam.transforms.steps.select import selected
+from dpbeam.transforms.wire import arrow_coder
+from dpbeam.transforms.wire.containment import ContainedDoFn, contained
 
 UNIT_SHARDS = 64
 PARTS = 16
@@ -55,8 +58,8 @@ class _Route(ContainedDoFn):
         if self._public is not None:
             rows = accumulate.filter_public(rows, self._spec, self._public)
         # Batches of any collection have no place of their own, so each draws priorities that no other shares.
-        rows = bounding.prebound(rows, self._spec, self._salt, (secrets.randbits(63), secrets.randbits(63)))
-        for shard, part in bounding.split_by_unit(rows, self._spec, UNIT_SHARDS, self._salt):
+        rows = contributions.prebound(rows, self._spec, self._salt, (secrets.randbits(63), secrets.randbits(63)))
+        for shard, part in contributions.split_by_unit(rows, self._spec, UNIT_SHARDS, self._salt):
             for piece in arrow_coder.sized(part):
                 yield shard, piece
 
@@ -74,11 +77,11 @@ class _Bound(ContainedDoFn):
 
     def setup(self) -> None:
         self._spec = contained(self.step, lambda: with_mechanisms(self._bare, self._budget.mechanisms))
-        contained(self.step, lambda: releasing.check(self._spec))
+        contained(self.step, lambda: releaser.check(self._spec))
 
     def work(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[tuple[int, pa.RecordBatch]]:
         shard, batches = element
-        bounded = bounding.bound(batches, self._spec, self._salt, (shard,))
+        bounded = contributions.bound(batches, self._spec, self._salt, (shard,))
         accumulators = accumulate.accumulate(bounded, self._spec)
         for part, rows in accumulate.split_by_partition(accumulators, self._spec, PARTS):
             for piece in arrow_coder.sized(rows):

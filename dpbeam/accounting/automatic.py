@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 from dpbeam.accounting.utility import AutomaticFigure, RelativeFigure, noise_of_quantities
 from dpbeam.mechanisms.events import Mechanism
-from dpbeam.mechanisms.quantities import quantities
-from dpbeam.mechanisms.sensitivity import Bounds
-from dpbeam.policy import auto
 from dpbeam.policy.chosen import automatic
 from dpbeam.policy.compile import metrics
-from dpbeam.policy.schema import Policy
+from dpbeam.policy.schema import auto
+from dpbeam.policy.schema.policy import Policy
+from dpbeam.query.bounds import Bounds
+from dpbeam.query.quantities import quantities
 
 
 def automatic_figures(policy: Policy) -> tuple[AutomaticFigure, ...]:

@@ -21,7 +21,7 @@ from scipy import stats
 from dpbeam.accounting import rounds
 from dpbeam.accounting.requests import Request, check_target
 from dpbeam.errors import Refused, UsageError
-from dpbeam.mechanisms import truncated
+from dpbeam.mechanisms import truncated_geometric
 from dpbeam.mechanisms.events import (
     Gaussian,
     GaussianThresholding,
@@ -109,7 +109,7 @@ def _mechanism(request: Request, scale: float, delta: float) -> Mechanism:
                 l0=l0,
                 pre_threshold=pre_threshold,
             )
-            truncated.check(selection)
+            truncated_geometric.check(selection)
             return selection
         case "laplace_thresholding":
             b = l1 * std / math.sqrt(2)

@@ -16,7 +16,7 @@ from scipy import special
 
 from dpbeam.accounting import composition
 from dpbeam.errors import Refused, UsageError
-from dpbeam.mechanisms import truncated
+from dpbeam.mechanisms import truncated_geometric
 from dpbeam.mechanisms.events import (
     Gaussian,
     GaussianThresholding,
@@ -158,7 +158,7 @@ def _check_consistent(mechanism: Mechanism) -> None:
             return
         case TruncatedGeometric():
             try:
-                truncated.check(mechanism)
+                truncated_geometric.check(mechanism)
             except UsageError as error:
                 raise Refused(str(error)) from None
             return

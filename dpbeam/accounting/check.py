@@ -23,7 +23,7 @@ from dpbeam.mechanisms.events import (
     TruncatedGeometric,
     WeightedThresholding,
 )
-from dpbeam.policy.schema import Policy
+from dpbeam.policy.schema.policy import Policy
 
 _CLOSE = 1e-9
 _ONE_SCALE = 1e-6

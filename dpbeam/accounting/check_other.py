@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from dpbeam.errors import Refused
 from dpbeam.mechanisms.events import Gaussian, Laplace, Mechanism, others_of
-from dpbeam.policy.auto import AutoCount
-from dpbeam.policy.schema import Stage
+from dpbeam.policy.schema.auto import AutoCount
+from dpbeam.policy.schema.policy import Stage
 
 _CLOSE = 1e-9
 _LESS = 0.999

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from dpbeam.accounting.check_other import Leaves, by_leaves
 from dpbeam.accounting.requests import Request
 from dpbeam.errors import Refused
-from dpbeam.policy.auto import AutoClip, AutoCount
-from dpbeam.policy.metrics import (
+from dpbeam.policy.schema.auto import AutoClip, AutoCount
+from dpbeam.policy.schema.metrics import (
     ColumnArgs,
     CustomArgs,
     HistogramArgs,
@@ -24,7 +24,7 @@ from dpbeam.policy.metrics import (
     ValueArgs,
     VectorSumArgs,
 )
-from dpbeam.policy.schema import Bounds, Policy, Private, Stage
+from dpbeam.policy.schema.policy import Bounds, Policy, Private, Stage
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,11 +19,11 @@ from dpbeam.accounting.stage_requests import stage_requests
 from dpbeam.errors import Refused
 from dpbeam.mechanisms import events
 from dpbeam.mechanisms.events import Mechanism
-from dpbeam.mechanisms.metric import Metric
-from dpbeam.mechanisms.quantities import Quantity, noisy_by_themselves, parts, quantities, served
-from dpbeam.policy.auto import histograms
 from dpbeam.policy.compile import bounds, metrics
-from dpbeam.policy.schema import Policy, Stage
+from dpbeam.policy.schema.auto import histograms
+from dpbeam.policy.schema.policy import Policy, Stage
+from dpbeam.query.metric import Metric
+from dpbeam.query.quantities import Quantity, noisy_by_themselves, parts, quantities, served
 
 SELECTION_NAME = "partition selection"
 """What a plan calls the selection among what a quantity serves."""

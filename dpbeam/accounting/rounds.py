@@ -14,7 +14,7 @@ from scipy import stats
 
 from dpbeam.accounting.requests import Request
 from dpbeam.mechanisms.events import WeightedStrategy, WeightedThresholding
-from dpbeam.policy.schema import Private
+from dpbeam.policy.schema.policy import Private
 
 STRATEGIES: tuple[WeightedStrategy, ...] = ("dp_sips", "mad", "mad2r")
 DEFAULT_ROUNDS = 3

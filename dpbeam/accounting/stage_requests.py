@@ -9,11 +9,11 @@ from typing import Literal
 from dpbeam.accounting import rounds
 from dpbeam.accounting.requests import Request
 from dpbeam.errors import UsageError
-from dpbeam.mechanisms.others import in_one_other, other_leaves
-from dpbeam.mechanisms.quantities import Quantity, noisy_by_themselves, numbers
-from dpbeam.mechanisms.sensitivity import Bounds
-from dpbeam.policy.auto import Histogram
-from dpbeam.policy.schema import Private
+from dpbeam.policy.schema.auto import Histogram
+from dpbeam.policy.schema.policy import Private
+from dpbeam.query.bounds import Bounds
+from dpbeam.query.quantities import Quantity, noisy_by_themselves, numbers
+from dpbeam.query.residual import in_one_other, other_leaves
 
 _Noise = Literal["laplace", "gaussian"]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from scipy import special
 
-from dpbeam.mechanisms import truncated
+from dpbeam.mechanisms import truncated_geometric
 from dpbeam.mechanisms.events import (
     Gaussian,
     GaussianThresholding,
@@ -24,9 +24,9 @@ from dpbeam.mechanisms.events import (
     WeightedThresholding,
     in_others,
 )
-from dpbeam.mechanisms.metric import Metric
-from dpbeam.mechanisms.quantities import by_definition, named, quantities, served
-from dpbeam.mechanisms.widths import half_width, std
+from dpbeam.mechanisms.noise_width import half_width, std
+from dpbeam.query.metric import Metric
+from dpbeam.query.quantities import by_definition, named, quantities, served
 
 _MOMENTS = (
     "is made from noisy centred sums and the noisy count: its error depends on the partition's count, and is roughly "
@@ -263,7 +263,7 @@ def keep_probability(selection: Selection | WeightedThresholding, units: int) ->
 def _truncated_geometric(selection: TruncatedGeometric, units: int) -> float:
     """Theorem 1 of Desfontaines et al.: grows by e^ε and δ up to a half, mirrored above it; exact at any size. By the
     ε and δ that PyDP is given."""
-    epsilon, delta = truncated.handed(selection)
+    epsilon, delta = truncated_geometric.handed(selection)
     epsilon, delta = epsilon / selection.l0, -math.expm1(math.log1p(-delta) / selection.l0)
     growth = math.expm1(epsilon)
     crossover = 1 + math.floor(math.log1p((growth + 2 * delta) / ((growth + 2) * delta) - 1) / epsilon)

@@ -1,7 +1,7 @@
 """The interface between the ledger's rules and a database: transactions in, rows as values out.
 
 A store knows SQL, locking and durability, and nothing of what the rows mean. A PostgreSQL store implements the
-same two protocols and passes the same contract test (tests/unit/test_ledger_contract.py).
+same two protocols and passes the same contract test (tests/unit/ledger/test_ledger_contract.py).
 """
 
 from __future__ import annotations

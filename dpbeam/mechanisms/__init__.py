@@ -1,1 +1,1 @@
-"""What is randomised: bounding, metrics, partition selection and noise, as pure functions on Arrow and NumPy."""
+"""What is randomised, and only that: the mechanisms as values, their noise, their selections."""

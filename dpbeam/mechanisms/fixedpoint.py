@@ -27,7 +27,7 @@ class Grid:
 
     `lowest` and `highest` are the clipping bounds on the grid, rounded inwards. Whole numbers are exact when both
     bounds are within 2**30 of a whole centre, or within 2**29 of a centre that ends in ½; on a grid that noise made
-    coarser (`dpbeam.mechanisms.steps`), within as many of its steps.
+    coarser (`dpbeam.mechanisms.noise_step`), within as many of its steps.
     """
 
     low: float

@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from dpbeam.mechanisms.events import Additive, Laplace
-from dpbeam.mechanisms.quantities import Quantity
-from dpbeam.mechanisms.widths import LAPLACE_95, NORMAL_95, scale_of
+from dpbeam.mechanisms.noise_width import LAPLACE_95, NORMAL_95, scale_of
 
 F64 = npt.NDArray[np.float64]
 Interval = tuple[F64, F64, F64]
@@ -25,11 +25,26 @@ Interval = tuple[F64, F64, F64]
 _BISECTIONS = 45
 
 
+class Clipped(Protocol):
+    """What is known of a quantity's values: they lie in [low, high], and are added up relative to a centre."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def low(self) -> float: ...
+    @property
+    def high(self) -> float: ...
+    @property
+    def centre(self) -> float: ...
+    @property
+    def reach(self) -> float: ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """One noisy quantity of all partitions: `noisy` has a row a partition and a column a number."""
 
-    quantity: Quantity
+    quantity: Clipped
     noise: Additive
     noisy: F64
 

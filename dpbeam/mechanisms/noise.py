@@ -1,8 +1,8 @@
 """Exact accumulators in, noisy float64 quantities out, by the mechanisms of Google's C++ library through PyDP.
 
 dpbeam draws no noise of its own. Noise is drawn apart from any value, as an integer: so many steps of a power of two
-that the plan fixes (`dpbeam.mechanisms.steps`). It is added to the exact integer accumulator by integer arithmetic,
-and only their exact sum is made a float. docs/accounting.md, "What is really drawn", has the proof.
+that the plan fixes (`dpbeam.mechanisms.noise_step`). It is added to the exact integer accumulator by integer
+arithmetic, and only their exact sum is made a float. docs/accounting.md, "What is really drawn", has the proof.
 """
 
 from __future__ import annotations
@@ -18,10 +18,8 @@ from dpbeam.errors import RunFailed, UsageError
 from dpbeam.mechanisms import randomness
 from dpbeam.mechanisms.events import Additive, Laplace, LaplaceThresholding, Thresholding
 from dpbeam.mechanisms.fixedpoint import MAGNITUDE_BITS, Grid, exponent_of
-from dpbeam.mechanisms.quantities import noisy_by_themselves
-from dpbeam.mechanisms.spec import StageSpec
-from dpbeam.mechanisms.steps import bits_of, step_of
-from dpbeam.mechanisms.widths import scale_of
+from dpbeam.mechanisms.noise_step import bits_of, step_of
+from dpbeam.mechanisms.noise_width import scale_of
 
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
@@ -123,23 +121,6 @@ class AdditiveNoise:
         noisy: F64 = whole.astype(np.float64) * unit
         noisy += rest.astype(np.float64) * self.step
         return noisy
-
-
-def noises(spec: StageSpec) -> dict[str, AdditiveNoise]:
-    """The noise of every quantity of a stage that has its own, by the quantity's name; not of those that a threshold
-    keeps, whose noise is in the threshold.
-
-    Raises:
-        ValueError: a quantity without a mechanism.
-    """
-    needed = noisy_by_themselves(spec.quantities, None if spec.selection is None else spec.selection.kind)
-    additive = [quantity for quantity in needed if quantity.kind != "values"]
-    for quantity in needed:
-        if quantity.name not in (spec.noise if quantity in additive else spec.thresholds):
-            raise ValueError(
-                f"stage {spec.name}: quantity {quantity.name} has no noise; a plan must give it a mechanism"
-            )
-    return {quantity.name: AdditiveNoise(mechanism=spec.noise[quantity.name]) for quantity in additive}
 
 
 def check(mechanism: Additive, grid: Grid) -> None:

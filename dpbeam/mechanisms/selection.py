@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from dpbeam.mechanisms import randomness, skipping, truncated
+from dpbeam.mechanisms import randomness, rare_partitions, truncated_geometric
 from dpbeam.mechanisms.events import GaussianThresholding, LaplaceThresholding, Selection, TruncatedGeometric
 from dpbeam.mechanisms.noise import AdditiveNoise
 
@@ -27,7 +27,7 @@ class Selector:
     """
 
     mechanism: Selection
-    _built: list[skipping.Strategy | Thresholding] = field(default_factory=list, repr=False, compare=False)
+    _built: list[rare_partitions.Strategy | Thresholding] = field(default_factory=list, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"mechanism": self.mechanism, "_built": []}
@@ -44,7 +44,7 @@ class Selector:
         if isinstance(strategy, Thresholding):
             kept[open_] = strategy.noisy(users[open_]) >= strategy.least
         else:
-            kept[open_] = skipping.decide(strategy, users[open_])
+            kept[open_] = rare_partitions.decide(strategy, users[open_])
         return kept
 
     def keep_noisy(self, users: I64) -> tuple[Mask, F64]:
@@ -70,7 +70,7 @@ class Selector:
         found: I64 = np.flatnonzero(users >= max(1, self.mechanism.pre_threshold))
         return found
 
-    def _strategy(self) -> skipping.Strategy | Thresholding:
+    def _strategy(self) -> rare_partitions.Strategy | Thresholding:
         randomness.own()
         if not self._built:
             self._built.append(_strategy(self.mechanism))
@@ -99,7 +99,7 @@ class Thresholding:
         return self.noise.to_counts(users)
 
 
-def _strategy(mechanism: Selection) -> skipping.Strategy | Thresholding:
+def _strategy(mechanism: Selection) -> rare_partitions.Strategy | Thresholding:
     """PyDP's truncated geometric selection, given what keeps its doubles within the plan's ε and δ; or a threshold on
     PyDP's noise at exactly the planned scale.
 
@@ -109,10 +109,10 @@ def _strategy(mechanism: Selection) -> skipping.Strategy | Thresholding:
         case TruncatedGeometric():
             from pydp.algorithms.partition_selection import create_partition_strategy
 
-            epsilon, delta = truncated.handed(mechanism)
+            epsilon, delta = truncated_geometric.handed(mechanism)
             threshold = () if mechanism.pre_threshold == 1 else (mechanism.pre_threshold,)
             return cast(
-                skipping.Strategy,
+                rare_partitions.Strategy,
                 create_partition_strategy("truncated_geometric", epsilon, delta, mechanism.l0, *threshold),
             )
         case LaplaceThresholding() | GaussianThresholding():

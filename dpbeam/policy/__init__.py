@@ -1,1 +1,1 @@
-"""What may be released: the policy, its schema and its digest."""
+"""One door: the YAML policy, read, checked and compiled."""

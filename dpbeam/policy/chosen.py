@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dpbeam.policy.auto import PARAMETERS, AutoClip, AutoCount
-from dpbeam.policy.metrics import MetricChoice
-from dpbeam.policy.schema import Policy, Stage
+from dpbeam.policy.schema.auto import PARAMETERS, AutoClip, AutoCount
+from dpbeam.policy.schema.metrics import MetricChoice
+from dpbeam.policy.schema.policy import Policy, Stage
 
 Key = tuple[str, str | None, str]
 """Stage, metric (None for a bound on contributions), parameter."""

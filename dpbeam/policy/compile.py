@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from dpbeam.mechanisms import spec
+from dpbeam.engine.release.quantile_tree import LEAST_RANK, MOST_RANK
 from dpbeam.mechanisms.events import (
     Additive,
     Gaussian,
@@ -18,13 +18,15 @@ from dpbeam.mechanisms.events import (
     TruncatedGeometric,
     WeightedThresholding,
 )
-from dpbeam.mechanisms.metric import Metric
-from dpbeam.mechanisms.quantile_tree import LEAST_RANK, MOST_RANK
-from dpbeam.mechanisms.quantities import noisy_by_themselves
-from dpbeam.mechanisms.sensitivity import Bounds
-from dpbeam.policy import auto, pre_aggregated, schema
-from dpbeam.policy import metrics as stated
+from dpbeam.policy.checks import pre_aggregated
+from dpbeam.policy.schema import auto
+from dpbeam.policy.schema import metrics as stated
+from dpbeam.policy.schema import policy as schema
 from dpbeam.policy.values import canonical
+from dpbeam.query import spec
+from dpbeam.query.bounds import Bounds
+from dpbeam.query.metric import Metric
+from dpbeam.query.quantities import noisy_by_themselves
 
 _RANKS = {"median": (0.5,), "min": (LEAST_RANK,), "max": (MOST_RANK,)}
 

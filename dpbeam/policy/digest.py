@@ -7,10 +7,10 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from dpbeam.mechanisms.custom import identity
+from dpbeam.query.custom import identity
 
 if TYPE_CHECKING:
-    from dpbeam.policy.schema import Policy
+    from dpbeam.policy.schema.policy import Policy
 
 
 def policy_digest(policy: Policy, public_files: Mapping[str, str]) -> str:

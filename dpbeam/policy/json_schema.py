@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dpbeam.policy.schema import Policy
+from dpbeam.policy.schema.policy import Policy
 
 FILE = Path(__file__).with_name("policy.schema.json")
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from dpbeam.policy import schema
-from dpbeam.policy.checks import cross_findings
-from dpbeam.policy.fields import field_findings
-from dpbeam.policy.parts import Parts, parts
+from dpbeam.policy.checks.cross import cross_findings
+from dpbeam.policy.checks.fields import field_findings
+from dpbeam.policy.checks.parts import Parts, parts
 from dpbeam.policy.public import BadPartitions, public_table
+from dpbeam.policy.schema import policy as schema
 from dpbeam.policy.violations import ABSENT as _ABSENT
 from dpbeam.policy.violations import Finding, PolicyError, Violation, dotted, shown
 from dpbeam.policy.yamlfile import Document, read_yaml

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from dpbeam.mechanisms import vectors
-from dpbeam.mechanisms.casting import accepts
-from dpbeam.mechanisms.spec import ColumnType
+from dpbeam.engine.reading import vectors
+from dpbeam.engine.reading.casting import accepts
+from dpbeam.query.spec import ColumnType
 
 _UNIT_NAMES = re.compile(r"(?i)(user|person|patient|customer|author|member|client|account|device|visitor|unit)")
 _ID_NAMES = re.compile(r"(?i)(^|[_\W])(id|uid|uuid)$")

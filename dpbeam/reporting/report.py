@@ -21,7 +21,7 @@ from dpbeam.mechanisms.events import (
     TruncatedGeometric,
     WeightedThresholding,
 )
-from dpbeam.mechanisms.widths import NORMAL_95, half_width, std
+from dpbeam.mechanisms.noise_width import NORMAL_95, half_width, std
 from dpbeam.reporting.charts import MAX_BARS, bar_chart
 from dpbeam.reporting.manifest import Charge, ChosenBound, Engine, FileEntry, Guarantee, StatedCertificate
 from dpbeam.reporting.numbers import about, exact, humane, one_in, significant

@@ -9,7 +9,6 @@ same plans since. Make it anew only where a plan is meant to change, and say so 
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
 import tempfile
 from pathlib import Path
@@ -19,12 +18,13 @@ from typing import Any
 import pipeline_dp
 from pipeline_dp.aggregate_params import NormKind
 
-from dpbeam.accounting.migrate import aggregate_stage, select_stage
-from dpbeam.accounting.pipelinedp import SharedBudgetAccountant
 from dpbeam.accounting.plan import plan
+from dpbeam.adapters.pipelinedp.accountant import SharedBudgetAccountant
+from dpbeam.adapters.pipelinedp.parameters import aggregate_stage, select_stage
 from dpbeam.errors import DpbeamError
 from dpbeam.mechanisms.events import to_json
 from dpbeam.policy.load import load_policy
+from tests.helpers import random_policies
 
 HERE = Path(__file__).parent
 FILE = HERE / "plans.json.gz"
@@ -99,9 +99,6 @@ def random_job(rng: Random) -> dict[str, Any]:
 
 
 def main() -> None:
-    found = importlib.util.spec_from_file_location("random_policies", HERE.parent / "system" / "random_policies.py")
-    random_policies = importlib.util.module_from_spec(found)
-    found.loader.exec_module(random_policies)
     rng = Random(20261129)
     policies = [random_policies.policy(rng, stages=(1, 1, 2, 3)) for _ in range(300)]
     jobs = [[random_job(rng) for _ in range(rng.choice((1, 1, 2)))] for _ in range(60)]

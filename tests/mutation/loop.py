@@ -106,7 +106,9 @@ def within(items: list[pytest.Item], reached: dict[str, Any], budget: float) -> 
 
 def learn(items: list[pytest.Item], kept: Path) -> dict[str, Any]:
     """Which functions each test reaches, and its CPU seconds; of tests that are unchanged, as it was found before."""
-    common = digest(*Path("dpbeam").rglob("*.py"), *Path("tests").glob("*.py"), Path("tests/unit/kernel_reference.py"))
+    common = digest(
+        *Path("dpbeam").rglob("*.py"), *Path("tests").glob("*.py"), Path("tests/helpers/kernel_reference.py")
+    )
     known = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
     marks = {item.nodeid: common + digest(item.path) for item in items}
     new = [item for item in items if known.get(item.nodeid, {}).get("mark") != marks[item.nodeid]]

@@ -1,10 +1,10 @@
-"""`make mutation`: seeds mutants in dpbeam/mechanisms, one at a time, and says which of them no test notices.
+"""`make mutation`: seeds mutants in the modules that guarantees rest on, and says which of them no test notices.
 
     make mutation                          # the modules in the page's table
     make mutation FILES="selection noise"  # these
 
 mutmut makes the mutants; `loop.py` tries them. All of it happens in a copy of the checkout below build/mutation. Ends
-with 1 if a survivor isn't explained in docs/testing.md.
+with 1 if a survivor isn't explained in survivors.md, beside this file.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 WORK = ROOT / "build" / "mutation" / "work"
-ROOM = Path("dpbeam") / "mechanisms"
-PAGE = ROOT / "docs" / "testing.md"
+ROOMS = ("mechanisms", "query", "engine", "adapters/reference")
+"""Where the modules lie that are mutated, below dpbeam; no two of them have one name."""
+PAGE = Path(__file__).with_name("survivors.md")
 
 TESTS = (
-    "tests/unit/test_kernel_*.py",
-    "tests/unit/test_rows_[!c]*.py",
-    "tests/unit/test_rows_casting.py",
-    "tests/unit/test_float_grid.py",
-    "tests/unit/test_auto_bounds.py",
-    "tests/unit/test_auto_histograms.py",
-    "tests/unit/test_custom_*.py",
-    "tests/unit/test_pre_aggregated.py",
-    "tests/unit/test_hierarchy_bounds.py",
-    "tests/unit/test_accounting_hierarchy.py",
-    "tests/unit/test_prospects.py",
+    "tests/unit/mechanisms/test_*.py",
+    "tests/unit/query/test_*.py",
+    "tests/unit/engine/test_kernel_*.py",
+    "tests/unit/engine/test_rows_[!c]*.py",
+    "tests/unit/engine/test_rows_casting.py",
+    "tests/unit/engine/test_auto_*.py",
+    "tests/unit/engine/test_hierarchy_bounds.py",
+    "tests/unit/engine/test_prospects.py",
+    "tests/unit/adapters/test_kernel_reference_results.py",
+    "tests/unit/policy/test_pre_aggregated.py",
+    "tests/unit/accounting/test_accounting_hierarchy.py",
     "tests/statistical/test_kernel_sampling.py",
     "tests/statistical/test_skipping.py",
     "tests/statistical/test_kernel_keep_probability.py",
@@ -79,7 +80,7 @@ def copy_checkout() -> None:
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    seeded = {str(ROOM / f"{module}.py") for module in modules()}
+    seeded = {str(path) for path in modules().values()}
     for name in filter(None, listed.stdout.split("\n")):
         if (ROOT / name).is_file() and name not in seeded:
             (WORK / name).parent.mkdir(parents=True, exist_ok=True)
@@ -96,8 +97,7 @@ def seed() -> list[Mutant]:
 
     kept, found = WORK.parent / "seeded.json", []
     known = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
-    for module in modules():
-        path = ROOM / f"{module}.py"
+    for module, path in modules().items():
         source = without_decorators((ROOT / path).read_text(encoding="utf-8"))
         if known.get(module, {}).get("source") != source:
             mutated = mutate_file_contents(str(path), source)
@@ -110,8 +110,10 @@ def seed() -> list[Mutant]:
     return found
 
 
-def modules() -> list[str]:
-    return sorted(path.stem for path in (ROOT / ROOM).glob("*.py") if path.stem != "__init__")
+def modules() -> dict[str, Path]:
+    """The modules by name, each with its path below the checkout; those that read files aren't among them."""
+    found = [path.relative_to(ROOT) for room in ROOMS for path in (ROOT / "dpbeam" / room).rglob("*.py")]
+    return {path.stem: path for path in sorted(found) if path.stem != "__init__" and "formats" not in path.parts}
 
 
 def scored() -> list[str]:
@@ -228,7 +230,7 @@ class Changes:
     """What the mutants of a module change."""
 
     def __init__(self, module: str) -> None:
-        code = (WORK / ROOM / f"{module}.py").read_text(encoding="utf-8")
+        code = (WORK / modules()[module]).read_text(encoding="utf-8")
         lines, self._functions = code.split("\n"), {}
         for node in ast.walk(ast.parse(code)):
             if isinstance(node, ast.FunctionDef) and "__mutmut_" in node.name:
@@ -258,7 +260,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--again", choices=["survivors", "new"], help="only what wasn't killed, or tried, before")
     options = parser.parse_args(words)
     if unknown := set(options.modules) - set(modules()):
-        parser.error(f"no such modules of {ROOM}: {', '.join(sorted(unknown))}")
+        parser.error(f"no such modules of {', '.join(ROOMS)}: {', '.join(sorted(unknown))}")
     WORK.mkdir(parents=True, exist_ok=True)
     copy_checkout()
     asked = options.modules or scored()

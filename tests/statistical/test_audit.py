@@ -5,17 +5,16 @@ Each bound is above the truth with probability 1e-9 at most (`audit.FAILURE`); t
 
 from __future__ import annotations
 
-import runpy
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from dpbeam.mechanisms import choosing, custom, hierarchy, noise, releasing, selection
-
-audit = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "audit.py")))
-reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
+from dpbeam.engine.bounding import hierarchy, sampling
+from dpbeam.engine.release import releaser
+from dpbeam.mechanisms import noise, selection
+from dpbeam.query import custom
+from tests.helpers import audit
+from tests.helpers import kernel_reference as reference
 
 COPIES = {"median": 800}
 """Releases of each table, by metric, where it isn't the usual: each search of a quantile draws 192 noises or more."""
@@ -128,7 +127,7 @@ def test_leaves_of_hierarchical_keys_cost_no_more_than_certified(tmp_path, noise
 
 
 def test_others_with_the_noise_of_leaves_are_caught(tmp_path, monkeypatch):
-    monkeypatch.setattr(releasing, "in_others", lambda mechanism: mechanism)
+    monkeypatch.setattr(releaser, "in_others", lambda mechanism: mechanism)
     stage = HIERARCHICAL | {"metrics": ["count"], "noise": "gaussian"}
     assert least_epsilon(tmp_path, stage, audit.ALL_IN_ONE_OTHER) > audit.EPSILON
 
@@ -178,14 +177,14 @@ def test_half_the_noise_is_caught(tmp_path, monkeypatch, noise_kind):
 
 
 def test_a_skipped_l0_is_caught(tmp_path, monkeypatch):
-    monkeypatch.setattr(choosing, "_within_l0", lambda _, __, ___, pair_unit, *____: pair_unit >= 0)
+    monkeypatch.setattr(sampling, "_within_l0", lambda _, __, ___, pair_unit, *____: pair_unit >= 0)
     stage = COUNTING | {"noise": "gaussian", "bounds": {"l0": 1, "linf": 1}}
     assert least_epsilon(tmp_path, stage, audit.SCENARIOS[1], copies=20_000) > audit.EPSILON
 
 
 def test_a_skipped_linf_is_caught(tmp_path, monkeypatch):
-    within = choosing._within_linf
-    monkeypatch.setattr(choosing, "_within_linf", lambda _, *rest: within(None, *rest))
+    within = sampling._within_linf
+    monkeypatch.setattr(sampling, "_within_linf", lambda _, *rest: within(None, *rest))
     stage = COUNTING | {"noise": "gaussian", "bounds": {"l0": 4, "linf": 1}}
     assert least_epsilon(tmp_path, stage, audit.SCENARIOS[1], copies=20_000) > audit.EPSILON
 

@@ -13,11 +13,12 @@ import numpy.typing as npt
 import pytest
 from scipy import stats
 
-from dpbeam.mechanisms import auto_bounds, columns
-from dpbeam.mechanisms.auto_bounds import CHANCE, choose_clip, choose_count, count_edges, value_edges
+from dpbeam.engine import automatic_bounds
+from dpbeam.engine.aggregation import columns
+from dpbeam.engine.automatic_bounds import CHANCE, choose_clip, choose_count, count_edges, value_edges
 from dpbeam.mechanisms.events import Additive, Gaussian, Laplace
 from dpbeam.mechanisms.noise import AdditiveNoise
-from dpbeam.mechanisms.quantities import Quantity
+from dpbeam.query.quantities import Quantity
 
 FAILURE = 1e-9
 RANGE = {"least": 0.01, "most": 1e4}
@@ -66,8 +67,8 @@ def test_bounds_of_a_known_distribution_are_right(
     wrong: Callable[[Additive], int], mechanism: Additive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert wrong(mechanism) <= ALLOWED
-    honest = auto_bounds.beyond_chance
-    monkeypatch.setattr(auto_bounds, "beyond_chance", lambda noise, bins: honest(noise, bins) / 4)
+    honest = automatic_bounds.beyond_chance
+    monkeypatch.setattr(automatic_bounds, "beyond_chance", lambda noise, bins: honest(noise, bins) / 4)
     # A threshold that noise often passes: 61 or more of 2,000 choices are wrong (measured); 4 are allowed.
     assert wrong(mechanism) > ALLOWED
 

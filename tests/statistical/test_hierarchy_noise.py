@@ -6,25 +6,22 @@ Kolmogorov–Smirnov and binomial tests over 20,000 fresh draws, each failing by
 
 from __future__ import annotations
 
-import runpy
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from scipy import stats
 
-from dpbeam.mechanisms import releasing
-from dpbeam.mechanisms.accumulate import accumulators_schema
-from dpbeam.mechanisms.columns import grid_of
-from dpbeam.mechanisms.metric import Metric
-from dpbeam.mechanisms.others import in_one_other
-from dpbeam.mechanisms.sensitivity import Bounds
-from dpbeam.mechanisms.spec import LEVEL
+from dpbeam.engine.aggregation.accumulate import accumulators_schema
+from dpbeam.engine.aggregation.columns import grid_of
+from dpbeam.engine.release import releaser
+from dpbeam.query.bounds import Bounds
+from dpbeam.query.metric import Metric
+from dpbeam.query.residual import in_one_other
+from dpbeam.query.spec import LEVEL
+from tests.helpers import kernel_reference as reference
 
-reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 DRAWS = 20_000
 ALPHA = 1e-9
 COUNT, UNITS, MEAN = 5000, 400, 2.0
@@ -54,7 +51,7 @@ def released(spec):
             columns[f"__q_{i}"] = round(COUNT * (MEAN - quantity.centre) / grid_of(quantity).step)
     arrays = [pa.array(np.broadcast_to(value, 2 * DRAWS)) for value in columns.values()]
     rows = pa.RecordBatch.from_arrays(arrays, schema=accumulators_schema(spec))
-    made = releasing.Releaser(spec=spec).released(rows)
+    made = releaser.Releaser(spec=spec).released(rows)
     assert made.column("a").to_pylist() == list(range(2 * DRAWS))  # in the order of the accumulators
     return [made.take(pa.array(np.arange(at, 2 * DRAWS, 2))) for at in (0, 1)]
 
@@ -86,7 +83,7 @@ def test_intervals_of_leaves_and_of_others_hold_the_truth_95_times_of_100(kind, 
 def test_intervals_of_others_as_narrow_as_of_leaves_are_noticed(monkeypatch):
     spec = stage("gaussian")
     _, others = released(spec)
-    monkeypatch.setattr(releasing, "in_others", lambda mechanism: mechanism)
+    monkeypatch.setattr(releaser, "in_others", lambda mechanism: mechanism)
     narrow, _ = released(spec)
     half = (narrow.column("count_high").to_numpy() - narrow.column("count_low").to_numpy()) / 2
     inside = int((np.abs(others.column("count").to_numpy() - COUNT) <= half).sum())

@@ -6,10 +6,7 @@ Quantiles, whose coverage depends on the data, have draws and figures of their o
 
 from __future__ import annotations
 
-import runpy
 from collections.abc import Callable
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -18,14 +15,16 @@ import pytest
 from scipy import stats
 
 from dpbeam.accounting.utility import noise_figure
-from dpbeam.mechanisms import columns, noise, places, results, threshold_bias
+from dpbeam.engine.aggregation import columns
+from dpbeam.engine.release import rank_intervals, results
+from dpbeam.engine.release.noises import noises
+from dpbeam.engine.release.quantile_tree import LEAST_RANK, MOST_RANK, noisy_quantiles
+from dpbeam.mechanisms import threshold_bias
 from dpbeam.mechanisms.events import GaussianThresholding, LaplaceThresholding, Selection
-from dpbeam.mechanisms.metric import Metric
-from dpbeam.mechanisms.quantile_tree import LEAST_RANK, MOST_RANK, noisy_quantiles
-from dpbeam.mechanisms.quantities import Quantity
 from dpbeam.mechanisms.selection import Selector
-
-reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
+from dpbeam.query.metric import Metric
+from dpbeam.query.quantities import Quantity
+from tests.helpers import kernel_reference as reference
 
 DRAWS = 20_000
 WHICH = (0, 0, 0, 0, 0, 0, 1, 1, 1, 2)
@@ -66,7 +65,7 @@ def coverage(
     truth = reference.expected(table.to_pylist(), spec)[(0,)]
     copies = pa.Table.from_batches([merged[0]] * draws).combine_chunks().to_batches()[0]
     drawing = reference.stage(metrics=metrics, kind=kind, scale=scale * drawn, threshold=0.01)
-    released = results.metrics(results.noisy_quantities(copies, drawing, noise.noises(drawing)), spec)
+    released = results.metrics(results.noisy_quantities(copies, drawing, noises(drawing)), spec)
     found = {}
     for name in (name for metric in metrics for name in metric.released):
         low, high = (released.column(f"{name}_{end}").to_numpy() for end in ("low", "high"))
@@ -102,7 +101,7 @@ def coverage_by_place(counts: tuple[int, ...], kind: str, listed: bool) -> list[
     spec = reference.stage(metrics=(top,), kind=kind, scale=5.0, threshold=30.0)
     (merged,) = reference.accumulators(table.to_batches(), spec)
     copies = pa.Table.from_batches([merged] * DRAWS).combine_chunks().to_batches()[0]
-    released = results.metrics(results.noisy_quantities(copies, spec, noise.noises(spec)), spec)
+    released = results.metrics(results.noisy_quantities(copies, spec, noises(spec)), spec)
     of_word = pa.array([*counts, None])
     found = []
     for place in range(1, len(counts) + 1):
@@ -130,7 +129,7 @@ def test_intervals_hold_the_count_of_whatever_value_noise_brought_to_a_place(cou
 @pytest.mark.parametrize("listed", [False, True])
 def test_intervals_of_each_count_by_itself_hold_the_first_of_five_equal_ones_less_often(monkeypatch, listed, kind):
     """What intervals for places are there for: 0.975⁵ − 0.025⁵ = 88 %."""
-    monkeypatch.setattr(places, "_miss", lambda noisy, sizes, at_place, mechanism: 0.05)
+    monkeypatch.setattr(rank_intervals, "_miss", lambda noisy, sizes, at_place, mechanism: 0.05)
     held, draws = coverage_by_place((100,) * 5, kind, listed)[0]
     # 20,000 draws: 0.866 and 0.896 are 6.6 standard deviations off.
     assert draws == DRAWS

@@ -6,23 +6,22 @@ Kolmogorov–Smirnov and binomial tests over 20,000 fresh draws, each failing by
 
 from __future__ import annotations
 
-import runpy
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from scipy import stats
 
-from dpbeam.mechanisms import noise, results
-from dpbeam.mechanisms.accumulate import accumulators_schema
-from dpbeam.mechanisms.columns import grid_of
+from dpbeam.engine.aggregation.accumulate import accumulators_schema
+from dpbeam.engine.aggregation.columns import grid_of
+from dpbeam.engine.release import results
+from dpbeam.engine.release.noises import noises
+from dpbeam.mechanisms import noise
 from dpbeam.mechanisms.events import Gaussian, Laplace
 from dpbeam.mechanisms.fixedpoint import Grid
+from tests.helpers import kernel_reference as reference
 
-reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 DRAWS = 20_000
 ALPHA = 1e-9
 KINDS = ["gaussian", "laplace"]
@@ -77,7 +76,7 @@ def released(kind, count, mean, *, planned=1.0, drawn=1.0):
             columns[f"__q_{i}"] = round(count * (mean - quantity.centre) / grid_of(quantity).step)
     arrays = [pa.array(np.broadcast_to(value, DRAWS)) for value in columns.values()]
     rows = pa.RecordBatch.from_arrays(arrays, schema=accumulators_schema(spec))
-    return results.metrics(results.noisy_quantities(rows, spec, noise.noises(replace(actual))), spec)
+    return results.metrics(results.noisy_quantities(rows, spec, noises(replace(actual))), spec)
 
 
 def covered(batch, metric, truth):

@@ -7,20 +7,18 @@ Each test compares 30,000 units' kept subsets with the uniform law by chi-square
 from __future__ import annotations
 
 import itertools
-import runpy
 import secrets
 from collections import Counter
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from scipy import stats
 
-from dpbeam.mechanisms import bounding, choosing, hashing
+from dpbeam.engine.arrays import hashing
+from dpbeam.engine.bounding import contributions, sampling
+from tests.helpers import kernel_reference as reference
 
-reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 UNITS = 30_000
 EACH = 6
 KEEP = 2
@@ -35,7 +33,7 @@ def spec_for(l0, linf):
 def within_l1(batches):
     """As `bound`, with the bound `l1` in place of `l0` and `linf`."""
     spec = reference.stage(l1=KEEP, metrics=reference.ID_METRIC)
-    return subsets(bounding.bound(batches, spec, secrets.token_bytes(16), (0,)))
+    return subsets(contributions.bound(batches, spec, secrets.token_bytes(16), (0,)))
 
 
 def rows(places, *, one_partition, units=UNITS):
@@ -58,26 +56,26 @@ def is_uniform(found, keep=KEEP):
 
 
 def bound(batches, l0, linf):
-    return subsets(bounding.bound(batches, spec_for(l0, linf), secrets.token_bytes(16), (0,)))
+    return subsets(contributions.bound(batches, spec_for(l0, linf), secrets.token_bytes(16), (0,)))
 
 
 def merged(parts, l0, linf, *, keep_priorities=True):
     """Pre-bounds every batch but the last, as a split with a hot unit would be, and bounds them all together."""
     spec, salt = spec_for(l0, linf), secrets.token_bytes(16)
-    cut = [bounding.prebound(batch, spec, salt, (0, i)) for i, batch in enumerate(parts[:-1])]
+    cut = [contributions.prebound(batch, spec, salt, (0, i)) for i, batch in enumerate(parts[:-1])]
     assert all(small.num_rows < large.num_rows for small, large in zip(cut, parts[:-1], strict=True))
     if not keep_priorities:
         cut = [batch.select(["u", "p", "id"]) for batch in cut]
-    return subsets(bounding.bound([parts[-1], *cut], spec, salt, (0,)))
+    return subsets(contributions.bound([parts[-1], *cut], spec, salt, (0,)))
 
 
 @pytest.fixture
 def all_hot(monkeypatch):
-    monkeypatch.setattr(bounding, "_crowded_rows", lambda batch, *_: np.arange(batch.num_rows))
+    monkeypatch.setattr(contributions, "_crowded_rows", lambda batch, *_: np.arange(batch.num_rows))
 
 
 def by_position(groups, priorities, limit):
-    starts = bounding.runs(groups)
+    starts = contributions.runs(groups)
     sizes = np.diff(starts, append=len(groups))
     return np.arange(len(groups)) - np.repeat(starts, sizes) < limit
 
@@ -87,7 +85,7 @@ def test_kept_rows_are_uniform():
 
 
 def test_kept_rows_are_uniform_without_packed_keys(monkeypatch):
-    monkeypatch.setattr(choosing, "_PACKED_BITS", 0)
+    monkeypatch.setattr(sampling, "_PACKED_BITS", 0)
     assert is_uniform(bound([rows(range(6), one_partition=True)], 1, KEEP))
 
 
@@ -100,13 +98,13 @@ def test_kept_rows_are_uniform_when_some_batches_were_pre_bounded(all_hot):
 def test_kept_rows_are_uniform_for_each_of_the_stages_that_were_pre_bounded_together(all_hot, carried):
     """The narrow stage meets rows that only the wide one needed; drawn again, its two lowest lose to the others."""
     narrow, wide, salt = spec_for(1, KEEP), spec_for(1, 3), secrets.token_bytes(16)
-    cut = bounding.prebound_together(
+    cut = contributions.prebound_together(
         rows([0, 1, 2, 3], one_partition=True), [(narrow, None), (wide, None)], salt, (0, 0)
     )
     assert cut.num_rows == 3 * UNITS
     both = [rows([4, 5], one_partition=True), cut if carried else cut.select(["u", "p", "id"])]
-    assert is_uniform(subsets(bounding.bound(both, narrow, salt, (0,)))) == carried
-    assert is_uniform(subsets(bounding.bound(both, wide, salt, (0,)), keep=3), keep=3) == carried
+    assert is_uniform(subsets(contributions.bound(both, narrow, salt, (0,)))) == carried
+    assert is_uniform(subsets(contributions.bound(both, wide, salt, (0,)), keep=3), keep=3) == carried
 
 
 @pytest.mark.parametrize("one_partition", [True, False])
@@ -118,18 +116,18 @@ def test_rows_kept_within_l1_are_uniform(one_partition):
 
 def test_rows_kept_within_l1_are_uniform_when_some_batches_were_pre_bounded(all_hot):
     spec, salt = reference.stage(l1=KEEP, metrics=reference.ID_METRIC), secrets.token_bytes(16)
-    cut = bounding.prebound(rows([0, 1, 2, 3], one_partition=False), spec, salt, (0, 0))
+    cut = contributions.prebound(rows([0, 1, 2, 3], one_partition=False), spec, salt, (0, 0))
     assert cut.num_rows == KEEP * UNITS
-    assert is_uniform(subsets(bounding.bound([rows([4, 5], one_partition=False), cut], spec, salt, (0,))))
+    assert is_uniform(subsets(contributions.bound([rows([4, 5], one_partition=False), cut], spec, salt, (0,))))
 
 
 def test_keeping_the_first_rows_within_l1_is_noticed(monkeypatch):
-    monkeypatch.setattr(choosing, "_lowest", by_position)
+    monkeypatch.setattr(sampling, "_lowest", by_position)
     assert not is_uniform(within_l1([rows(range(6), one_partition=False)]))
 
 
 def test_keeping_the_first_rows_is_noticed(monkeypatch):
-    monkeypatch.setattr(choosing, "_lowest", by_position)
+    monkeypatch.setattr(sampling, "_lowest", by_position)
     assert not is_uniform(bound([rows(range(6), one_partition=True)], 1, KEEP))
 
 
@@ -152,15 +150,15 @@ def test_ranking_partitions_alike_for_all_units_is_noticed(monkeypatch):
     def blind(units, partitions, unit, partition, salt):
         return hashing.hash_column(partitions.keys[0], hashing.seed_for(salt, "x"))[partition]
 
-    monkeypatch.setattr(choosing, "pair_priorities", blind)
+    monkeypatch.setattr(sampling, "pair_priorities", blind)
     assert not is_uniform(bound([rows(range(6), one_partition=False)], KEEP, 1))
 
 
 def test_another_salt_for_each_batch_is_noticed(all_hot):
     spec, first, second = spec_for(KEEP, 1), secrets.token_bytes(16), secrets.token_bytes(16)
-    cut = bounding.prebound(rows([0, 1, 2, 3], one_partition=False), spec, first, (0, 0))
+    cut = contributions.prebound(rows([0, 1, 2, 3], one_partition=False), spec, first, (0, 0))
     both = [cut, rows([4, 5], one_partition=False)]
-    assert not is_uniform(subsets(bounding.bound(both, spec, second, (0,))))
+    assert not is_uniform(subsets(contributions.bound(both, spec, second, (0,))))
 
 
 @pytest.mark.parametrize("one_partition", [True, False])
@@ -174,7 +172,7 @@ def test_priorities_shared_by_neighbours_are_noticed(monkeypatch):
         half = np.random.default_rng().integers(0, 2**64, (UNITS // 2, 1, EACH), dtype=np.uint64)
         return np.repeat(half, 2, axis=1).ravel()
 
-    monkeypatch.setattr(bounding, "_priorities", shared)
+    monkeypatch.setattr(contributions, "_priorities", shared)
     found = bound([rows(range(6), one_partition=True)], 1, KEEP)
     assert is_uniform(found[::2])  # one of each two neighbours: the other chose as it did
     assert not independent(found)

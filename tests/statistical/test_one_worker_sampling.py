@@ -7,12 +7,10 @@ unit kept. Chi-square against the uniform law fails by chance with probability 1
 from __future__ import annotations
 
 import itertools
-import runpy
 import secrets
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -21,14 +19,15 @@ import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
-from dpbeam.mechanisms import hashing, sources
-from dpbeam.mechanisms.metric import Metric
-from dpbeam.mechanisms.shelf import Shelf
-from dpbeam.mechanisms.spec import Column, InputSpec
-from transforms import one_worker
-from transforms.control import SENT, agree
+from dpbeam.engine.arrays import hashing
+from dpbeam.engine.bounding.shard_buffer import Shelf
+from dpbeam.engine.reading import formats
+from dpbeam.query.metric import Metric
+from dpbeam.query.spec import Column, InputSpec
+from dpbeam.transforms.steps import one_worker
+from dpbeam.transforms.wire.control import SENT, agree
+from tests.helpers import kernel_reference as reference
 
-reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 UNITS, EACH, KEEP, ALPHA = 12_000, 6, 2, 1e-9
 SUBSETS = list(itertools.combinations(range(EACH), KEEP))
 SUMMED = (Metric(kind="sum", name="v_sum", column="v", low=0.0, high=32.0),)
@@ -56,7 +55,7 @@ def aggregate(path: Path, *stages, text=False, room_bytes=1 << 30, shards=16, pu
     source = InputSpec(
         format="parquet", paths=(str(path),), columns=tuple(Column(name=c, type=types[c]) for c in columns)
     )
-    splits = tuple((sources.Split(str(path), i),) for i in range(pq.ParquetFile(path).num_row_groups))
+    splits = tuple((formats.Split(str(path), i),) for i in range(pq.ParquetFile(path).num_row_groups))
     plan = one_worker.OneWorker(shards=shards, room_bytes=room_bytes, threads=3)
     salt = secrets.token_bytes(16)
     step = one_worker._Aggregate(plan, source, splits, stages, public or {}, parts, salt)

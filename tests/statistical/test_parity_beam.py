@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
-
 import apache_beam as beam
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dpbeam.accounting.reference import PlannedBudgets
-from transforms import arrow_coder
-from transforms.read import label
-from transforms.reference import PipelineDPAggregate
+from dpbeam.adapters.reference.plan import PlannedBudgets
+from dpbeam.adapters.reference.transform import PipelineDPAggregate
+from dpbeam.transforms.steps.read import label
+from dpbeam.transforms.wire import arrow_coder
+from tests.helpers import parity
 
-parity = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "parity.py")))
 pytestmark = pytest.mark.usefixtures("reference_engine")
 PARTITIONS = 10_000
 

@@ -6,15 +6,13 @@ bound or selection.
 
 from __future__ import annotations
 
-import runpy
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-parity = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "parity.py")))
+from tests.helpers import parity
+
 pytestmark = pytest.mark.usefixtures("reference_engine")
 PUBLIC = {"public": {"values": [0, 1]}}
 SUM = {"sum": {"column": "v", "low": 0.0, "high": 32.0}}

@@ -7,15 +7,12 @@ serves all metrics of a case; partitions are of few rows, and ε is large, so th
 
 from __future__ import annotations
 
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from pydp.algorithms.quantile_tree import QuantileTree
 
-parity = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "parity.py")))
+from tests.helpers import parity
+
 pytestmark = pytest.mark.usefixtures("reference_engine")
 NOISES = ["laplace", "gaussian"]
 SCALAR = {"column": "v", "low": -4.0, "high": 8.0}

@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import itertools
 import math
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from pydp.algorithms.numerical_mechanisms import GaussianMechanism
 
 from dpbeam.errors import UsageError
+from tests.helpers import parity
 
-parity = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "parity.py")))
 pytestmark = pytest.mark.usefixtures("reference_engine")
 
 SCALAR = {"column": "v", "low": -4.0, "high": 8.0}
@@ -91,7 +88,7 @@ def test_counts_that_select_their_partitions_are_whole_steps_above_the_threshold
 
 @pytest.mark.parametrize("stepped", [True, False])
 def test_data_that_differ_by_a_step_reach_the_same_results_where_pydps_own_way_does_not(stepped) -> None:
-    from transforms.stepped import in_steps
+    from dpbeam.adapters.reference.stepped import in_steps
 
     mechanism = GaussianMechanism(1.0, 1e-6, 1.0)
     step = math.ldexp(1.0, math.frexp(mechanism.std)[1] - 21)
@@ -112,7 +109,7 @@ def test_data_that_differ_by_a_step_reach_the_same_results_where_pydps_own_way_d
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -3.0, 1e6, 0.5, 2.0**40 + 0.5, 1 / 3])
 def test_whatever_the_value_the_same_noise_is_added_to_it(value) -> None:
-    from transforms.stepped import in_steps
+    from dpbeam.adapters.reference.stepped import in_steps
 
     step = 2.0**-4
     for noise in np.random.default_rng().normal(0, 100.0, 1000).tolist():

@@ -19,14 +19,17 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
-from dpbeam.mechanisms import custom, noise, releasing, results, rounds, steps, weights
-from dpbeam.mechanisms import spec as specs
+from dpbeam.engine.release import releaser, results
+from dpbeam.engine.rounds import weighing, weights
+from dpbeam.mechanisms import noise, noise_step
 from dpbeam.mechanisms.events import Gaussian, Laplace, WeightedThresholding, in_others
 from dpbeam.mechanisms.fixedpoint import Grid
-from dpbeam.mechanisms.sensitivity import Bounds
-from dpbeam.mechanisms.spec import StageSpec
+from dpbeam.query import custom
+from dpbeam.query import spec as specs
+from dpbeam.query.bounds import Bounds
+from dpbeam.query.spec import StageSpec
+from tests.helpers import audit
 
-audit = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "audit.py")))
 metrics_of = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "test_audit.py")))
 
 LOW = 8
@@ -63,7 +66,7 @@ def noisy_numbers(monkeypatch, policy, planned, table, copies):
     found = {}
 
     def keep(mechanism, column, numbers):
-        key = mechanism.metric, steps.step_of(mechanism), column
+        key = mechanism.metric, noise_step.step_of(mechanism), column
         found.setdefault(key, []).append(np.asarray(numbers, dtype=np.float64))
 
     metrics, trees = results.metrics, results.noisy_quantiles
@@ -223,8 +226,8 @@ def round_of(sigma):
 @pytest.mark.parametrize("exact", [0, 1, (1 << weights.WEIGHT_BITS) - 1, weights.NORM << 20])
 def test_noisy_weights_are_in_steps_of_the_plan_whatever_they_weigh(sigma, exact):
     spec = round_of(sigma)
-    added = rounds.noise_of(spec)
-    assert faults(rounds._noisy(np.full(DRAWS, exact), spec, added), added.step) == []
+    added = weighing.noise_of(spec)
+    assert faults(weighing._noisy(np.full(DRAWS, exact), spec, added), added.step) == []
 
 
 @pytest.mark.parametrize("sigma", [300.0, 65535.0])
@@ -235,9 +238,9 @@ def test_weights_that_are_cut_for_large_noise_fall_by_less_than_its_step(monkeyp
 
     monkeypatch.setattr(noise, "_gaussian", lambda _: Silent())
     spec = round_of(sigma)
-    added = rounds.noise_of(spec)
+    added = weighing.noise_of(spec)
     exact = np.arange(2**40, 2**40 + 3000)
-    lost = exact * 2.0**-weights.WEIGHT_BITS - rounds._noisy(exact, spec, added)
+    lost = exact * 2.0**-weights.WEIGHT_BITS - weighing._noisy(exact, spec, added)
     assert (lost >= 0).all()
     assert (lost < added.step).all()
     assert added.step <= 2.0**-32
@@ -247,11 +250,11 @@ def test_weights_that_are_cut_for_large_noise_fall_by_less_than_its_step(monkeyp
 @pytest.mark.parametrize("scale", [1.0, *LARGE])
 def test_leaves_and_others_are_summed_on_one_grid(kind, scale):
     from dpbeam.mechanisms.events import Other
-    from dpbeam.mechanisms.metric import Metric
+    from dpbeam.query.metric import Metric
 
     other = Other(leaves=9, rows=9, most=9.0, noise=3.0 if kind == "gaussian" else 1.0)
     made = replace(round_of(1.0), rounds=(), round=0, bounds=Bounds(l0=9, linf=1), hierarchical=True)
     sum_of = Metric(kind="sum", name="v.sum", column="v", low=0.0, high=1.0)
     made = replace(made, metrics=(sum_of,), noise={"v.sum": replace(large(kind, scale), other=other)})
-    assert made.quantities == releasing.of_others(made).quantities
+    assert made.quantities == releaser.of_others(made).quantities
     assert made.quantities[0].least_step == specs.step_of(in_others(made.noise["v.sum"]))

@@ -6,18 +6,14 @@ Each binomial test fails by chance with probability 1e-9 on one side, 20,000 fre
 from __future__ import annotations
 
 import math
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from scipy import stats
 
-from dpbeam.mechanisms import prospects, rounds, weights
-
-helpers = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "weighing.py")))
+from dpbeam.engine.rounds import biases, weighing, weights
+from tests.helpers import weighing as helpers
 
 UNITS = 20_000
 ALPHA = 1e-9
@@ -42,7 +38,7 @@ def shown(spec, each, others=0, known=None):
             "p": pa.array(np.concatenate([partitions, more])),
         }
     )
-    told = rounds.draw(rounds.weigh_whole(rows, spec, helpers.SALT, known), spec, rounds.noise_of(spec))
+    told = weighing.draw(weighing.weigh_whole(rows, spec, helpers.SALT, known), spec, weighing.noise_of(spec))
     return len(np.unique(told.column("p").to_numpy() // each))
 
 
@@ -119,12 +115,12 @@ def test_a_partition_over_the_saturation_gives_to_the_others_of_its_units():
     weight = 5 * half + 5 * half * back / 4
     chance = stats.norm.sf(spec.weighing.threshold - weight, scale=SIGMA)
     rows = {"u": [*range(30), *range(5)], "p": [0] * 30 + [1] * 5}
-    weighed = rounds.weigh_whole(
+    weighed = weighing.weigh_whole(
         pa.record_batch({k: pa.array(v, pa.int64()) for k, v in rows.items()}), spec, helpers.SALT
     )
-    assert weighed.column(rounds.WEIGHT)[1].as_py() * 2.0**-40 == pytest.approx(weight, abs=2e-3)
+    assert weighed.column(weighing.WEIGHT)[1].as_py() * 2.0**-40 == pytest.approx(weight, abs=2e-3)
     many = pa.concat_batches([weighed.slice(1, 1)] * UNITS)
-    count = rounds.draw(many, spec, rounds.noise_of(spec)).num_rows
+    count = weighing.draw(many, spec, weighing.noise_of(spec)).num_rows
     assert stats.binomtest(count, UNITS, chance).pvalue > ALPHA
 
 
@@ -132,16 +128,16 @@ def listed(weight):
     """How many of `UNITS` partitions of this weight the first of two rounds lists for the second."""
     first, second = (helpers.event("mad2r", SIGMA, DELTA, least_bias=bias) for bias in (1.0, 0.5))
     spec = helpers.spec(first, second)
-    columns = {"p": range(UNITS), rounds.UNITS: [0] * UNITS, rounds.WEIGHT: [int(weight * 2.0**40)] * UNITS}
+    columns = {"p": range(UNITS), weighing.UNITS: [0] * UNITS, weighing.WEIGHT: [int(weight * 2.0**40)] * UNITS}
     batch = pa.record_batch({name: pa.array(column, pa.int64()) for name, column in columns.items()})
-    told = rounds.draw(batch, spec, rounds.noise_of(spec))
-    assert not any(told.column(rounds.KEPT).to_pylist())  # no unit is in them
+    told = weighing.draw(batch, spec, weighing.noise_of(spec))
+    assert not any(told.column(weighing.KEPT).to_pylist())  # no unit is in them
     return told.num_rows
 
 
 @pytest.mark.parametrize("weight", [0.0, 2.0])
 def test_a_partition_is_listed_as_often_as_its_noisy_weight_is_a_sigma(weight):
     count = listed(weight)
-    chance = stats.norm.sf(prospects.LISTED_SIGMAS - weight / SIGMA)
+    chance = stats.norm.sf(biases.LISTED_SIGMAS - weight / SIGMA)
     assert stats.binomtest(count, UNITS, chance).pvalue > ALPHA
     assert stats.binomtest(count, UNITS, chance + 0.05).pvalue < ALPHA

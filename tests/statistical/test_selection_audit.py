@@ -6,22 +6,18 @@ What is seen is which partitions are kept in the end. Each bound is above the tr
 
 from __future__ import annotations
 
-import runpy
 import secrets
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from dpbeam.accounting.plan import plan
-from dpbeam.mechanisms import rounds
+from dpbeam.engine.rounds import weighing
 from dpbeam.policy.compile import stage_spec
-from dpbeam.policy.schema import Policy
-
-audit = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "audit.py")))
+from dpbeam.policy.schema.policy import Policy
+from tests.helpers import audit
 
 EPSILON, DELTA, PLACES = 2.0, 0.05, 8
 USUAL_COPIES = 8_000
@@ -73,12 +69,12 @@ def kept(spec, sets, many):
     known = None
     for number in range(1, len(spec.rounds) + 1):
         one = replace(spec, round=number)
-        weighed = rounds.weigh_whole(rows, one, secrets.token_bytes(16), known)
-        told = pa.Table.from_batches([rounds.draw(weighed, one, rounds.noise_of(one))])
-        before = [] if known is None else [known.filter(known.column(rounds.KEPT))]
+        weighed = weighing.weigh_whole(rows, one, secrets.token_bytes(16), known)
+        told = pa.Table.from_batches([weighing.draw(weighed, one, weighing.noise_of(one))])
+        before = [] if known is None else [known.filter(known.column(weighing.KEPT))]
         known = pa.concat_tables([*before, told])
     found = np.zeros(many * PLACES)
-    found[known.filter(known.column(rounds.KEPT)).column("p").to_numpy()] = 1
+    found[known.filter(known.column(weighing.KEPT)).column("p").to_numpy()] = 1
     return found.reshape(many, PLACES)
 
 
@@ -106,12 +102,12 @@ def test_no_selection_costs_more_than_certified(strategy):
 
 def test_noise_that_is_missing_in_one_round_is_noticed(monkeypatch):
     """The bound is 3.7 to 3.9 here (measured); with 8,000 copies it is 1.9 to 2, where chance decides."""
-    original = rounds.noise_of
+    original = weighing.noise_of
 
     def quiet(spec):
         made = original(spec)
         return made if spec.round == 1 else replace(made, mechanism=replace(made.mechanism, sigma=1e-6))
 
-    monkeypatch.setattr(rounds, "noise_of", quiet)
+    monkeypatch.setattr(weighing, "noise_of", quiet)
     found = least_epsilons(40_000, ["in more than it may"], strategy="mad2r")
     assert found["in more than it may"] > EPSILON

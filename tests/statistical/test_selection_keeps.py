@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from dpbeam.mechanisms import prospects
+from dpbeam.engine.rounds import biases
 
 utility = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "utility.py")))
 
@@ -26,5 +26,5 @@ def mean_kept():
 
 def test_mad2r_keeps_what_people_can_lift_by_leaving_out_the_rest(monkeypatch):
     assert mean_kept() > BETWEEN
-    monkeypatch.setattr(prospects, "stays", lambda units, found: np.full(len(units), True))
+    monkeypatch.setattr(biases, "stays", lambda units, found: np.full(len(units), True))
     assert mean_kept() < BETWEEN

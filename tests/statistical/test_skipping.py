@@ -11,11 +11,11 @@ import pytest
 from pydp.algorithms.partition_selection import create_partition_strategy
 from scipy import stats
 
-from dpbeam.mechanisms import skipping
-from dpbeam.mechanisms.skipping import decide, successes
+from dpbeam.mechanisms import rare_partitions
+from dpbeam.mechanisms.rare_partitions import decide, successes
 
 ALPHA = 1e-9
-MOST = skipping.MOST
+MOST = rare_partitions.MOST
 CHANCES = [MOST, 1e-3, 1e-9, 2.0**-50]
 GAPS = 40_000
 OFTEN = create_partition_strategy("truncated_geometric", 0.2, 5e-3, 1)

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import runpy
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from scipy import stats
 
-from dpbeam.mechanisms import bounding
-from dpbeam.mechanisms.sensitivity import Bounds
-from dpbeam.mechanisms.spec import StageSpec
+from dpbeam.engine.bounding import contributions
+from dpbeam.query.bounds import Bounds
+from dpbeam.query.spec import StageSpec
+from tests.helpers import kernel_reference as reference
 
-reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 UNITS = 20_000
 FAILURE = 1e-10
 """The probability that a right sampler fails one of these tests, on either side."""
@@ -32,7 +29,7 @@ def alike(*, crowded: bool, ahead: bool) -> int:
     batch = pa.record_batch({"u": units, "p": np.zeros(len(units), dtype=np.int64), "id": ids})
     others = pa.array(ids >= 0)
     if crowded:
-        cut = bounding.prebound_together(batch, [(first, None), (second, others.to_numpy(False))], salt, (0, 0))
+        cut = contributions.prebound_together(batch, [(first, None), (second, others.to_numpy(False))], salt, (0, 0))
         mine = {first.name: cut, second.name: cut.filter(pa.array(cut["id"].to_numpy() >= 0))}
     else:
         mine = {first.name: batch, second.name: batch.filter(others)}
@@ -41,7 +38,7 @@ def alike(*, crowded: bool, ahead: bool) -> int:
 
 
 def kept_of_each(batch: pa.RecordBatch, spec: StageSpec, salt: bytes) -> np.ndarray:
-    ids = np.array(sorted(reference.kept_ids(bounding.bound([batch], spec, salt, (1,)))))
+    ids = np.array(sorted(reference.kept_ids(contributions.bound([batch], spec, salt, (1,)))))
     found = ids[ids >= 0]
     assert len(found) == UNITS
     return found % 2
@@ -55,7 +52,7 @@ def independent(count: int) -> bool:
 @pytest.mark.parametrize("crowded", [False, True])
 def test_two_stages_choose_independently_whoever_is_there(monkeypatch, crowded, ahead) -> None:
     if crowded:
-        monkeypatch.setattr(bounding, "_crowded_rows", lambda rows, *_: np.arange(rows.num_rows))
+        monkeypatch.setattr(contributions, "_crowded_rows", lambda rows, *_: np.arange(rows.num_rows))
     assert independent(alike(crowded=crowded, ahead=ahead))
 
 
@@ -75,8 +72,8 @@ def test_who_else_is_cut_in_a_batch_doesn_t_change_what_two_stages_choose_of_a_u
     for _ in range(tries):
         salt = rng.bytes(16)
         stages = [(first, None), (second, None), (third, all_of_first)]
-        cut = bounding.prebound_together(batch, stages, salt, (0, 0))
-        kept = [reference.kept_ids(bounding.bound([cut], spec, salt, (1,))) for spec in (first, second)]
+        cut = contributions.prebound_together(batch, stages, salt, (0, 0))
+        kept = [reference.kept_ids(contributions.bound([cut], spec, salt, (1,))) for spec in (first, second)]
         same += len({100, 101} & set(kept[0]) & set(kept[1]))
     assert stats.binomtest(same, tries, 0.5).pvalue > FAILURE
 

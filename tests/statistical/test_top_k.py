@@ -4,22 +4,20 @@ uniformly; and the intervals of their counts hold in 95 % of what is shown.
 
 from __future__ import annotations
 
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
-
 import numpy as np
 import pyarrow as pa
 import pytest
 from scipy import stats
 
 from dpbeam.accounting.plan import plan
-from dpbeam.mechanisms import accumulate, bounding, noise, results
-from dpbeam.mechanisms.metric import Metric
+from dpbeam.engine.aggregation import accumulate
+from dpbeam.engine.bounding import contributions
+from dpbeam.engine.release import results
+from dpbeam.engine.release.noises import noises
 from dpbeam.policy.compile import stage_spec
-from dpbeam.policy.schema import Policy
-
-reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
+from dpbeam.policy.schema.policy import Policy
+from dpbeam.query.metric import Metric
+from tests.helpers import kernel_reference as reference
 
 DRAWS = 20_000
 ALPHA = 1e-9
@@ -57,10 +55,10 @@ def shown_in(spec, mechanism) -> int:
         {"u": [1] * 60, "p": np.repeat([0, 1, 2], 20), "t": [f"{i:02}" for i in range(20)] * 3},
         schema=pa.schema([("u", pa.int64()), ("p", pa.int64()), ("t", pa.string())]),
     )
-    merged = accumulate.accumulate(bounding.bound([rows], spec, reference.SALT, (0,)), spec)
+    merged = accumulate.accumulate(contributions.bound([rows], spec, reference.SALT, (0,)), spec)
     spec.thresholds[spec.quantities[0].name] = mechanism  # the planned one, or a mutant
     copies = pa.Table.from_batches([merged] * DRAWS).combine_chunks().to_batches()[0]
-    released = results.metrics(results.noisy_quantities(copies, spec, noise.noises(spec)), spec)
+    released = results.metrics(results.noisy_quantities(copies, spec, noises(spec)), spec)
     any_shown = released.column("t_top_k_1").is_valid().to_numpy(zero_copy_only=False)
     return int(any_shown.reshape(DRAWS, L0).any(axis=1).sum())
 
@@ -101,7 +99,7 @@ def test_a_units_values_are_a_uniform_choice() -> None:
                 "t": ["a", "b", "c", "d", "e"] * units,
             }
         )
-        batch = accumulate.accumulate(bounding.bound([rows], spec, bytes([salt]) * 16, (0,)), spec)
+        batch = accumulate.accumulate(contributions.bound([rows], spec, bytes([salt]) * 16, (0,)), spec)
         for kept in batch.column("__q_0").to_pylist():
             first, second = sorted("abcde".index(each["value"]) for each in kept)
             counts[first, second] += 1

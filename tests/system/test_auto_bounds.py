@@ -14,15 +14,19 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpbeam.accounting.plan import plan
-from dpbeam.mechanisms import auto_bounds, columns, noise
-from dpbeam.mechanisms.auto_bounds import count_grid, magnitudes
+from dpbeam.engine import automatic_bounds
+from dpbeam.engine.aggregation import columns
+from dpbeam.engine.automatic_bounds import count_grid, magnitudes
+from dpbeam.mechanisms import noise
+from dpbeam.phases import bounds
+from dpbeam.phases.phase import Parameters
+from dpbeam.pipelines.cli.main import invoke
+from dpbeam.pipelines.jobs import aggregate, workers
+from dpbeam.pipelines.lifecycle import inputs, release
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.load import load_policy
 from dpbeam.reporting.certify import certify_manifest
 from dpbeam.reporting.manifest import read_manifest
-from pipelines import aggregate, bounds, inputs, layout, release
-from pipelines.cli import invoke
-from pipelines.phases import Parameters
 
 AUTO = {"auto": {}}
 
@@ -30,7 +34,7 @@ AUTO = {"auto": {}}
 @pytest.fixture
 def automatic(workspace, monkeypatch):
     """A policy that leaves all its bounds to the run. As shipped, noise passes for a count in a part 1e-6 of runs."""
-    monkeypatch.setattr(auto_bounds, "CHANCE", 1e-12)
+    monkeypatch.setattr(automatic_bounds, "CHANCE", 1e-12)
     (stage,) = workspace.policy["stages"]
     stage["bounds"] = {"l0": {"auto": {"max": 8}}, "linf": {"auto": {"max": 6}}}
     stage["metrics"] = [
@@ -61,7 +65,7 @@ def reference_count(contributions: list[int], most: int, growth: float) -> int:
 
 def test_with_exact_noise_the_bounds_are_those_of_the_definition(automatic, exact, capsys, monkeypatch) -> None:
     """Other files, shards and orders give the same, with shuffles and without. No unit is in more than 8 places."""
-    monkeypatch.setattr(auto_bounds, "beyond_chance", lambda *_: 0.5)
+    monkeypatch.setattr(automatic_bounds, "beyond_chance", lambda *_: 0.5)
     rng = random.Random(3)
     rows = [
         (f"p{i}", rng.choice("abcdefgh"), rng.choice([-3.0, 0.0, 0.3, 5.0, 40.0]))
@@ -72,9 +76,9 @@ def test_with_exact_noise_the_bounds_are_those_of_the_definition(automatic, exac
     places, fullest = Counter(person for person, _ in pairs), defaultdict(int)
     for (person, _), n in pairs.items():
         fullest[person] = max(fullest[person], min(n, 6))
-    for shards, files, plan_of in ((1, 1, layout.one_worker), (5, 3, layout.one_worker), (5, 3, lambda *_: None)):
+    for shards, files, plan_of in ((1, 1, workers.one_worker), (5, 3, workers.one_worker), (5, 3, lambda *_: None)):
         monkeypatch.setattr(inputs, "MIN_SHARDS", shards)
-        monkeypatch.setattr(layout, "one_worker", plan_of)
+        monkeypatch.setattr(workers, "one_worker", plan_of)
         rng.shuffle(rows)
         for old in automatic.folder.glob("data*.csv"):
             old.unlink()
@@ -164,7 +168,7 @@ def test_a_table_too_small_to_tell_gives_the_fallback_and_a_release(automatic, c
 @pytest.mark.parametrize("shuffled", [False, True], ids=["in one worker", "through shuffles"])
 def test_only_rows_of_public_partitions_count_for_l0(automatic, exact, capsys, monkeypatch, shuffled) -> None:
     if shuffled:
-        monkeypatch.setattr(layout, "one_worker", lambda *_: None)
+        monkeypatch.setattr(workers, "one_worker", lambda *_: None)
     (stage,) = automatic.policy["stages"]
     stage["partitions"] = {"public": {"values": ["inn"]}}
     automatic.csv(*(f"p{i},{place},1" for i in range(400) for place in ("inn", "zoo", "bar", "pub")))

@@ -15,7 +15,7 @@ import pytest
 
 from dpbeam.ledger.amounts import ZERO
 from dpbeam.ledger.sqlite_schema import VERSION
-from pipelines import release
+from dpbeam.pipelines.lifecycle import release
 
 CANARY = "CANARY-7f3a"
 ROOT = Path(__file__).parents[2]
@@ -210,7 +210,9 @@ def test_a_run_that_succeeds_says_nothing_of_a_unit_or_of_a_partition_that_is_no
 
 def everything_said(workspace, *flags: str, code: int = 4) -> str:
     """All that a run in a process of its own prints and writes, with every logger let through."""
-    program = "import logging; logging.basicConfig(level=logging.DEBUG); import pipelines.cli as c; c.main()"
+    program = (
+        "import logging; logging.basicConfig(level=logging.DEBUG); import dpbeam.pipelines.cli.main as c; c.main()"
+    )
     command = [sys.executable, "-c", program, "run", str(workspace.policy_path), "--ledger", workspace.ledger]
     environment = os.environ | {"PYTHONDEVMODE": "1"}
     done = subprocess.run(
@@ -228,16 +230,16 @@ def test_an_error_of_a_library_in_any_step_leaks_nothing(workspace, step, runner
     workspace.csv(*(f"{CANARY}{i},{CANARY},1" for i in range(50)))
     workspace.create_budget()
     target = {
-        "read": "dpbeam.mechanisms.sources.read_split",
-        "validate": "dpbeam.mechanisms.rows.prepare",
-        "bound": "dpbeam.mechanisms.bounding.bound",
-        "accumulate": "dpbeam.mechanisms.accumulate.merge",
-        "noise": "dpbeam.mechanisms.results.noisy_quantities",
+        "read": "dpbeam.engine.reading.formats.read_split",
+        "validate": "dpbeam.engine.reading.rows.prepare",
+        "bound": "dpbeam.engine.bounding.contributions.bound",
+        "accumulate": "dpbeam.engine.aggregation.accumulate.merge",
+        "noise": "dpbeam.engine.release.results.noisy_quantities",
     }[step]
     module, name = target.rsplit(".", 1)
     program = (
         "import logging; logging.basicConfig(level=logging.DEBUG)\n"
-        f"import {module} as m, pyarrow as pa, pipelines.cli as c\n"
+        f"import {module} as m, pyarrow as pa, dpbeam.pipelines.cli.main as c\n"
         f"def broken(*a, **k): raise pa.ArrowInvalid('In CSV column #0: conversion error of {CANARY}')\n"
         f"m.{name} = broken\nc.main()"
     )

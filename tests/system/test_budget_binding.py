@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from dpbeam.ledger.amounts import ZERO
-from pipelines.cli import invoke
+from dpbeam.pipelines.cli.main import invoke
 
 
 def shown(workspace, capsys) -> dict:

@@ -19,7 +19,7 @@ import json, multiprocessing, os, sys, threading
 import numpy as np
 
 def draw(kind="gaussian"):
-    from dpbeam.mechanisms import selection, skipping
+    from dpbeam.mechanisms import rare_partitions, selection
     from dpbeam.mechanisms.events import Gaussian, Laplace, TruncatedGeometric
     from dpbeam.mechanisms.noise import AdditiveNoise
     match kind:
@@ -33,7 +33,7 @@ def draw(kind="gaussian"):
             chosen = TruncatedGeometric(stage="s", epsilon=1e-6, delta=0.5, l0=1)
             return selection.Selector(mechanism=chosen).keep(np.ones(256, dtype=np.int64)).tolist()
         case "gaps":
-            return skipping.successes(2.0**-20, 1 << 24).tolist()
+            return rare_partitions.successes(2.0**-20, 1 << 24).tolist()
 
 def forked(work):
     read, write = os.pipe()

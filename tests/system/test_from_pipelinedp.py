@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from pipeline_dp.aggregate_params import NormKind
 
 from dpbeam.accounting.certify import certify
-from dpbeam.accounting.pipelinedp import SharedBudgetAccountant
+from dpbeam.adapters.pipelinedp.accountant import SharedBudgetAccountant
+from dpbeam.adapters.pipelinedp.engine import DPEngine, PrivateAggregate
 from dpbeam.errors import UsageError
-from pipelines.pipelinedp import DPEngine, PrivateAggregate
 
 ROOT = Path(__file__).parents[2]
 M, NOISE, S = pipeline_dp.Metrics, pipeline_dp.NoiseKind, pipeline_dp.PartitionSelectionStrategy
@@ -256,7 +256,7 @@ def test_aggregations_share_a_budget_by_their_weights() -> None:
     [
         ({"public": "inn"}, "public_partitions must be a list or set with at least one partition key, or None"),
         ({"accountant": pipeline_dp.NaiveBudgetAccountant(1.0, 1e-6)},
-         "budget_accountant must be a dpbeam.accounting.pipelinedp.SharedBudgetAccountant(total_epsilon, total_delta), "
+         "budget_accountant must be a dpbeam.adapters.pipelinedp.SharedBudgetAccountant(total_epsilon, total_delta), "
          "got NaiveBudgetAccountant"),
         ({"backend": pipeline_dp.LocalBackend()},
          "backend must be pipeline_dp.BeamBackend or left out, got LocalBackend"),

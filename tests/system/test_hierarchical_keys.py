@@ -7,8 +7,8 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
+from dpbeam.pipelines.jobs import workers
 from dpbeam.reporting.certify import certify_manifest
-from pipelines import layout
 
 HEADER = "person,country,city,amount"
 STRATEGIES = ("truncated_geometric", "laplace_thresholding", "gaussian_thresholding", "dp_sips", "mad", "mad2r")
@@ -27,7 +27,7 @@ def rows() -> list[str]:
 @pytest.fixture(params=["one worker", "shuffles"])
 def plan(request, monkeypatch) -> None:
     if request.param == "shuffles":
-        monkeypatch.setattr(layout, "one_worker", lambda *_: None)
+        monkeypatch.setattr(workers, "one_worker", lambda *_: None)
 
 
 def hierarchical(workspace, strategy, bounds=None) -> None:
@@ -149,7 +149,7 @@ def test_a_cached_release_is_shown_as_it_was_made(workspace, capsys) -> None:
 
 
 def test_the_plan_the_manifest_and_the_report_say_what_a_person_adds_to_an_other(workspace, capsys) -> None:
-    from pipelines.cli import invoke
+    from dpbeam.pipelines.cli.main import invoke
 
     hierarchical(workspace, "truncated_geometric", {"l0": 4, "linf": 2})
     assert invoke(["plan", str(workspace.policy_path), "--ledger", workspace.ledger]) == 0

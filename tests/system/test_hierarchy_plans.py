@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import runpy
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dpbeam.mechanisms import accumulate, hierarchy, sources, unit_rows
-from dpbeam.mechanisms.hierarchy import Hierarchy
-from dpbeam.mechanisms.spec import LEVEL, Column, InputSpec
-from transforms import one_worker
+from dpbeam.engine.aggregation import accumulate
+from dpbeam.engine.bounding import hierarchy, unit_rows
+from dpbeam.engine.bounding.hierarchy import Hierarchy
+from dpbeam.engine.reading import formats
+from dpbeam.query.spec import LEVEL, Column, InputSpec
+from dpbeam.transforms.steps import one_worker
+from tests.helpers import kernel_reference as reference
 
-reference = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "kernel_reference.py")))
 SALT, PARTS = b"0123456789abcdef", 3
 ROWS = 20_000
 
@@ -46,7 +45,7 @@ def kept(keys) -> Hierarchy:
 def in_one_worker(path, stages, among, public, room_bytes):
     columns = tuple(Column(name=name, type="int64") for name in ("u", "country", "city"))
     source = InputSpec(format="parquet", paths=(str(path),), columns=columns)
-    splits = tuple((sources.Split(str(path), i),) for i in range(pq.ParquetFile(path).num_row_groups))
+    splits = tuple((formats.Split(str(path), i),) for i in range(pq.ParquetFile(path).num_row_groups))
     plan = one_worker.OneWorker(shards=16, room_bytes=room_bytes, threads=2)
     found = {spec.name: [] for spec in stages}
     for output in one_worker._Aggregate(plan, source, splits, stages, public, PARTS, SALT, among).process(None):

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from dpbeam.pipelines.cli.main import invoke
+from dpbeam.pipelines.jobs import runners
 from dpbeam.reporting.visible import visible
-from pipelines import runners
-from pipelines.cli import invoke
 
 NAMES = {
     "closing tag": "price[/kg]",

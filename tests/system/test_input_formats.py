@@ -18,11 +18,11 @@ import pytest
 from apache_beam.io.filesystem import FileMetadata
 from apache_beam.io.localfilesystem import LocalFileSystem
 
-from dpbeam.mechanisms.sources import base
-from dpbeam.mechanisms.spec import Column, InputSpec
+from dpbeam.engine.reading.formats import base
+from dpbeam.pipelines.cli.main import invoke
+from dpbeam.pipelines.lifecycle import inputs
 from dpbeam.policy.load import load_policy
-from pipelines import inputs
-from pipelines.cli import invoke
+from dpbeam.query.spec import Column, InputSpec
 
 ROWS = [
     {"person": f"p{i}", "place": place, "amount": float((i * 7 + j) % 11)}

@@ -20,10 +20,10 @@ from types import SimpleNamespace
 import pytest
 
 from dpbeam.ledger import ledger, sqlite
+from dpbeam.pipelines.lifecycle import attempts, publish, release
+from dpbeam.pipelines.lifecycle import recover as recovering
 from dpbeam.reporting import tables
-from pipelines import attempts, publish, release
-from pipelines import recover as recovering
-from transforms import staging
+from dpbeam.transforms.wire import staging
 
 kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
 FILES = {module.__file__ for module in (attempts, publish, release, recovering, staging, tables, ledger, sqlite)}
@@ -120,8 +120,8 @@ def die_quietly() -> None:
 
 
 def run(workspace) -> None:
+    from dpbeam.pipelines.jobs.options import beam_options
     from dpbeam.policy.load import load_policy
-    from pipelines.options import beam_options
 
     release.make_release(
         release.Run(

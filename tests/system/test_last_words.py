@@ -16,8 +16,9 @@ import typer
 
 from dpbeam.errors import DpbeamError
 from dpbeam.ledger.amounts import Amount
-from pipelines import cli, stopping
-from pipelines.cli import invoke
+from dpbeam.pipelines.cli import main
+from dpbeam.pipelines.cli.main import invoke
+from dpbeam.pipelines.lifecycle import stopping
 
 kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
 ROOT = Path(__file__).parents[2]
@@ -25,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 def in_shell(workspace, how: str, *flags: str) -> subprocess.CompletedProcess:
     """The run as a shell starts it, with its streams as `how` says."""
-    command = [sys.executable, "-m", "pipelines.aggregate", "--policy", str(workspace.policy_path)]
+    command = [sys.executable, "-m", "dpbeam.pipelines.aggregate", "--policy", str(workspace.policy_path)]
     command += ["--ledger", workspace.ledger, "--output", str(workspace.output), *flags]
     return subprocess.run(
         ["sh", "-c", f'"$@" {how}', "sh", *command], cwd=ROOT, capture_output=True, text=True, check=False
@@ -78,7 +79,7 @@ def test_whatever_fails_while_a_release_is_shown_the_exit_code_is_its_own(worksp
     def fails(*_):
         raise LookupError("in the screen")
 
-    monkeypatch.setattr(cli, "_show", fails)
+    monkeypatch.setattr(main, "_show", fails)
     assert workspace.run() == 0
     said = capsys.readouterr().err
     assert f"the release is out, in {workspace.release_folder()}, but could not be shown here (LookupError)" in said
@@ -149,7 +150,7 @@ def every_word() -> list[tuple[list[str], str]]:
                     if name.startswith("--"):
                         found.append(([*path, *needed, f"{name}="], name))
 
-    of(typer.main.get_command(cli.app), [])
+    of(typer.main.get_command(main.app), [])
     return found
 
 

@@ -20,7 +20,7 @@ import pytest
 from dpbeam.errors import LedgerError
 from dpbeam.ledger import drafts, names, open_ledger, sqlite_file
 from dpbeam.ledger.amounts import ZERO, Amount
-from pipelines.cli import invoke
+from dpbeam.pipelines.cli.main import invoke
 
 kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
 points = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kill_points.py"))))

@@ -19,7 +19,7 @@ import pytest
 
 from dpbeam.ledger import names, open_ledger, sqlite_file
 from dpbeam.ledger.amounts import Amount
-from pipelines.cli import invoke
+from dpbeam.pipelines.cli.main import invoke
 
 kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
 OLD = Path(__file__).parents[1] / "data" / "ledger-1.sql"

@@ -17,9 +17,9 @@ import pytest
 
 from dpbeam.ledger import sqlite_file, waiting
 from dpbeam.ledger.outcomes import Locked
-from pipelines import attempts, publish, release
-from pipelines import recover as recovering
-from pipelines.cli import invoke
+from dpbeam.pipelines.cli.main import invoke
+from dpbeam.pipelines.lifecycle import attempts, publish, release
+from dpbeam.pipelines.lifecycle import recover as recovering
 
 kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
 HOLDER = """

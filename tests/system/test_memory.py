@@ -28,22 +28,22 @@ ROOM_BYTES = 24 << 20
 BLOCK_ROWS = 1 << 16
 
 RUN = rf"""
-import json, re, runpy, sys
+import json, re, sys
 from dataclasses import replace
 from pathlib import Path
 import pyarrow as pa
-from dpbeam.mechanisms import sources
-from dpbeam.mechanisms.hierarchy import Hierarchy
-from dpbeam.mechanisms.spec import LEVEL, Column, InputSpec
-from transforms import one_worker
+from dpbeam.engine.reading import formats
+from dpbeam.engine.bounding.hierarchy import Hierarchy
+from dpbeam.query.spec import LEVEL, Column, InputSpec
+from dpbeam.transforms.steps import one_worker
 
 def peak():
     # not ru_maxrss, which begins with what the parent held when it forked
     return int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) << 10
 
-reference = runpy.run_path("tests/unit/kernel_reference.py")
+from tests.helpers import kernel_reference as reference
 path = sys.argv[1]
-stage = reference["stage"](unit="user", keys=("place",), l0=10, linf=3, metrics=reference["COUNTS"])
+stage = reference.stage(unit="user", keys=("place",), l0=10, linf=3, metrics=reference.COUNTS)
 among = {{}}
 if sys.argv[3] == "leaves":
     stage = replace(stage, keys=("place", LEVEL), key_types=("int64", "int64"), hierarchical=True, selection=None)
@@ -57,7 +57,7 @@ def run(splits, room_bytes):
     step = one_worker._Aggregate(plan, source, splits, (stage,), {{}}, 8, b"0" * 16, among)
     return sum(output.value[1].num_rows for output in step.process(None) if output.tag != one_worker.REPORTS)
 
-splits = tuple((sources.Split(path, i),) for i in range({ROWS} // 1_000_000))
+splits = tuple((formats.Split(path, i),) for i in range({ROWS} // 1_000_000))
 run(splits[:1], {ROOM_BYTES})
 before = peak()
 partitions = run(splits, int(sys.argv[2]))

@@ -12,7 +12,6 @@ tests/statistical/test_stages_together.py.
 
 from __future__ import annotations
 
-import runpy
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -32,19 +31,12 @@ from hypothesis import strategies as st
 
 from dpbeam.accounting import calibrate
 from dpbeam.accounting.plan import requests_for
-from dpbeam.mechanisms import (
-    accumulate,
-    columns,
-    distinct,
-    frequent,
-    hashing,
-    rounds,
-    rows,
-    sources,
-    unit_rows,
-)
-from dpbeam.mechanisms import bounding as kernel
-from dpbeam.mechanisms import weights as weighing
+from dpbeam.engine.aggregation import accumulate, columns, distinct, frequent
+from dpbeam.engine.arrays import hashing
+from dpbeam.engine.bounding import contributions as kernel
+from dpbeam.engine.bounding import unit_rows
+from dpbeam.engine.reading import formats, rows
+from dpbeam.engine.rounds import weighing, weights
 from dpbeam.mechanisms.events import (
     Gaussian,
     GaussianThresholding,
@@ -53,26 +45,26 @@ from dpbeam.mechanisms.events import (
     Mechanism,
     TruncatedGeometric,
 )
-from dpbeam.mechanisms.quantities import Quantity
-from dpbeam.mechanisms.spec import InputSpec, StageSpec
+from dpbeam.phases import bounds
+from dpbeam.phases import rounds as selecting
+from dpbeam.phases.phase import Parameters
+from dpbeam.pipelines.lifecycle import inputs
 from dpbeam.policy import compile as compiled
-from dpbeam.policy.auto import AutoClip
 from dpbeam.policy.chosen import Key, automatic, with_chosen
 from dpbeam.policy.load import load_policy
-from dpbeam.policy.schema import Policy
-from pipelines import bounds, inputs
-from pipelines import rounds as selecting
-from pipelines.phases import Parameters
-from transforms import one_worker, read
-
-made_up = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "random_policies.py")))
-bugs = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "bounding_bugs.py")))
+from dpbeam.policy.schema.auto import AutoClip
+from dpbeam.policy.schema.policy import Policy
+from dpbeam.query.quantities import Quantity
+from dpbeam.query.spec import InputSpec, StageSpec
+from dpbeam.transforms.steps import one_worker, read
+from tests.helpers import bounding_bugs as bugs
+from tests.helpers import random_policies as made_up
 
 SALT = b"0123456789abcdef"
 SHARDS, PARTS = 3, 2
 CLOSE = 1 + Fraction(1, 10**12)
 """Sensitivities are floats: √l0, and bounds of decimals."""
-Splits = tuple[sources.Portion, ...]
+Splits = tuple[formats.Portion, ...]
 Blocks = list[pa.RecordBatch]
 
 
@@ -285,7 +277,7 @@ def compare_selected(spec: StageSpec, found: Neighbours, rng: Random) -> None:
     if spec.rounds:
         for number in range(1, len(spec.rounds) + 1):
             made = selecting._round(spec, number)
-            weighed = [rounds.weigh_whole(joined(blocks, found.schema), made, SALT) for blocks in found.blocks]
+            weighed = [weighing.weigh_whole(joined(blocks, found.schema), made, SALT) for blocks in found.blocks]
             check_weights(*weighed, made)
     else:
         compare((selecting._round(spec, 1),), found, {})
@@ -348,9 +340,12 @@ def check(before: pa.RecordBatch, after: pa.RecordBatch, spec: StageSpec) -> Non
 
 
 def check_weights(before: pa.RecordBatch, after: pa.RecordBatch, spec: StageSpec) -> None:
-    step = Fraction(1, 1 << weighing.WEIGHT_BITS)
+    step = Fraction(1, 1 << weights.WEIGHT_BITS)
     found = (
-        {key: weight * step for key, weight in zip(keys_of(batch, spec), batch[rounds.WEIGHT].to_pylist(), strict=True)}
+        {
+            key: weight * step
+            for key, weight in zip(keys_of(batch, spec), batch[weights.WEIGHT].to_pylist(), strict=True)
+        }
         for batch in (before, after)
     )
     assert sum(change**2 for change in moved(*found)) <= 1, f"{spec.name} moved"

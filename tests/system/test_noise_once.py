@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpbeam.mechanisms import noise
-from transforms import noise as draw
-from transforms import stage
+from dpbeam.transforms.steps import noise as draw
+from dpbeam.transforms.steps import write_shards
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ def test_a_failed_run_may_be_tried_again_under_its_own_charge(workspace, capsys,
         yield
 
     with monkeypatch.context() as broken:
-        broken.setattr(stage._WriteShard, "work", fails)
+        broken.setattr(write_shards._WriteShard, "work", fails)
         assert workspace.run() == 4
     assert workspace.left_behind() == []
     assert workspace.manifests() == []
@@ -159,6 +159,6 @@ def test_after_three_failed_attempts_a_release_is_refused(workspace, capsys, mon
         raise OSError("no")
         yield
 
-    monkeypatch.setattr(stage._WriteShard, "work", fails)
+    monkeypatch.setattr(write_shards._WriteShard, "work", fails)
     assert [workspace.run() for _ in range(4)] == [4, 4, 4, 3]
     assert "failed in all its 3 attempts" in capsys.readouterr().err

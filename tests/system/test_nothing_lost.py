@@ -10,10 +10,11 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.fn_api_runner import worker_handlers
 from apache_beam.runners.worker import data_plane
 
-from dpbeam.mechanisms import shelf
-from pipelines import layout, release
-from transforms import accumulate, bound, one_worker
-from transforms import read as reading
+from dpbeam.engine.bounding import shard_buffer
+from dpbeam.pipelines.jobs import workers
+from dpbeam.pipelines.lifecycle import release
+from dpbeam.transforms.steps import accumulate, bound, one_worker
+from dpbeam.transforms.steps import read as reading
 
 
 def visits(people: int = 400) -> list[str]:
@@ -59,7 +60,7 @@ def test_a_destination_that_never_runs_fails_the_run(workspace, capsys, monkeypa
 def test_a_block_that_goes_astray_in_one_worker_fails_the_run(workspace, capsys, monkeypatch, change) -> None:
     monkeypatch.setattr(one_worker, "BLOCK_ROWS", 500)  # of 1,200
     workspace.create_budget()
-    original = shelf.Shelf.settle
+    original = shard_buffer.Shelf.settle
 
     def settle(self):
         sizes = original(self)
@@ -69,7 +70,7 @@ def test_a_block_that_goes_astray_in_one_worker_fails_the_run(workspace, capsys,
             self._blocks[0 : 0 if change == "doubled" else 1] = [self._blocks[1]]
         return sizes
 
-    monkeypatch.setattr(shelf.Shelf, "settle", settle)
+    monkeypatch.setattr(shard_buffer.Shelf, "settle", settle)
     assert workspace.run() == 4
     assert "the runner lost or doubled data" in capsys.readouterr().err
     assert workspace.manifests() == []
@@ -88,7 +89,7 @@ def test_a_split_that_one_worker_leaves_out_fails_the_run(workspace, capsys, mon
 
 def test_a_source_that_changes_between_two_passes_fails_the_run(workspace, capsys, monkeypatch) -> None:
     workspace.create_budget()
-    monkeypatch.setattr(layout, "MAX_ROOM_BYTES", 2000)
+    monkeypatch.setattr(workers, "MAX_ROOM_BYTES", 2000)
     passes = []
 
     def read(self, sink, number, read=one_worker._Aggregate._read):
@@ -125,7 +126,7 @@ def test_a_real_loss_of_the_refused_mode_is_caught(workspace, capsys, monkeypatc
     lost = make_the_flusher_meet_a_writer(monkeypatch)
     workspace.create_budget()
     flags = ["--runner=FnApiRunner", "--direct_running_mode=multi_threading", "--direct_num_workers=2"]
-    monkeypatch.setattr("pipelines.options.beam_options", lambda _: PipelineOptions(flags))
+    monkeypatch.setattr("dpbeam.pipelines.jobs.options.beam_options", lambda _: PipelineOptions(flags))
     code = workspace.run()
     assert lost.is_set(), "no element was lost, so nothing was tested"
     assert code == 4

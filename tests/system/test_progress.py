@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dpbeam.mechanisms import sources
-from transforms import progress
+from dpbeam.engine.reading import formats
+from dpbeam.transforms.wire import progress
 
 
 def heard_of(workspace, capsys, rows: list[str], release: str, *flags: str) -> list[tuple[str, int, int]]:
@@ -16,7 +16,7 @@ def heard_of(workspace, capsys, rows: list[str], release: str, *flags: str) -> l
 
 
 def test_progress_tells_nothing_of_the_rows(workspace, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(sources, "_PORTION_BYTES", 1)  # every file by itself
+    monkeypatch.setattr(formats, "_PORTION_BYTES", 1)  # every file by itself
     workspace.policy["source"]["path"] = "part*.csv"
     workspace.create_budget()
     many = heard_of(workspace, capsys, [f"p{i},inn,{i % 7}" for i in range(3000)], "many")
@@ -27,7 +27,7 @@ def test_progress_tells_nothing_of_the_rows(workspace, capsys, monkeypatch) -> N
 
 
 def test_progress_of_a_run_with_shuffles_tells_nothing_of_the_rows(workspace, capsys, monkeypatch) -> None:
-    monkeypatch.setattr(sources, "_PORTION_BYTES", 1)
+    monkeypatch.setattr(formats, "_PORTION_BYTES", 1)
     workspace.policy["source"]["path"] = "part*.csv"
     workspace.create_budget()
     flags = ("--runner=FnApiRunner", "--direct_num_workers=2")

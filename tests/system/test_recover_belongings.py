@@ -14,11 +14,11 @@ import pytest
 
 from dpbeam.ledger.model import Charge
 from dpbeam.ledger.sqlite_schema import CHARGE
-from pipelines import attempts, publish, release
-from pipelines.cli import invoke
+from dpbeam.pipelines.cli.main import invoke
+from dpbeam.pipelines.lifecycle import attempts, publish, release
 
 kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
-damage = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "test_ledger_damage.py")))
+damage = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "ledger" / "test_ledger_damage.py")))
 
 
 class Broken:

@@ -47,7 +47,7 @@ def exact_pipelinedp(monkeypatch):
     """The reference job without noise, keeping every partition; its plan is made with noise, as ever."""
     from pipeline_dp import dp_computations, partition_selection
 
-    from pipelines import reference
+    from dpbeam.pipelines.jobs import reference
 
     real = reference.run
 

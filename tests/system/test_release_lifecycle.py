@@ -15,9 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpbeam.ledger.amounts import Amount
+from dpbeam.pipelines.cli.main import invoke
+from dpbeam.pipelines.jobs import aggregate
+from dpbeam.pipelines.lifecycle import publish
 from dpbeam.reporting.formats import violations
-from pipelines import aggregate, publish
-from pipelines.cli import invoke
 
 ROOT = Path(__file__).parents[2]
 
@@ -216,7 +217,7 @@ def test_one_file_under_two_names_is_refused(workspace, capsys, link) -> None:
 
 def test_a_terminal_without_unicode_shows_a_release_all_the_same(workspace) -> None:
     workspace.create_budget()
-    command = [sys.executable, "-m", "pipelines.aggregate", "--policy", str(workspace.policy_path)]
+    command = [sys.executable, "-m", "dpbeam.pipelines.aggregate", "--policy", str(workspace.policy_path)]
     flags = ["--ledger", workspace.ledger, "--output", str(workspace.output)]
     done = subprocess.run(
         [*command, *flags],
@@ -237,7 +238,7 @@ def test_the_examples_run(example, tmp_path, capsys) -> None:
 
 def test_the_job_starts_the_beam_way(workspace) -> None:
     workspace.create_budget()
-    command = [sys.executable, "-m", "pipelines.aggregate", "--policy", str(workspace.policy_path)]
+    command = [sys.executable, "-m", "dpbeam.pipelines.aggregate", "--policy", str(workspace.policy_path)]
     flags = ["--ledger", workspace.ledger, "--output", str(workspace.output), "--runner", "FnApiRunner", "--json"]
     done = subprocess.run([*command, *flags], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -247,7 +248,8 @@ def test_the_job_starts_the_beam_way(workspace) -> None:
 
 def test_pipelinedp_is_loaded_for_its_own_engine_alone() -> None:
     """It takes time, and warns as it is compiled under Python 3.12 and later."""
-    check = "import pipelines.cli, pipelines.release, sys; sys.exit('pipeline_dp' in sys.modules)"
+    modules = "dpbeam.pipelines.cli.main, dpbeam.pipelines.lifecycle.release"
+    check = f"import {modules}, sys; sys.exit('pipeline_dp' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=False).returncode == 0
 
 

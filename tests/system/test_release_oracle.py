@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines import inputs, layout
-from transforms import arrow_coder
+from dpbeam.pipelines.jobs import workers
+from dpbeam.pipelines.lifecycle import inputs
+from dpbeam.transforms.wire import arrow_coder
 
 LOW, HIGH = -5.0, 10.0
 
@@ -49,7 +50,7 @@ def reference(rows: list[tuple[str | None, str | None, float | None]]) -> dict[s
 def plan(request, monkeypatch) -> str:
     """Each way that a job may go about its rows."""
     if request.param == "in several passes":
-        monkeypatch.setattr(layout, "MAX_ROOM_BYTES", 200)
+        monkeypatch.setattr(workers, "MAX_ROOM_BYTES", 200)
     if request.param == "through shuffles":
         request.getfixturevalue("shuffled")
     return request.param

@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from pydp.algorithms import numerical_mechanisms
 
-from dpbeam.accounting.pipelinedp import SharedBudgetAccountant
-from dpbeam.mechanisms import noise, steps
+from dpbeam.adapters.pipelinedp.accountant import SharedBudgetAccountant
+from dpbeam.adapters.pipelinedp.engine import DPEngine
+from dpbeam.mechanisms import noise, noise_step
 from dpbeam.mechanisms.events import from_json, in_others
-from pipelines.pipelinedp import DPEngine
 
 VALUES = {"column": "amount", "low": 0.0, "high": 10.0}
 DIRECT = {
@@ -117,7 +117,7 @@ def planned_steps(workspace) -> dict[tuple[str, str], set[float]]:
             name = "privacy_id_count" if mechanism.kind.endswith("thresholding") else mechanism.metric
             name = mechanism.metric if mechanism.metric in DIRECT else name
             both = {mechanism, in_others(mechanism) if "thresholding" not in mechanism.kind else mechanism}
-            found.setdefault((mechanism.stage, name), set()).update(map(steps.step_of, both))
+            found.setdefault((mechanism.stage, name), set()).update(map(noise_step.step_of, both))
     return found
 
 
@@ -179,7 +179,9 @@ def test_a_job_written_for_pipelinedp_releases_steps_of_its_plan(asked, kind, pa
         rows = [(i, i % 40 if at else i % 3, float(i % 11)) for i in range(people) for at in (0, 1)]
         found = released_by_pipelinedp(accountant, params, rows, partitions)
         assert found
-        step_of = {m.metric: steps.step_of(m) for m in accountant.mechanisms if hasattr(m, "l1") or hasattr(m, "l2")}
+        step_of = {
+            m.metric: noise_step.step_of(m) for m in accountant.mechanisms if hasattr(m, "l1") or hasattr(m, "l2")
+        }
         for name in ("count", "privacy_id_count", "sum"):
             step = next(step for metric, step in step_of.items() if metric in (name, f"value_{name}"))
             whole = np.array([getattr(metrics, name) for _, metrics in found]) / step
@@ -218,7 +220,7 @@ def test_sums_with_so_much_noise_that_their_grid_is_coarser_are_those_sums_all_t
     workspace.csv(*table(120), header="person,place,amount,group")
     assert workspace.run() == 0
     fields = json.loads(workspace.manifests()[0].read_text(encoding="utf-8"))["mechanisms"]
-    assert all(steps.step_of(from_json(each)) > 10 * 2.0**-30 for each in fields)
+    assert all(noise_step.step_of(from_json(each)) > 10 * 2.0**-30 for each in fields)
     found = {row["place"]: row for row in pq.read_table(workspace.release_folder() / "public.parquet").to_pylist()}
     assert found["x7"]["amount_sum"] == found["x7"]["total"] == pytest.approx(7 + 3 + 10)  # p7, p47, p87
     (vector,) = (name for name in found["x7"] if name.startswith("vector") and not name.endswith(("_low", "_high")))
@@ -236,5 +238,5 @@ def test_a_job_written_for_pipelinedp_reads_sums_on_the_grid_that_they_were_made
     )
     accountant = SharedBudgetAccountant(1e-3, 1e-6)
     found = released_by_pipelinedp(accountant, params, [(i, i % 2, float(i)) for i in range(8)], [0, 1])
-    assert all(steps.step_of(mechanism) > 10 * 2.0**-30 for mechanism in accountant.mechanisms)
+    assert all(noise_step.step_of(mechanism) > 10 * 2.0**-30 for mechanism in accountant.mechanisms)
     assert {key: metrics.sum for key, metrics in found} == pytest.approx({0: 12.0, 1: 16.0}, rel=1e-3)

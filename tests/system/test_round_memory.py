@@ -25,27 +25,27 @@ BOUND_BYTES = (
 )
 
 RUN = rf"""
-import json, runpy, sys, tempfile
+import json, sys, tempfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
-from dpbeam.mechanisms import rounds, tallied
+from dpbeam.engine.rounds import weight_tables, weighing
 from tests.system.played_runner import Files, peak_bytes
-from transforms import weigh
-from transforms.bound import _Seed
-from transforms.control import agree
-from transforms.read import label
+from dpbeam.transforms.steps import weigh
+from dpbeam.transforms.steps.bound import _Seed
+from dpbeam.transforms.wire.control import agree
+from dpbeam.transforms.steps.read import label
+from tests.helpers import weighing as helpers
 
-helpers = SimpleNamespace(**runpy.run_path("tests/unit/weighing.py"))
 shape, spoilt = sys.argv[1], sys.argv[2].split(", ")
 shards = 1 if "one shard" in spoilt else {SHARDS}
 changes = dict(l0=10, pre_threshold={PRE_THRESHOLD}, sigma=50.0, threshold=300.0, saturation=500.0)
 first, second = helpers.event("mad2r", **changes), helpers.event("mad2r", least_bias=0.5, **changes)
 stage = helpers.spec(first, second, number=2)
 biases = np.random.default_rng(1).integers(512, 1025, {PARTITIONS})
-known = pa.table({{"p": np.arange({PARTITIONS}), rounds.KEPT: np.zeros({PARTITIONS}, bool), rounds.BIAS: biases}})
+known = pa.table({{"p": np.arange({PARTITIONS}), weighing.KEPT: np.zeros({PARTITIONS}, bool), weighing.BIAS: biases}})
 if shape == "hot unit":  # with partitions that nobody else has: the first round of one
     stage, known = helpers.spec(first), None
 cut = stage
@@ -54,7 +54,7 @@ if "uncut" in spoilt:
 if "held" in spoilt:
     weigh.piled = lambda batches, *_: list(batches)
 if "unfolded" in spoilt:
-    tallied.folded = lambda batches, spec: pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+    weight_tables.folded = lambda batches, spec: pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
 
 
 def blocks(count):
@@ -85,8 +85,8 @@ def run(count):
             empty = [pa.RecordBatch.from_pylist([], schema=schema)] * number
             files.send(_Seed(shared.shuffle(name), empty).process(None))
         seed(users, "users", schema, shards)
-        seed(shares, "shares", tallied.sums_schema(stage), {PARTS})
-        seed(partitions, "partitions", tallied.tally_schema(stage), {PARTS})
+        seed(shares, "shares", weight_tables.sums_schema(stage), {PARTS})
+        seed(partitions, "partitions", weight_tables.tally_schema(stage), {PARTS})
         for block in blocks(count):
             users.send(weigh._Sample(sampled).process(block))
         for shard in range(shards):
@@ -101,7 +101,7 @@ def run(count):
         for part in range({PARTS}):
             (_, weighed), report = weigh._Weigh(shared).process((part, partitions.arrived(part)))
             partitions.reports.append(report.value)
-            found += sum(weighed.column(rounds.WEIGHT).to_pylist())
+            found += sum(weighed.column(weighing.WEIGHT).to_pylist())
         reports = [report for files in (users, shares, returns, partitions) for report in files.reports]
         assert all(agree(s, [report for report in reports if report[0] == s.name]) for s in whole.shuffles)
         return found

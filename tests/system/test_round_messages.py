@@ -6,22 +6,21 @@ So a bundle may be repeated: messages of one execution and of another together a
 from __future__ import annotations
 
 import random
-import runpy
 from functools import partial
-from pathlib import Path
-from types import SimpleNamespace
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from dpbeam.mechanisms import pile, rounds, tallied
-from transforms import arrow_coder, control, weigh
-from transforms.containment import StepError
-from transforms.read import label
+from dpbeam.engine.aggregation import merge_buffer
+from dpbeam.engine.rounds import weighing, weight_tables
+from dpbeam.transforms.steps import weigh
+from dpbeam.transforms.steps.read import label
+from dpbeam.transforms.wire import arrow_coder, control
+from dpbeam.transforms.wire.containment import StepError
+from tests.helpers import weighing as helpers
 
-helpers = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "weighing.py")))
 SHARDS, PARTS, SPLITS = 2, 2, 6
 MESSAGE_BYTES = 2000
 SCHEMA = pa.schema([("u", pa.int64()), ("p", pa.int64())])
@@ -33,7 +32,7 @@ def small_messages(monkeypatch) -> None:
     monkeypatch.setattr(control, "sized", partial(arrow_coder.sized, max_bytes=MESSAGE_BYTES))
     monkeypatch.setattr(weigh, "MAX_MESSAGE_BYTES", MESSAGE_BYTES)
     monkeypatch.setattr(weigh, "_PAIRS_PENDING_BYTES", MESSAGE_BYTES)
-    monkeypatch.setattr(pile, "PENDING_BYTES", MESSAGE_BYTES)
+    monkeypatch.setattr(merge_buffer, "PENDING_BYTES", MESSAGE_BYTES)
 
 
 def mad2r(number: int) -> weigh.WeighPartitions:
@@ -126,9 +125,9 @@ def test_a_repeated_bundle_sends_the_same_messages(number) -> None:
         assert flow(whole, random.Random(seed)) == first
     joined = pa.Table.from_batches([block.replace_schema_metadata(None) for block in blocks()])
     known = None if number == 1 else whole.known
-    wanted = rounds.weigh_whole(joined.combine_chunks().to_batches()[0], whole.spec, helpers.SALT, known)
+    wanted = weighing.weigh_whole(joined.combine_chunks().to_batches()[0], whole.spec, helpers.SALT, known)
     assert weights_of(first) == sorted(map(repr, wanted.to_pylist()))
-    assert any(rounds.PART in names for sent, _ in first for messages in sent.values() for _, names, _ in messages)
+    assert any(weighing.PART in names for sent, _ in first for messages in sent.values() for _, names, _ in messages)
 
 
 def test_without_an_order_of_their_own_pieces_would_depend_on_what_came_first(monkeypatch) -> None:
@@ -147,7 +146,7 @@ def test_messages_that_change_when_they_are_read_again_fail_the_step() -> None:
             self._messages = self._messages[1:]
 
     round = mad2r(1)._round
-    sums = tallied.rows([pa.array([1, 2])], [np.array([50 << 20, 9])], tallied.sums_schema(round.spec))
+    sums = weight_tables.rows([pa.array([1, 2])], [np.array([50 << 20, 9])], weight_tables.sums_schema(round.spec))
     asked = sums.append_column("__from", pa.array([0, 0]))
     messages = [message for sender in (0, 1) for _, message in control.Outbox("s", sender, 0, last=True).send(0, asked)]
     assert len(Outputs().of(weigh._Return(round).process((0, messages))).sent["main", 0]) == 2

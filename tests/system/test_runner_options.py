@@ -14,9 +14,10 @@ from types import SimpleNamespace
 import grpc
 import pytest
 
-from pipelines import release, runners
-from pipelines.options import beam_options
-from transforms import stage
+from dpbeam.pipelines.jobs import runners
+from dpbeam.pipelines.jobs.options import beam_options
+from dpbeam.pipelines.lifecycle import release
+from dpbeam.transforms.steps import write_shards
 
 bad_input = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_bad_input.py"))))
 SPARK = ("--spark_master_url=spark://h:1", "--spark_rest_url=http://h:2")
@@ -135,14 +136,14 @@ def listening_here() -> set[str]:
 def test_nothing_listens_while_a_run_works(workspace, capsys, monkeypatch, flags) -> None:
     if not Path("/proc/self/net/tcp").exists():
         pytest.skip("needs /proc")
-    work, found = stage._WriteShard.work, []
+    work, found = write_shards._WriteShard.work, []
 
     def looks(self, element):
         found.append(listening_here() - before)
         yield from work(self, element)
 
     before = listening_here()
-    monkeypatch.setattr(stage._WriteShard, "work", looks)
+    monkeypatch.setattr(write_shards._WriteShard, "work", looks)
     workspace.create_budget()
     assert workspace.run(*flags) == 0
     assert found

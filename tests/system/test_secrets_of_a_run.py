@@ -6,12 +6,12 @@ import apache_beam as beam
 import pyarrow as pa
 import pytest
 
-from dpbeam.mechanisms import bounding
-from dpbeam.mechanisms.metric import Metric
-from dpbeam.mechanisms.sensitivity import Bounds
-from dpbeam.mechanisms.spec import StageSpec
-from pipelines import aggregate
-from transforms import private_aggregate
+from dpbeam.engine.bounding import contributions
+from dpbeam.pipelines.jobs import aggregate
+from dpbeam.query.bounds import Bounds
+from dpbeam.query.metric import Metric
+from dpbeam.query.spec import StageSpec
+from dpbeam.transforms import private_aggregate
 
 SPEC = StageSpec(
     name="s",
@@ -71,13 +71,13 @@ def test_each_aggregation_within_a_pipeline_has_a_salt_of_its_own(monkeypatch) -
 
 def test_batches_within_a_pipeline_draw_priorities_that_no_other_shares(monkeypatch) -> None:
     seeds: list[tuple[int, ...]] = []
-    prebound = bounding.prebound
+    prebound = contributions.prebound
 
     def looking(batch, spec, salt, given):
         seeds.append(tuple(given))
         return prebound(batch, spec, salt, given)
 
-    monkeypatch.setattr(bounding, "prebound", looking)
+    monkeypatch.setattr(contributions, "prebound", looking)
     route = private_aggregate._Route(SPEC, b"salt", None)
     batch = pa.RecordBatch.from_pylist([{"u": "a", "k": "b"}])
     for _ in range(100):

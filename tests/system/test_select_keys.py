@@ -8,17 +8,17 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that
 
 from dpbeam.accounting.plan import plan
+from dpbeam.engine.reading import rows
 from dpbeam.errors import UsageError
-from dpbeam.mechanisms import rows
+from dpbeam.pipelines.lifecycle import inputs
 from dpbeam.policy.compile import input_spec, stage_spec
 from dpbeam.policy.load import load_policy
-from pipelines import inputs
-from transforms import arrow_coder
-from transforms.control import CheckControlTotals
-from transforms.read import ReadBlocks
-from transforms.select_keys import SelectKeys
-from transforms.staging import Area
-from transforms.validate import Validate
+from dpbeam.transforms.private_keys import SelectKeys
+from dpbeam.transforms.steps.read import ReadBlocks
+from dpbeam.transforms.steps.validate import Validate
+from dpbeam.transforms.wire import arrow_coder
+from dpbeam.transforms.wire.control import CheckControlTotals
+from dpbeam.transforms.wire.staging import Area
 
 
 def selecting(workspace, strategy, **private):

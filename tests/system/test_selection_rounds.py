@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import math
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from scipy import stats
 
-from dpbeam.mechanisms import rounds
+from dpbeam.engine.rounds import weighing
+from dpbeam.phases import rounds as phases
+from dpbeam.pipelines.lifecycle import release
 from dpbeam.reporting.certify import certify_manifest
-from pipelines import release
-from pipelines import rounds as phases
-from transforms import control, stage
-
-helpers = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "weighing.py")))
+from dpbeam.transforms.steps import write_shards
+from dpbeam.transforms.wire import control
+from tests.helpers import weighing as helpers
 
 STRATEGIES = ("dp_sips", "mad", "mad2r")
 
@@ -99,7 +96,7 @@ def test_a_place_below_its_pre_threshold_never_appears(workspace, capsys, reques
 
 @pytest.mark.parametrize("strategy", ["mad", "mad2r"])
 def test_the_result_does_not_depend_on_the_sharding(workspace, capsys, exact, monkeypatch, strategy) -> None:
-    from pipelines import inputs
+    from dpbeam.pipelines.lifecycle import inputs
 
     select(workspace, strategy)
     seen = set()
@@ -154,7 +151,7 @@ def test_a_repeated_draw_of_a_round_is_not_mixed_with_another(workspace, capsys,
 
 def test_a_run_that_fails_between_rounds_publishes_nothing_and_stays_charged(workspace, capsys, monkeypatch) -> None:
     select(workspace, "dp_sips")
-    original = stage._WriteShard.work
+    original = write_shards._WriteShard.work
 
     def fails(self, element):
         if self._stage.endswith("round2"):
@@ -162,7 +159,7 @@ def test_a_run_that_fails_between_rounds_publishes_nothing_and_stays_charged(wor
         yield from original(self, element)
 
     with monkeypatch.context() as broken:
-        broken.setattr(stage._WriteShard, "work", fails)
+        broken.setattr(write_shards._WriteShard, "work", fails)
         assert workspace.run() == 4
     assert workspace.manifests() == []
     assert workspace.left_behind() == []
@@ -176,8 +173,8 @@ def test_a_partition_of_a_known_weight_is_kept_as_often_as_its_law_says(workspac
     made = helpers.spec(helpers.event("dp_sips", l0=1))
     people, places = 5, 20_000
     sets = {i * people + j: {i} for i in range(places) for j in range(people)}
-    weighed = rounds.weigh_whole(helpers.table(sets), made, helpers.SALT)
-    kept = rounds.draw(weighed, made, rounds.noise_of(made)).num_rows
+    weighed = weighing.weigh_whole(helpers.table(sets), made, helpers.SALT)
+    kept = weighing.draw(weighed, made, weighing.noise_of(made)).num_rows
     chance = stats.norm.sf(made.weighing.threshold - people * (1 - 2**-15))
     assert stats.binomtest(kept, places, chance).pvalue > 1e-9
     assert stats.binomtest(kept, places, stats.norm.sf(made.weighing.threshold - people + 0.1)).pvalue < 1e-9
@@ -198,7 +195,11 @@ def test_stages_with_different_numbers_of_rounds_run_together(workspace, capsys)
     assert {"inn", "zoo"} <= set(names["by_place"]) & set(names["second"])
     assert names["fourth"] == ["inn", "nowhere"]
     assert sorted(path.name for path in folder.iterdir()) == sorted(
-        ["manifest.json", "report.html", *(f"{stage}.{kind}" for stage in names for kind in ("csv", "parquet"))]
+        [
+            "manifest.json",
+            "report.html",
+            *(f"{write_shards}.{kind}" for write_shards in names for kind in ("csv", "parquet")),
+        ]
     )
 
 

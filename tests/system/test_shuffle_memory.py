@@ -32,23 +32,23 @@ BOUND_BYTES = (
 )
 
 RUN = rf"""
-import json, runpy, sys, tempfile
+import json, sys, tempfile
 import numpy as np
 import pyarrow as pa
-from dpbeam.mechanisms import bounding
+from dpbeam.engine.bounding import contributions
 from tests.system.played_runner import Files, peak_bytes as peak
-from transforms import accumulate, bound
-from transforms.control import Shuffle, agree
-from transforms.progress import Parts
-from transforms.read import label
+from dpbeam.transforms.steps import accumulate, bound
+from dpbeam.transforms.wire.control import Shuffle, agree
+from dpbeam.transforms.wire.progress import Parts
+from dpbeam.transforms.steps.read import label
 
-reference = runpy.run_path("tests/unit/kernel_reference.py")
-stage = reference["stage"](unit="user", keys=("place",), l0=10, linf=3, metrics=reference["COUNTS"])
+from tests.helpers import kernel_reference as reference
+stage = reference.stage(unit="user", keys=("place",), l0=10, linf=3, metrics=reference.COUNTS)
 SALT = b"0" * 16
 shape, spoilt = sys.argv[1:3]
 shards = 1 if spoilt == "one shard" else {SHARDS}
 if spoilt == "uncut":
-    bounding._crowded_rows = lambda *_: None
+    contributions._crowded_rows = lambda *_: None
 
 
 def blocks(count):
@@ -104,16 +104,16 @@ print(json.dumps([peak() - before, pairs]))
 """
 
 MERGE = r"""
-import json, runpy, sys
+import json, sys
 import numpy as np
 import pyarrow as pa
-from dpbeam.mechanisms import accumulate as kernel
+from dpbeam.engine.aggregation import accumulate as kernel
 from tests.system.played_runner import peak_bytes as peak
-from transforms import accumulate
-from transforms.control import Outbox, receive
+from dpbeam.transforms.steps import accumulate
+from dpbeam.transforms.wire.control import Outbox, receive
 
-reference = runpy.run_path("tests/unit/kernel_reference.py")
-stage = reference["stage"](unit="user", keys=("place",), metrics=reference["COUNTS"])
+from tests.helpers import kernel_reference as reference
+stage = reference.stage(unit="user", keys=("place",), metrics=reference.COUNTS)
 columns = [np.arange(80_000), np.ones(80_000, dtype=np.int64), np.ones(80_000, dtype=np.int64)]
 rows = pa.RecordBatch.from_arrays([pa.array(c) for c in columns], schema=kernel.accumulators_schema(stage))
 

@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 
 from dpbeam.ledger.amounts import ZERO
-from pipelines import attempts, publish, release
-from pipelines.cli import invoke
-from transforms import stage
+from dpbeam.pipelines.cli.main import invoke
+from dpbeam.pipelines.lifecycle import attempts, publish, release
+from dpbeam.transforms.steps import write_shards
 
 kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -83,13 +83,13 @@ def test_a_signal_at_a_step(workspace, capsys, index, number) -> None:
 
 
 def inside_the_job(number: int) -> None:
-    work = stage._WriteShard.work
+    work = write_shards._WriteShard.work
 
     def stopped(self, element):
         yield from work(self, element)  # a draw is staged, and now the signal
         comes(number)
 
-    stage._WriteShard.work = stopped
+    write_shards._WriteShard.work = stopped
 
 
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
@@ -154,7 +154,7 @@ def test_a_signal_as_a_failed_attempt_clears_up_leaves_no_more(workspace, capsys
             yield
 
         clear = attempts.clear
-        stage._WriteShard.work = fails
+        write_shards._WriteShard.work = fails
         attempts.clear = lambda charge: (all_of_them(), clear(charge))
 
     assert run(workspace, prepare)[0] in (4, 130)

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpbeam.ledger.amounts import ZERO
-from pipelines import aggregate, inputs
+from dpbeam.pipelines.jobs import aggregate
+from dpbeam.pipelines.lifecycle import inputs
 
 SCHEMA = pa.schema({"person": pa.string(), "place": pa.string(), "amount": pa.float64()})
 PUBLIC = {"public": {"values": ["inn", "zoo"]}}

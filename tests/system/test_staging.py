@@ -18,8 +18,8 @@ from types import SimpleNamespace
 import pytest
 
 from dpbeam.errors import RunFailed
-from pipelines import publish, release
-from transforms import staging
+from dpbeam.pipelines.lifecycle import publish, release
+from dpbeam.transforms.wire import staging
 
 kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
 bad_input = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_bad_input.py"))))

@@ -7,14 +7,14 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from dpbeam.mechanisms import spreading
+from dpbeam.engine.aggregation import long_lists
 from dpbeam.reporting.certify import certify_manifest
-from transforms import arrow_coder
+from dpbeam.transforms.wire import arrow_coder
 
 
 @pytest.mark.parametrize("noise", ["gaussian", "laplace"])
 def test_values_come_out_in_order_and_rare_ones_stay_hidden(workspace, capsys, monkeypatch, noise) -> None:
-    monkeypatch.setattr(spreading.spread, "__defaults__", (500,))
+    monkeypatch.setattr(long_lists.spread, "__defaults__", (500,))
     monkeypatch.setattr(arrow_coder.sized, "__defaults__", (4000,))
     people = 3000
     workspace.csv(

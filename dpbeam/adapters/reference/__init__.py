@@ -1,0 +1,1 @@
+"""PipelineDP's own engine answers our queries: the oracle of the parity tests."""

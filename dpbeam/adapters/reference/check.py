@@ -1,0 +1,136 @@
+"""A policy and the mechanisms that PipelineDP's engine will draw in: refuses them unless they are all there must be.
+
+Which mechanisms PipelineDP draws for a stage, and what one privacy unit can move each by, is derived here a second
+time, from the policy's own fields and from PipelineDP's definitions of its sums, so that a slip in the plan can't hide.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from dpbeam.errors import Refused
+from dpbeam.mechanisms.events import Gaussian, Laplace, LaplaceThresholding, Mechanism, TruncatedGeometric
+from dpbeam.policy.schema.auto import AutoCount
+from dpbeam.policy.schema.metrics import MetricChoice, SumArgs, ValueArgs, VectorSumArgs
+from dpbeam.policy.schema.policy import Policy, Stage
+
+_CLOSE = 1e-9
+
+
+def check_reference(policy: Policy, mechanisms: Sequence[Mechanism]) -> None:
+    """Checks that each stage has exactly the mechanisms that PipelineDP draws for it, each as sensitive as it is.
+
+    Guarantee: if it returns, no figure that PipelineDP releases for the policy is without its mechanism, and each
+    mechanism states at least the sensitivity of what PipelineDP adds up within the policy's bounds.
+
+    Raises:
+        Refused: a mechanism is missing, one too many, of another kind, or states another sensitivity.
+    """
+    if {m.stage for m in mechanisms} != {stage.name for stage in policy.stages}:
+        raise Refused("the plan must have mechanisms for every stage of the policy, and for no other")
+    for stage in policy.stages:
+        given = {m.metric: m for m in mechanisms if m.stage == stage.name}
+        if len(given) != sum(m.stage == stage.name for m in mechanisms):
+            raise Refused(f"stage {stage.name}: the plan has two mechanisms for one quantity")
+        expected = _sensitivities(stage)
+        names = {*expected, *(("partitions",) if stage.private else ())}
+        if names != set(given):
+            raise Refused(
+                f"stage {stage.name}: the plan must have the mechanisms {', '.join(sorted(names))}, got "
+                f"{', '.join(sorted(given))}"
+            )
+        for name, (l1, l2) in expected.items():
+            _check_noise(stage, given[name], l1, l2)
+        if stage.private is not None:
+            _check_selection(stage, given["partitions"])
+
+
+def _check_noise(stage: Stage, mechanism: Mechanism, l1: float, l2: float) -> None:
+    where = f"stage {stage.name}, {mechanism.metric}"
+    if mechanism.kind != stage.noise:
+        raise Refused(f"{where}: the mechanism must be {stage.noise}, got {mechanism.kind}")
+    found, least = (mechanism.l1, l1) if isinstance(mechanism, Laplace) else (_l2(mechanism), l2)
+    if not math.isclose(found, least, rel_tol=_CLOSE):
+        raise Refused(f"{where}: the sensitivity must be {least:.12g} by the policy's bounds, got {found:.12g}")
+
+
+def _l2(mechanism: Mechanism) -> float:
+    return mechanism.l2 if isinstance(mechanism, Gaussian) else math.nan
+
+
+def _check_selection(stage: Stage, mechanism: Mechanism) -> None:
+    private, l0 = stage.private, stage.bounds.l0
+    if isinstance(mechanism, Laplace | Gaussian) or private is None or mechanism.kind != private.strategy:
+        raise Refused(f"stage {stage.name}: partitions must be selected as the policy says, got {mechanism.kind}")
+    if (mechanism.l0, mechanism.pre_threshold) != (l0, private.pre_threshold):
+        raise Refused(f"stage {stage.name}: the selection must have the policy's l0 and pre_threshold")
+    if isinstance(mechanism, TruncatedGeometric):
+        return
+    stated = mechanism.l1 if isinstance(mechanism, LaplaceThresholding) else mechanism.l2**2
+    if not math.isclose(stated, mechanism.l0, rel_tol=_CLOSE):
+        raise Refused(f"stage {stage.name}: the selection's noise must be as sensitive as l0 says")
+
+
+def _sensitivities(stage: Stage) -> dict[str, tuple[float, float]]:
+    """What gets noise of its own, by name, with its change by one unit in l1 and in l2."""
+    first: dict[str, MetricChoice] = {}
+    for choice in stage.metrics:
+        first.setdefault("tree" if choice.kind in ("quantiles", "median", "min", "max") else choice.kind, choice)
+    rows, units = _times(stage)
+    found: dict[str, tuple[float, float]] = {}
+    moment = first.get("variance") or first.get("mean")
+    if moment is not None:
+        low, high = _bounds(moment)
+        half = (high - low) / 2
+        found[f"{moment.result_name}.sum"] = (rows[0] * half, rows[1] * half)
+        if moment.kind == "variance":
+            # Squares of distances from the middle, as they are: each row moves their sum by up to half².
+            found[f"{moment.result_name}.squares"] = (rows[0] * half**2, rows[1] * half**2)
+    elif "sum" in first:
+        low, high = _bounds(first["sum"])
+        most = max(abs(low), abs(high))
+        args = first["sum"].args
+        times = units if isinstance(args, SumArgs) and args.low is None else rows
+        found[first["sum"].result_name] = (times[0] * most, times[1] * most)
+    if moment is not None or "count" in first:
+        found["count"] = rows
+    if "privacy_id_count" in first and not _shared(stage):
+        found["privacy_id_count"] = units
+    if "tree" in first:  # a row is counted once in each of the four levels
+        found[f"{first['tree'].result_name}.tree"] = (4 * rows[0], 2 * rows[1])
+    if "vector_sum" in first:
+        vector = first["vector_sum"].args
+        if not isinstance(vector, VectorSumArgs):
+            raise Refused(f"stage {stage.name}: a vector_sum must have its columns")
+        length = sum(stage.vector_lengths.get(name, 1) for name in vector.columns)
+        l1 = vector.max_norm * {"l1": 1, "l2": length**0.5, "linf": length}[vector.norm]
+        l2 = vector.max_norm * {"l1": 1, "l2": 1, "linf": length**0.5}[vector.norm]
+        found[first["vector_sum"].result_name] = (units[0] * l1, units[1] * l2)
+    return found
+
+
+def _times(stage: Stage) -> tuple[tuple[float, float], tuple[float, float]]:
+    """What one row's change is multiplied by, and what one partition's is, in l1 and in l2."""
+    bounds = stage.bounds
+    if isinstance(bounds.l0, AutoCount) or isinstance(bounds.linf, AutoCount) or isinstance(bounds.l1, AutoCount):
+        raise Refused(f"stage {stage.name}: PipelineDP's engine has no bounds that the run finds")
+    if bounds.l1 is not None:
+        return (bounds.l1, bounds.l1), (bounds.l1, bounds.l1**0.5)
+    l0, linf = bounds.l0 or math.nan, bounds.linf or math.nan  # NaN agrees with no mechanism
+    return (l0 * linf, l0**0.5 * linf), (l0, l0**0.5)
+
+
+def _shared(stage: Stage) -> bool:
+    private = stage.private
+    return private is not None and private.strategy != "truncated_geometric"
+
+
+def _bounds(choice: MetricChoice) -> tuple[float, float]:
+    match choice.args:
+        case SumArgs(low=None, low_total=float() | int() as low, high_total=float() | int() as high):
+            return low, high
+        case SumArgs() | ValueArgs() as args:
+            if isinstance(args.low, float | int) and isinstance(args.high, float | int):
+                return args.low, args.high
+    raise Refused(f"stage metric {choice.result_name}: its values must be bounded from both sides")

@@ -1,0 +1,1 @@
+"""From bounded rows to mergeable accumulators, one row a partition."""

@@ -1,0 +1,1 @@
+"""Arrays as all kernels need them: groups, hashes, lookups."""

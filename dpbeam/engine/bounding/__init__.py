@@ -1,0 +1,1 @@
+"""What each privacy unit may contribute, chosen by keyed hashes."""

@@ -1,0 +1,80 @@
+"""Accumulators of kept partitions in, released rows out: noise is drawn, and metrics are made from what is noisy.
+
+Others of hierarchical keys may have more noise than leaves; then each kind is released by its own, in one table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import pyarrow as pa
+
+from dpbeam.engine.aggregation import columns
+from dpbeam.engine.release import results
+from dpbeam.engine.release.noises import noises
+from dpbeam.engine.rounds import weighing
+from dpbeam.mechanisms import noise
+from dpbeam.mechanisms.events import GaussianThresholding, LaplaceThresholding, in_others
+from dpbeam.mechanisms.noise import AdditiveNoise
+from dpbeam.query.quantities import SUMMED, noisy_by_themselves
+from dpbeam.query.spec import LEVEL, StageSpec
+
+
+def of_others(spec: StageSpec) -> StageSpec:
+    """The stage as its others are released: with the noise that they get."""
+    return replace(spec, noise={name: in_others(mechanism) for name, mechanism in spec.noise.items()})
+
+
+def check(spec: StageSpec) -> None:
+    """Refuses noise that can't be drawn exactly: to be called before anything is charged.
+
+    Raises:
+        UsageError: noise too large for the grid of what it is added to, whatever bounds a run may choose.
+    """
+    for event in spec.rounds:
+        weighing.check(event)
+    if isinstance(spec.selection, LaplaceThresholding | GaussianThresholding):
+        noise.check_counts(spec.selection)
+    for quantity in noisy_by_themselves(spec.quantities, None if spec.selection is None else spec.selection.kind):
+        if quantity.kind in SUMMED:
+            grid = columns.grid_of(quantity.definition)  # as fine as the bounds ask for, whatever the noise
+            noise.check(in_others(spec.noise[quantity.name]), grid.finest() if quantity.auto else grid)
+        elif quantity.kind == "values":
+            noise.check_counts(spec.thresholds[quantity.name])
+        else:
+            noise.check_counts(in_others(spec.noise[quantity.name]))
+
+
+@dataclass(kw_only=True)
+class Releaser:
+    """Releases accumulators of one stage. Builds its noise when it is made: make one a bundle.
+
+    Guarantee: `results.noisy_quantities`'s, and that every `other` gets the noise that the plan states for others,
+    every leaf that for leaves. Which of them a cell is says its level alone, which is public like its keys.
+    """
+
+    spec: StageSpec
+    _noises: list[tuple[StageSpec, dict[str, AdditiveNoise]]] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        kinds = [self.spec]
+        if self.spec.hierarchical and of_others(self.spec) != self.spec:
+            kinds.append(of_others(self.spec))
+        self._noises = [(spec, noises(spec)) for spec in kinds]
+
+    def released(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """The released rows, in the order of the accumulators."""
+        if len(self._noises) == 1:
+            return _released(rows, *self._noises[0])
+        is_leaf = rows.column(LEVEL).to_numpy() == len(self.spec.leaf_keys)
+        parts = [
+            _released(rows.filter(pa.array(mine)), *kind)
+            for mine, kind in zip((is_leaf, ~is_leaf), self._noises, strict=True)
+        ]
+        order = np.argsort(np.concatenate([np.flatnonzero(is_leaf), np.flatnonzero(~is_leaf)]))
+        return pa.concat_batches(parts).take(pa.array(order))
+
+
+def _released(rows: pa.RecordBatch, spec: StageSpec, own: dict[str, AdditiveNoise]) -> pa.RecordBatch:
+    return results.metrics(results.noisy_quantities(rows, spec, own), spec)

@@ -1,0 +1,1 @@
+"""Selections of partitions in rounds, by weights: DP-SIPS, MAD and MAD2R."""

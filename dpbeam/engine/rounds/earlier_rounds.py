@@ -1,0 +1,50 @@
+"""What earlier rounds of a selection told of partitions comes in; what is known of a batch's partitions goes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dpbeam.engine.arrays.lookup import Lookup
+from dpbeam.engine.rounds import biases
+
+KEPT, BIAS = "__kept", "__bias"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """What the rounds before told of partitions, each once, by the columns of their keys, `__kept` and `__bias`.
+
+    It is sent to workers as the table; each makes its index at the first look.
+    """
+
+    table: pa.Table
+
+    @cached_property
+    def _lookup(self) -> Lookup:
+        keys = [self.table.column(name) for name in self.table.column_names if name not in (KEPT, BIAS)]
+        return Lookup(keys=tuple(pa.concat_arrays([pa.array([], key.type), *key.chunks]) for key in keys))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _known, (self.table,)
+
+    def kept(self, keys: Sequence[pa.Array]) -> npt.NDArray[np.bool_]:
+        """Which partitions, given by the columns of their keys, were kept."""
+        return np.asarray(self._told(keys, KEPT, False), dtype=np.bool_)
+
+    def biases(self, keys: Sequence[pa.Array]) -> npt.NDArray[np.int64]:
+        """The biases that partitions were told with; `prospects.UNLISTED` for those that nothing was told of."""
+        return np.asarray(self._told(keys, BIAS, biases.UNLISTED), dtype=np.int64)
+
+    def _told(self, keys: Sequence[pa.Array], name: str, default: int) -> npt.NDArray[np.generic]:
+        told: npt.NDArray[np.generic] = np.append(self.table.column(name).to_numpy(), default)
+        return told[self._lookup.find(keys)]  # `ABSENT` is the last place
+
+
+def _known(table: pa.Table) -> Known:
+    return Known(table=table)

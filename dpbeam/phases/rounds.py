@@ -1,0 +1,94 @@
+"""The phases of stages that select partitions before the main job, in rounds or as the leaves of hierarchical keys: one
+Beam job a round, for all such stages together.
+
+What a round keeps is public. The next round looks at the rest alone, and after the last the main job aggregates over
+what was kept as over public partitions: rows of others go before bounding, so no unit spends its `l0` on them.
+MAD2R's first round also hands the second the partitions that have a prospect, 16 % of all or more, with their biases:
+they pass through staging and this process, within the trust zone, and are never published unless they are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pyarrow as pa
+
+from dpbeam.accounting.rounds import STRATEGIES, round_weights
+from dpbeam.engine.bounding import hierarchy
+from dpbeam.engine.rounds import weighing
+from dpbeam.phases.phase import Parameters, Phase
+from dpbeam.policy.schema.policy import Policy
+from dpbeam.query.bounds import Bounds
+from dpbeam.query.spec import LEVEL, StageSpec
+
+
+def phases(policy: Policy) -> tuple[Phase, ...]:
+    """As many phases as the stage with the most rounds has."""
+    counts = [
+        len(round_weights(strategy, stage.private.rounds))
+        for stage in policy.stages
+        for strategy in STRATEGIES
+        if stage.private and stage.private.strategy == strategy
+    ]
+    counts += [1 for stage in policy.stages if stage.private and stage.private.hierarchical]
+    return tuple(_phase(number) for number in range(1, max(counts, default=0) + 1))
+
+
+def _phase(number: int) -> Phase:
+    def stages(known: Parameters) -> tuple[StageSpec, ...]:
+        return tuple(_round(spec, number) for spec in known.stages if _rounds_of(spec) >= number)
+
+    def learn(known: Parameters, tables: Mapping[str, pa.Table]) -> Parameters:
+        public, found = dict(known.public), dict(known.found)
+        stages = []
+        for spec in known.stages:
+            stages.append(spec)
+            if _rounds_of(spec) < number:
+                continue
+            told = tables[_round(spec, number).name]
+            if not spec.rounds:
+                told = told.append_column(weighing.KEPT, pa.array([True] * told.num_rows, pa.bool_()))
+            kept = told.filter(told.column(weighing.KEPT))
+            before = known.found.get(spec.name)
+            if before is not None:
+                told = pa.concat_tables([before.filter(before.column(weighing.KEPT)), told])
+            found[spec.name] = told
+            all_kept = [public[spec.name]] if spec.name in public else []
+            leaves = pa.concat_tables([*all_kept, kept.select(list(spec.keys))])
+            public[spec.name] = leaves
+            if spec.hierarchical and number == _rounds_of(spec):
+                stages[-1] = _rolled(spec)
+                public[spec.name], found[spec.name] = hierarchy.cells(leaves, spec.keys), leaves
+        return replace(known, stages=tuple(stages), public=public, found=found)
+
+    return Phase(name=f"selecting partitions, round {number}", stages=stages, learn=learn)
+
+
+def _round(spec: StageSpec, number: int) -> StageSpec:
+    """The stage's round: units in at most `l0` partitions each, and nothing else. A selection without rounds decides
+    here as it would in the main job."""
+    return replace(
+        spec,
+        name=f"{spec.name}.round{number}",
+        bounds=spec.bounds if spec.unit is None else Bounds(l0=spec.bounds.partitions),
+        metrics=(),
+        noise={},
+        round=number if spec.rounds else 0,
+        hierarchical=False,
+    )
+
+
+def _rounds_of(spec: StageSpec) -> int:
+    """How many phases come before the stage's own job."""
+    return len(spec.rounds) or int(spec.hierarchical)
+
+
+def _rolled(spec: StageSpec) -> StageSpec:
+    """The stage over the cells of its kept leaves, all of which are public."""
+    return replace(spec, keys=(*spec.keys, LEVEL), key_types=(*spec.key_types, "int64"), selection=None)
+
+
+def known_to(spec: StageSpec, found: Mapping[str, pa.Table]) -> pa.Table | None:
+    """What the rounds before this one found for its stage."""
+    return found.get(spec.name.rpartition(".")[0])

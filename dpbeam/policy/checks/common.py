@@ -1,0 +1,66 @@
+"""A key and what a policy says there come in; out goes what is wrong by a rule that several keys share.
+
+A name is a column's, of a fitting type; a list rises; no name stands twice; the guardrail on units is kept.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+
+from dpbeam.policy.checks.fields import closest
+from dpbeam.policy.checks.parts import Parts
+from dpbeam.policy.violations import Finding, Key
+from dpbeam.query.spec import DeclaredType
+
+NUMERIC = ("int64", "float64")
+KEYS = ("string", "int64", "bool", "date", "timestamp")
+"""The types of columns that can be grouped by, or whose values can be told apart."""
+
+
+def declared(parts: Parts, key: Key, name: str, types: Iterable[str], *, derived: bool = True) -> Iterator[Finding]:
+    """The finding that `name` isn't a declared column of one of the types, if so."""
+    known = [*parts.columns, *(parts.derive if derived else ())]
+    if name not in known:
+        rule = "must name a column that stands under columns" + (" or derive" if derived else "")
+        remedy = f"Declared: {', '.join(known[:20])}.{closest(name, known)}"
+        yield Finding(key=key, rule=rule, remedy=remedy, value=name)
+        return
+    kind: DeclaredType | None = parts.declared_type(name)
+    allowed = tuple(types)
+    if kind is not None and kind not in allowed:
+        rule = f"must name a column of type {' or '.join(allowed)}, and {name} is {kind}"
+        remedy = "Name another column, or declare another type for it."
+        if kind == "vector":
+            remedy = "Name another column: a vector serves vector_sum alone."
+        yield Finding(key=key, rule=rule, remedy=remedy, value=name)
+
+
+def guarded(parts: Parts, key: Key, pre_threshold: int) -> Iterator[Finding]:
+    """The finding that what comes from the data, partitions or values, needs fewer units than the guardrail says."""
+    least = None if parts.guardrails is None else parts.guardrails.min_pre_threshold
+    if least is not None and not pre_threshold >= least:
+        rule, remedy = (
+            f"must be at least guardrails.min_pre_threshold, {least}",
+            f"Write pre_threshold: {least} or more.",
+        )
+        yield Finding(key=(*key, "pre_threshold"), rule=rule, remedy=remedy, value=pre_threshold)
+
+
+def rising(numbers: Sequence[float], key: Key) -> Iterator[Finding]:
+    """The finding that the list doesn't rise strictly, if so."""
+    if any(not low < high for low, high in itertools.pairwise(numbers)):
+        rule, remedy = "must rise strictly", "Sort the list and remove repeated numbers."
+        yield Finding(key=key, rule=rule, remedy=remedy, value=list(numbers))
+
+
+def unique(names: Sequence[str | None], at: Key, field: str | None, remedy: str) -> Iterator[Finding]:
+    """The findings that a name in the list at `at` stood there before; `field` is where an entry has its name."""
+    seen: set[str] = set()
+    for index, name in enumerate(names):
+        if name is None:
+            continue
+        if name in seen:
+            key = (*at, index) if field is None else (*at, index, field)
+            yield Finding(key=key, rule="must not stand twice", remedy=remedy, value=name)
+        seen.add(name)

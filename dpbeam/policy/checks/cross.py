@@ -1,0 +1,138 @@
+"""The parts of a policy come in; what is wrong between them goes out: names that don't exist or clash, types."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dpbeam.policy.checks import pre_aggregated, vector_columns
+from dpbeam.policy.checks.common import NUMERIC, declared, rising, unique
+from dpbeam.policy.checks.parts import Parts
+from dpbeam.policy.checks.source import source_findings
+from dpbeam.policy.checks.stage import stage_findings
+from dpbeam.policy.schema import policy as schema
+from dpbeam.policy.values import DESCRIPTIONS, suits
+from dpbeam.policy.violations import ABSENT, Finding, Key
+
+_RULES = ("on_null", "on_nan", "on_inf", "on_invalid")
+
+
+def cross_findings(parts: Parts) -> list[Finding]:
+    """Every violation that no key shows by itself. Parts that are wrong by themselves are passed over."""
+    return [
+        *source_findings(parts),
+        *_columns(parts),
+        *_derived(parts),
+        *_unit(parts),
+        *pre_aggregated.unit_findings(parts),
+        *_where(parts),
+        *_budgets(parts),
+        *(finding for index, stage in enumerate(parts.stages) for finding in stage_findings(parts, stage, index)),
+        *unique([stage.name for stage in parts.stages], ("stages",), "name", "Give every stage a name of its own."),
+    ]
+
+
+def _columns(parts: Parts) -> Iterator[Finding]:
+    for name, rules in parts.columns.items():
+        key: Key = ("columns", name)
+        yield from _named(name, key, "Rename the column in the source.")
+        if rules is None:
+            continue
+        yield from vector_columns.column_findings(rules, key)
+        for rule_name in _RULES:
+            word = getattr(rules, rule_name)
+            if rule_name in ("on_nan", "on_inf") and rules.value_type != "float64" and word != "drop":
+                rule = f"applies to float64 columns and vectors only, and {name} is {rules.type}"
+                yield Finding(key=(*key, rule_name), rule=rule, remedy="Leave the key out.", value=ABSENT)
+            elif isinstance(word, schema.Replace) and not suits(word.replace, rules.value_type):
+                yield Finding(
+                    key=(*key, rule_name, "replace"),
+                    rule=f"must be {DESCRIPTIONS[rules.value_type]}, for {name} is {rules.type}",
+                    remedy="Give a value of the column's type.",
+                    value=word.replace,
+                )
+
+
+def _derived(parts: Parts) -> Iterator[Finding]:
+    for name, derive in parts.derive.items():
+        key: Key = ("derive", name)
+        yield from _named(name, key, "Give it another name.")
+        if name in parts.columns:
+            rule = "has the name of a column that is read"
+            yield Finding(key=key, rule=rule, remedy="Give the derived column a name of its own.", value=ABSENT)
+        match derive:
+            case schema.DeriveBin():
+                yield from declared(parts, (*key, "bin"), derive.bin, NUMERIC, derived=False)
+                yield from rising(derive.edges, (*key, "edges"))
+            case schema.DeriveTruncate():
+                types = ("timestamp",) if derive.to in ("hour", "minute") else ("date", "timestamp")
+                yield from declared(parts, (*key, "truncate"), derive.truncate, types, derived=False)
+            case schema.DeriveLower():
+                yield from declared(parts, (*key, "lower"), derive.lower, ("string",), derived=False)
+
+
+def _named(name: str, key: Key, remedy: str) -> Iterator[Finding]:
+    if not name or name.startswith("__"):
+        rule = "must have a name that is not empty and doesn't start with __"
+        yield Finding(key=key, rule=rule, remedy=remedy, value=ABSENT)
+
+
+def _unit(parts: Parts) -> Iterator[Finding]:
+    unit = parts.privacy_unit
+    if "row" in parts.columns:
+        rule = "must not be called row, for privacy_unit: row means that every row is a unit of its own"
+        yield Finding(key=("columns", "row"), rule=rule, remedy="Rename the column in the source.", value=ABSENT)
+    if unit is None or unit == "row":
+        return
+    yield from declared(parts, ("privacy_unit",), unit, ("string", "int64"), derived=False)
+    rules = parts.columns.get(unit)
+    for rule_name in _RULES if rules is not None else ():
+        if isinstance(getattr(rules, rule_name), schema.Replace):
+            yield Finding(
+                key=("columns", unit, rule_name),
+                rule="must be drop or fail for the privacy unit: a stand-in would make one unit of many people",
+                remedy="Write drop or fail.",
+                value=ABSENT,
+            )
+
+
+def _where(parts: Parts) -> Iterator[Finding]:
+    for index, condition in enumerate(parts.where):
+        if condition is None:
+            continue
+        key: Key = ("where", index)
+        found = list(declared(parts, (*key, "column"), condition.column, tuple(DESCRIPTIONS)))
+        yield from found
+        kind = parts.type_of(condition.column)
+        many = condition.op in ("in", "not_in")
+        if many != isinstance(condition.value, tuple):
+            rule = f"must be {'a list' if many else 'one value'} for the operator {condition.op}"
+            yield Finding(key=(*key, "value"), rule=rule, remedy="Change the value or the operator.", value=ABSENT)
+        elif condition.value == ():
+            rule, remedy = "must have at least one entry", "List the values, or remove the condition."
+            yield Finding(key=(*key, "value"), rule=rule, remedy=remedy, value=[])
+        elif kind is not None:
+            if kind == "bool" and condition.op in ("<", "<=", ">", ">="):
+                rule = "must be ==, !=, in or not_in for a bool column"
+                yield Finding(key=(*key, "op"), rule=rule, remedy="Compare with true or false.", value=condition.op)
+            values = condition.value if isinstance(condition.value, tuple) else (condition.value,)
+            for value in values:
+                fits = suits(value, kind) or (kind == "int64" and isinstance(value, float))
+                if not fits:
+                    rule = f"must be {DESCRIPTIONS[kind]}, for {condition.column} is {kind}"
+                    remedy = "Compare with a value of the column's type."
+                    yield Finding(key=(*key, "value"), rule=rule, remedy=remedy, value=value)
+
+
+def _budgets(parts: Parts) -> Iterator[Finding]:
+    run, budget, guard = parts.run, parts.budget, parts.guardrails
+    if run is None:
+        return
+    for name in ("epsilon", "delta"):
+        asked = getattr(run, name)
+        if budget is not None and not asked <= getattr(budget, name):
+            rule = f"must be at most budget.{name}, {getattr(budget, name)!r}"
+            yield Finding(key=("run", name), rule=rule, remedy="Ask for less in a run.", value=asked)
+        limit = None if guard is None else getattr(guard, f"max_{name}_per_run")
+        if limit is not None and not asked <= limit:
+            rule = f"must be at most guardrails.max_{name}_per_run, {limit!r}"
+            yield Finding(key=("run", name), rule=rule, remedy="Ask for less in a run.", value=asked)

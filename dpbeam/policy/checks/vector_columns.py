@@ -1,0 +1,45 @@
+"""Columns that hold vectors, lists of numbers of one length: what of them is wrong in a policy goes out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dpbeam.engine.reading.vectors import MAX_LENGTH
+from dpbeam.policy.checks.parts import Parts
+from dpbeam.policy.schema import policy as schema
+from dpbeam.policy.violations import ABSENT, Finding, Key
+
+SUMMED = ("int64", "float64", "vector")
+"""The types of columns whose numbers a vector_sum may add up."""
+
+
+def column_findings(rules: schema.ColumnRules, key: Key) -> Iterator[Finding]:
+    """That a vector lacks its length, or another column has one.
+
+    Guarantee: no length comes from the data. A list of another length than the one stated here breaks `on_invalid`.
+    """
+    if rules.type == "vector" and rules.length is None:
+        rule, remedy = "is required for a vector", "Say how many numbers the list of each row has: length: 384."
+        yield Finding(key=(*key, "length"), rule=rule, remedy=remedy, value=ABSENT)
+    elif rules.type != "vector" and rules.length is not None:
+        rule = f"applies to vectors only, and {key[-1]} is {rules.type}"
+        yield Finding(key=(*key, "length"), rule=rule, remedy="Leave the key out.", value=rules.length)
+
+
+def source_findings(source: schema.Source, name: str, rules: schema.ColumnRules) -> Iterator[Finding]:
+    """That a source can't hold a vector: text has no lists."""
+    if rules.type == "vector" and source.format == "csv":
+        yield Finding(
+            key=("columns", name, "type"),
+            rule="must not be vector in the format csv, which has no lists",
+            remedy="Declare a float64 column for each number and list them in vector_sum, or write Parquet.",
+            value="vector",
+        )
+
+
+def sum_findings(parts: Parts, columns: tuple[str, ...], key: Key) -> Iterator[Finding]:
+    """That several vectors have more numbers together than one may have."""
+    length = sum(parts.vector_lengths.get(name, 1) for name in columns)
+    if length > MAX_LENGTH:
+        rule = f"must have at most {MAX_LENGTH} numbers in all, and has {length}"
+        yield Finding(key=key, rule=rule, remedy="Give each vector a vector_sum of its own.", value=ABSENT)

@@ -1,0 +1,1 @@
+"""The policy as pydantic models, key by key."""

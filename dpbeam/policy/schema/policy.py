@@ -1,0 +1,373 @@
+"""The policy as values: what a YAML policy of version 1 says, key by key, with every default filled in.
+
+`load_policy` is the door: it checks what these models check (types, ranges, unknown keys) and what they can't (that
+columns exist, that names don't clash). A `Policy` that didn't come through it carries no promise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import pyarrow as pa
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    PrivateAttr,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from dpbeam.engine.reading.vectors import MAX_LENGTH
+from dpbeam.policy.schema.auto import CountOrAuto
+from dpbeam.policy.schema.base import (
+    ONE_KEY,
+    AnyScalar,
+    Bound,
+    Delta,
+    Epsilon,
+    Name,
+    RunEpsilon,
+    ScalarOrList,
+    Strict,
+    Weight,
+    exactly_one,
+)
+from dpbeam.policy.schema.metrics import MetricEntry
+from dpbeam.query.spec import ColumnType, Compression, DeclaredType, Format
+
+MAX_SHARDS = 1024
+MAX_ROUNDS = 10
+
+
+def _paths(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def field_path(value: object) -> str | tuple[str, ...]:
+    """Where a column lies: a name, or the names that lead to it.
+
+    Raises:
+        PydanticCustomError: anything else, an empty name included.
+    """
+    if isinstance(value, str) and value:
+        return value
+    if isinstance(value, list | tuple) and value and all(isinstance(name, str) and name for name in value):
+        return tuple(value)
+    raise PydanticCustomError("field", "must be a name, a path such as address.city, or a list of names")
+
+
+def _derive_tag(value: object) -> str | None:
+    kinds = {"bin": DeriveBin, "truncate": DeriveTruncate, "lower": DeriveLower}
+    for kind, model in kinds.items():
+        if isinstance(value, model) or (isinstance(value, dict) and kind in value):
+            return kind
+    return None
+
+
+def _rule_tag(value: object) -> str:
+    return "mapping" if isinstance(value, dict | Replace) else "word"
+
+
+# The pattern engine is Rust's, in which $ matches at the very end alone: a trailing newline is refused.
+StageName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
+DatasetName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+PathText = Annotated[str, Field(min_length=1, pattern=r"^[^\x00]*$")]
+TEXT_OR_TEXTS = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "string", "minLength": 1},
+            {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
+        ]
+    }
+)
+Paths = Annotated[
+    Annotated[tuple[PathText, ...], Field(strict=False, min_length=1)],
+    BeforeValidator(_paths),
+    TEXT_OR_TEXTS,
+]
+FieldPath = Annotated[str | tuple[str, ...], PlainValidator(field_path), PlainSerializer(lambda v: v), TEXT_OR_TEXTS]
+
+
+class PreAggregated(Strict):
+    """Each row of the source stands for `count` rows of one unit in one partition; other numbers are their sums."""
+
+    count: Name
+
+
+class Source(Strict):
+    """Where the rows are, and how they are written. `path` holds the usable paths once loaded."""
+
+    format: Format
+    path: Paths
+    delimiter: Annotated[str, Field(pattern=r"^[\x01-\x09\x0b\x0c\x0e-\x21\x23-\x7f]$")] = ","
+    quoted_newlines: bool = True
+    compression: Compression = "auto"
+    path_columns: Annotated[tuple[Name, ...], Field(strict=False)] = ()
+    pre_aggregated: PreAggregated | None = None
+
+
+class Replace(Strict):
+    """The value that stands in for one that breaks a column's rule."""
+
+    replace: AnyScalar
+
+
+RuleWord = Annotated[
+    Annotated[Literal["drop", "fail"], Tag("word")] | Annotated[Replace, Tag("mapping")], Discriminator(_rule_tag)
+]
+
+
+class ColumnRules(Strict):
+    """A column that is read: its type, and what happens to a row whose value breaks a rule."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"type": {"const": "vector"}}},
+            "then": {"required": ["length"]},
+            "else": {"not": {"required": ["length"]}},
+        }
+    )
+
+    type: DeclaredType
+    on_null: RuleWord = "drop"
+    on_nan: RuleWord = "drop"
+    on_inf: RuleWord = "drop"
+    on_invalid: RuleWord = "drop"
+    field: FieldPath | None = None
+    length: Annotated[int, Field(ge=1, le=MAX_LENGTH)] | None = None
+
+    @property
+    def value_type(self) -> ColumnType:
+        """The type of one value: of a vector that of its numbers."""
+        return "float64" if self.type == "vector" else self.type
+
+
+class DeriveBin(Strict):
+    """The interval of `edges` that holds the column `bin`, as text."""
+
+    bin: Name
+    edges: Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
+
+
+class DeriveTruncate(Strict):
+    """The column `truncate` (date or timestamp) cut to the start of its `to`, as text."""
+
+    truncate: Name
+    to: Literal["year", "month", "week", "day", "hour", "minute"]
+
+
+class DeriveLower(Strict):
+    """The column `lower` (string) in lower case."""
+
+    lower: Name
+
+
+Derive = Annotated[
+    Annotated[DeriveBin, Tag("bin")]
+    | Annotated[DeriveTruncate, Tag("truncate")]
+    | Annotated[DeriveLower, Tag("lower")],
+    Discriminator(
+        _derive_tag,
+        custom_error_type="derive",
+        custom_error_message="must be {bin: …, edges: …}, {truncate: …, to: …} or {lower: …}",
+    ),
+]
+
+
+class Where(Strict):
+    """A row-local condition; rows that fail it don't count."""
+
+    column: Name
+    op: Literal["==", "!=", "<", "<=", ">", ">=", "in", "not_in"]
+    value: ScalarOrList
+
+
+class Budget(Strict):
+    """What the dataset may ever spend."""
+
+    epsilon: Epsilon
+    delta: Delta
+    meter: Literal["basic"] = "basic"
+
+
+class Run(Strict):
+    """What one run may spend."""
+
+    epsilon: RunEpsilon
+    delta: Delta
+
+
+class Guardrails(Strict):
+    """Limits on the policy's own parameters."""
+
+    max_epsilon_per_run: Epsilon | None = None
+    max_delta_per_run: Delta | None = None
+    min_pre_threshold: Bound | None = None
+
+
+class Private(Strict):
+    """The partitions come from the data, and are selected privately."""
+
+    strategy: Literal["truncated_geometric", "laplace_thresholding", "gaussian_thresholding", "dp_sips", "mad", "mad2r"]
+    pre_threshold: Bound = 1
+    rounds: Annotated[int, Field(ge=1, le=MAX_ROUNDS)] | None = None
+    hierarchical: bool = False
+    other_l0: Bound | None = None
+    weight: Weight = 1.0
+
+
+class Public(Strict):
+    """The partitions are known beforehand: listed, a product of lists, or a file's rows."""
+
+    model_config = ConfigDict(json_schema_extra=ONE_KEY)
+
+    values: Annotated[tuple[ScalarOrList, ...], Field(strict=False, min_length=1)] | None = None
+    product: (
+        Annotated[dict[str, Annotated[tuple[AnyScalar, ...], Field(strict=False, min_length=1)]], Field(min_length=1)]
+        | None
+    ) = None
+    file: Annotated[str, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Public:
+        return exactly_one(self, ("values", "product", "file"))
+
+
+class Partitions(Strict):
+    """Either private or public partitions."""
+
+    model_config = ConfigDict(json_schema_extra=ONE_KEY)
+
+    private: Private | None = None
+    public: Public | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Partitions:
+        return exactly_one(self, ("private", "public"))
+
+
+class Bounds(Strict):
+    """At most `l0` partitions a privacy unit and `linf` rows of it in each, or at most `l1` rows in all."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [{"required": ["l0"], "not": {"required": ["l1"]}}, {"required": ["l1"], "maxProperties": 1}]
+        }
+    )
+
+    l0: CountOrAuto | None = None
+    linf: CountOrAuto | None = None
+    l1: CountOrAuto | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Bounds:
+        if (self.l0 is None) == (self.l1 is None) or (self.l1 is not None and self.linf is not None):
+            raise PydanticCustomError(
+                "bounds", "must have l0 and linf, or l1 alone; l0 alone where no metric adds up rows"
+            )
+        return self
+
+
+class Stage(Strict):
+    """One table of the release: its grouping, partitions, bounds and metrics.
+
+    Without columns in `group_by` the whole table is one partition, which is public, so `partitions` is left out.
+    Without metrics the release is the table of the private partitions that are kept.
+    """
+
+    name: StageName
+    group_by: Annotated[tuple[Name, ...], Field(strict=False)]
+    partitions: Partitions | None = None
+    bounds: Bounds
+    metrics: Annotated[tuple[MetricEntry, ...], Field(strict=False)]
+    noise: Literal["laplace", "gaussian"] | None = None
+    weight: Weight = 1.0
+
+    # Set by the policy that holds the stage, so that no stage is compiled as if its rows were single ones.
+    _counted_by: str | None = PrivateAttr(default=None)
+    _vector_lengths: Mapping[str, int] = PrivateAttr(default_factory=dict)
+
+    @property
+    def counted_by(self) -> str | None:
+        """The column of row counts, if the source's rows are aggregated already."""
+        return self._counted_by
+
+    @property
+    def vector_lengths(self) -> Mapping[str, int]:
+        """How many numbers each row has in a column that holds vectors, by its name."""
+        return self._vector_lengths
+
+    @property
+    def private(self) -> Private | None:
+        """How partitions are selected; None where they are known beforehand."""
+        return None if self.partitions is None else self.partitions.private
+
+    @property
+    def counting(self) -> str | None:
+        """The strategy that selects among the very partitions that the metrics count in; None for public partitions,
+        and for hierarchical keys, whose leaves are selected beforehand."""
+        private = self.private
+        return None if private is None or private.hierarchical else private.strategy
+
+
+class Output(Strict):
+    """Where releases go, and in how many staged files a stage is written."""
+
+    path: PathText = "releases"
+    shards: Annotated[int, Field(ge=1, le=MAX_SHARDS)] = 8
+
+
+class Policy(Strict):
+    """A dpbeam policy: what may be released of one dataset, and what one run may spend."""
+
+    version: Annotated[int, Field(ge=1, le=1)]
+    dataset: DatasetName
+    source: Source
+    privacy_unit: Name
+    columns: Annotated[dict[str, ColumnRules], Field(min_length=1)]
+    derive: dict[str, Derive] = Field(default_factory=dict)
+    where: Annotated[tuple[Where, ...], Field(strict=False)] = ()
+    budget: Budget | None = None
+    run: Run
+    guardrails: Guardrails = Guardrails()
+    stages: Annotated[tuple[Stage, ...], Field(strict=False, min_length=1)]
+    output: Output = Output()
+
+    # Public partitions are resolved once, when the policy is loaded: what a file of them holds belongs to the policy.
+    _tables: Mapping[str, pa.Table] = PrivateAttr(default_factory=dict)
+    _file_digests: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _tell_stages(self) -> Policy:
+        lengths = {name: rules.length for name, rules in self.columns.items() if rules.length is not None}
+        for stage in self.stages:
+            stage._vector_lengths = lengths
+            stage._counted_by = None if self.source.pre_aggregated is None else self.source.pre_aggregated.count
+        return self
+
+    @property
+    def digest(self) -> str:
+        """`sha256:…` of all that the guarantee and the results depend on; see `dpbeam.policy.digest`."""
+        from dpbeam.policy.digest import policy_digest
+
+        return policy_digest(self, self._file_digests)
+
+
+def with_public_files(policy: Policy, tables: Mapping[str, pa.Table], digests: Mapping[str, str]) -> Policy:
+    """The policy with its public partitions and the SHA-256 of those that lie in files, both by stage name."""
+    loaded = policy.model_copy()
+    loaded._tables = dict(tables)
+    loaded._file_digests = dict(digests)
+    return loaded
+
+
+def public_table_of(policy: Policy, stage: str) -> pa.Table | None:
+    """The stage's public partitions as resolved when the policy was loaded; None if it has none."""
+    return policy._tables.get(stage)

@@ -1,0 +1,1 @@
+"""What is asked: the values that stand between whoever asks and whatever answers."""

@@ -1,0 +1,281 @@
+"""What a person sees in the terminal: plans, releases and balances come in; rich renderables go out.
+
+Keys come from the data: they are shown as plain text made visible, on the one line that is theirs, never as markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+from rich.cells import cell_len
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from dpbeam.accounting.plan import Plan
+from dpbeam.accounting.utility import selection_figure
+from dpbeam.ledger.amounts import Amount
+from dpbeam.ledger.model import Balance, Budget, JournalEntry
+from dpbeam.mechanisms.events import Laplace, LaplaceThresholding, TruncatedGeometric
+from dpbeam.pipelines.cli.printing import line
+from dpbeam.query.spec import StageSpec
+from dpbeam.reporting.numbers import humane, significant
+from dpbeam.reporting.rows import top_rows
+from dpbeam.reporting.visible import visible, visible_key
+
+if TYPE_CHECKING:
+    from dpbeam.reporting.manifest import ChosenBound
+    from dpbeam.reporting.tables import MetricColumn
+
+TOP = 10
+_COLUMNS = 8
+"""Of a metric with more columns, as the sum of vectors, so many are shown."""
+_KEY_CHARS = 40
+_USED = 0.97
+"""The part of a run's ε that a plan uses, unless its noise can't be smaller."""
+_SOME_SIGMAS = 1.5
+"""Moves below this are within the reach of Gaussian samples but for a δ of 2e-13."""
+
+
+def results(spec: StageSpec, table: pa.Table, width: int | None = None) -> RenderableType:
+    """The top rows of one stage's results, each value above its 95 % interval; of its metrics as many as fit the width
+    (None: all), one at least."""
+    if not table.num_rows:
+        return line(f"{spec.name}: no partition was kept. {_why_none(spec)}")
+    from dpbeam.pipelines.lifecycle.report_facts import metric_columns  # lazily: no plan needs what makes reports
+
+    columns = [column for column in metric_columns(spec) if column.place < _COLUMNS]
+    first = columns[0].name if columns else None
+    title = f"{spec.name}: {table.num_rows:,} partitions released" if spec.keys else f"{spec.name}: the whole table"
+    if table.num_rows > TOP:
+        title += f"; the {TOP} with the largest {first}" if first else f"; the first {TOP}"
+    labels = {column.name: column.label for column in columns if column.label is not None}
+    keys = len(spec.result_keys)  # of a cached release the stage was never rolled up
+    grid = [[*map(line, spec.result_keys), *(line(column.name) for column in columns)]]
+    for row in top_rows(
+        table, keys=spec.result_keys, metrics=[c.name for c in columns], by=first, limit=TOP, labels=labels
+    ):
+        cells: list[Text] = [Text(_short(key)) for key in row.keys]
+        for column in columns:
+            value = row.values[column.name]
+            spread = column.one_std if column.one_std is not None else (value.high - value.low) / 4
+            interval = f"{humane(value.low, spread)} … {humane(value.high, spread)}"
+            label = row.labels.get(column.name)
+            named = "" if label is None else f"{_short(label) or '(empty)'}: "
+            cells.append(Text.assemble(named, humane(value.value, spread), "\n", (interval, "dim")))
+        grid.append(cells)
+    fit = len(grid[0]) if width is None else max(keys + 1, _fitting(grid, width))
+    shown = Table(
+        title=visible(title),
+        title_justify="left",
+        min_width=60,
+        caption=Text(". ".join(_captions(columns, columns[fit - keys :])), style="table.caption") if columns else None,
+        caption_justify="left",
+    )
+    for place, heading in enumerate(grid[0][:fit]):
+        shown.add_column(heading, justify="left" if place < keys else "right", overflow="fold")
+    for cells in grid[1:]:
+        shown.add_row(*cells[:fit])
+    return shown
+
+
+def _fitting(grid: Sequence[Sequence[Text]], width: int) -> int:
+    """How many columns a terminal shows without breaking a word; each has three more for its lines."""
+    ends = accumulate(
+        max(cell_len(part) for cell in cells for part in cell.plain.split("\n")) + 3
+        for cells in zip(*grid, strict=True)
+    )
+    return sum(end + 1 <= width for end in ends)
+
+
+def _why_none(spec: StageSpec) -> str:
+    """What it takes to be kept, by the plan alone, and what to change."""
+    if spec.selection is None:
+        return "`dpbeam plan` shows how many privacy units a partition needs, and docs/policy.md what that depends on."
+    needed = selection_figure(spec.selection)
+    return (
+        f"A partition of {needed.units_50:,} privacy units is kept with probability 50 %, of {needed.units_99:,} with "
+        "99 %. Group by fewer or coarser keys, raise epsilon or delta, lower l0, or look for rows that a rule drops."
+    )
+
+
+def _captions(columns: Sequence[MetricColumn], left_out: Sequence[MetricColumn]) -> Iterator[str]:
+    if columns:
+        yield "Below each value: its 95 % interval"
+    for column in columns:
+        if column.place == 0 and column.of > _COLUMNS:
+            yield f"{visible(column.name)} is the first of {column.of:,} columns, of which {_COLUMNS} are shown"
+    if left_out:
+        yield f"For {visible(left_out[0].name)} and what follows there is no room: see the report and the files"
+
+
+def _short(key: str) -> str:
+    text = visible_key(key[: _KEY_CHARS + 1])
+    return text if len(text) <= _KEY_CHARS else text[: _KEY_CHARS - 1] + "…"
+
+
+def plan(made: Plan, balance: Balance | None) -> RenderableType:
+    """The plan: the noise of every metric, the counts that selections need, ε by each method, what would be left."""
+    noise = Table(title=f"Plan for {made.dataset}: ε {made.epsilon:g}, δ {made.delta:g} a run")
+    for heading, justify in (
+        ("stage", "left"),
+        ("metric", "left"),
+        ("noise std", "right"),
+        ("95 % half-width", "right"),
+    ):
+        noise.add_column(heading, justify=justify)
+    relative = {(each.stage, each.quantity): each.std for each in made.utility.relative}
+    for figure in made.utility.metrics:
+        rows = [(figure.metric, figure.metric, figure.std, figure.half_width_95)]
+        if figure.parts:
+            rows = [
+                (f"{figure.metric}: {_part(part.metric)}", part.metric, part.std, part.half_width_95)
+                for part in figure.parts
+            ]
+        for name, quantity, std, half_width in rows:
+            of_one_row = relative.get((figure.stage, quantity))
+            scale, unit = (1.0, "") if of_one_row is None else (std / of_one_row, " r")
+            shown = (significant(std / scale) + unit, f"± {significant(half_width / scale)}{unit}")
+            noise.add_row(figure.stage, line(name), *shown)
+    lines: list[RenderableType] = [noise, *map(line, _automatic(made)), *map(line, _others(made))]
+    for found in made.utility.selections:
+        lines.append(
+            line(
+                f"{found.stage}: {found.kind.replace('_', ' ')} keeps {_kept(found.metric)} of {found.units_50:,} "
+                f"privacy units with probability 50 %, of {found.units_99:,} with 99 %, below {found.pre_threshold:,} "
+                f"never{': ' + found.note if found.note else ''}."
+            )
+        )
+    for shared in made.utility.sharing:
+        names = " and ".join((", ".join(shared.serves[:-1]), shared.serves[-1]))
+        of_one_row = relative.get((shared.stage, shared.quantity))
+        scale, unit = (1.0, "") if of_one_row is None else (shared.std / of_one_row, " r")
+        lines.append(
+            line(
+                f"{shared.stage}: {names} share one noisy {_part(shared.quantity)}, of std "
+                f"{significant(shared.std / scale)}{unit}; each by itself, the best would have "
+                f"{significant(shared.std_unshared / scale)}{unit}."
+            )
+        )
+    certificate = made.certificate.to_json()
+    methods = ", ".join(f"{name} {significant(certificate[name], 4)}" for name in ("pld", "rdp", "naive"))
+    lines.append(line(f"ε of everything together at δ {made.delta:g}: {methods}; the least counts. No data was read."))
+    lines.extend(map(line, _unused(made)))
+    if balance is not None:
+        left = balance.left
+        asked = Amount.charge(made.epsilon, made.delta)
+        after = f"{left - asked} after this run" if asked.fits(left) else "not enough for this run"
+        lines.append(line(f"Left in the ledger: {left} of {balance.cap}; {after}."))
+    return Group(*lines)
+
+
+def _unused(made: Plan) -> Iterator[str]:
+    """Gaussian samples end, so that from some ε on more of it makes their noise no smaller: where one unit moves a
+    number by some σ. A plan may use less than its ε for other reasons, too."""
+    moves = (
+        m.l2 / m.sigma for m in made.mechanisms if not isinstance(m, Laplace | LaplaceThresholding | TruncatedGeometric)
+    )
+    if max(moves, default=0.0) > _SOME_SIGMAS and made.certificate.epsilon < _USED * made.epsilon:
+        yield (
+            f"A run is charged ε {made.epsilon:g}, but what is above ε {significant(made.certificate.epsilon, 4)} has "
+            "no effect: Gaussian noise, that of selections too, can't be smaller (docs/known_limits.md). Lower "
+            "run.epsilon, or use laplace noise, and truncated_geometric or laplace_thresholding to select."
+        )
+
+
+def _kept(metric: str) -> str:
+    """What a selection keeps: partitions, or values in a partition."""
+    return "a partition" if metric.partition(".")[0] == "partitions" else f"a value of {metric}"
+
+
+def _automatic(made: Plan) -> list[str]:
+    """What isn't known before the run, and what that means for the figures shown."""
+    found: list[str] = []
+    bounds = made.utility.automatic
+    for stage in dict.fromkeys(bound.stage for bound in bounds):
+        own = [b for b in bounds if b.stage == stage and b.metric is None]
+        if own:
+            names = " and ".join(f"{b.parameter} (at most {b.most:,.0f})" for b in own)
+            found.append(f"{stage}: the run finds {names}. Not known yet: figures are for the most, and will be lower.")
+        sides: dict[str, list[str]] = {}
+        for bound in bounds:
+            if bound.stage == stage and bound.metric is not None:
+                sides.setdefault(bound.metric, []).append(bound.parameter)
+        if sides:
+            names = ", ".join(f"{' and '.join(parameters)} of {metric}" for metric, parameters in sides.items())
+            found.append(f"{stage}: the run finds {names}. Not known yet.")
+    if made.utility.relative:
+        found.append("r is the most that one row may add, by the bounds that the run finds.")
+    return found
+
+
+def _others(made: Plan) -> list[str]:
+    """What one privacy unit adds to one `other` of hierarchical keys, and the noise there."""
+    found: list[str] = []
+    for stage in dict.fromkeys(figure.stage for figure in made.utility.others):
+        own = [figure for figure in made.utility.others if figure.stage == stage]
+        rows = "" if own[0].rows is None else f"{own[0].rows:,} rows, of "
+        moves = ", ".join(f"{_part(figure.quantity)} by {significant(figure.most)}" for figure in own)
+        stds = ", ".join(f"{_part(figure.quantity)} {significant(figure.std)}" for figure in own)
+        found.append(
+            f"{stage}: to one (other) a privacy unit adds at most {rows}{own[0].leaves:,} leaves. "
+            f"That moves its {moves} at most. Noise std there: {stds}."
+        )
+    return found
+
+
+def chosen(bounds: Sequence[ChosenBound]) -> RenderableType:
+    """The bounds that a run found, a line each."""
+    lines = []
+    for bound in bounds:
+        what = bound.parameter if bound.metric is None else f"{bound.parameter} of {bound.metric}"
+        how = (
+            "nothing stood out from the noise, so this is the fallback" if bound.fallback else "from a noisy histogram"
+        )
+        lines.append(line(f"{bound.stage}: found {what} = {bound.value:g} ({how})"))
+    return Group(*lines)
+
+
+def _part(quantity: str) -> str:
+    """What a part of a metric is, in words: its name ends in what it is."""
+    words = {"sum": "centred sum", "squares": "centred squares", "tree": "each count of its tree"}
+    return words.get(quantity.rpartition(".")[2], quantity)
+
+
+def budget(found: Budget) -> RenderableType:
+    """A dataset's balance, whom it protects and what it was spent on."""
+    balance = found.balance
+    table = Table(title=f"Budget of {found.dataset} (meter {balance.meter})", title_justify="left", min_width=40)
+    table.add_column("")
+    table.add_column("ε, δ", justify="right")
+    for name in ("cap", "spent", "held", "left"):
+        table.add_row(name, str(getattr(balance, name)))
+    protects = "whom its next run protects" if found.protected is None else str(found.protected)
+    lines = [f"It protects {protects}.", *(f"Spent on {source}" for source in found.sources)]
+    return Group(table, *map(line, lines))
+
+
+def history(dataset: str, entries: list[JournalEntry]) -> RenderableType:
+    """A dataset's journal."""
+    table = Table(title=f"History of {dataset}")
+    for heading in ("#", "time", "what", "amount", "charge"):
+        table.add_column(heading, no_wrap=True)
+    for entry in entries:
+        cells = (entry.time[:19], entry.kind, str(entry.amount), entry.charge_id[:8] or "–")
+        table.add_row(str(entry.seq), *map(line, cells))
+    return Group(table, *map(line, _bound(entries)))
+
+
+def _bound(entries: list[JournalEntry]) -> Iterator[str]:
+    """What the entries say of whom the budget protects and what it was spent on, a line each."""
+    for entry in entries:
+        details = entry.details
+        if entry.kind in ("budget_created", "unit_bound") and details.get("privacy_unit") is not None:
+            yield f"{entry.seq}: it protects one {details['privacy_unit']}, added or removed"
+        if entry.kind == "source_accepted":
+            asked = " by --accept-source" if details["asked"] else ""
+            also = f"; it is that of {', '.join(details['also_of'])} too" if details["also_of"] else ""
+            yield f"{entry.seq}: spent on {', '.join(details['sources'])}{asked}{also}"

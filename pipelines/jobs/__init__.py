@@ -1,0 +1,1 @@
+"""Beam jobs, their options and the runners they may run on."""

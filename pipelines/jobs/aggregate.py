@@ -1,0 +1,148 @@
+"""The main job: a policy's stages go in as plain values; staged, noisy results of all stages come out.
+
+`build` is the data flow on one screen: read → validate → bound → accumulate → select → add noise → stage. Started as
+`python -m dpbeam.pipelines.aggregate --policy … --runner …` it is the same command as `dpbeam run`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from dpbeam.engine.bounding.hierarchy import Hierarchy
+from dpbeam.engine.reading import rows
+from dpbeam.engine.reading.formats import Portion
+from dpbeam.phases import rounds
+from dpbeam.query.spec import InputSpec, StageSpec
+from dpbeam.transforms.steps.accumulate import AccumulateByPartition
+from dpbeam.transforms.steps.bound import BoundContributions
+from dpbeam.transforms.steps.noise import AddNoise
+from dpbeam.transforms.steps.one_worker import AggregateInOneWorker, OneWorker
+from dpbeam.transforms.steps.read import ReadBlocks
+from dpbeam.transforms.steps.select import SelectPartitions
+from dpbeam.transforms.steps.validate import Validate
+from dpbeam.transforms.steps.weigh import WeighPartitions
+from dpbeam.transforms.steps.write_shards import StageResults
+from dpbeam.transforms.wire import arrow_coder
+from dpbeam.transforms.wire.control import CheckControlTotals, Shuffle
+from dpbeam.transforms.wire.staging import Area
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """All that the Beam job needs. `salt` is a secret of this run: 16 random bytes, part of its randomness."""
+
+    input: InputSpec
+    splits: tuple[Portion, ...]
+    stages: tuple[StageSpec, ...]
+    public: Mapping[str, pa.Table]
+    """The public partitions of each stage that has them, by stage name."""
+    found: Mapping[str, pa.Table]
+    """What earlier rounds of a stage's selection found, or the kept leaves of hierarchical keys; by stage name."""
+    user_shards: int
+    parts: int
+    """Result files a stage; from the policy, never from the data."""
+    salt: bytes
+    area: Area
+    one_worker: OneWorker | None = None
+    """How one worker aggregates all rows by itself; None where rows go to several, through the runner's shuffles."""
+
+
+def build(pipeline: beam.Pipeline, job: Job) -> tuple[Shuffle, ...]:
+    """Adds the job to a pipeline. Returns the shuffles whose control totals must agree before publishing."""
+    arrow_coder.register()
+    # Rounds go through shuffles on every runner.
+    alone = job.one_worker is not None and not any(spec.round for spec in job.stages)
+    merged, shuffles, reports = _in_one_worker(pipeline, job) if alone else _through_shuffles(pipeline, job)
+    for spec in job.stages:
+        released = merged[spec.name]
+        if not spec.round:
+            released = (
+                released | f"{spec.name}.Select" >> SelectPartitions(spec) | f"{spec.name}.AddNoise" >> AddNoise(spec)
+            )
+        _ = released | f"{spec.name}.Stage" >> StageResults(spec.name, job.parts, job.area)
+    (
+        tuple(reports)
+        | "Reports" >> beam.Flatten(pipeline=pipeline)
+        | "ControlTotals" >> CheckControlTotals(tuple(shuffles), job.area)
+    )
+    return tuple(shuffles)
+
+
+Merged = dict[str, beam.PCollection]
+"""By stage, its merged accumulators as (result shard, batch); of a round, what it tells the next."""
+
+
+def _in_one_worker(pipeline: beam.Pipeline, job: Job) -> tuple[Merged, list[Shuffle], list[beam.PCollection]]:
+    aggregate = AggregateInOneWorker(
+        plan=job.one_worker,
+        source=job.input,
+        splits=job.splits,
+        stages=job.stages,
+        public=job.public,
+        parts=job.parts,
+        salt=job.salt,
+        among=_among(job),
+    )
+    merged, reports = pipeline | "Aggregate" >> aggregate
+    return merged, [aggregate.shuffle], [reports]
+
+
+def _through_shuffles(pipeline: beam.Pipeline, job: Job) -> tuple[Merged, list[Shuffle], list[beam.PCollection]]:
+    blocks = pipeline | "Read" >> ReadBlocks(job.input, job.splits) | "Validate" >> Validate(job.input)
+    merged: Merged = {}
+    shuffles: list[Shuffle] = []
+    reports: list[beam.PCollection] = []
+    for spec in job.stages:
+        if spec.round:
+            weigh = WeighPartitions(
+                spec=spec,
+                shards=job.user_shards,
+                parts=job.parts,
+                salt=job.salt,
+                known=rounds.known_to(spec, job.found),
+                splits=len(job.splits),
+                schema=rows.output_schema(job.input),
+            )
+            merged[spec.name], weigh_reports = blocks | f"{spec.name}.Weigh" >> weigh
+            shuffles += weigh.shuffles
+            reports += weigh_reports
+            continue
+        # Every row has a cell among those of hierarchical keys: none is left out.
+        among = _among(job).get(spec.name)
+        bound = BoundContributions(
+            spec=spec,
+            shards=job.user_shards,
+            salt=job.salt,
+            public=job.public.get(spec.of_input.name) if among is None else None,
+            splits=len(job.splits),
+            schema=rows.output_schema(job.input),
+            among=among,
+        )
+        accumulate = AccumulateByPartition(
+            spec=spec, parts=job.parts, public=job.public.get(spec.name), senders=bound.senders
+        )
+        accumulators, bound_reports = blocks | f"{spec.name}.Bound" >> bound
+        merged[spec.name], merge_reports = accumulators | f"{spec.name}.Accumulate" >> accumulate
+        shuffles += [*bound.shuffles, accumulate.shuffle]
+        reports += [*bound_reports, *merge_reports]
+    return merged, shuffles, reports
+
+
+def _among(job: Job) -> dict[str, Hierarchy]:
+    """The kept leaves of the stages with hierarchical keys, by stage."""
+    hierarchical = [spec for spec in job.stages if spec.hierarchical]
+    return {spec.name: Hierarchy(keys=spec.leaf_keys, kept=job.found[spec.name]) for spec in hierarchical}
+
+
+def run(job: Job, options: PipelineOptions) -> tuple[Shuffle, ...]:
+    """Runs the job to its end on the options' runner. Whatever the runner raises is raised; see `containment`."""
+    pipeline = beam.Pipeline(options=options)
+    shuffles = build(pipeline, job)
+    result = pipeline.run()
+    result.wait_until_finish()
+    return shuffles

@@ -1,0 +1,69 @@
+"""Beam's options: the flags a user gave go in; pipeline options that are safe to run with, or a refusal, come out."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import NoReturn
+
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.runners.runner import create_runner
+
+from dpbeam.errors import UsageError
+from dpbeam.pipelines.jobs import runners
+
+LOCAL_RUNNERS = {None, "directrunner", "switchingdirectrunner", "direct"}
+"""In lower case: Beam takes a runner's name in any."""
+
+
+def beam_options(flags: Sequence[str]) -> PipelineOptions:
+    """The options that `flags` state, for the runner they name (a local one if none).
+
+    Beam's `DirectRunner` first looks for another runner's binary and may download it; a local run here means Beam's
+    in-process runner and nothing else.
+
+    Raises:
+        UsageError: a flag, a value or a runner that Beam doesn't know, or one that isn't set up, or is
+            refused (`dpbeam.pipelines.jobs.runners`).
+    """
+    unknown = _unknown(flags)
+    if unknown:
+        unknown = [flag for flag in unknown if flag.startswith("-")] or unknown
+        raise UsageError(
+            f"neither dpbeam nor Beam knows {', '.join(unknown)}; see `dpbeam run --help` and Beam's "
+            "documentation of the runner"
+        )
+    options = PipelineOptions(list(flags))
+    runner = options.view_as(StandardOptions).runner
+    if (runner and runner.rsplit(".", maxsplit=1)[-1].lower()) in LOCAL_RUNNERS:
+        options.view_as(StandardOptions).runner = "FnApiRunner"
+    _check_runner(str(options.view_as(StandardOptions).runner))
+    runners.check(options, flags)
+    return options
+
+
+def _check_runner(name: str) -> None:
+    """Beam would look for the runner when the job starts, which is after the charge."""
+    try:
+        create_runner(name)
+    except Exception as error:
+        reason = f"{type(error).__name__}; is it the right name, and are its optional parts installed?"
+        raise UsageError(f"--runner={name}: Beam has no such runner here ({reason})") from None
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong as every error of ours is said, without two pages of usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"Beam can't read a flag: {message}")
+
+
+def _unknown(flags: Sequence[str]) -> list[str]:
+    parser = _Parser(add_help=False, allow_abbrev=False, conflict_handler="resolve")
+    for options in _all_subclasses(PipelineOptions):
+        options._add_argparse_args(parser)  # the hook by which Beam documents that options are declared
+    return parser.parse_known_args(list(flags))[1]
+
+
+def _all_subclasses(parent: type[PipelineOptions]) -> list[type[PipelineOptions]]:
+    return [c for child in parent.__subclasses__() for c in (child, *_all_subclasses(child))]

@@ -1,0 +1,151 @@
+"""A charge's attempts: where each stages its results, what becomes of one that breaks off, what is left of it.
+
+Guarantee: of one charge, whoever is not the run's own user sees one draw of each value at most. All draws of an attempt
+lie in its staging, which nobody else can read (`dpbeam.transforms.wire.staging`), until the ledger has decided that
+this attempt is the release; then one rename shows them, and no other attempt begins any more. It begins under a new
+fence, which stops all earlier ones from publishing, and draws only after everything that they staged was removed, and
+looked for again. So a kill between any two of these steps leaves at most what `recover` or the next attempt finds and
+removes.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from dpbeam.errors import DataError, LedgerError, RunFailed
+from dpbeam.ledger import Ledger
+from dpbeam.ledger.model import OPEN, Charge, Reason
+from dpbeam.ledger.outcomes import FenceLost, Locked
+from dpbeam.pipelines.lifecycle import belongings, publish, stopping
+from dpbeam.transforms.wire.staging import Area
+
+STAGING_NAME = ".staging"
+TELLING_TRIES = 10
+"""How often a finished run asks a ledger that others keep locked: a minute each time."""
+
+
+def staging_area(charge: Charge) -> Area:
+    """Where an attempt stages its results: beside the dataset's releases, under a name no other attempt has."""
+    parent = Path(charge.path).parent.parent / STAGING_NAME
+    attempt = f"{charge.id}-{charge.attempt}"
+    return Area(path=str(parent / attempt), attempt=attempt)
+
+
+class journalled:
+    """Journals why an attempt failed, clears what it left, and lets its error go on."""
+
+    def __init__(self, ledger: Ledger, charge: Charge, reason: Reason) -> None:
+        self._ledger, self._charge, self._reason = ledger, charge, reason
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if not isinstance(error, Exception):  # a signal stopped the run: `settle_stopped` is for all steps
+            return
+        with stopping.held():
+            spent: tuple[str, ...] = (_spent(self._charge) + ".",)
+            with suppress(RunFailed):  # what can't be removed now is found by the next attempt, or by `recover`
+                now = self._ledger.charge(self._charge.id)
+                if now is not None and now.fence != self._charge.fence:
+                    spent = ()
+                    give_way(self._charge)
+                else:
+                    clear(self._charge)
+            self._ledger.fail_attempt(self._charge, "data_rule" if isinstance(error, DataError) else self._reason)
+        if isinstance(error, OSError):
+            text = os.strerror(error.errno) if error.errno else type(error).__name__
+            raise RunFailed(f"the release's files can't be written ({text}); nothing was published", *spent) from None
+        if isinstance(error, RunFailed) and spent:
+            raise type(error)(*error.lines, *spent) from None
+
+
+def told(ledger: Ledger, charge: Charge, manifest_sha256: str) -> Charge:
+    """Tells the ledger that the charge's release is out. A run that has come so far is patient.
+
+    Raises:
+        FenceLost: the run was given up; what it left is removed.
+        LedgerError: the ledger can't be told; what is to be published stays, for `recover` or the next attempt.
+    """
+    try:
+        for _ in range(TELLING_TRIES - 1):
+            with suppress(Locked):
+                return ledger.publish(charge, manifest_sha256=manifest_sha256)
+            if stopping.asked():
+                break
+        return ledger.publish(charge, manifest_sha256=manifest_sha256)
+    except FenceLost:
+        give_way(charge)
+        raise
+    except LedgerError as error:
+        # Whatever stops the ledger's answer, its state decides what happened: nothing is cleared here.
+        raise LedgerError(
+            f"{error}. The release is made and paid for: once that is mended, `dpbeam recover`, or the same command, "
+            "shows it at no further cost"
+        ) from None
+
+
+def settle_stopped(ledger: Ledger, charge: Charge | None) -> str:
+    """What is to be done for a run that a signal stopped: gives back what was only held, removes what was staged and
+    journals the attempt. Returns what became of its charge, in words.
+
+    Raises:
+        LedgerError: the ledger can't be asked.
+        RunFailed: something staged can't be removed; the attempt isn't journalled then, so that `recover` finds it.
+    """
+    now = None if charge is None else ledger.charge(charge.id)
+    if now is None:
+        return "nothing was charged"
+    if now.fence != charge.fence or now.state not in OPEN:
+        if now.state != "PUBLISHED":
+            give_way(charge)
+        return f"charge {charge.id} is {now.state} now; `dpbeam budget history {charge.dataset}` says how"
+    if now.state == "RESERVED":
+        ledger.release(now)
+        return "nothing was charged"
+    clear(charge)
+    ledger.fail_attempt(charge, "interrupted")
+    return (
+        f"nothing was published, and what was staged is removed. {_spent(charge)}. `dpbeam recover` closes the charge"
+    )
+
+
+def _spent(charge: Charge) -> str:
+    """What an attempt that broke off has cost, and what another one will."""
+    again = "the same command on the same input tries again under the same charge, at no further cost"
+    if charge.attempt >= charge.max_attempts:
+        again = "these were all attempts of this charge; --refresh makes a new release and charges it anew"
+    return (
+        f"{charge.amount} of dataset {charge.dataset} stays spent (charge {charge.id}, attempt {charge.attempt} of "
+        f"{charge.max_attempts}): {again}"
+    )
+
+
+def clear(charge: Charge) -> None:
+    """Removes what all attempts of an unpublished charge left: staging, and the folder without a manifest that a run of
+    version 0.1.0 may have left in the open.
+
+    Only for who holds the charge's fence, or where the charge is closed.
+
+    Raises:
+        RunFailed: something can't be removed, isn't this charge's own, or the folder holds a manifest.
+    """
+    areas = [staging_area(replace(charge, attempt=attempt)) for attempt in range(1, charge.attempt + 1)]
+    belongings.check_own(charge, areas)
+    for area in areas:
+        area.remove()
+    publish.discard(Path(charge.path))
+
+
+def left_behind(charge: Charge) -> bool:
+    """Whether an unpublished charge's attempts left anything that `clear` removes."""
+    areas = [staging_area(replace(charge, attempt=attempt)) for attempt in range(1, charge.attempt + 1)]
+    return any(area.left() for area in areas) or os.path.lexists(charge.path)
+
+
+def give_way(charge: Charge) -> None:
+    """Removes what this attempt left, after it was given up: its own alone, for another may be at work."""
+    staging_area(charge).remove()

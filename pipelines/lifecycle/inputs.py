@@ -1,0 +1,111 @@
+"""Finds the input: a policy's paths go in; the files, their splits and a keyed fingerprint come out.
+
+Only names, sizes, times of change, headers and footers are read here: nothing is charged yet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from dpbeam.engine.reading import formats
+from dpbeam.errors import RunFailed, UsageError
+from dpbeam.pipelines.lifecycle.listing import File, files_of, now
+from dpbeam.query.spec import InputSpec
+from dpbeam.transforms.steps.read import is_the_one, open_source
+
+LOOKERS = 16
+"""Files looked at at a time: most of the time goes by waiting for the storage."""
+BYTES_A_SHARD = 2 << 20
+"""Of the files: what is fastest, as a shard's columns then fit a core's cache. Up to `CACHED_SHARDS` shards."""
+CACHED_SHARDS = 1024
+MAX_SHARD_BYTES = 64 << 20
+"""Of the files: from there on shards grow to this, since each block sends a message to each shard."""
+SHARDS_A_WORKER = 4
+MIN_SHARDS, MAX_SHARDS = 8, 8192
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """The files in order of name, and the portions that one worker reads each."""
+
+    files: tuple[File, ...]
+    splits: tuple[formats.Portion, ...]
+
+    def user_shards(self, workers: int) -> int:
+        """How many shards the units are spread over, a power of two. Results don't depend on it; memory a worker, and
+        how evenly `workers` are busy, do."""
+        size = sum(file.size for file in self.files)
+        wanted = max(min(CACHED_SHARDS, size // BYTES_A_SHARD), size // MAX_SHARD_BYTES, SHARDS_A_WORKER * workers)
+        return min(MAX_SHARDS, max(MIN_SHARDS, 1 << max(0, wanted - 1).bit_length()))
+
+    def fingerprint(self, secret: bytes) -> str:
+        """Tells one input from another, for the idempotency key: an HMAC of the files' names, sizes and times.
+
+        Guarantee: it is published, so it is keyed with the ledger's secret. An open digest of sizes or contents could
+        be tried out against guesses of the rows.
+        """
+        listing = json.dumps([[file.path, file.size, file.changed] for file in self.files])
+        return "hmac-sha256:" + hmac.new(secret, listing.encode(), hashlib.sha256).hexdigest()
+
+
+def resolve(spec: InputSpec) -> Inputs:
+    """Lists the files of the spec's paths, folders and patterns and checks each one's header or footer.
+
+    Raises:
+        UsageError: a path without a file, a file that lacks a column or isn't of the stated format.
+    """
+    files = [file for path in spec.paths for file in files_of(path)]
+    files = sorted(set(files), key=lambda file: file.path)
+    _check_distinct(files)
+    with ThreadPoolExecutor(LOOKERS) as pool:
+        # In order of name, so that of several files at fault it is always the same that is named.
+        splits = [split for found in pool.map(lambda file: _inspect(file, spec), files) for split in found]
+    return Inputs(files=tuple(files), splits=formats.portions(splits))
+
+
+def _inspect(file: File, spec: InputSpec) -> list[formats.Split]:
+    seen = formats.shown(file.path)
+    try:
+        opened = open_source(file.path)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise UsageError(f"source {seen} can't be opened: {reason}") from None
+    with opened as handle:
+        if not is_the_one(handle, file.stamp):
+            raise UsageError(f"source {seen} changes while it is looked at; run again when it is settled")
+        return [replace(split, stamp=file.stamp) for split in formats.inspect_file(handle, spec, file.path)]
+
+
+def check_unchanged(found: Inputs) -> None:
+    """Called when all rows were read: what was read is what was listed, fingerprinted and split.
+
+    Guarantee: no part of a file was read of one version and the next part of another, where a row might be in both
+    (for `privacy_unit: row` that would be a row counted twice): each part was read from the file that was listed
+    (`dpbeam.transforms.steps.read.is_the_one`), and that one is as it was. Assumes that a change shows in size, time or
+    inode.
+
+    Raises:
+        RunFailed: a file has changed.
+    """
+    for file in found.files:
+        if now(file) != file:
+            raise RunFailed(
+                f"source {formats.shown(file.path)} has changed since it was checked at the start of the run, so "
+                "nothing was published. Run again when it is settled"
+            )
+
+
+def _check_distinct(files: Sequence[File]) -> None:
+    """Refuses one file under two names: its rows would count twice."""
+    names: dict[tuple[int, int], str] = {}
+    for file in files:
+        if file.inode is not None and names.setdefault(file.inode, file.path) != file.path:
+            raise UsageError(
+                f"source {formats.shown(file.path)} is the same file as {formats.shown(names[file.inode])}, so its "
+                "rows would count twice; name it once in source.path"
+            )

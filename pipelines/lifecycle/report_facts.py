@@ -1,0 +1,147 @@
+"""A run's plan and tables come in; what the reporting room needs to know of them goes out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from dpbeam.accounting.utility import NOTES, noise_figure, selection_figure
+from dpbeam.engine.release import results
+from dpbeam.ledger.model import Balance
+from dpbeam.mechanisms.events import Gaussian, Laplace, Mechanism, Selection, WeightedThresholding, others_of
+from dpbeam.policy.schema.policy import Policy
+from dpbeam.query.spec import StageSpec
+from dpbeam.reporting import report as reports
+from dpbeam.reporting.manifest import ChosenBound, Manifest, by_stage
+from dpbeam.reporting.tables import MetricColumn
+
+_CLIPPED = ("sum", "squares", "tree")
+"""The quantities whose values are clipped, each by itself."""
+
+
+def metric_columns(spec: StageSpec) -> tuple[MetricColumn, ...]:
+    """The stage's released columns with their noise, which for some metrics differs from partition to partition."""
+    found: list[MetricColumn] = []
+    for metric in spec.metrics:
+        quantity = spec.made_from(metric)[0].name
+        biased = results.passed_threshold(metric, spec)
+        if metric.kind == "privacy_id_count" and biased:
+            noise = results.thresholding(spec)
+        else:
+            noise = spec.thresholds[quantity] if biased else spec.noise[quantity]
+        std = None if metric.kind in NOTES else noise_figure(noise).std
+        others = others_of(noise)
+        other_std = None if std is None or others is None or others.noise == 1 else std * others.noise
+        law: Literal["laplace", "gaussian"] = "laplace" if noise.kind.startswith("laplace") else "gaussian"
+        labels = metric.labels or (None,) * len(metric.released)
+        found.extend(
+            MetricColumn(
+                name=name,
+                kind=metric.kind,
+                noise=law,
+                std=std,
+                other_std=other_std,
+                biased=biased,
+                label=label,
+                place=place,
+                of=len(labels),
+            )
+            for place, (name, label) in enumerate(zip(metric.released, labels, strict=True))
+        )
+    return tuple(found)
+
+
+def stage_report(
+    spec: StageSpec, table: pa.Table, mechanisms: Sequence[Mechanism], chosen: Sequence[ChosenBound] = ()
+) -> reports.StageReport:
+    """One stage as the report shows it; `mechanisms` are those of the run, `chosen` the bounds that it found."""
+    decided = _deciding(spec.name, mechanisms)
+    values = tuple(
+        reports.ValueFacts(
+            name=metric.name,
+            column=quantity.columns[0],
+            max_values=quantity.max_values,
+            selection=_selection(spec.thresholds[quantity.name]) if quantity.kind == "values" else None,
+        )
+        for metric in spec.metrics
+        if metric.kind == "top_k"
+        for quantity in spec.made_from(metric)
+    )
+    clipped = dict.fromkeys((q.columns[0], q.low, q.high) for q in spec.quantities if q.kind in _CLIPPED)
+    totals = dict.fromkeys((q.columns[0], q.low, q.high) for q in spec.quantities if q.kind == "total")
+    return reports.StageReport(
+        name=spec.name,
+        table=table,
+        keys=spec.result_keys,
+        metrics=metric_columns(spec),
+        l0=spec.bounds.l0,
+        linf=spec.bounds.linf,
+        l1=spec.bounds.l1,
+        selection=None if decided is None else _selection(decided),
+        other_leaves=spec.other_leaves if spec.hierarchical else None,
+        clipped=tuple(clipped),
+        totals=tuple(totals),
+        values=values,
+        shortened=tuple((q.name, q.norm, q.max_norm) for q in spec.quantities if q.norm is not None),
+        chosen=tuple(chosen),
+    )
+
+
+def _deciding(stage: str, mechanisms: Sequence[Mechanism]) -> Selection | WeightedThresholding | None:
+    """The mechanism that decides on the stage's partitions: of rounds, the last; None where they are public."""
+    found = None
+    for mechanism in mechanisms:
+        if mechanism.stage == stage and mechanism.metric.partition(".")[0] == "partitions":
+            if isinstance(mechanism, Laplace | Gaussian):
+                raise ValueError(f"stage {stage}: partitions must be selected by a selection, got {mechanism.kind}")
+            found = mechanism
+    return found
+
+
+def _selection(mechanism: Selection | WeightedThresholding) -> reports.SelectionFacts:
+    figure = selection_figure(mechanism)
+    return reports.SelectionFacts(
+        strategy=figure.kind,
+        pre_threshold=figure.pre_threshold,
+        keep_50=figure.units_50,
+        keep_99=figure.units_99,
+        note=figure.note,
+    )
+
+
+def render(manifest: Manifest, stages: Sequence[StageSpec], tables: dict[str, pa.Table], balance: Balance) -> str:
+    """report.html of a release, from its manifest (which lists the files written so far)."""
+    chosen = by_stage(manifest.chosen_bounds)
+    amounts = {name: getattr(balance, name).to_json() for name in ("cap", "spent", "held", "left")}
+    return reports.render_report(
+        release=reports.ReleaseFacts(
+            release_id=manifest.release_id,
+            release_name=manifest.release_name,
+            dataset=manifest.dataset,
+            created=manifest.created,
+            dpbeam_version=manifest.dpbeam_version,
+            policy_digest=manifest.policy_digest,
+            input_fingerprint=manifest.input_fingerprint,
+            engine=manifest.engine,
+        ),
+        guarantee=manifest.guarantee,
+        certificate=manifest.certificate,
+        mechanisms=manifest.mechanisms,
+        charge=manifest.charge,
+        balance=reports.Balance(
+            **{f"{name}_{part}": amount[part] for name, amount in amounts.items() for part in ("epsilon", "delta")}
+        ),
+        stages=[
+            stage_report(spec, tables[spec.name], manifest.mechanisms, chosen.get(spec.name, ())) for spec in stages
+        ],
+        files=manifest.files,
+    )
+
+
+def published_tables(folder: Path, policy: Policy) -> dict[str, pa.Table]:
+    """The result tables of a published release, by stage."""
+    return {stage.name: pq.ParquetFile(folder / f"{stage.name}.parquet").read() for stage in policy.stages}

@@ -1,0 +1,69 @@
+"""Small tables and rounds of a selection by weights: what tests of weights start from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pyarrow as pa
+
+from dpbeam.accounting.requests import Request
+from dpbeam.accounting.rounds import mechanism
+from dpbeam.engine.rounds import weighing
+from dpbeam.mechanisms.events import WeightedThresholding
+from dpbeam.query.bounds import Bounds
+from dpbeam.query.spec import StageSpec
+
+SALT = b"0123456789abcdef"
+
+
+def event(
+    strategy="mad", sigma=1.0, delta=1e-6, l0=4, pre_threshold=1, least_bias=1.0, **changes
+) -> WeightedThresholding:
+    """A round's mechanism at a known noise and δ, with a threshold to match, then `changes`."""
+    request = Request(
+        stage="s",
+        metric="partitions.round1",
+        kind="weighted_thresholding",
+        weight=1.0,
+        l0=l0,
+        pre_threshold=pre_threshold,
+        strategy=strategy,
+        least_bias=least_bias,
+    )
+    return replace(mechanism(request, sigma, delta), **changes)
+
+
+def spec(*events: WeightedThresholding, number=1) -> StageSpec:
+    """The stage of a selection in these rounds, at one of them: unit `u`, partition `p`."""
+    return StageSpec(
+        name=f"s.round{number}",
+        unit="u",
+        keys=("p",),
+        key_types=("int64",),
+        bounds=Bounds(l0=events[0].l0),
+        metrics=(),
+        noise={},
+        selection=None,
+        rounds=events,
+        round=number,
+    )
+
+
+def table(sets) -> pa.RecordBatch:
+    """Rows of {unit: its partitions}."""
+    pairs = [(unit, partition) for unit, partitions in sets.items() for partition in partitions]
+    units, partitions = zip(*pairs, strict=True) if pairs else ((), ())
+    return pa.record_batch({"u": pa.array(units, pa.int64()), "p": pa.array(partitions, pa.int64())})
+
+
+def told(biases, kept=()) -> pa.Table:
+    """What a round before told: {partition: bias}, and whether it was kept."""
+    flags = pa.array([partition in kept for partition in biases], pa.bool_())
+    columns = {"p": pa.array(list(biases), pa.int64()), weighing.KEPT: flags}
+    return pa.table(columns | {weighing.BIAS: pa.array(list(biases.values()), pa.int64())})
+
+
+def weigh(sets, made, known=None, shards=1) -> dict[int, tuple[int, int]]:
+    """{partition: (units, weight in steps)}."""
+    found = weighing.weigh_whole(table(sets), made, SALT, known, shards)
+    return {p: (u, w) for p, u, w in zip(*(column.to_pylist() for column in found.columns), strict=True)}

@@ -1,0 +1,118 @@
+"""Imports point one way only, and importing the core stays light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+FOLDERS = ("dpbeam", "transforms", "pipelines")
+"""The second and third are `dpbeam.transforms` and `dpbeam.pipelines`, by links in the first."""
+
+ROOMS = (
+    "dpbeam.errors", "dpbeam._version",
+    "dpbeam.mechanisms", "dpbeam.query", "dpbeam.engine", "dpbeam.policy", "dpbeam.accounting", "dpbeam.reporting",
+    "dpbeam.ledger", "dpbeam.phases", "dpbeam.transforms", "dpbeam.adapters", "dpbeam.pipelines",
+)  # fmt: skip
+"""Every room sees those before it and none after it."""
+
+APART = {
+    "dpbeam.ledger": ("dpbeam.ledger", "dpbeam.errors"),
+    "dpbeam.transforms": ("dpbeam.transforms", "dpbeam.engine", "dpbeam.query", "dpbeam.mechanisms", "dpbeam.errors"),
+    "dpbeam.reporting": (
+        "dpbeam.reporting", "dpbeam.accounting", "dpbeam.mechanisms", "dpbeam.errors", "dpbeam._version",
+    ),
+    "dpbeam.accounting": (
+        "dpbeam.accounting", "dpbeam.policy", "dpbeam.query", "dpbeam.mechanisms", "dpbeam.errors",
+    ),
+}  # fmt: skip
+"""What rooms may see that need less than all before them."""
+
+ALLOWED = {room: APART.get(room, ROOMS[: place + 1]) for place, room in enumerate(ROOMS)} | {
+    "dpbeam": ("dpbeam._version",)
+}
+
+
+def modules() -> list[Path]:
+    return sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    dotted = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+    return dotted if parts[0] == "dpbeam" else f"dpbeam.{dotted}"
+
+
+def room_of(module: str) -> str:
+    return max((room for room in ALLOWED if module == room or module.startswith(room + ".")), key=len)
+
+
+def imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_a_module_imports_only_from_the_rooms_its_own_may_see(path: Path) -> None:
+    allowed = ALLOWED[room_of(name_of(path))]
+    ours = {name for name in imported(path) if name.split(".")[0] in FOLDERS}
+    assert {name for name in ours if not any(name == room or name.startswith(room + ".") for room in allowed)} == set()
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in modules() if p.is_relative_to(ROOT / "dpbeam") and "adapters" not in p.parts], ids=name_of
+)
+def test_the_core_does_not_import_beam(path: Path) -> None:
+    assert not {name for name in imported(path) if name.split(".")[0] == "apache_beam"}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["import dpbeam", "import dpbeam.policy.load, dpbeam.ledger, dpbeam.accounting.plan, dpbeam.reporting.manifest"],
+)
+def test_importing_the_core_does_not_load_beam(statement: str) -> None:
+    check = f"{statement}; import sys; sys.exit('apache_beam' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=False).returncode == 0
+
+
+SAMPLING = {
+    "dpbeam.mechanisms.noise": {"pydp.algorithms.numerical_mechanisms"},
+    "dpbeam.mechanisms.randomness": {"pydp.util"},
+    "dpbeam.mechanisms.selection": {"pydp.algorithms.partition_selection"},
+    "dpbeam.mechanisms.rare_partitions": {"pydp.distributions"},
+    "dpbeam.adapters.reference.plan": {"pydp.algorithms.numerical_mechanisms"},
+}
+"""What may import PyDP, and what of it: whole noise; words to throw away after a fork; decisions yes or no, gaps
+between them; and to ask how wide what PipelineDP draws is. None but the first has a number that is released."""
+
+
+def test_noise_is_asked_for_at_one_place_and_pydp_is_used_for_nothing_else() -> None:
+    """No number gets noise but by `AdditiveNoise.draw`, which hands PyDP an integer that is always the same, and by
+    PipelineDP's own mechanisms in their own engine, which are only ever asked for noise on a zero."""
+    asking, using = [], {}
+    for path in modules():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        called = {node.func: node for node in calls}
+        asking += [
+            (name_of(path), ast.unparse(called.get(node, node)))
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and node.attr == "add_noise"
+        ]
+        found = {name.rpartition(".")[0] for name in imported(path) if name.split(".")[0] == "pydp"}
+        if found:
+            using[name_of(path)] = found
+    assert asking == [
+        ("dpbeam.adapters.reference.stepped", "mechanism.add_noise(0.0)"),
+        ("dpbeam.mechanisms.noise", "self._sampler[0].add_noise"),
+    ]
+    assert using.items() <= SAMPLING.items()

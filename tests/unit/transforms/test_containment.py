@@ -1,0 +1,76 @@
+"""What a failing step says holds nothing of what made it fail."""
+
+from __future__ import annotations
+
+import errno
+import traceback
+
+import pytest
+
+from dpbeam.errors import DataError, RunFailed
+from dpbeam.transforms.wire.containment import ContainedDoFn, StepError, contained, from_runner
+
+CANARY = "CANARY-7f3a"
+
+
+def failing(error: Exception) -> StepError:
+    def work() -> None:
+        raise error
+
+    with pytest.raises(StepError) as caught:
+        contained("Bound", work)
+    return caught.value
+
+
+def test_a_foreign_error_is_named_by_step_and_type_alone() -> None:
+    assert str(failing(ValueError(CANARY))) == (
+        "<dpbeam:RunFailed>step Bound failed with ValueError; nothing was published</dpbeam>"
+    )
+
+
+def test_nothing_of_a_foreign_error_hangs_on_the_new_one() -> None:
+    error = failing(ValueError(CANARY))
+    assert error.__context__ is None
+    assert error.__cause__ is None
+    assert CANARY not in "".join(traceback.format_exception(error))
+
+
+def test_a_system_error_keeps_the_systems_own_text() -> None:
+    error = failing(OSError(errno.ENOSPC, CANARY, CANARY))
+    assert "(No space left on device)" in str(error)
+    assert CANARY not in str(error)
+
+
+def test_an_error_of_ours_comes_back_from_the_runner_as_itself() -> None:
+    error = from_runner(RuntimeError(f"wrapped: {failing(DataError('column a breaks on_nan: fail'))} [while running]"))
+    assert type(error) is DataError
+    assert str(error) == "column a breaks on_nan: fail"
+
+
+def test_a_runners_own_error_is_named_by_its_type_alone() -> None:
+    error = from_runner(RuntimeError(CANARY))
+    assert type(error) is RunFailed
+    assert CANARY not in str(error)
+
+
+class Half(ContainedDoFn):
+    step = "Half"
+
+    def work(self, element):
+        yield element
+        raise ValueError(CANARY)
+
+
+def test_a_step_that_fails_between_two_outputs_is_contained() -> None:
+    outputs = Half().process(1)
+    assert next(outputs) == 1
+    with pytest.raises(StepError) as caught:
+        next(outputs)
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+
+
+def test_what_a_later_step_raises_is_not_renamed() -> None:
+    outputs = Half().process(1)
+    next(outputs)
+    with pytest.raises(KeyError):
+        outputs.throw(KeyError("later"))

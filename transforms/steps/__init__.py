@@ -1,0 +1,1 @@
+"""The steps of the data flow, in its order: read, validate, bound, accumulate, select, noise, write."""

@@ -1,0 +1,237 @@
+"""The plan for one worker: the splits of the source go in; each stage's merged accumulators come out, by result shard.
+
+Reading, validating, bounding and accumulating are one step: rows are sorted into user shards in memory and never meet
+a shuffle of the runner. The kernels are those of the plan with shuffles, so both have the same law.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from functools import partial
+from types import MappingProxyType
+from typing import TypeVar
+
+import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from dpbeam.engine.aggregation import accumulate
+from dpbeam.engine.aggregation.partition_shards import Tally
+from dpbeam.engine.arrays import hashing
+from dpbeam.engine.bounding import contributions, hierarchy, unit_rows
+from dpbeam.engine.bounding.hierarchy import Hierarchy
+from dpbeam.engine.bounding.shard_buffer import Shelf, Total
+from dpbeam.engine.reading import formats, rows
+from dpbeam.errors import RunFailed
+from dpbeam.query.spec import InputSpec, StageSpec
+from dpbeam.transforms.steps.bound import REPORTS, route_columns
+from dpbeam.transforms.steps.read import raw_blocks
+from dpbeam.transforms.wire.containment import ContainedDoFn
+from dpbeam.transforms.wire.control import RECEIVED, SENT, Report, Shuffle
+from dpbeam.transforms.wire.progress import Parts
+
+T = TypeVar("T")
+
+BLOCK_ROWS = 1 << 19
+"""Rows of a split that are sorted into shards at a time."""
+_CROWD_ROWS = 4096
+_PENDING_PART = 16
+"""Beside its room for rows, a sixteenth as much for accumulators that wait to be merged."""
+_STAGE = "stage."
+
+
+@dataclass(frozen=True, kw_only=True)
+class OneWorker:
+    """How one worker goes through the input: units are sorted into `shards`, held in `room_bytes`, by `threads`."""
+
+    shards: int
+    room_bytes: int
+    threads: int
+
+
+class _Aggregate(ContainedDoFn):
+    """Passes over the input until every shard is done; each pass finishes as many as there is room for."""
+
+    step = "Aggregate"
+
+    def __init__(
+        self,
+        plan: OneWorker,
+        source: InputSpec,
+        splits: tuple[formats.Portion, ...],
+        stages: tuple[StageSpec, ...],
+        public: Mapping[str, pa.Table],
+        parts: int,
+        salt: bytes,
+        among: Mapping[str, Hierarchy] = MappingProxyType({}),
+    ) -> None:
+        self._plan, self._source, self._splits, self._among = plan, source, splits, dict(among)
+        self._stages, self._public, self._parts, self._salt = stages, public, parts, salt
+
+    def work(self, element: object) -> Iterator[object]:
+        pending = self._plan.room_bytes // _PENDING_PART // len(self._stages)
+        tallies = {spec.name: Tally(spec=spec, parts=self._parts, pending_bytes=pending) for spec in self._stages}
+        threads = ThreadPoolExecutor(self._plan.threads, thread_name_prefix="dpbeam")
+        try:
+            if self._stages[0].unit is None:
+                read = partial(self._read, partial(self._tally, tallies))
+                sent = _each(threads, "reading", read, range(len(self._splits)))
+                received = sum(sent.values(), Total())
+            else:
+                sent, received = self._through(tallies, threads)
+            for name, tally in tallies.items():
+                if name in self._public:
+                    tally.add(accumulate.zeros(self._public[name], tally.spec))
+                elif not tally.spec.keys:
+                    tally.add(accumulate.whole(tally.spec))
+                merged = _each(threads, "merging", tally.part, range(self._parts))
+                for part in range(self._parts):
+                    yield beam.pvalue.TaggedOutput(_STAGE + name, (part, merged[part]))
+        finally:
+            threads.shutdown(cancel_futures=True)
+        name = _shuffle_name(self._stages)
+        for split, total in sent.items():
+            report: Report = (name, SENT, split, 0, True, {0: (total.rows, total.tags)})
+            yield beam.pvalue.TaggedOutput(REPORTS, report)
+        report = (name, RECEIVED, 0, 0, True, {0: (received.rows, received.tags)})
+        yield beam.pvalue.TaggedOutput(REPORTS, report)
+
+    def _through(self, tallies: Mapping[str, Tally], threads: ThreadPoolExecutor) -> tuple[dict[int, Total], Total]:
+        """Tallies the whole input. Returns what each split sent, by the first pass, and what all shards received."""
+        shards, splits = self._plan.shards, range(len(self._splits))
+        first, sent, received = 0, None, Total()
+        while first < shards:
+            shelf = Shelf(shards=shards, first=first, last=shards, room_bytes=self._plan.room_bytes)
+            read = _each(threads, "reading", partial(self._read, partial(self._shelve, shelf)), splits)
+            if sent not in (None, read):
+                raise RunFailed(
+                    "the source changed while it was read; nothing was published. Run again when it is settled"
+                )
+            largest_first = (first + np.argsort(-shelf.settle(), kind="stable")).tolist()
+            bound = _each(threads, "aggregating", partial(self._bound, shelf, tallies), largest_first)
+            sent, received, first = read, sum(bound.values(), received), shelf.last
+        return sent or {}, received
+
+    def _read(self, sink: Callable[[int, int, pa.RecordBatch], Total], number: int) -> Total:
+        """One split: its blocks of typed rows, of the columns that the stages need, go to `sink`."""
+        total = Total()
+        needed = list(dict.fromkeys(name for spec in self._stages for name in route_columns(spec.of_input)))
+        for block, raw in enumerate(raw_blocks(self._splits[number], self._source, batch_rows=BLOCK_ROWS)):
+            batch = rows.prepare(raw, self._source).select(needed)
+            total += sink(number, block, batch.replace_schema_metadata(None))
+        return total
+
+    def _shelve(self, shelf: Shelf, split: int, block: int, batch: pa.RecordBatch) -> Total:
+        """Puts a block on the shelf, in two where few units have many of its rows: theirs are cut down first, to what
+        any stage may keep."""
+        stages = [spec.of_input for spec in self._stages]
+        if len(stages) == 1:
+            batch = self._of_public(batch, stages[0])
+        shard = self._shards(batch)
+        sizes = np.bincount(shard, minlength=self._plan.shards)
+        crowded = (sizes > 3 * len(shard) // self._plan.shards + _CROWD_ROWS)[shard]
+        if not crowded.any():
+            return shelf.put((split, 2 * block), batch, shard)
+        many = batch.filter(pa.array(crowded))
+        wanted = [(stage, self._public_rows(many, stage)) for stage in stages]
+        cells_of = {name: among.cells_of for name, among in self._among.items()}
+        cut = contributions.prebound_together(many, wanted, self._salt, (split, block), cells_of)
+        calm = np.flatnonzero(~crowded)
+        total = shelf.put((split, 2 * block), batch.take(pa.array(calm)), shard[calm])
+        return total + shelf.put((split, 2 * block + 1), cut, self._shards(cut))
+
+    def _bound(self, shelf: Shelf, tallies: Mapping[str, Tally], shard: int) -> Total:
+        """Bounds one user shard for every stage, and tallies what is kept."""
+        found, total = shelf.take(shard)
+        for stage in self._stages:
+            among = self._among.get(stage.name)
+            if among is None:
+                public = [self._of_public(batch, stage.of_input) for batch in found]
+                bounded = unit_rows.bound(public, stage, self._salt, (shard,))
+            else:
+                bounded = hierarchy.bound(found, stage, among, self._salt, (shard,))
+            tallies[stage.name].add(accumulate.accumulate(bounded, stage))
+        return total
+
+    def _tally(self, tallies: Mapping[str, Tally], split: int, block: int, batch: pa.RecordBatch) -> Total:
+        """Tallies rows that are units of their own: nothing of them needs to be kept."""
+        for stage in self._stages:
+            among = self._among.get(stage.name)
+            own = self._of_public(batch, stage) if among is None else hierarchy.roll_up(batch, among)
+            tallies[stage.name].add(accumulate.accumulate_rows(own, stage))
+        return Total(rows=batch.num_rows)
+
+    def _shards(self, batch: pa.RecordBatch) -> npt.NDArray[np.uint16]:
+        return hashing.route_here(batch.column(self._stages[0].unit), self._salt, self._plan.shards)
+
+    def _of_public(self, batch: pa.RecordBatch, stage: StageSpec) -> pa.RecordBatch:
+        public = self._public_of(stage)
+        return batch if public is None else accumulate.filter_public(batch, stage, public)
+
+    def _public_rows(self, batch: pa.RecordBatch, stage: StageSpec) -> npt.NDArray[np.bool_] | None:
+        public = self._public_of(stage)
+        return None if public is None else accumulate.of_public(batch, stage, public)
+
+    def _public_of(self, stage: StageSpec) -> pa.Table | None:
+        """The partitions that rows of a stage must be of: of hierarchical keys every row has a cell."""
+        return None if stage.name in self._among else self._public.get(stage.name)
+
+
+@dataclass(eq=False)
+class AggregateInOneWorker(beam.PTransform):
+    """From the source to each stage's merged accumulators, in one step on one worker.
+
+    Guarantee: as `BoundContributions` and `AccumulateByPartition` in a row. Units are routed by a hash of their
+    value alone, a shard is bounded when all its rows are there, and once; every pass sees the same splits.
+
+    Result: by stage, a collection of (result shard, merged accumulators), each shard once; and the reports of the one
+    shuffle that replaces all others: the rows of the splits must be those that the shards were bounded from.
+    """
+
+    plan: OneWorker
+    source: InputSpec
+    splits: tuple[formats.Portion, ...]
+    stages: tuple[StageSpec, ...]
+    public: Mapping[str, pa.Table]
+    parts: int
+    salt: bytes
+    among: Mapping[str, Hierarchy] = field(default_factory=dict)
+    """The kept leaves of stages with hierarchical keys: rows are bounded by leaves, then rolled up to their cells."""
+
+    @property
+    def shuffle(self) -> Shuffle:
+        return Shuffle(name=_shuffle_name(self.stages), senders=frozenset(range(len(self.splits))), destinations=1)
+
+    def expand(self, pbegin: beam.pvalue.PBegin) -> tuple[dict[str, beam.PCollection], beam.PCollection]:
+        work = _Aggregate(
+            self.plan, self.source, self.splits, self.stages, self.public, self.parts, self.salt, self.among
+        )
+        tags = {spec.name: _STAGE + spec.name for spec in self.stages}
+        found = (
+            pbegin
+            | "Once" >> beam.Create([None], reshuffle=False)
+            | "Aggregate" >> beam.ParDo(work).with_outputs(REPORTS, *tags.values())
+        )
+        return {name: found[tag] for name, tag in tags.items()}, found[REPORTS]
+
+
+def _shuffle_name(stages: tuple[StageSpec, ...]) -> str:
+    """Another in each job of a run: the jobs' stages have different names."""
+    return f"{stages[0].name}.rows"
+
+
+def _each(threads: ThreadPoolExecutor, what: str, work: Callable[[int], T], numbers: Iterable[int]) -> dict[int, T]:
+    """What `work` gives for each number. The first error ends the waiting; what hasn't begun doesn't begin."""
+    futures = {threads.submit(work, number): number for number in numbers}
+    parts, found = Parts(what, len(futures)), {}
+    try:
+        for future in as_completed(futures):
+            found[futures[future]] = future.result()
+            parts.done(futures[future])
+    finally:
+        for future in futures:
+            future.cancel()
+    return found
