@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 from rich.cells import cell_len
@@ -21,12 +22,13 @@ from dpbeam.ledger.accounts import Balance
 from dpbeam.ledger.amounts import Amount
 from dpbeam.mechanisms.events import Laplace, LaplaceThresholding, TruncatedGeometric
 from dpbeam.pipelines.cli.printing import line
-from dpbeam.pipelines.lifecycle.report_facts import metric_columns
-from dpbeam.reporting.manifest import ChosenBound
 from dpbeam.reporting.numbers import humane, significant
 from dpbeam.reporting.rows import top_rows
-from dpbeam.reporting.tables import MetricColumn
 from dpbeam.reporting.visible import visible, visible_key
+
+if TYPE_CHECKING:
+    from dpbeam.reporting.manifest import ChosenBound
+    from dpbeam.reporting.tables import MetricColumn
 
 TOP = 10
 _COLUMNS = 8
@@ -43,6 +45,8 @@ def results(spec: StageSpec, table: pa.Table, width: int | None = None) -> Rende
     (None: all), one at least."""
     if not table.num_rows:
         return line(f"{spec.name}: no partition was kept. {_why_none(spec)}")
+    from dpbeam.pipelines.lifecycle.report_facts import metric_columns  # lazily: no plan needs what makes reports
+
     columns = [column for column in metric_columns(spec) if column.place < _COLUMNS]
     first = columns[0].name if columns else None
     title = f"{spec.name}: {table.num_rows:,} partitions released" if spec.keys else f"{spec.name}: the whole table"

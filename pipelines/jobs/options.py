@@ -26,8 +26,9 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
         UsageError: a flag, a value or a runner that Beam doesn't know, or one that isn't set up, or is
             refused (`dpbeam.pipelines.jobs.runners`).
     """
-    unknown = [flag for flag in _unknown(flags) if flag.startswith("-")] or _unknown(flags)
+    unknown = _unknown(flags)
     if unknown:
+        unknown = [flag for flag in unknown if flag.startswith("-")] or unknown
         raise UsageError(
             f"neither dpbeam nor Beam knows {', '.join(unknown)}; see `dpbeam run --help` and Beam's "
             "documentation of the runner"

@@ -154,4 +154,4 @@ def render(manifest: Manifest, stages: Sequence[StageSpec], tables: Mapping[str,
 
 def published_tables(folder: Path, policy: Policy) -> dict[str, pa.Table]:
     """The result tables of a published release, by stage."""
-    return {stage.name: pq.read_table(folder / f"{stage.name}.parquet") for stage in policy.stages}
+    return {stage.name: pq.ParquetFile(folder / f"{stage.name}.parquet").read() for stage in policy.stages}

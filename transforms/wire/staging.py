@@ -140,7 +140,7 @@ class Area:
         for part in range(parts):
             path = self.shard_path(stage, part, parts)
             try:
-                table = pq.read_table(pa.BufferReader(Path(path).read_bytes()))
+                table = pq.ParquetFile(pa.BufferReader(Path(path).read_bytes())).read()
             except Exception as error:
                 raise RunFailed(
                     f"staged shard {part} of {parts} of stage {stage} can't be read ({type(error).__name__}); "

@@ -80,11 +80,13 @@ def test_the_path_without_packed_keys_keeps_the_same_rows(monkeypatch, rows, l0,
 
 
 @pytest.mark.parametrize("distinct", [20, 3000])
-def test_pairs_are_in_order_whether_or_not_partitions_were_grouped_by_sorting(distinct):
+@pytest.mark.parametrize("by_sorting", [False, True])
+def test_pairs_are_in_order_whether_or_not_partitions_were_grouped_by_sorting(distinct, by_sorting, monkeypatch):
     rng = np.random.default_rng(0)
     units = grouping.group([pa.array(rng.integers(0, 500, 4000))], 4000)
+    monkeypatch.setattr(grouping, "_nearly_all_differ", lambda column: by_sorting)
     partitions = grouping.group([pa.array(rng.integers(0, distinct, 4000))], 4000)
-    assert (partitions.sorting is None) == (distinct == 20)
+    assert (partitions.sorting is not None) == by_sorting
     order, starts, unit, partition = sampling._pairs(units, partitions)
     assert order.tolist() == np.lexsort((partitions.codes, units.codes)).tolist()
     assert unit.tolist() == units.codes[order[starts]].tolist()

@@ -48,6 +48,22 @@ def test_codes_are_dense_and_stand_for_the_values_of_their_rows(names):
     assert starts.tolist() == np.searchsorted(found.codes[order], np.arange(found.size)).tolist()
 
 
+@pytest.mark.parametrize(
+    ("values", "by_sorting"),
+    [
+        (RNG.integers(0, 10, 150_000), False),
+        (RNG.integers(0, 30_000, 150_000), False),
+        (RNG.integers(0, 10**6, 150_000), True),
+        (np.sort(RNG.integers(0, 30_000, 150_000)), False),
+        (np.arange(150_000), True),
+        (np.arange(100), True),
+    ],
+    ids=["few", "many", "nearly all", "neighbours", "all", "a short column"],
+)
+def test_values_are_sorted_where_nearly_all_differ_and_hashed_else(values, by_sorting):
+    assert (grouping.group([pa.array(values)], len(values)).sorting is not None) == by_sorting
+
+
 @pytest.mark.parametrize("kind", [pa.string(), pa.int64(), pa.dictionary(pa.int32(), pa.string())])
 @pytest.mark.parametrize("others", [0, 1])
 def test_no_rows_are_no_groups_of_the_columns_types(kind, others):
@@ -75,6 +91,7 @@ def test_an_ordering_of_many_is_stable(bits):
 @pytest.mark.parametrize("shared_bits", [4, 32])
 def test_many_texts_are_told_apart_by_value_whatever_they_share(monkeypatch, shared_bits):
     monkeypatch.setattr(grouping, "_HASH_BITS", shared_bits)
+    monkeypatch.setattr(grouping, "_nearly_all_differ", lambda column: True)
     texts = pa.array([f"text {i % 600}" for i in range(1000)])
     found = grouping.group([texts], 1000)
     assert found.size == 600

@@ -186,7 +186,9 @@ def test_an_ordering_is_stable_and_right(keys, bits):
     ],
     ids=["small", "wide", "ends", "48 bits", "text", "empty text"],
 )
-def test_many_values_are_grouped_by_value(values):
+@pytest.mark.parametrize("by_sorting", [False, True])
+def test_many_values_are_grouped_by_value(values, by_sorting, monkeypatch):
+    monkeypatch.setattr(grouping, "_nearly_all_differ", lambda column: by_sorting)
     column = pa.array(values)
     found = grouping.group([column], len(column))
     assert found.keys[0].take(pa.array(found.codes)).equals(column)
@@ -195,6 +197,7 @@ def test_many_values_are_grouped_by_value(values):
 
 def test_texts_that_share_a_hash_are_grouped_by_value(monkeypatch):
     monkeypatch.setattr(grouping, "_HASH_BITS", 4)
+    monkeypatch.setattr(grouping, "_nearly_all_differ", lambda column: True)
     column = pa.array([f"text {i % 1999}" for i in range(4000)])
     assert grouping._encode_by_sorting(column) is None
     assert grouping.group([column], len(column)).size == 1999

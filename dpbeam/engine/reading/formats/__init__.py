@@ -119,7 +119,7 @@ def gather(batches: Iterable[pa.RecordBatch], *, batch_rows: int = BATCH_ROWS) -
     for batch in batches:
         rows, size = rows + batch.num_rows, size + batch.nbytes
         if held and (rows > batch_rows or size > BATCH_BYTES or not batch.schema.equals(held[0].schema)):
-            yield pa.concat_batches(held)
+            yield _joined(held)
             held, rows, size = [], batch.num_rows, batch.nbytes
         if any(pa.types.is_dictionary(kind) for kind in batch.schema.types):
             yield batch  # each batch has a dictionary of its own
@@ -127,7 +127,11 @@ def gather(batches: Iterable[pa.RecordBatch], *, batch_rows: int = BATCH_ROWS) -
         else:
             held.append(batch)
     if held:
-        yield pa.concat_batches(held)
+        yield _joined(held)
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return batches[0] if len(batches) == 1 else pa.concat_batches(batches)  # which copies a single one too
 
 
 def _inspect(file: IO[bytes], spec: InputSpec, path: str, size: int) -> list[Split]:
