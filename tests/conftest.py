@@ -61,6 +61,13 @@ class Workspace:
 
         return open_ledger(self.ledger)
 
+    def uncharged(self) -> bool:
+        """Whether no run has spent or reserved anything."""
+        from dpbeam.ledger.amounts import ZERO
+
+        balance = self.open_ledger().balance("visits")
+        return balance.spent == ZERO == balance.held
+
     def manifests(self) -> list[Path]:
         return sorted(self.output.glob("*/*/manifest.json"))
 

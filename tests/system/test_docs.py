@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-import runpy
 import shlex
 import shutil
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 
 from dpbeam.pipelines.cli.main import invoke
 from dpbeam.policy.load import load_policy
+from tests.mutation import run as mutation
 
 ROOT = Path(__file__).parents[2]
 
@@ -81,10 +81,9 @@ def test_every_test_that_the_docs_name_exists() -> None:
 
 
 def test_every_line_whose_mutants_may_survive_is_in_the_code() -> None:
-    run = runpy.run_path(str(ROOT / "tests" / "mutation" / "run.py"))
-    reasons = run["explained"]((ROOT / "tests" / "mutation" / "survivors.md").read_text(encoding="utf-8"))
+    reasons = mutation.explained((ROOT / "tests" / "mutation" / "survivors.md").read_text(encoding="utf-8"))
     assert len(reasons) > 50
-    places = run["modules"]()
+    places = mutation.modules()
     for (module, function), parts in reasons.items():
         code = (ROOT / places[module]).read_text(encoding="utf-8")
         tree = ast.parse(code)

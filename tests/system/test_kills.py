@@ -24,49 +24,7 @@ from dpbeam.pipelines.cli.main import invoke
 from dpbeam.pipelines.jobs.options import beam_options
 from dpbeam.pipelines.lifecycle import attempts, publish, release
 from dpbeam.pipelines.lifecycle.recover import recover
-from dpbeam.reporting.certify import certify_manifest
-
-COST = Amount.charge(1.0, 1e-6)
-
-
-def forked(work) -> int:
-    """Runs `work` in a child process; returns the child's wait status."""
-    child = os.fork()
-    if child == 0:
-        with contextlib.suppress(BaseException), open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 1)
-            os.dup2(nowhere.fileno(), 2)
-            work()
-        os._exit(0)
-    return child
-
-
-def die(*_: object) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def check_sound(workspace) -> None:
-    """The ledger verifies and covers every manifest; every manifest stands beside whole, right files."""
-    ledger = workspace.open_ledger()
-    ledger.verify()
-    found = workspace.manifests()
-    assert Amount(epsilon=COST.epsilon * len(found), delta=COST.delta * len(found)).fits(ledger.balance("visits").spent)
-    for manifest in found:
-        certify_manifest(manifest)
-
-
-def settle(workspace) -> None:
-    """Recovers, and asserts that nothing is left open, staged or half visible."""
-    check_sound(workspace)
-    recover(workspace.open_ledger())
-    check_sound(workspace)
-    ledger = workspace.open_ledger()
-    assert ledger.open_charges() == []
-    assert {charge.release_id for charge in ledger.published_charges()} == {
-        m.parent.name for m in workspace.manifests()
-    }
-    assert workspace.left_behind() == []
-
+from tests.helpers.kills import COST, INSIDE, check_sound, die, forked, settle
 
 STEPS = [name for name, _ in release.STEPS]
 
@@ -89,14 +47,6 @@ def test_a_kill_around_a_step_is_settled(workspace, capsys, index, after) -> Non
     _, status = os.waitpid(forked(work), 0)
     assert os.WTERMSIG(status) == signal.SIGKILL  # the kill really happened
     settle(workspace)
-
-
-INSIDE = {
-    "while files are written": (publish, "write_csv"),
-    "with the files written": (publish, "entries"),
-    "with the manifest written": (release.Area, "remove_shards"),
-    "after the ledger's decision": (publish, "complete"),
-}
 
 
 @pytest.mark.parametrize("place", INSIDE)

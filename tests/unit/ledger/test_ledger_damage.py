@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +13,13 @@ import pytest
 from dpbeam.errors import LedgerError
 from dpbeam.ledger import open_ledger
 from dpbeam.ledger.amounts import Amount
-from dpbeam.ledger.journal import canonical, entry_hash
 from dpbeam.ledger.model import JournalEntry
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.scope import Protected, Scope
 from dpbeam.ledger.sqlite_schema import BUDGET, CHARGE, ENTRY
 from dpbeam.pipelines.cli.main import invoke
 from dpbeam.pipelines.lifecycle.recover import recover
+from tests.helpers.ledger_damage import MESSAGE, forged, put
 
 ONE = Amount.charge(1, 1e-6)
 PEOPLE = Scope(protected=Protected(unit="person"), sources=("/data/people.csv",))
@@ -68,37 +65,6 @@ def reserve(path: Path, dataset: str, key: str, scope: Scope = PEOPLE, **more: A
     )
 
 
-def put(path: Path, *changes: tuple[str, str, str, str]) -> bool:
-    """Writes SQL values behind the ledger's back, whatever its triggers and constraints say: (table, column, value,
-    condition) each. Whether all of that changed anything."""
-
-    def raw(*statements: str) -> list[int]:
-        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            connection.execute("PRAGMA synchronous = OFF")
-            connection.execute("PRAGMA ignore_check_constraints = ON")
-            connection.execute("PRAGMA writable_schema = ON")
-            return [connection.execute(statement).rowcount for statement in statements]
-
-    with closing(sqlite3.connect(path)) as connection:
-        kept = connection.execute("SELECT type, name, tbl_name, rootpage, sql FROM sqlite_master").fetchall()
-    raw(
-        "DELETE FROM sqlite_master WHERE type = 'trigger'",
-        "UPDATE sqlite_master SET sql = replace(sql, 'NOT NULL', '')",
-    )
-    changed = raw(
-        *(
-            f"UPDATE {table} SET {column} = {value} WHERE {column} IS NOT {value} AND rowid = "
-            f"(SELECT max(rowid) FROM {table} WHERE {column} IS NOT NULL AND {where})"
-            for table, column, value, where in changes
-        )
-    )
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA writable_schema = ON")
-        connection.execute("DELETE FROM sqlite_master")
-        connection.executemany("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", kept)
-    return all(changed)
-
-
 DAMAGE = {
     "no UTF-8": "CAST(x'c328ff' AS TEXT)",
     "half a character": "CAST(x'61ed' AS TEXT)",
@@ -118,7 +84,6 @@ DAMAGE = {
     "a string": """'"text"'""",
 }
 COLUMNS = {"budgets": BUDGET, "charges": CHARGE, "journal": ENTRY, "meta": ("name", "value")}
-MESSAGE = re.compile(r"the ledger \S+ (doesn't verify: |is damaged or no SQLite database\. )[ -~]{40,500}")
 COMMANDS: dict[str, Callable[[Path], Any]] = {
     "budget show": lambda path: open_ledger(str(path), reading=True).budget("d"),
     "budget history": lambda path: open_ledger(str(path), reading=True).history("d"),
@@ -159,18 +124,6 @@ def test_the_same_ledger_undamaged_is_taken(whole, tmp_path) -> None:
     assert not put(path, ("journal", "time", time, "seq = 2"))
     for command in COMMANDS.values():
         command(path)
-
-
-def forged(path: Path, change: Callable[[JournalEntry], JournalEntry], dataset: str = "d") -> None:
-    """Rewrites the journal's entries, with all hashes as they then must be."""
-    book, before, changes = open_ledger(str(path), reading=True), "0" * 64, []
-    for entry in map(change, book.history(dataset)):
-        linked = replace(entry, prev_hash=before)
-        before = entry_hash(linked)
-        links = {"prev_hash": linked.prev_hash, "hash": before}
-        texts = {"details": canonical(entry.details), "charge_id": entry.charge_id, **links}
-        changes += [("journal", column, f"'{text}'", f"seq = {entry.seq}") for column, text in texts.items()]
-    put(path, *changes, ("budgets", "head_hash", f"'{before}'", "TRUE"))
 
 
 @pytest.mark.parametrize("value", [None, -1, 0.5, "\ud800", "a\0b", [1], {"pid": "x"}], ids=repr)
