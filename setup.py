@@ -59,6 +59,7 @@ setup(
             "pytest>=8.4,<10",
             "pytest-xdist>=3.5,<4",
             "ruff>=0.16,<0.18",
+            "setuptools>=70.1,<85",
         ]
     },
     entry_points={"console_scripts": ["dpbeam=dpbeam.pipelines.cli.main:main"]},
