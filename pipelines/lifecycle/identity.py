@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from dpbeam.engine.reading.formats.base import is_local
 from dpbeam.errors import UsageError
 from dpbeam.ledger.scope import Protected, Scope
 from dpbeam.policy.schema.policy import Policy
-from dpbeam.transforms.steps.read import is_local
 
 _GLOB = "*?["
 
