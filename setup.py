@@ -43,7 +43,7 @@ setup(
         "pyyaml>=6,<7",
         "rich>=13.8,<16",
         "scipy>=1.11.4,<2",
-        "typer>=0.26.1,<0.30",  # its complaints, until 0.26 those of whichever click was there; 0.26.0 reads no variables
+        "typer>=0.26.1,<0.30",  # its complaints, before 0.26 those of any click; 0.26.0 reads no variables
     ],
     # Enough of it to plan, to keep a ledger and to certify a release; what makes releases comes with an extra.
     extras_require={
