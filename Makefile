@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_LEDGER := sqlite:///build/demo/ledger.sqlite
 
-.PHONY: demo test test-lowest lint bench mutation requirements clean
+.PHONY: demo test test-lowest test-python lint bench mutation requirements clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.installed: requirements.txt setup.py dpbeam/_version.py
@@ -35,7 +35,15 @@ build/lowest/.installed: setup.py $(VENV)/.installed
 
 # The same tests, with the lowest versions that setup.py allows
 test-lowest: build/lowest/.installed
-	build/lowest/bin/python -m pytest --numprocesses auto --dist worksteal
+	build/lowest/bin/python -m pytest --numprocesses auto --dist worksteal $(TESTS)
+
+# The same tests on another Python, in an environment of its own: make test-python PYTHON=python3.12 TESTS=tests/unit
+test-python: $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv venv --quiet --allow-existing --python $(PYTHON) build/$(notdir $(PYTHON))
+	@$(BIN)/uv pip install --quiet --python build/$(notdir $(PYTHON)) --requirement requirements.txt
+	@$(BIN)/uv pip install --quiet --python build/$(notdir $(PYTHON)) --no-deps --editable .
+	build/$(notdir $(PYTHON))/bin/python -m pytest --numprocesses auto --dist worksteal $(TESTS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

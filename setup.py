@@ -28,30 +28,38 @@ setup(
     # `make test-lowest` tests the lower bounds. Beside an upper one stands what the code relies on that may change with
     # each version: it is below the first one untested.
     install_requires=[
-        "apache-beam>=2.76,<2.78",  # what its runners listen on, and the loggers that print elements, by name
         "dp-accounting>=0.6,<0.7",
         "fastavro>=1.9,<2",
-        "grpcio>=1.65,<2",
         "jinja2>=3.1,<4",
         "jsonschema>=4.21,<5",
         "markupsafe>=2.1.2,<4",
         "matplotlib>=3.8,<3.12",  # the markup of its SVG
         "numpy>=1.26,<3",
-        "pipeline-dp>=0.2.1,<0.4; python_version<'3.11'",  # which mechanisms it builds of a job
-        "pipeline-dp>=0.3,<0.4; python_version>='3.11'",  # its engine isn't offered without 0.3
         "polars>=1.39.3,<3",
         "pyarrow>=25,<26",  # the text of an error; faults of its parsers that are worked around
         "pydantic>=2.12,<3",
         "pydantic-core>=2.41,<3",
         "python-dp>=1.1.5rc4,<1.2",  # the laws of its samplers
         "pyyaml>=6,<7",
-        "requests>=2.32.4,<3",
         "rich>=13.8,<16",
         "scipy>=1.11.4,<2",
-        "typer>=0.26,<0.30",  # its complaints; before 0.26 they were those of whichever click was there
+        "typer>=0.26.1,<0.30",  # its complaints, before 0.26 those of any click; 0.26.0 reads no variables
     ],
+    # Enough of it to plan, to keep a ledger and to certify a release; what makes releases comes with an extra.
     extras_require={
+        "beam": [
+            "apache-beam>=2.76,<2.78",  # what its runners listen on, and the loggers that print elements, by name
+            "grpcio>=1.65,<2",
+            "requests>=2.32.4,<3",
+        ],
+        "pipelinedp": [
+            "dpbeam[beam]",
+            "pipeline-dp>=0.2.1,<0.4; python_version<'3.11'",  # which mechanisms it builds of a job
+            "pipeline-dp>=0.3,<0.4; python_version>='3.11'",  # its engine isn't offered without 0.3
+        ],
+        "all": ["dpbeam[beam,pipelinedp]"],
         "dev": [
+            "dpbeam[all]",
             "hypothesis>=6.100,<7",
             "mypy>=2,<3",
             "packaging>=24,<27",
@@ -59,7 +67,8 @@ setup(
             "pytest>=8.4,<10",
             "pytest-xdist>=3.5,<4",
             "ruff>=0.16,<0.18",
-        ]
+            "setuptools>=70.1,<85",
+        ],
     },
     entry_points={"console_scripts": ["dpbeam=dpbeam.pipelines.cli.main:main"]},
 )

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from dpbeam.pipelines.cli.main import aggregate_main
+import argparse
+import sys
+from typing import NoReturn
+
+from dpbeam.pipelines.cli import streams
+from dpbeam.pipelines.cli.main import invoke
+
+
+def main() -> NoReturn:
+    parser = argparse.ArgumentParser(prog="python -m dpbeam.pipelines.aggregate", allow_abbrev=False)
+    parser.add_argument("--policy", required=True, help="the policy file, YAML")
+    known, rest = parser.parse_known_args()
+    streams.settle()
+    sys.exit(invoke(["run", known.policy, *rest]))
+
 
 if __name__ == "__main__":
-    aggregate_main()
+    main()

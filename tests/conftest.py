@@ -71,6 +71,13 @@ class Workspace:
     def published_charges(self) -> list[Any]:
         return self.charges("PUBLISHED")
 
+    def uncharged(self) -> bool:
+        """Whether no run has spent or reserved anything."""
+        from dpbeam.ledger.amounts import ZERO
+
+        balance = self.open_ledger().balance("visits")
+        return balance.spent == ZERO == balance.held
+
     def manifests(self) -> list[Path]:
         return sorted(self.output.glob("*/*/manifest.json"))
 

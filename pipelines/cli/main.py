@@ -396,14 +396,3 @@ def main() -> NoReturn:
     """The `dpbeam` command."""
     streams.settle()
     sys.exit(invoke(sys.argv[1:]))
-
-
-def aggregate_main() -> NoReturn:
-    """`python -m dpbeam.pipelines.aggregate --policy POLICY [flags]`: the same job started the Beam way."""
-    import argparse
-
-    parser = argparse.ArgumentParser(prog="python -m dpbeam.pipelines.aggregate", allow_abbrev=False)
-    parser.add_argument("--policy", required=True, help="the policy file, YAML")
-    known, rest = parser.parse_known_args()
-    streams.settle()
-    sys.exit(invoke(["run", known.policy, *rest]))

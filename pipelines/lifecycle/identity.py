@@ -35,8 +35,8 @@ def scope(policy: Policy, files: Sequence[str]) -> Scope:
     Raises:
         UsageError: more paths than a ledger keeps, or one that is no text.
     """
-    # Here, for it loads Beam, and whom a policy protects is known without.
-    from dpbeam.transforms.steps.read import is_local
+    # Here, for it loads what reads files, and whom a policy protects is known without.
+    from dpbeam.engine.reading.formats.base import is_local
 
     sources = dict.fromkeys(source(path) for path in policy.source.path)
     protects = protected(policy)
@@ -57,7 +57,7 @@ def source(path: str) -> str:
 
     Of a pattern, which may match much, the folders before the first part with `*`, `?` or `[` are followed.
     """
-    from dpbeam.transforms.steps.read import is_local
+    from dpbeam.engine.reading.formats.base import is_local
 
     if not is_local(path):
         return path.rstrip("/")

@@ -15,12 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from apache_beam.io.filesystems import FileSystems
-
-from dpbeam.engine.reading.formats import Stamp, shown
+from dpbeam.engine.reading.formats.base import Stamp, is_local, shown
 from dpbeam.errors import UsageError
+from dpbeam.extras import require
 from dpbeam.ledger.patterns import matcher
-from dpbeam.transforms.steps.read import is_local
 
 _KINDS = (
     (stat.S_ISFIFO, "a FIFO"),
@@ -201,6 +199,9 @@ def _in_store(pattern: str) -> list[File]:
 
 
 def _listed(pattern: str) -> list[File]:
+    require("beam")
+    from apache_beam.io.filesystems import FileSystems  # lazily: files of this machine need no Beam
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of Beam's own reading of sets such as [[]

@@ -15,34 +15,11 @@ from dpbeam.mechanisms import noise, selection
 from dpbeam.query import custom
 from tests.helpers import audit
 from tests.helpers import kernel_reference as reference
+from tests.helpers.audited_stages import HIERARCHICAL, METRICS, PUBLIC, SELECTIONS
 
 COPIES = {"median": 800}
 """Releases of each table, by metric, where it isn't the usual: each search of a quantile draws 192 noises or more."""
 USUAL_COPIES = 3_000
-VALUES = {"column": "value", "low": 0.0, "high": 10.0}
-METRICS = {  # all but those that are made from the same noisy quantities as one of these
-    "count": "count",
-    "privacy_id_count": "privacy_id_count",
-    "sum": {"sum": VALUES},
-    "total": {"sum": {"column": "value", "low_total": 0.0, "high_total": 15.0}},
-    "mean": {"mean": VALUES},
-    "variance": {"variance": VALUES},
-    "stddev": {"stddev": VALUES},
-    "median": {"median": VALUES},
-    "histogram": {"histogram": {"column": "value", "edges": [0, 4, 8, 12]}},
-    "vector_sum": {"vector_sum": {"columns": ["value"], "norm": "l2", "max_norm": 10.0}},
-    "distinct_count": {"distinct_count": {"column": "band"}},
-    "top_k": {"top_k": {"column": "band", "k": 2, "max_values": 1}},
-    "top_k of candidates": {"top_k": {"column": "band", "k": 2, "max_values": 1, "candidates": list(audit.BANDS)}},
-    "custom": {"custom": {"metric": "geometric_mean", "columns": ["value"], "params": {"low": 1, "high": 10}}},
-}
-PUBLIC = {"public": {"values": ["all"]}}
-SELECTIONS = {
-    "public": PUBLIC,
-    "truncated_geometric": {"private": {"strategy": "truncated_geometric"}},
-    "laplace_thresholding": {"private": {"strategy": "laplace_thresholding"}},
-    "gaussian_thresholding": {"private": {"strategy": "gaussian_thresholding", "pre_threshold": 2}},
-}
 
 
 def least_epsilons(folder, stage, scenarios, copies=USUAL_COPIES):
@@ -100,13 +77,6 @@ def test_no_other_bounds_cost_more_than_certified(tmp_path, bounds, noise_kind):
 # Hierarchical keys: a unit all of whose leaves fall into one `other`, and one who hits every bound of leaves that are
 # kept. Most of the budget is the metric's, so that the audit comes near it.
 
-HIERARCHICAL = {
-    "group_by": ["group", "place"],
-    "partitions": {
-        "private": {"strategy": "gaussian_thresholding", "pre_threshold": 20, "hierarchical": True, "weight": 0.3}
-    },
-    "bounds": {"l0": 25, "linf": 1},
-}
 IN_OTHERS = {name: METRICS[name] for name in ("count", "privacy_id_count", "total", "distinct_count")}
 KEPT = audit.Scenario(
     name="one who hits every bound of kept leaves", others=audit.others(60), one=audit.SCENARIOS[1].one

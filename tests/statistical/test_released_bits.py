@@ -9,10 +9,7 @@ same checks.
 from __future__ import annotations
 
 import itertools
-import runpy
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -28,9 +25,7 @@ from dpbeam.mechanisms.events import Gaussian, Laplace, WeightedThresholding, in
 from dpbeam.mechanisms.fixedpoint import Grid
 from dpbeam.query import custom
 from dpbeam.query.bounds import Bounds
-from tests.helpers import audit
-
-metrics_of = SimpleNamespace(**runpy.run_path(str(Path(__file__).parent / "test_audit.py")))
+from tests.helpers import audit, audited_stages, kernel_reference
 
 LOW = 8
 """Classes of low bits that are looked at: 3 bits."""
@@ -44,17 +39,17 @@ NAMED = {"total": ("sum", "total"), "top_k of candidates": ("top_k", "listed")}
 """Metrics that need a name of their own beside others: their kind, and this name."""
 CHEAP = [
     {NAMED[name][0]: metric[NAMED[name][0]] | {"name": NAMED[name][1]}} if name in NAMED else metric
-    for name, metric in metrics_of.METRICS.items()
+    for name, metric in audited_stages.METRICS.items()
     if name != "median"
 ]
-SELECTIONS = metrics_of.SELECTIONS | {
-    "hierarchical": metrics_of.HIERARCHICAL["partitions"],
+SELECTIONS = audited_stages.SELECTIONS | {
+    "hierarchical": audited_stages.HIERARCHICAL["partitions"],
 }
 
 
 @pytest.fixture(autouse=True)
 def _custom_metric(monkeypatch):
-    monkeypatch.setitem(custom._registered, "geometric_mean", metrics_of.reference.GeometricMean)
+    monkeypatch.setitem(custom._registered, "geometric_mean", kernel_reference.GeometricMean)
 
 
 def noisy_numbers(monkeypatch, policy, planned, table, copies):
@@ -143,7 +138,7 @@ def test_every_noisy_number_is_in_steps_of_the_plan_with_low_bits_of_noise_alone
 
 @pytest.mark.parametrize("noise_kind", ["laplace", "gaussian"])
 def test_every_count_of_a_tree_is_in_steps_of_the_plan_too(tmp_path, monkeypatch, noise_kind):
-    stage = {"metrics": [metrics_of.METRICS["median"]], "noise": noise_kind, "partitions": SELECTIONS["public"]}
+    stage = {"metrics": [audited_stages.METRICS["median"]], "noise": noise_kind, "partitions": SELECTIONS["public"]}
     assert audited(monkeypatch, tmp_path, stage, SCENARIOS["all bounds"], copies=60) == {}
 
 

@@ -13,17 +13,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dpbeam.ledger.amounts import ZERO
 from dpbeam.ledger.stores.sqlite.schema import VERSION
 from dpbeam.transforms.wire.staging import Area
+from tests.helpers.disks import mounted
 
 CANARY = "CANARY-7f3a"
 ROOT = Path(__file__).parents[2]
-
-
-def uncharged(workspace) -> bool:
-    balance = workspace.open_ledger().balance("visits")
-    return balance.spent == ZERO == balance.held
 
 
 def refused(workspace, capsys, *said: str, flags: tuple[str, ...] = ()) -> None:
@@ -32,7 +27,7 @@ def refused(workspace, capsys, *said: str, flags: tuple[str, ...] = ()) -> None:
     assert workspace.run(*flags) == 2
     error = capsys.readouterr().err
     assert [text for text in said if text not in error] == []
-    assert uncharged(workspace)
+    assert workspace.uncharged()
     assert workspace.manifests() == []
 
 
@@ -71,19 +66,6 @@ def test_an_output_folder_that_can_not_be_made(workspace, capsys) -> None:
     refused(workspace, capsys, "can't be written", "Nothing was charged")
 
 
-@contextlib.contextmanager
-def mounted(folder: Path, *options: str):
-    """A tmpfs on `folder`, for tests that need a small or a read-only disk; skips where mounting isn't allowed."""
-    folder.mkdir()
-    made = subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", str(folder)], capture_output=True, check=False)
-    if made.returncode:
-        pytest.skip("this user may not mount a tmpfs")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_a_read_only_output_folder(workspace, capsys) -> None:
     with mounted(workspace.output, "-o", "ro"):
         refused(workspace, capsys, "can't be written (Read-only file system)")
@@ -97,7 +79,7 @@ def test_a_full_disk_fails_the_run_and_leaves_nothing(workspace, capsys) -> None
         assert "No space left on device" in said
         assert "of dataset visits stays spent (charge " in said
         assert list(workspace.output.rglob("*.parquet")) == []
-    assert not uncharged(workspace)
+    assert not workspace.uncharged()
 
 
 def test_a_header_alone_publishes_an_empty_release(workspace, capsys) -> None:
@@ -179,7 +161,7 @@ def test_a_rule_that_fails_the_run_names_column_and_rule_and_no_value(workspace,
     assert "of dataset visits stays spent (charge " in said
     assert "attempt 1 of 3): the same command on the same input tries again" in said
     assert workspace.manifests() == []
-    assert not uncharged(workspace)
+    assert not workspace.uncharged()
 
 
 def test_a_parquet_file_damaged_in_the_middle_says_nothing_of_its_rows(workspace) -> None:
@@ -285,7 +267,7 @@ def test_a_policy_that_breaks_a_rule_charges_nothing(workspace, capsys, case) ->
     error = capsys.readouterr().err
     assert said in error
     assert "Remedy: " in error
-    assert uncharged(workspace)
+    assert workspace.uncharged()
     assert not workspace.output.exists()
 
 
@@ -294,7 +276,7 @@ def test_two_stages_of_one_name_charge_nothing(workspace, capsys) -> None:
     workspace.policy["stages"] *= 2
     assert workspace.run() == 2
     assert "stages[1].name must not stand twice, got 'by_place'" in capsys.readouterr().err
-    assert uncharged(workspace)
+    assert workspace.uncharged()
 
 
 def test_a_ledger_of_a_newer_version_charges_nothing(workspace, capsys) -> None:

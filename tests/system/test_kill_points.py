@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import runpy
 import shutil
 import sys
 from collections import Counter
@@ -26,28 +25,12 @@ from dpbeam.pipelines.lifecycle import attempts, charging, publish, release, ste
 from dpbeam.pipelines.lifecycle import recover as recovering
 from dpbeam.reporting import tables
 from dpbeam.transforms.wire import staging
+from tests.helpers import kills
 
-kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
 FILES = {
     module.__file__
     for module in (attempts, charging, publish, release, steps, values, recovering, staging, tables, ledger, sqlite)
 }
-
-
-def at_new_lines(act) -> None:
-    """From here on calls `act(n)` before the n-th line of FILES that is executed for the first time."""
-    seen: set[tuple[str, int]] = set()
-
-    def trace(frame, event, _):
-        if frame.f_code.co_filename not in FILES:
-            return None
-        place = (frame.f_code.co_filename, frame.f_lineno)
-        if event == "line" and place not in seen:
-            seen.add(place)
-            act(len(seen))
-        return trace
-
-    sys.settrace(trace)
 
 
 def on_disk(folder: Path) -> list[tuple[str, int, int]]:
@@ -69,7 +52,7 @@ def places(folder: Path, work) -> list[int]:
                 found.append(line)
             last = now
 
-        at_new_lines(look)
+        kills.at_new_lines(FILES, look)
         work()
         sys.settrace(None)
         listed.write_text(json.dumps(found))
@@ -85,7 +68,7 @@ def killed_everywhere(folder: Path, start, work) -> Iterator[None]:
         start()
 
         def dying(place=place) -> None:
-            at_new_lines(lambda line: kills.die() if line == place else None)
+            kills.at_new_lines(FILES, lambda line: kills.die() if line == place else None)
             work()
 
         _, status = os.waitpid(kills.forked(dying), 0)

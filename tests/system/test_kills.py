@@ -28,48 +28,8 @@ from dpbeam.pipelines.lifecycle.recover import recover
 from dpbeam.pipelines.lifecycle.steps import Step
 from dpbeam.pipelines.lifecycle.values import Request
 from dpbeam.policy.load import load_policy
-from dpbeam.reporting.certify import certify_manifest
 from dpbeam.transforms.wire.staging import Area
-
-COST = Amount.charge(1.0, 1e-6)
-
-
-def forked(work) -> int:
-    """Runs `work` in a child process; returns the child's wait status."""
-    child = os.fork()
-    if child == 0:
-        with contextlib.suppress(BaseException), open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), 1)
-            os.dup2(nowhere.fileno(), 2)
-            work()
-        os._exit(0)
-    return child
-
-
-def die(*_: object) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def check_sound(workspace) -> None:
-    """The ledger verifies and covers every manifest; every manifest stands beside whole, right files."""
-    ledger = workspace.open_ledger()
-    ledger.verify()
-    found = workspace.manifests()
-    assert Amount(epsilon=COST.epsilon * len(found), delta=COST.delta * len(found)).fits(ledger.balance("visits").spent)
-    for manifest in found:
-        certify_manifest(manifest)
-
-
-def settle(workspace) -> None:
-    """Recovers, and asserts that nothing is left open, staged or half visible."""
-    check_sound(workspace)
-    recover(workspace.open_ledger())
-    check_sound(workspace)
-    assert workspace.open_charges() == []
-    published = {charge.release_id for charge in workspace.published_charges()}
-    assert published == {m.parent.name for m in workspace.manifests()}
-    assert workspace.left_behind() == []
-
+from tests.helpers.kills import COST, INSIDE, check_sound, die, forked, settle
 
 STEPS = ("plan", "guard", "reserve", "start", "run_job", "verify", "assemble", "commit")
 """The lifecycle, in order, by the names of its steps in `release`."""
@@ -113,14 +73,6 @@ def test_a_kill_around_a_step_is_settled(workspace, capsys, name, after) -> None
     _, status = os.waitpid(forked(work), 0)
     assert os.WTERMSIG(status) == signal.SIGKILL  # the kill really happened
     settle(workspace)
-
-
-INSIDE = {
-    "while files are written": (publish, "write_csv"),
-    "with the files written": (publish, "entries"),
-    "with the manifest written": (Area, "remove_shards"),
-    "after the ledger's decision": (publish, "complete"),
-}
 
 
 @pytest.mark.parametrize("place", INSIDE)

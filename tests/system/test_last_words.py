@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-import runpy
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import typer
@@ -19,8 +17,8 @@ from dpbeam.ledger.amounts import Amount
 from dpbeam.pipelines.cli import main
 from dpbeam.pipelines.cli.main import invoke
 from dpbeam.pipelines.lifecycle import stopping
+from tests.helpers import kills
 
-kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
 ROOT = Path(__file__).parents[2]
 
 

@@ -4,7 +4,6 @@ making of a ledger leaves behind, if it is killed anywhere, is removed by the ne
 from __future__ import annotations
 
 import os
-import runpy
 import shlex
 import shutil
 import sqlite3
@@ -13,7 +12,6 @@ import sys
 import threading
 from contextlib import closing, contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -23,9 +21,8 @@ from dpbeam.ledger.amounts import ZERO, Amount
 from dpbeam.ledger.stores.sqlite import drafts, names
 from dpbeam.ledger.stores.sqlite import file as sqlite_file
 from dpbeam.pipelines.cli.main import invoke
+from tests.helpers import kills
 
-kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
-points = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kill_points.py"))))
 COMMANDS = (["budget", "show", "visits"], ["budget", "history", "visits"], ["budget", "verify"], ["recover"])
 
 
@@ -187,7 +184,6 @@ def made(path: Path) -> None:
 def test_a_ledger_whose_making_was_killed_anywhere_leaves_no_draft(tmp_path, monkeypatch) -> None:
     """A draft holds a secret."""
     files = {sqlite_file.__file__, drafts.__file__}
-    monkeypatch.setitem(points.at_new_lines.__globals__, "FILES", files)
     lines, ended, left = 0, False, 0
     while not ended:
         lines += 1
@@ -196,7 +192,7 @@ def test_a_ledger_whose_making_was_killed_anywhere_leaves_no_draft(tmp_path, mon
         path = folder / "ledger.sqlite"
 
         def dying(path=path, lines=lines) -> None:
-            points.at_new_lines(lambda line: kills.die() if line == lines else None)
+            kills.at_new_lines(files, lambda line: kills.die() if line == lines else None)
             made(path)
 
         ended = not os.WIFSIGNALED(os.waitpid(kills.forked(dying), 0)[1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import runpy
 import shutil
 import sqlite3
 import subprocess
@@ -13,7 +12,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -22,8 +20,8 @@ from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.stores.sqlite import file as sqlite_file
 from dpbeam.ledger.stores.sqlite import names
 from dpbeam.pipelines.cli.main import invoke
+from tests.helpers import kills
 
-kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
 OLD = Path(__file__).parents[1] / "data" / "ledger-1.sql"
 NOBODY = 65534
 READERS = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import runpy
 import signal
 import subprocess
 import sys
@@ -21,8 +20,8 @@ from dpbeam.ledger.stores.sqlite import file as sqlite_file
 from dpbeam.pipelines.cli.main import invoke
 from dpbeam.pipelines.lifecycle import attempts, charging, publish
 from dpbeam.pipelines.lifecycle import recover as recovering
+from tests.helpers import kills
 
-kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
 HOLDER = """
 import sqlite3, sys
 held = sqlite3.connect(sys.argv[1], isolation_level=None)

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from benchmarks.data import write_visits
+from tests.helpers.memory import NEEDS_PROC, measured
 
-ROOT = Path(__file__).parents[2]
 ROWS = 10_000_000
 ROW_BYTES = 16
 REST_BYTES = 96 << 20
 """Row groups as stored, blocks and shards in work on two threads, partitions: docs/scale.md. Measured: 40 to 60 MiB."""
-GIVES_BACK = {
-    "ARROW_DEFAULT_MEMORY_POOL": "system",
-    "MALLOC_MMAP_THRESHOLD_": "131072",
-    "MALLOC_TRIM_THRESHOLD_": "131072",
-    "_RJEM_MALLOC_CONF": "dirty_decay_ms:0,muzzy_decay_ms:0",
-}
-"""Allocators give back at once what was freed: else the peak is what they keep, which load and luck decide."""
 ROOM_BYTES = 24 << 20
 BLOCK_ROWS = 1 << 16
 
@@ -68,14 +57,11 @@ print(json.dumps([peak() - before, partitions]))
 
 def grown(path: Path, room_bytes: int, keys: str) -> tuple[int, int]:
     """By how much the peak of a run over all rows is above that of one over the first million; and its partitions."""
-    command = [sys.executable, "-c", RUN, str(path), str(room_bytes), keys]
-    environment = {**os.environ, **GIVES_BACK}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
-    more, partitions = json.loads(done.stdout.splitlines()[-1])
+    more, partitions = measured(RUN, str(path), str(room_bytes), keys)
     return more, partitions
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+@NEEDS_PROC
 @pytest.mark.parametrize(("shape", "keys"), [("even", ""), ("bot", ""), ("bot", "leaves")])
 def test_rows_beyond_the_room_need_no_more_memory(tmp_path, shape, keys) -> None:
     path = tmp_path / "visits.parquet"

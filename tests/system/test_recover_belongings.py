@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import runpy
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -16,9 +14,7 @@ from dpbeam.ledger.stores.sqlite.schema import CHARGE
 from dpbeam.pipelines.cli.main import invoke
 from dpbeam.pipelines.lifecycle import attempts, publish
 from dpbeam.transforms.wire.staging import Area
-
-kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
-damage = SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "unit" / "ledger" / "test_ledger_damage.py")))
+from tests.helpers import kills, ledger_damage
 
 
 class Broken:
@@ -81,13 +77,13 @@ def test_a_ledger_that_does_not_verify_makes_recover_remove_nothing(broken, caps
     for column in CHARGE:
         for folder in folders:
             broken.back()
-            if not damage.put(broken.ledger, ("charges", column, f"'{folder}'", open_row)):
+            if not ledger_damage.put(broken.ledger, ("charges", column, f"'{folder}'", open_row)):
                 continue
             tried += 1
             before = broken.others()
             capsys.readouterr()
             assert broken.recover() == 3, (column, folder)
-            assert damage.MESSAGE.search(capsys.readouterr().err)
+            assert ledger_damage.MESSAGE.search(capsys.readouterr().err)
             assert broken.workspace.run() == 3, (column, folder)
             assert broken.others() == before, (column, folder)
             assert list(broken.staged.iterdir()) != [], (column, folder)
@@ -99,7 +95,7 @@ def test_a_ledger_that_does_not_verify_gives_no_release_again(broken, capsys) ->
     (published,) = broken.workspace.published_charges()
     for column, value in (("id", "'../victim'"), ("path", f"'{broken.victim}'"), ("attempt", "2")):
         broken.back()
-        assert damage.put(broken.ledger, ("charges", column, value, f"id = '{published.id}'"))
+        assert ledger_damage.put(broken.ledger, ("charges", column, value, f"id = '{published.id}'"))
         before = broken.others()
         capsys.readouterr()
         assert broken.workspace.run("--release", "other") == 3, column
@@ -117,9 +113,9 @@ def forged(broken: Broken, **changes: object) -> Charge:
         details = {name: changes.get(name, value) for name, value in row["details"].items()}
         return row | {"details": details, "charge_id": changes.get("id", id)}
 
-    damage.forged(broken.ledger, change, "visits")
+    ledger_damage.forged(broken.ledger, change, "visits")
     columns = sorted(changes, key="id".__eq__)  # the id last, for the row is found by it
-    damage.put(broken.ledger, *(("charges", name, f"'{changes[name]}'", f"id = '{id}'") for name in columns))
+    ledger_damage.put(broken.ledger, *(("charges", name, f"'{changes[name]}'", f"id = '{id}'") for name in columns))
     broken.workspace.open_ledger().verify()
     (charge,) = broken.workspace.open_charges()
     return charge
@@ -225,12 +221,12 @@ def test_a_published_charge_under_a_forged_name_loses_no_folder(broken, capsys) 
     victim = broken.workspace.output / "victim-1"
     victim.mkdir()
     (victim / "precious.csv").write_text("x")
-    damage.forged(
+    ledger_damage.forged(
         broken.ledger,
         lambda row: row | {"charge_id": "../victim"} if row["charge_id"] == published.id else row,
         "visits",
     )
-    damage.put(broken.ledger, ("charges", "id", "'../victim'", f"id = '{published.id}'"))
+    ledger_damage.put(broken.ledger, ("charges", "id", "'../victim'", f"id = '{published.id}'"))
     broken.workspace.open_ledger().verify()
     assert broken.recover() == 0
     assert broken.workspace.run("--release", "other") == 4

@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import pytest
 
-from tests.system.test_shuffle_memory import ALL_BYTES, BLOCK_ROWS, BLOCKS, PARTS, SHARD_BYTES, SHARDS, SLACK_BYTES
-from tests.system.test_shuffle_memory import child as measured
-from tests.system.test_shuffle_memory import pytestmark as needs_proc
+from tests.helpers.memory import (
+    ALL_BYTES,
+    BLOCK_ROWS,
+    BLOCKS,
+    NEEDS_PROC,
+    PARTS,
+    SHARD_BYTES,
+    SHARDS,
+    SLACK_BYTES,
+    measured,
+)
 
-pytestmark = needs_proc
+pytestmark = NEEDS_PROC
 
 PARTITIONS = 100_000
 TALLY_BYTES = 8 + 5 * 8
@@ -32,7 +40,7 @@ from types import SimpleNamespace
 import numpy as np
 import pyarrow as pa
 from dpbeam.engine.rounds import weight_tables, weighing
-from tests.system.played_runner import Files, peak_bytes
+from tests.helpers.played_runner import Files, peak_bytes
 from dpbeam.transforms.steps import weigh
 from dpbeam.transforms.steps.bound import _Seed
 from dpbeam.transforms.wire.control import agree

@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import runpy
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -19,7 +17,6 @@ from dpbeam.pipelines.jobs.options import beam_options
 from dpbeam.transforms.steps import write_shards
 from dpbeam.transforms.wire.staging import Area
 
-bad_input = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_bad_input.py"))))
 SPARK = ("--spark_master_url=spark://h:1", "--spark_rest_url=http://h:2")
 WORKERS = ("direct_num_workers", "num_workers", "max_num_workers", "sdk_worker_parallelism")
 
@@ -56,7 +53,7 @@ def test_options_that_can_not_work_or_open_ports_are_refused_before_the_charge(w
     error = capsys.readouterr().err
     assert said in error
     assert "multi_processing." not in error.replace("=multi_processing", "")  # no message recommends it
-    assert bad_input.uncharged(workspace)
+    assert workspace.uncharged()
     assert workspace.open_charges() == []
 
 
@@ -105,7 +102,7 @@ def test_a_cluster_that_does_not_answer_is_named_before_the_charge(workspace, ca
     with state() as place:
         assert workspace.run(*ENDPOINTS[flag].format(place).split()) == 2
     assert re.search(f"{flag}=.*{place} doesn't answer within 0.2 s", capsys.readouterr().err)
-    assert bad_input.uncharged(workspace)
+    assert workspace.uncharged()
 
 
 def test_a_cluster_that_answers_is_not_refused() -> None:
@@ -164,7 +161,7 @@ def test_staging_that_can_not_be_made_is_found_before_the_charge(workspace, caps
     monkeypatch.setattr(os, "mkdir", refuses)
     assert workspace.run() == 2
     assert "its staging can't be made" in capsys.readouterr().err
-    assert bad_input.uncharged(workspace)
+    assert workspace.uncharged()
 
 
 def test_a_cluster_that_died_since_leaves_a_broken_charge_as_it_is(workspace, capsys, monkeypatch) -> None:

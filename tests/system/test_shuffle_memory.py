@@ -1,29 +1,28 @@
 """What a worker of a shuffling run needs is bounded by a block and a shard, whatever the distribution of the keys.
 
-The runner's part is played by files (`played_runner`), so all that the process holds is what the steps themselves hold.
+The runner's part is played by files (`tests.helpers.played_runner`), so all that the process holds is what the steps
+themselves hold.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
-from tests.system.test_memory import GIVES_BACK
+from tests.helpers.memory import (
+    ALL_BYTES,
+    BLOCK_ROWS,
+    BLOCKS,
+    NEEDS_PROC,
+    PARTS,
+    ROW_BYTES,
+    SHARD_BYTES,
+    SHARDS,
+    SLACK_BYTES,
+    measured,
+)
 
-ROOT = Path(__file__).parents[2]
-BLOCKS, BLOCK_ROWS, ROW_BYTES = 64, 1 << 17, 16
-ALL_BYTES = BLOCKS * BLOCK_ROWS * ROW_BYTES
-SHARDS, PARTS = 64, 8
-SHARD_BYTES = ALL_BYTES // SHARDS
 PARTITIONS = 100_000
 PARTITION_BYTES = 24
-SLACK_BYTES = 24 << 20
-"""The first use of each library's code, and what allocators keep in spite of `GIVES_BACK`."""
 BOUND_BYTES = (
     4 * BLOCK_ROWS * ROW_BYTES  # docs/scale.md
     + int(1.5 * 8 * SHARD_BYTES)
@@ -36,7 +35,7 @@ import json, sys, tempfile
 import numpy as np
 import pyarrow as pa
 from dpbeam.engine.bounding import contributions
-from tests.system.played_runner import Files, peak_bytes as peak
+from tests.helpers.played_runner import Files, peak_bytes as peak
 from dpbeam.transforms.steps import accumulate, bound
 from dpbeam.transforms.wire.control import Shuffle, agree
 from dpbeam.transforms.wire.progress import Parts
@@ -108,7 +107,7 @@ import json, sys
 import numpy as np
 import pyarrow as pa
 from dpbeam.engine.aggregation import accumulate as kernel
-from tests.system.played_runner import peak_bytes as peak
+from tests.helpers.played_runner import peak_bytes as peak
 from dpbeam.transforms.steps import accumulate
 from dpbeam.transforms.wire.control import Outbox, receive
 
@@ -136,21 +135,13 @@ print(json.dumps(peak() - before))
 """
 
 
-def child(script: str, *arguments: str) -> object:
-    command = [sys.executable, "-c", script, *arguments]
-    environment = {**os.environ, **GIVES_BACK}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+pytestmark = NEEDS_PROC
 
 
 @pytest.mark.parametrize(("shape", "spoilt"), [("even", ""), ("hot unit", "uncut"), ("hot partition", "")])
 def test_a_worker_holds_a_block_and_a_shard(shape, spoilt) -> None:
-    more, pairs = child(RUN, shape, "")
-    spoilt_more, same = child(RUN, shape, spoilt or "one shard")
+    more, pairs = measured(RUN, shape, "")
+    spoilt_more, same = measured(RUN, shape, spoilt or "one shard")
     assert pairs == same
     assert more < BOUND_BYTES < ALL_BYTES < spoilt_more
 
@@ -158,4 +149,4 @@ def test_a_worker_holds_a_block_and_a_shard(shape, spoilt) -> None:
 def test_merging_holds_the_partitions_and_not_every_shard_s_share_of_them() -> None:
     all_bytes = 100 * 80_000 * PARTITION_BYTES
     bound = 4 * (80_000 * PARTITION_BYTES + (8 << 20)) + SLACK_BYTES
-    assert child(MERGE, "") < bound < all_bytes < child(MERGE, "all at once")
+    assert measured(MERGE, "") < bound < all_bytes < measured(MERGE, "all at once")

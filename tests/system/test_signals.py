@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import runpy
 import signal
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -16,8 +13,8 @@ from dpbeam.ledger.amounts import ZERO
 from dpbeam.pipelines.cli.main import invoke
 from dpbeam.pipelines.lifecycle import attempts, publish, release
 from dpbeam.transforms.steps import write_shards
+from tests.helpers import kills
 
-kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STEPS = kills.STEPS
 CHARGED = STEPS.index("start")

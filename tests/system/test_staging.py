@@ -6,14 +6,12 @@ from __future__ import annotations
 import contextlib
 import os
 import random
-import runpy
 import shutil
 import signal
 import stat
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -21,9 +19,9 @@ from dpbeam.errors import RunFailed
 from dpbeam.pipelines.lifecycle import publish, release
 from dpbeam.transforms.wire import staging
 from dpbeam.transforms.wire.staging import Area
+from tests.helpers import kills
+from tests.helpers.disks import mounted
 
-kills = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_kills.py"))))
-bad_input = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("test_bad_input.py"))))
 NOBODY = 65534
 
 
@@ -202,7 +200,7 @@ def test_staging_that_is_not_ours_is_refused_before_the_charge(in_sight, capsys,
             said = "belongs to another user"
     assert in_sight.run() == 2
     assert f"staging folder {path} {said}" in capsys.readouterr().err
-    assert bad_input.uncharged(in_sight)
+    assert in_sight.uncharged()
     assert list(elsewhere.iterdir()) == []
 
 
@@ -210,16 +208,16 @@ def test_an_output_folder_that_everybody_may_write_is_refused(in_sight, capsys) 
     in_sight.output.chmod(0o777)
     assert in_sight.run() == 2
     assert "may be written by every user" in capsys.readouterr().err
-    assert bad_input.uncharged(in_sight)
+    assert in_sight.uncharged()
     in_sight.output.chmod(0o1777)  # as /tmp: nobody may rename there what is another's
     assert in_sight.run() == 0
 
 
 def test_a_dataset_folder_on_another_disk_is_refused_before_the_charge(in_sight, capsys) -> None:
-    with bad_input.mounted(in_sight.output / "visits"):
+    with mounted(in_sight.output / "visits"):
         assert in_sight.run() == 2
         assert "lies on another file system than" in capsys.readouterr().err
-        assert bad_input.uncharged(in_sight)
+        assert in_sight.uncharged()
 
 
 def test_staging_that_is_swapped_for_a_link_gets_nothing_more(tmp_path) -> None:

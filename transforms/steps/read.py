@@ -18,6 +18,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from dpbeam.engine.reading import formats
+from dpbeam.engine.reading.formats.base import is_local
 from dpbeam.errors import RunFailed
 from dpbeam.query.source import InputSpec
 from dpbeam.transforms.wire.beam_types import Batches
@@ -39,11 +40,6 @@ def place(batch: pa.RecordBatch) -> tuple[int, int, bool]:
         raise RunFailed("a block lost its place in the input; nothing was published")
     split, block, last = metadata[_PLACE].split(b"/")
     return int(split), int(block), last == b"1"
-
-
-def is_local(path: str) -> bool:
-    """Whether a path is of this machine's file system, not of a store with a scheme."""
-    return "://" not in path
 
 
 def open_source(path: str) -> IO[bytes]:

@@ -14,7 +14,7 @@ FOLDERS = ("dpbeam", "transforms", "pipelines")
 """The second and third are `dpbeam.transforms` and `dpbeam.pipelines`, by links in the first."""
 
 ROOMS = (
-    "dpbeam.errors", "dpbeam._version", "dpbeam.array_types",
+    "dpbeam.errors", "dpbeam.extras", "dpbeam._version", "dpbeam.array_types",
     "dpbeam.mechanisms", "dpbeam.query", "dpbeam.engine", "dpbeam.policy", "dpbeam.accounting", "dpbeam.reporting",
     "dpbeam.ledger", "dpbeam.phases", "dpbeam.transforms", "dpbeam.adapters", "dpbeam.pipelines",
 )  # fmt: skip
@@ -24,7 +24,7 @@ APART = {
     "dpbeam.ledger": ("dpbeam.ledger", "dpbeam.errors"),
     "dpbeam.transforms": (
         "dpbeam.transforms", "dpbeam.engine", "dpbeam.query", "dpbeam.mechanisms", "dpbeam.array_types",
-        "dpbeam.errors",
+        "dpbeam.errors", "dpbeam.extras",
     ),
     "dpbeam.reporting": (
         "dpbeam.reporting", "dpbeam.accounting", "dpbeam.mechanisms", "dpbeam.errors", "dpbeam._version",

@@ -19,15 +19,14 @@ OURS = ("dpbeam", "transforms", "pipelines")
 
 
 def stated() -> dict[str, list[Requirement]]:
-    """The requirements in setup.py's call: what is installed with dpbeam, and what developers need."""
+    """The requirements in setup.py's call, by extra: what is always installed is `base`. An extra's own of dpbeam's
+    other extras are left out."""
     tree = ast.parse((ROOT / "setup.py").read_text(encoding="utf-8"))
     (call,) = (n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == "setup")
     given = {keyword.arg: keyword.value for keyword in call.keywords}
-    lists = {
-        "installed": ast.literal_eval(given["install_requires"]),
-        "dev": ast.literal_eval(given["extras_require"])["dev"],
-    }
-    return {kind: [Requirement(text) for text in lines] for kind, lines in lists.items()}
+    lists = {"base": ast.literal_eval(given["install_requires"]), **ast.literal_eval(given["extras_require"])}
+    found = {kind: [Requirement(text) for text in lines] for kind, lines in lists.items()}
+    return {kind: [one for one in ones if one.name != "dpbeam"] for kind, ones in found.items()}
 
 
 def pins() -> list[Requirement]:
@@ -36,7 +35,9 @@ def pins() -> list[Requirement]:
 
 
 STATED = stated()
-ALL = STATED["installed"] + STATED["dev"]
+ALL = [requirement for requirements in STATED.values() for requirement in requirements]
+NEED_EXTRAS = ("transforms", "pipelines/jobs", "pipelines/lifecycle", "dpbeam/adapters")
+"""The rooms that may import what comes with an extra."""
 
 
 def bound(requirement: Requirement, operator: str) -> Version:
@@ -44,10 +45,12 @@ def bound(requirement: Requirement, operator: str) -> Version:
     return found
 
 
-def imported(rooms: tuple[str, ...]) -> dict[str, str]:
+def imported(rooms: tuple[str, ...], but: tuple[str, ...] = ()) -> dict[str, str]:
     """The packages of others that modules import, at the top or within functions, each with one module that does."""
     found: dict[str, str] = {}
     for path in sorted(path for room in rooms for path in (ROOT / room).rglob("*.py")):
+        if any(path.is_relative_to(ROOT / room) for room in but):
+            continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
@@ -75,10 +78,16 @@ def names(requirements: list[Requirement]) -> set[str]:
 
 
 def test_every_import_is_of_a_dependency_that_is_named_and_none_is_named_in_vain(owners) -> None:
-    named = names(STATED["installed"])
+    named = names(STATED["base"] + STATED["beam"] + STATED["pipelinedp"])
     used = {(package, path): owners.get(package, set()) & named for package, path in imported(OURS).items()}
     assert [of for of, found in used.items() if not found] == []
     assert named - set().union(*used.values()) == set()
+
+
+def test_what_needs_no_extra_imports_what_comes_with_none(owners) -> None:
+    used = {(package, path): owners.get(package, set()) for package, path in imported(OURS, but=NEED_EXTRAS).items()}
+    assert [of for of, found in used.items() if not found & names(STATED["base"])] == []
+    assert not names(STATED["base"]) & names(STATED["beam"] + STATED["pipelinedp"])
 
 
 def test_every_import_of_the_tests_is_of_a_dependency_that_is_named(owners) -> None:

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import re
 import shutil
-import sqlite3
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import replace
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +18,7 @@ from dpbeam.ledger.scope import Protected, Scope
 from dpbeam.ledger.stores.sqlite.schema import BUDGET, CHARGE, ENTRY
 from dpbeam.pipelines.cli.main import invoke
 from dpbeam.pipelines.lifecycle.recover import recover
+from tests.helpers.ledger_damage import MESSAGE, forged, put, rows
 
 ONE = Amount.charge(1, 1e-6)
 PEOPLE = Scope(protected=Protected(unit="person"), sources=("/data/people.csv",))
@@ -68,37 +64,6 @@ def reserve(path: Path, dataset: str, key: str, scope: Scope = PEOPLE, **more: A
     )
 
 
-def put(path: Path, *changes: tuple[str, str, str, str]) -> bool:
-    """Writes SQL values behind the ledger's back, whatever its triggers and constraints say: (table, column, value,
-    condition) each. Whether all of that changed anything."""
-
-    def raw(*statements: str) -> list[int]:
-        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-            connection.execute("PRAGMA synchronous = OFF")
-            connection.execute("PRAGMA ignore_check_constraints = ON")
-            connection.execute("PRAGMA writable_schema = ON")
-            return [connection.execute(statement).rowcount for statement in statements]
-
-    with closing(sqlite3.connect(path)) as connection:
-        kept = connection.execute("SELECT type, name, tbl_name, rootpage, sql FROM sqlite_master").fetchall()
-    raw(
-        "DELETE FROM sqlite_master WHERE type = 'trigger'",
-        "UPDATE sqlite_master SET sql = replace(sql, 'NOT NULL', '')",
-    )
-    changed = raw(
-        *(
-            f"UPDATE {table} SET {column} = {value} WHERE {column} IS NOT {value} AND rowid = "
-            f"(SELECT max(rowid) FROM {table} WHERE {column} IS NOT NULL AND {where})"
-            for table, column, value, where in changes
-        )
-    )
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA writable_schema = ON")
-        connection.execute("DELETE FROM sqlite_master")
-        connection.executemany("INSERT INTO sqlite_master VALUES (?, ?, ?, ?, ?)", kept)
-    return all(changed)
-
-
 DAMAGE = {
     "no UTF-8": "CAST(x'c328ff' AS TEXT)",
     "half a character": "CAST(x'61ed' AS TEXT)",
@@ -118,7 +83,6 @@ DAMAGE = {
     "a string": """'"text"'""",
 }
 COLUMNS = {"budgets": BUDGET, "charges": CHARGE, "journal": ENTRY, "meta": ("name", "value")}
-MESSAGE = re.compile(r"the ledger \S+ (doesn't verify: |is damaged or no SQLite database\. )[ -~]{40,500}")
 COMMANDS: dict[str, Callable[[Path], Any]] = {
     "budget show": lambda path: open_ledger(str(path), reading=True).budget("d"),
     "budget history": lambda path: open_ledger(str(path), reading=True).history("d"),
@@ -159,31 +123,6 @@ def test_the_same_ledger_undamaged_is_taken(whole, tmp_path) -> None:
     assert not put(path, ("journal", "time", time, "seq = 2"))
     for command in COMMANDS.values():
         command(path)
-
-
-def canonical(value: Any) -> str:
-    """The text that is hashed, written down here anew: it must never change."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-
-
-def rows(path: Path, dataset: str = "d") -> list[dict[str, Any]]:
-    """The journal's entries as the file has them, `details` as JSON says."""
-    with closing(sqlite3.connect(path)) as connection:
-        found = connection.execute(f"SELECT {', '.join(ENTRY)} FROM journal WHERE dataset = ? ORDER BY seq", (dataset,))
-        made = [dict(zip(ENTRY, row, strict=True)) for row in found]
-    return [row | {"details": json.loads(row["details"])} for row in made]
-
-
-def forged(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]], dataset: str = "d") -> None:
-    """Rewrites the journal's entries, with all hashes as they then must be."""
-    before, changes = "0" * 64, []
-    hashed = [name for name in ENTRY if name not in ("prev_hash", "hash")]
-    for row in map(change, rows(path, dataset)):
-        links = {"prev_hash": before}
-        before = sha256(canonical(["dpbeam journal 1", *(row[name] for name in hashed), before]).encode()).hexdigest()
-        texts = {"details": canonical(row["details"]), "charge_id": row["charge_id"], **links, "hash": before}
-        changes += [("journal", column, f"'{text}'", f"seq = {row['seq']}") for column, text in texts.items()]
-    put(path, *changes, ("budgets", "head_hash", f"'{before}'", "TRUE"))
 
 
 @pytest.mark.parametrize("value", [None, -1, 0.5, "\ud800", "a\0b", [1], {"pid": "x"}], ids=repr)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dpbeam.reporting.visible import visible, visible_key, visible_lines, visible_message
 
 INVISIBLE = "\u00ad\u034f\u061c\u115f\u1160\u17b4\u180b\u180e\u200b\u200e\u2028\u202e\u2060\u2066\u2800\u3164\ufe00"
-INVISIBLE += "\ufeff\uffa0\ufff9\U00013441\U00016fe4\U0001d159\U0001d173\U000e0001\U000e0041\U000e0100"
+INVISIBLE += "\ufeff\uffa0\ufff9\U00013441\U00013442\U00016fe4\U0001d159\U0001d173\U000e0001\U000e0041\U000e0100"
 UNSAFE = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 JOINERS = "\u200c\u200d\ufe0f"
 HARD = (

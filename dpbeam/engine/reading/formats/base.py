@@ -51,6 +51,11 @@ class Split:
     stamp: Stamp | None = field(default=None, compare=False)
 
 
+def is_local(path: str) -> bool:
+    """Whether a path is of this machine's file system, not of a store with a scheme."""
+    return "://" not in path
+
+
 def shown(path: str) -> str:
     """The path as errors show it: of a folder `name=value` the value is left out, for it is a value of rows."""
     return re.sub(r"([^/\\=]+)=[^/\\]*(?=[/\\])", r"\1=…", path)
