@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dpbeam.accounting import rounds
 from dpbeam.accounting.requests import Request
 from dpbeam.errors import UsageError
-from dpbeam.query import selection
-from dpbeam.query.automatic import Histogram
-from dpbeam.query.bounds import Bounds
-from dpbeam.query.quantities import Quantity, noisy_by_themselves, numbers, quantities
-from dpbeam.query.query import Noise, Stage
-from dpbeam.query.residual import in_one_other, other_leaves
+from dpbeam.queries import selection
+from dpbeam.queries.automatic import Histogram
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.quantities import Quantity, noisy_by_themselves, numbers, quantities
+from dpbeam.queries.query import Noise, Stage
+from dpbeam.queries.residual import in_one_other, other_leaves
 
 MOST_NUMBERS = 1 << 24
 """What one unit may move by one mechanism with Gaussian noise: for so many numbers what its sampler doesn't draw is

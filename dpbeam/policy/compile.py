@@ -15,11 +15,11 @@ from dpbeam.policy.schema import auto
 from dpbeam.policy.schema import metrics as stated
 from dpbeam.policy.schema import policy as schema
 from dpbeam.policy.values import canonical
-from dpbeam.query import selection, source
-from dpbeam.query.automatic import ClipSearch, CountSearch, Parameter, Side
-from dpbeam.query.bounds import Bounds
-from dpbeam.query.metric import Metric
-from dpbeam.query.query import Partitions, Public, Query, Stage
+from dpbeam.queries import selection, source
+from dpbeam.queries.automatic import ClipSearch, CountSearch, Parameter, Side
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.metric import Metric
+from dpbeam.queries.query import Partitions, Public, Query, Stage
 
 _RANKS = {"median": (0.5,), "min": (LEAST_RANK,), "max": (MOST_RANK,)}
 

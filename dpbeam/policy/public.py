@@ -19,7 +19,7 @@ from dpbeam.engine.reading.formats.parquet_file import columns_of, open_parquet
 from dpbeam.policy.schema.policy import Public
 from dpbeam.policy.values import DESCRIPTIONS, canonical, suits, to_python
 from dpbeam.policy.violations import ABSENT, Finding, Key
-from dpbeam.query.source import ColumnType
+from dpbeam.queries.source import ColumnType
 
 MAX_PARTITIONS = 10_000_000
 MAX_FILE_BYTES = 2**30

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from dpbeam.engine.reading import vectors
 from dpbeam.engine.reading.casting import accepts
-from dpbeam.query.source import ColumnType
+from dpbeam.queries.source import ColumnType
 
 _UNIT_NAMES = re.compile(r"(?i)(user|person|patient|customer|author|member|client|account|device|visitor|unit)")
 _ID_NAMES = re.compile(r"(?i)(^|[_\W])(id|uid|uuid)$")

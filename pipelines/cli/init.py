@@ -18,7 +18,7 @@ from dpbeam.engine.reading.formats.compression import Plain, codec_of
 from dpbeam.errors import UsageError
 from dpbeam.pipelines.lifecycle.listing import files_of
 from dpbeam.policy.starter import escaped, starter_policy
-from dpbeam.query.source import Format, InputSpec
+from dpbeam.queries.source import Format, InputSpec
 from dpbeam.reporting.visible import visible
 
 _SUFFIXES: dict[str, Format] = {

@@ -23,13 +23,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 WORK = ROOT / "build" / "mutation" / "work"
-ROOMS = ("mechanisms", "query", "engine", "adapters/reference")
+ROOMS = ("mechanisms", "queries", "engine", "adapters/reference")
 """Where the modules lie that are mutated, below dpbeam; no two of them have one name."""
 PAGE = Path(__file__).with_name("survivors.md")
 
 TESTS = (
     "tests/unit/mechanisms/test_*.py",
-    "tests/unit/query/test_*.py",
+    "tests/unit/queries/test_*.py",
     "tests/unit/engine/test_kernel_*.py",
     "tests/unit/engine/test_rows_[!c]*.py",
     "tests/unit/engine/test_rows_casting.py",

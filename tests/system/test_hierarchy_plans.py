@@ -14,7 +14,7 @@ from dpbeam.engine.bounding import hierarchy, unit_rows
 from dpbeam.engine.bounding.hierarchy import Hierarchy
 from dpbeam.engine.reading import formats
 from dpbeam.engine.stage import LEVEL
-from dpbeam.query.source import Column, InputSpec
+from dpbeam.queries.source import Column, InputSpec
 from dpbeam.transforms.steps import one_worker
 from tests.helpers import kernel_reference as reference
 

@@ -22,7 +22,7 @@ from dpbeam.engine.reading.formats import base
 from dpbeam.pipelines.cli.main import invoke
 from dpbeam.pipelines.lifecycle import inputs
 from dpbeam.policy.load import load_policy
-from dpbeam.query.source import Column, InputSpec
+from dpbeam.queries.source import Column, InputSpec
 
 ROWS = [
     {"person": f"p{i}", "place": place, "amount": float((i * 7 + j) % 11)}

@@ -24,7 +24,7 @@ import pyarrow as pa
 from dpbeam.engine.reading import formats
 from dpbeam.engine.bounding.hierarchy import Hierarchy
 from dpbeam.engine.stage import LEVEL
-from dpbeam.query.source import Column, InputSpec
+from dpbeam.queries.source import Column, InputSpec
 from dpbeam.transforms.steps import one_worker
 
 def peak():

@@ -50,10 +50,10 @@ from dpbeam.phases import bounds
 from dpbeam.phases import rounds as selecting
 from dpbeam.phases.phase import Parameters
 from dpbeam.pipelines.lifecycle import inputs
-from dpbeam.query.automatic import Key
-from dpbeam.query.quantities import Quantity
-from dpbeam.query.query import Query
-from dpbeam.query.source import InputSpec
+from dpbeam.queries.automatic import Key
+from dpbeam.queries.quantities import Quantity
+from dpbeam.queries.query import Query
+from dpbeam.queries.source import InputSpec
 from dpbeam.transforms.steps import one_worker, read
 from tests.helpers import bounding_bugs as bugs
 from tests.helpers import random_policies as made_up

@@ -20,7 +20,7 @@ from apache_beam.io.filesystems import FileSystems
 from dpbeam.engine.reading import formats
 from dpbeam.engine.reading.formats.base import is_local
 from dpbeam.errors import RunFailed
-from dpbeam.query.source import InputSpec
+from dpbeam.queries.source import InputSpec
 from dpbeam.transforms.wire.beam_types import Batches
 from dpbeam.transforms.wire.containment import ContainedDoFn
 from dpbeam.transforms.wire.progress import Parts

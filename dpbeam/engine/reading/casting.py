@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dpbeam.query.source import ColumnType, Scalar
+from dpbeam.queries.source import ColumnType, Scalar
 
 ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
     "string": pa.string(),

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dpbeam.engine.reading.casting import literal
-from dpbeam.query.source import Bin, ColumnType, Condition, Derived, Lower, Scalar, Truncate
+from dpbeam.queries.source import Bin, ColumnType, Condition, Derived, Lower, Scalar, Truncate
 
 _ISO = {
     "year": "%Y",

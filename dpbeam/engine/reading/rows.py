@@ -16,7 +16,7 @@ from dpbeam.engine.reading import vectors
 from dpbeam.engine.reading.casting import ARROW_TYPES, literal, to_type
 from dpbeam.engine.reading.derive import derive, holds
 from dpbeam.errors import DataError
-from dpbeam.query.source import Column, ColumnType, InputSpec, Rule, Scalar
+from dpbeam.queries.source import Column, ColumnType, InputSpec, Rule, Scalar
 
 _MEANS = {
     "on_invalid": "A value is not of the column's type",

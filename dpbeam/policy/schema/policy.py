@@ -40,8 +40,8 @@ from dpbeam.policy.schema.base import (
     exactly_one,
 )
 from dpbeam.policy.schema.metrics import MetricEntry
-from dpbeam.query.selection import MAX_ROUNDS
-from dpbeam.query.source import ColumnType, Compression, DeclaredType, Format
+from dpbeam.queries.selection import MAX_ROUNDS
+from dpbeam.queries.source import ColumnType, Compression, DeclaredType, Format
 
 MAX_SHARDS = 1024
 

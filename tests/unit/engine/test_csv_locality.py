@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from dpbeam.engine.reading.formats import base, delimited, inspect_file, read_split
 from dpbeam.engine.reading.formats.delimited import all_as_text
 from dpbeam.engine.reading.formats.widened import LentText
-from dpbeam.query.source import Column, InputSpec
+from dpbeam.queries.source import Column, InputSpec
 
 Row = tuple[bytes | None, ...]
 

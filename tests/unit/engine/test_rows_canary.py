@@ -18,7 +18,7 @@ import pytest
 from dpbeam.engine.reading.formats import Split, base, inspect_file, read_split
 from dpbeam.engine.reading.rows import prepare
 from dpbeam.errors import DataError, DpbeamError, RunFailed, UsageError
-from dpbeam.query.source import Column, ColumnType, InputSpec, Rule
+from dpbeam.queries.source import Column, ColumnType, InputSpec, Rule
 
 CANARY = b"CANARY-7f3a"
 FORMATS = ("csv", "csv lines", "parquet", "jsonl", "avro")

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from dpbeam.engine.reading.casting import ARROW_TYPES, accepts, to_type
-from dpbeam.query.source import ColumnType
+from dpbeam.queries.source import ColumnType
 
 MAX, MIN = 2**63 - 1, -(2**63)
 

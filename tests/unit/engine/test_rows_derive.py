@@ -12,7 +12,7 @@ import pytest
 from dpbeam.engine.reading.casting import ARROW_TYPES
 from dpbeam.engine.reading.derive import bin_labels, derive, holds
 from dpbeam.engine.reading.rows import prepare
-from dpbeam.query.source import Bin, Column, ColumnType, Condition, InputSpec, Lower, Truncate
+from dpbeam.queries.source import Bin, Column, ColumnType, Condition, InputSpec, Lower, Truncate
 
 MAX, MIN = 2**63 - 1, -(2**63)
 

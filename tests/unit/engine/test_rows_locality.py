@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dpbeam.engine.reading.formats import Split, base, read_split
 from dpbeam.engine.reading.rows import output_schema, prepare
-from dpbeam.query.source import Bin, Column, Condition, InputSpec, Lower, Rule, Truncate
+from dpbeam.queries.source import Bin, Column, Condition, InputSpec, Lower, Rule, Truncate
 
 
 def replace(value: Any) -> Rule:

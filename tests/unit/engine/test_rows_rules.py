@@ -11,7 +11,7 @@ import pytest
 
 from dpbeam.engine.reading.rows import output_schema, prepare
 from dpbeam.errors import DataError
-from dpbeam.query.source import Column, ColumnType, Condition, InputSpec, Lower, Rule
+from dpbeam.queries.source import Column, ColumnType, Condition, InputSpec, Lower, Rule
 
 FAIL = Rule(action="fail")
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from dpbeam.engine.reading.casting import ARROW_TYPES, accepts, literal, to_type
-from dpbeam.query.source import ColumnType
+from dpbeam.queries.source import ColumnType
 
 MAX, MIN = 2**63 - 1, -(2**63)
 TEXT = (pa.string(), pa.binary(), pa.large_string(), pa.large_binary(), pa.string_view(), pa.binary_view())

@@ -16,7 +16,7 @@ from dpbeam.engine.bounding.contributions import numbers
 from dpbeam.engine.reading import vectors
 from dpbeam.engine.reading.rows import column_types, output_schema, prepare
 from dpbeam.errors import DataError
-from dpbeam.query.source import Column, Condition, InputSpec, Rule
+from dpbeam.queries.source import Column, Condition, InputSpec, Rule
 
 FAIL = Rule(action="fail")
 NAN, INF = math.nan, math.inf

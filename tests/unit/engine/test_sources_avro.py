@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from dpbeam.engine.reading.formats import Split, avro, avro_schema, inspect_file, read_split
 from dpbeam.engine.reading.rows import prepare
 from dpbeam.errors import DataError, RunFailed, UsageError
-from dpbeam.query.source import Column, InputSpec, Rule
+from dpbeam.queries.source import Column, InputSpec, Rule
 
 NESTED = {"type": "record", "name": "place", "fields": [{"name": "city", "type": ["null", "string"]}]}
 

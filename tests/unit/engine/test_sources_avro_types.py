@@ -21,7 +21,7 @@ from dpbeam.engine.reading.formats import avro, inspect_file, read_split
 from dpbeam.errors import RunFailed, UsageError
 from dpbeam.pipelines.cli.init import starter
 from dpbeam.policy.load import load_policy
-from dpbeam.query.source import Column, ColumnType, InputSpec
+from dpbeam.queries.source import Column, ColumnType, InputSpec
 
 UTC = dt.timezone.utc
 _CONTEXT = Context(prec=200)

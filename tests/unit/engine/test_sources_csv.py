@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from dpbeam.engine.reading.formats import Split, base, inspect_file, read_split, widened
 from dpbeam.errors import DataError, RunFailed, UsageError
-from dpbeam.query.source import Column, InputSpec, Rule
+from dpbeam.queries.source import Column, InputSpec, Rule
 
 SPLIT = Split("t.csv", None)
 

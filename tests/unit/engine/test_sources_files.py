@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from dpbeam.engine.reading.formats import Split, base, gather, inspect_file, portions, read_split, shown
 from dpbeam.engine.reading.rows import prepare
 from dpbeam.errors import RunFailed, UsageError
-from dpbeam.query.source import Column, ColumnType, InputSpec, Rule
+from dpbeam.queries.source import Column, ColumnType, InputSpec, Rule
 
 PACKED: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dpbeam.engine.reading.formats import Split, base, inspect_file, jsonl, read_split
 from dpbeam.engine.reading.rows import prepare
 from dpbeam.errors import DataError, RunFailed, UsageError
-from dpbeam.query.source import Column, InputSpec, Rule
+from dpbeam.queries.source import Column, InputSpec, Rule
 
 
 def keep(value: Any) -> Rule:

@@ -12,7 +12,7 @@ import pytest
 from dpbeam.engine.reading.formats import Split, inspect_file, read_split
 from dpbeam.engine.reading.rows import prepare
 from dpbeam.errors import RunFailed, UsageError
-from dpbeam.query.source import Column, ColumnType, InputSpec
+from dpbeam.queries.source import Column, ColumnType, InputSpec
 
 TABLE = pa.table({"id": ["u", "v", "w"], "x": pa.array([1, 2, None], pa.int32()), "other": [b"p", b"q", b"r"]})
 

@@ -22,7 +22,7 @@ from dpbeam.engine.reading.rows import prepare
 from dpbeam.errors import UsageError
 from dpbeam.pipelines.cli.init import starter
 from dpbeam.policy.load import load_policy
-from dpbeam.query.source import Column, ColumnType, Condition, InputSpec, Rule, Truncate
+from dpbeam.queries.source import Column, ColumnType, Condition, InputSpec, Rule, Truncate
 
 ROOT = Path(__file__).parents[3]
 TYPES: tuple[ColumnType, ...] = get_args(ColumnType)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from dpbeam.engine.reading.formats import Split, base, delimited, inspect_file, read_split
 from dpbeam.engine.reading.rows import prepare
 from dpbeam.errors import DataError, UsageError
-from dpbeam.query.source import Column, InputSpec, Rule
+from dpbeam.queries.source import Column, InputSpec, Rule
 
 KEPT = Rule(action="replace", value="none")
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from dpbeam.engine.reading.formats import base, inspect_file, read_split
 from dpbeam.engine.reading.rows import prepare
 from dpbeam.errors import DataError, UsageError
-from dpbeam.query.source import Column, Format, InputSpec, Rule
+from dpbeam.queries.source import Column, Format, InputSpec, Rule
 
 VECTOR = Column(name="v", type="vector", length=2)
 FAIL = Rule(action="fail")

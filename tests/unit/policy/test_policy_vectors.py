@@ -21,8 +21,8 @@ from dpbeam.policy import compile as compiled
 from dpbeam.policy.json_schema import json_schema
 from dpbeam.policy.load import load_policy
 from dpbeam.policy.yamlfile import read_yaml
-from dpbeam.query.quantities import Quantity
-from dpbeam.query.source import Column, Rule
+from dpbeam.queries.quantities import Quantity
+from dpbeam.queries.source import Column, Rule
 from tests.helpers.policy_text import problems
 
 BASE = """\

@@ -17,7 +17,7 @@ from dpbeam.engine.reading.formats import avro, delimited, jsonl, parquet
 from dpbeam.engine.reading.formats.base import BATCH_BYTES, BATCH_ROWS, Split, Stamp, changed, shown
 from dpbeam.engine.reading.formats.path_columns import values_in, with_path_columns, without_path_columns
 from dpbeam.errors import UsageError
-from dpbeam.query.source import InputSpec
+from dpbeam.queries.source import InputSpec
 
 __all__ = [
     "BATCH_ROWS",

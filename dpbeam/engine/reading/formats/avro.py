@@ -26,7 +26,7 @@ from dpbeam.engine.reading.formats.avro_values import stored_type, typed
 from dpbeam.engine.reading.formats.base import Split, attempt, damaged, still
 from dpbeam.engine.reading.formats.fields import Path, extract, locate
 from dpbeam.errors import UsageError
-from dpbeam.query.source import InputSpec
+from dpbeam.queries.source import InputSpec
 
 _MAGIC = b"Obj\x01"
 _SYNC = 16

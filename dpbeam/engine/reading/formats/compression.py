@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from dpbeam.engine.reading.formats.base import Lent
 from dpbeam.errors import UsageError
-from dpbeam.query.source import InputSpec
+from dpbeam.queries.source import InputSpec
 
 Codec = Literal["gzip", "bz2", "zstd", "xz"]
 

@@ -34,7 +34,7 @@ from dpbeam.engine.reading.formats.widened import (
     widened_name,
 )
 from dpbeam.errors import DataError, RunFailed, UsageError
-from dpbeam.query.source import InputSpec
+from dpbeam.queries.source import InputSpec
 
 _HEADER_BYTES = 1 << 20
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from dpbeam.engine.reading import vectors
 from dpbeam.engine.reading.casting import accepts
 from dpbeam.errors import UsageError
-from dpbeam.query.source import Column, ColumnType
+from dpbeam.queries.source import Column, ColumnType
 
 Path = tuple[str, ...]
 

@@ -21,7 +21,7 @@ from dpbeam.engine.reading.formats.compression import Plain, check_magic, codec_
 from dpbeam.engine.reading.formats.fields import Path, extract
 from dpbeam.engine.reading.formats.lines import Lines, line_blocks, next_block, ranges
 from dpbeam.errors import DataError, UsageError
-from dpbeam.query.source import Column, DeclaredType, InputSpec
+from dpbeam.queries.source import Column, DeclaredType, InputSpec
 
 _BOM = b"\xef\xbb\xbf"
 _KINDS: dict[DeclaredType, pa.DataType] = {

@@ -13,7 +13,7 @@ from dpbeam.engine.reading.formats.base import BATCH_BYTES, Split, attempt, dama
 from dpbeam.engine.reading.formats.fields import Path, leaf, locate
 from dpbeam.engine.reading.formats.parquet_file import columns_of, open_parquet
 from dpbeam.errors import UsageError
-from dpbeam.query.source import InputSpec
+from dpbeam.queries.source import InputSpec
 
 _MAGIC = b"PAR1"
 _ARROW_KEY = b"ARROW:schema"

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from dpbeam.engine.reading.formats.base import shown
 from dpbeam.errors import UsageError
-from dpbeam.query.source import InputSpec
+from dpbeam.queries.source import InputSpec
 
 _NULL = "__HIVE_DEFAULT_PARTITION__"
 

@@ -16,7 +16,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from dpbeam.query.automatic import (
+from dpbeam.queries.automatic import (
     CountSearch,
     Histogram,
     Key,
@@ -24,10 +24,10 @@ from dpbeam.query.automatic import (
     units_stage,
     values_stage,
 )
-from dpbeam.query.bounds import Bounds
-from dpbeam.query.metric import Metric
-from dpbeam.query.selection import InRounds, Selection, TruncatedGeometric
-from dpbeam.query.source import ColumnType, InputSpec
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.metric import Metric
+from dpbeam.queries.selection import InRounds, Selection, TruncatedGeometric
+from dpbeam.queries.source import ColumnType, InputSpec
 
 Noise = Literal["laplace", "gaussian"]
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from dpbeam.engine.stage import LEVEL, UnitRows
-from dpbeam.query.bounds import Bounds
-from dpbeam.query.metric import Metric
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.metric import Metric
 from tests.helpers import kernel_reference as reference
 
 FLAT = reference.stage(keys=("a", LEVEL), key_types=("string", "int64"), l0=7)

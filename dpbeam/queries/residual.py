@@ -10,8 +10,8 @@ import math
 from typing import Literal
 
 from dpbeam.mechanisms.events import Other
-from dpbeam.query.bounds import Bounds
-from dpbeam.query.quantities import BY_VALUE, Quantity
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.quantities import BY_VALUE, Quantity
 
 
 def other_leaves(bounds: Bounds, other_l0: int | None) -> int:

@@ -29,8 +29,8 @@ from dpbeam.errors import RunFailed, UsageError
 from dpbeam.mechanisms import moments
 from dpbeam.mechanisms.events import Additive, Gaussian, Laplace
 from dpbeam.mechanisms.noise_width import half_width
-from dpbeam.query.bounds import Norm
-from dpbeam.query.quantities import Quantity
+from dpbeam.queries.bounds import Norm
+from dpbeam.queries.quantities import Quantity
 
 F64 = npt.NDArray[np.float64]
 Interval = tuple[F64, F64, F64]

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from dpbeam.query.automatic import ClipSearch
-from dpbeam.query.bounds import Bounds, vector_norms
-from dpbeam.query.custom import RowBound
-from dpbeam.query.metric import Metric
-from dpbeam.query.quantities import Quantity, by_definition, named, noisy_by_themselves, parts, quantities, served
+from dpbeam.queries.automatic import ClipSearch
+from dpbeam.queries.bounds import Bounds, vector_norms
+from dpbeam.queries.custom import RowBound
+from dpbeam.queries.metric import Metric
+from dpbeam.queries.quantities import Quantity, by_definition, named, noisy_by_themselves, parts, quantities, served
 from tests.helpers import kernel_reference as reference
 
 VALUE = {"column": "v", "low": -1.0, "high": 5.0}

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from dpbeam.query.automatic import ClipSearch, Side
-from dpbeam.query.bounds import Norm
+from dpbeam.queries.automatic import ClipSearch, Side
+from dpbeam.queries.bounds import Norm
 
 if TYPE_CHECKING:
-    from dpbeam.query.custom import CustomMetric
+    from dpbeam.queries.custom import CustomMetric
 
 MetricKind = Literal[
     "count",

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from dpbeam.engine.aggregation import accumulate, columns
 from dpbeam.engine.bounding import contributions
-from dpbeam.query.bounds import Bounds
-from dpbeam.query.metric import Metric
-from dpbeam.query.quantities import Quantity
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.metric import Metric
+from dpbeam.queries.quantities import Quantity
 from tests.helpers import kernel_reference as reference
 
 BOUNDS = {"column": "v", "low": -1.0, "high": 0.7}

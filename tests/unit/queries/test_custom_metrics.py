@@ -26,10 +26,10 @@ from dpbeam.mechanisms.events import Gaussian
 from dpbeam.policy.compile import query
 from dpbeam.policy.load import load_policy
 from dpbeam.policy.violations import PolicyError
-from dpbeam.query import custom
-from dpbeam.query.bounds import Bounds
-from dpbeam.query.custom import CustomMetric, RowBound
-from dpbeam.query.metric import Metric
+from dpbeam.queries import custom
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.custom import CustomMetric, RowBound
+from dpbeam.queries.metric import Metric
 from tests.helpers import kernel_reference as reference
 
 ROOT = Path(__file__).parents[3]
@@ -318,7 +318,7 @@ def test_a_custom_metric_is_planned_with_its_sensitivity_and_shares_the_count(lo
 
 
 def test_a_plan_with_less_noise_than_a_custom_metric_declares_is_refused(load, monkeypatch):
-    from dpbeam.query import quantities
+    from dpbeam.queries import quantities
 
     monkeypatch.setattr(quantities, "vector_norms", lambda norm, most, length: (most, most))
     with pytest.raises(Refused, match=r"^stage one, amount_base: l2 must be 20\.78"):

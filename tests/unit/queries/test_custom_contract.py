@@ -12,8 +12,8 @@ import pytest
 
 from dpbeam.errors import RunFailed, UsageError
 from dpbeam.mechanisms.events import Gaussian
-from dpbeam.query import custom
-from dpbeam.query.custom import CustomMetric, Noisy, RowBound
+from dpbeam.queries import custom
+from dpbeam.queries.custom import CustomMetric, Noisy, RowBound
 
 NOISE = Gaussian(stage="s", metric="m", sigma=0.01, l2=1.0)
 

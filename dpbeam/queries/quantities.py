@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from dpbeam.query.bounds import Bounds, Norm, vector_norms
-from dpbeam.query.metric import Metric
+from dpbeam.queries.bounds import Bounds, Norm, vector_norms
+from dpbeam.queries.metric import Metric
 
 if TYPE_CHECKING:
-    from dpbeam.query.custom import CustomMetric
+    from dpbeam.queries.custom import CustomMetric
 
 QuantityKind = Literal[
     "count",
