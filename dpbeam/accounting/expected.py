@@ -17,7 +17,7 @@ from dpbeam.errors import Refused
 from dpbeam.queries.bounds import Bounds
 from dpbeam.queries.metric import Metric
 from dpbeam.queries.query import Stage
-from dpbeam.queries.selection import DpSips, Mad, Mad2r, TruncatedGeometric
+from dpbeam.queries.selections import DpSips, Mad, Mad2r, TruncatedGeometric
 
 
 @dataclass(frozen=True, kw_only=True)

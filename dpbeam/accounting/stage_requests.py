@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dpbeam.accounting import rounds
 from dpbeam.accounting.requests import Request
 from dpbeam.errors import UsageError
-from dpbeam.queries import selection
+from dpbeam.queries import selections
 from dpbeam.queries.automatic import Histogram
 from dpbeam.queries.bounds import Bounds
 from dpbeam.queries.quantities import Quantity, noisy_by_themselves, numbers, quantities
@@ -67,12 +67,12 @@ def _of_histogram(histogram: Histogram, noise: Noise, unit: float) -> Request:
 
 
 def _of_selection(
-    stage: str, private: selection.Selection, limits: Bounds, served: float, unit: float
+    stage: str, private: selections.Selection, limits: Bounds, served: float, unit: float
 ) -> Sequence[Request]:
     match private:
-        case selection.DpSips() | selection.Mad() | selection.Mad2r():
+        case selections.DpSips() | selections.Mad() | selections.Mad2r():
             return rounds.requests(stage, private, limits.partitions, private.weight * unit)
-        case selection.GaussianThresholding():
+        case selections.GaussianThresholding():
             _check_numbers(stage, "unit counts", limits.partitions, "laplace_thresholding")
     return [
         Request(

@@ -20,7 +20,7 @@ from dpbeam.queries.automatic import ClipSearch, CountSearch, Histogram, Key, un
 from dpbeam.queries.bounds import Bounds
 from dpbeam.queries.metric import Metric
 from dpbeam.queries.query import Query, Stage
-from dpbeam.queries.selection import LaplaceThresholding, TruncatedGeometric
+from dpbeam.queries.selections import LaplaceThresholding, TruncatedGeometric
 from dpbeam.reporting.manifest import ChosenBound
 
 _UNIT_COLUMN = {"l0": unit_rows.PARTITIONS, "linf": unit_rows.FULLEST, "l1": unit_rows.ROWS}

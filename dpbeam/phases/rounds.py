@@ -21,7 +21,7 @@ from dpbeam.engine.stage import LEVEL, StageSpec
 from dpbeam.phases.phase import Parameters, Phase
 from dpbeam.queries.bounds import Bounds
 from dpbeam.queries.query import Query
-from dpbeam.queries.selection import InRounds
+from dpbeam.queries.selections import InRounds
 
 
 def phases(query: Query) -> tuple[Phase, ...]:

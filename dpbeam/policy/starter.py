@@ -125,7 +125,7 @@ def _columns(schema: pa.Schema) -> tuple[dict[str, ColumnType], list[str]]:
     columns: dict[str, ColumnType] = {}
     left_out = []
     for field in schema:
-        kind = _type(field.type)
+        kind = column_type(field.type)
         reason = _unusable(field.name, names)
         if reason is None and _is_vector(field.type):
             continue
@@ -162,7 +162,8 @@ def _unusable(name: str, names: Sequence[str]) -> str | None:
     return None
 
 
-def _type(found: pa.DataType) -> ColumnType | None:
+def column_type(found: pa.DataType) -> ColumnType | None:
+    """What a column of this Arrow type is declared as in a policy; None if dpbeam doesn't read it."""
     natural: list[tuple[bool, ColumnType]] = [
         (pa.types.is_boolean(found), "bool"),
         (pa.types.is_date(found), "date"),

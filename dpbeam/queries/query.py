@@ -26,7 +26,7 @@ from dpbeam.queries.automatic import (
 )
 from dpbeam.queries.bounds import Bounds
 from dpbeam.queries.metric import Metric
-from dpbeam.queries.selection import InRounds, Selection, TruncatedGeometric
+from dpbeam.queries.selections import InRounds, Selection, TruncatedGeometric
 from dpbeam.queries.source import ColumnType, InputSpec
 
 Noise = Literal["laplace", "gaussian"]

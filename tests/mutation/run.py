@@ -113,7 +113,10 @@ def seed() -> list[Mutant]:
 def modules() -> dict[str, Path]:
     """The modules by name, each with its path below the checkout; those that read files aren't among them."""
     found = [path.relative_to(ROOT) for room in ROOMS for path in (ROOT / "dpbeam" / room).rglob("*.py")]
-    return {path.stem: path for path in sorted(found) if path.stem != "__init__" and "formats" not in path.parts}
+    kept = [path for path in sorted(found) if path.stem != "__init__" and "formats" not in path.parts]
+    named = {path.stem: path for path in kept}
+    assert len(named) == len(kept), "two modules have one name"
+    return named
 
 
 def scored() -> list[str]:

@@ -25,7 +25,7 @@ from dpbeam.queries.bounds import Bounds, Norm
 from dpbeam.queries.metric import Metric
 from dpbeam.queries.quantities import parts
 from dpbeam.queries.query import Public, Stage
-from dpbeam.queries.selection import GaussianThresholding, LaplaceThresholding, Selection, TruncatedGeometric
+from dpbeam.queries.selections import GaussianThresholding, LaplaceThresholding, Selection, TruncatedGeometric
 
 UNIT, KEY, VALUE = "privacy_id", "partition_key", "value"
 """The columns that PipelineDP's extractors fill."""

@@ -13,7 +13,7 @@ from dpbeam.errors import Refused
 from dpbeam.mechanisms.events import Gaussian, Laplace, LaplaceThresholding, Mechanism, TruncatedGeometric
 from dpbeam.queries.metric import Metric
 from dpbeam.queries.query import Query, Stage
-from dpbeam.queries.selection import TruncatedGeometric as TruncatedGeometricSelection
+from dpbeam.queries.selections import TruncatedGeometric as TruncatedGeometricSelection
 
 _CLOSE = 1e-9
 

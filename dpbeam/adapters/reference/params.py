@@ -19,7 +19,7 @@ from dpbeam.mechanisms.float_grid import FloatGrid
 from dpbeam.queries.bounds import Bounds
 from dpbeam.queries.metric import Metric
 from dpbeam.queries.query import Stage
-from dpbeam.queries.selection import Selection, Thresholding
+from dpbeam.queries.selections import Selection, Thresholding
 
 _QUANTILES = ("quantiles", "median", "min", "max")
 _DOES = ("count", "privacy_id_count", "sum", "mean", "variance", *_QUANTILES, "vector_sum")

@@ -14,7 +14,7 @@ from dpbeam.engine.reading.vectors import MAX_LENGTH
 from dpbeam.policy.schema import auto, metrics
 from dpbeam.policy.schema import policy as schema
 from dpbeam.policy.violations import ABSENT, Finding, Key
-from dpbeam.queries.selection import MAX_ROUNDS
+from dpbeam.queries.selections import MAX_ROUNDS
 
 _ANY = "*"
 

@@ -40,7 +40,7 @@ from dpbeam.policy.schema.base import (
     exactly_one,
 )
 from dpbeam.policy.schema.metrics import MetricEntry
-from dpbeam.queries.selection import MAX_ROUNDS
+from dpbeam.queries.selections import MAX_ROUNDS
 from dpbeam.queries.source import ColumnType, Compression, DeclaredType, Format
 
 MAX_SHARDS = 1024

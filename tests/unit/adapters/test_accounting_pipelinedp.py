@@ -22,7 +22,7 @@ from dpbeam.errors import Refused, UsageError
 from dpbeam.queries.bounds import Bounds
 from dpbeam.queries.metric import Metric
 from dpbeam.queries.query import Public, Stage
-from dpbeam.queries.selection import GaussianThresholding, LaplaceThresholding
+from dpbeam.queries.selections import GaussianThresholding, LaplaceThresholding
 
 COUNT = Metric(kind="count", name="count")
 OURS = Stage(
