@@ -260,7 +260,7 @@ def _in_memory(source: Any) -> Any:
 
 def _source(dataset: str, source: Any, format: str | None) -> dict[str, Any]:
     if _in_memory(source) is not None:
-        from dpbeam.engine.reading import memory
+        from dpbeam.reading import memory
 
         return {"format": "parquet", "path": memory.path_of(dataset)}
     paths = [str(path) for path in (source if isinstance(source, list | tuple) else [source])]

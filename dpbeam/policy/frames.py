@@ -7,9 +7,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from dpbeam.engine.reading import vectors
 from dpbeam.errors import UsageError
 from dpbeam.policy.starter import column_type
+from dpbeam.reading import vectors
 
 _KINDS = "a pandas or Polars data frame, or an Arrow table, record batch or dataset"
 

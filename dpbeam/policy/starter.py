@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from dpbeam.engine.reading import vectors
-from dpbeam.engine.reading.casting import accepts
 from dpbeam.queries.source import ColumnType
+from dpbeam.reading import vectors
+from dpbeam.reading.casting import accepts
 
 _UNIT_NAMES = re.compile(r"(?i)(user|person|patient|customer|author|member|client|account|device|visitor|unit)")
 _ID_NAMES = re.compile(r"(?i)(^|[_\W])(id|uid|uuid)$")

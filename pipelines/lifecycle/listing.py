@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from dpbeam.engine.reading import memory
-from dpbeam.engine.reading.formats.base import Stamp, is_local, shown
 from dpbeam.errors import UsageError
 from dpbeam.extras import require
 from dpbeam.ledger.patterns import matcher
+from dpbeam.reading import memory
+from dpbeam.reading.formats.base import Stamp, is_local, shown
 
 _KINDS = (
     (stat.S_ISFIFO, "a FIFO"),

@@ -23,7 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 WORK = ROOT / "build" / "mutation" / "work"
-ROOMS = ("mechanisms", "queries", "engine", "adapters/reference")
+ROOMS = ("mechanisms", "queries", "reading", "engine", "adapters/reference")
 """Where the modules lie that are mutated, below dpbeam; no two of them have one name."""
 PAGE = Path(__file__).with_name("survivors.md")
 
@@ -31,8 +31,8 @@ TESTS = (
     "tests/unit/mechanisms/test_*.py",
     "tests/unit/queries/test_*.py",
     "tests/unit/engine/test_kernel_*.py",
-    "tests/unit/engine/test_rows_[!c]*.py",
-    "tests/unit/engine/test_rows_casting.py",
+    "tests/unit/reading/test_rows_[!c]*.py",
+    "tests/unit/reading/test_rows_casting.py",
     "tests/unit/engine/test_auto_*.py",
     "tests/unit/engine/test_hierarchy_bounds.py",
     "tests/unit/engine/test_prospects.py",

@@ -21,7 +21,7 @@ import json, re, sys
 from dataclasses import replace
 from pathlib import Path
 import pyarrow as pa
-from dpbeam.engine.reading import formats
+from dpbeam.reading import formats
 from dpbeam.engine.bounding.hierarchy import Hierarchy
 from dpbeam.engine.stage import LEVEL
 from dpbeam.queries.source import Column, InputSpec

@@ -17,10 +17,10 @@ import pyarrow as pa
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from dpbeam.engine.reading import formats, memory
-from dpbeam.engine.reading.formats.base import is_local
 from dpbeam.errors import RunFailed
 from dpbeam.queries.source import InputSpec
+from dpbeam.reading import formats, memory
+from dpbeam.reading.formats.base import is_local
 from dpbeam.transforms.wire.beam_types import Batches
 from dpbeam.transforms.wire.containment import ContainedDoFn
 from dpbeam.transforms.wire.progress import Parts

@@ -36,7 +36,7 @@ _STRATEGIES: dict[str, type[Selection]] = {
     "GAUSSIAN_THRESHOLDING": GaussianThresholding,
 }
 _MAX_LENGTH = 2**16
-"""Of vectors. A policy's are shorter (`dpbeam.engine.reading.vectors`), for there each number has columns in files."""
+"""Of vectors. A policy's are shorter (`dpbeam.reading.vectors`), for there each number has columns in files."""
 _NORMS: dict[NormKind, Norm] = {NormKind.L1: "l1", NormKind.L2: "l2", NormKind.Linf: "linf"}
 
 

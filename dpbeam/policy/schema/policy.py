@@ -24,7 +24,6 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from dpbeam.engine.reading.vectors import MAX_LENGTH
 from dpbeam.policy.schema.auto import CountOrAuto
 from dpbeam.policy.schema.base import (
     ONE_KEY,
@@ -42,6 +41,7 @@ from dpbeam.policy.schema.base import (
 from dpbeam.policy.schema.metrics import MetricEntry
 from dpbeam.queries.selections import MAX_ROUNDS
 from dpbeam.queries.source import ColumnType, Compression, DeclaredType, Format
+from dpbeam.reading.vectors import MAX_LENGTH
 
 MAX_SHARDS = 1024
 
