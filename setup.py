@@ -64,6 +64,7 @@ setup(
             "ipykernel>=6.29,<8",  # runs the tutorial's notebook
             "mypy>=2,<3",
             "nbclient>=0.10,<0.12",
+            "nbformat>=5.10,<6",
             "packaging>=24,<27",
             "pandas>=2.1,<3",  # a user's own; in a notebook Beam doesn't load beside 3
             "pre-commit>=3.7,<5",
