@@ -61,9 +61,12 @@ setup(
         "dev": [
             "dpbeam[all]",
             "hypothesis>=6.100,<7",
+            "ipykernel>=6.29,<8",  # runs the tutorial's notebook
             "mypy>=2,<3",
+            "nbclient>=0.10,<0.12",
+            "nbformat>=5.10,<6",
             "packaging>=24,<27",
-            "pandas>=2.1,<4",  # a user's own, whose frames are sources and results
+            "pandas>=2.1,<3",  # a user's own; in a notebook Beam doesn't load beside 3
             "pre-commit>=3.7,<5",
             "pytest>=8.4,<10",
             "pytest-xdist>=3.5,<4",
