@@ -9,8 +9,9 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
-from dpbeam.policy.violations import Finding, Key, closest
-from dpbeam.queries.source import ColumnType, DeclaredType
+from dpbeam.policy.values import DESCRIPTIONS, suits
+from dpbeam.policy.violations import ABSENT, Finding, Key, closest
+from dpbeam.queries.source import ColumnType, DeclaredType, Scalar
 
 NUMERIC = ("int64", "float64")
 KEYS = ("string", "int64", "bool", "date", "timestamp")
@@ -78,3 +79,34 @@ def unique(names: Sequence[str | None], at: Key, field: str | None, remedy: str)
             key = (*at, index) if field is None else (*at, index, field)
             yield Finding(key=key, rule="must not stand twice", remedy=remedy, value=name)
         seen.add(name)
+
+
+def condition_findings(
+    policy: Declared,
+    key: Key,
+    column: str,
+    op: str,
+    value: Scalar | tuple[Scalar, ...],
+    types: Iterable[str],
+    *,
+    derived: bool = True,
+) -> Iterator[Finding]:
+    """What is wrong with a row-local condition on a column of one of these types."""
+    yield from declared(policy, (*key, "column"), column, types, derived=derived)
+    kind = policy.type_of(column)
+    many = op in ("in", "not_in")
+    if many != isinstance(value, tuple):
+        rule = f"must be {'a list' if many else 'one value'} for the operator {op}"
+        yield Finding(key=(*key, "value"), rule=rule, remedy="Change the value or the operator.", value=ABSENT)
+    elif value == ():
+        rule, remedy = "must have at least one entry", "List the values, or remove the condition."
+        yield Finding(key=(*key, "value"), rule=rule, remedy=remedy, value=[])
+    elif kind is not None:
+        if kind == "bool" and op in ("<", "<=", ">", ">="):
+            rule = "must be ==, !=, in or not_in for a bool column"
+            yield Finding(key=(*key, "op"), rule=rule, remedy="Compare with true or false.", value=op)
+        for each in value if isinstance(value, tuple) else (value,):
+            if not (suits(each, kind) or (kind == "int64" and isinstance(each, float))):
+                rule = f"must be {DESCRIPTIONS[kind]}, for {column} is {kind}"
+                remedy = "Compare with a value of the column's type."
+                yield Finding(key=(*key, "value"), rule=rule, remedy=remedy, value=each)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dpbeam.policy.checks import pre_aggregated, vector_columns
-from dpbeam.policy.checks.common import NUMERIC, declared, rising, unique
+from dpbeam.policy.checks.common import NUMERIC, condition_findings, declared, rising, unique
 from dpbeam.policy.checks.parts import Parts
 from dpbeam.policy.checks.source import source_findings
 from dpbeam.policy.checks.stage import stage_findings
@@ -96,31 +96,10 @@ def _unit(parts: Parts) -> Iterator[Finding]:
 
 
 def _where(parts: Parts) -> Iterator[Finding]:
-    for index, condition in enumerate(parts.where):
-        if condition is None:
-            continue
-        key: Key = ("where", index)
-        found = list(declared(parts, (*key, "column"), condition.column, tuple(DESCRIPTIONS)))
-        yield from found
-        kind = parts.type_of(condition.column)
-        many = condition.op in ("in", "not_in")
-        if many != isinstance(condition.value, tuple):
-            rule = f"must be {'a list' if many else 'one value'} for the operator {condition.op}"
-            yield Finding(key=(*key, "value"), rule=rule, remedy="Change the value or the operator.", value=ABSENT)
-        elif condition.value == ():
-            rule, remedy = "must have at least one entry", "List the values, or remove the condition."
-            yield Finding(key=(*key, "value"), rule=rule, remedy=remedy, value=[])
-        elif kind is not None:
-            if kind == "bool" and condition.op in ("<", "<=", ">", ">="):
-                rule = "must be ==, !=, in or not_in for a bool column"
-                yield Finding(key=(*key, "op"), rule=rule, remedy="Compare with true or false.", value=condition.op)
-            values = condition.value if isinstance(condition.value, tuple) else (condition.value,)
-            for value in values:
-                fits = suits(value, kind) or (kind == "int64" and isinstance(value, float))
-                if not fits:
-                    rule = f"must be {DESCRIPTIONS[kind]}, for {condition.column} is {kind}"
-                    remedy = "Compare with a value of the column's type."
-                    yield Finding(key=(*key, "value"), rule=rule, remedy=remedy, value=value)
+    for index, where in enumerate(parts.where):
+        if where is not None:
+            at: Key = ("where", index)
+            yield from condition_findings(parts, at, where.column, where.op, where.value, tuple(DESCRIPTIONS))
 
 
 def _budgets(parts: Parts) -> Iterator[Finding]:
