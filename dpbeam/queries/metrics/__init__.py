@@ -12,7 +12,7 @@ from types import ModuleType
 
 from dpbeam.queries.metrics.base import Metric
 
-FAMILIES = ("counts", "sums", "means", "quantiles", "vectors", "histograms", "distinct", "top_k", "custom")
+FAMILIES = ("counts", "sums", "means", "quantiles", "vectors", "histograms", "distinct", "top_k", "custom", "count_if")
 """In the order in which a policy's metrics are listed."""
 
 

@@ -35,6 +35,7 @@ METRICS = {
     "distinct_count": {"column": "t"},
     "top_k": {"column": "t", "k": 2, "max_values": 3},
     "custom": {"metric": "geometric_mean", "columns": ["v"], "params": {"low": 1.0, "high": 10.0}},
+    "count_if": {"column": "v", "op": ">=", "value": 5},
 }
 PARTITIONS = {
     "public": {"group_by": ["p"], "partitions": {"public": {"values": ["a"]}}},

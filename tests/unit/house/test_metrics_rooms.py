@@ -65,6 +65,14 @@ def test_what_no_room_knows_is_named() -> None:
     ]
 
 
+def test_the_recipe_for_contributors_names_a_metric_s_files() -> None:
+    recipe = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").partition("## How to add a metric")[2]
+    assert [f"dpbeam/{room}/count_if.py" in recipe for room in ROOMS] == [True] * len(ROOMS)
+    files = [path for path in (ROOT / "dpbeam").rglob("*.py") if "count_if" in path.read_text(encoding="utf-8")]
+    others = {path.relative_to(ROOT / "dpbeam").as_posix() for path in files if path.stem != "count_if"}
+    assert others == {"queries/metrics/__init__.py"}
+
+
 def test_the_lists_of_types_are_whole() -> None:
     assert set(concrete(Metric)) == set(TYPES)
     assert set(concrete(Quantity)) >= set(QUANTITIES)
