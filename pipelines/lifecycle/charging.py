@@ -33,25 +33,24 @@ MAX_ATTEMPTS = 3
 def reserve(checked: Checked) -> Reserved | Published:
     """Holds the run's cost in the ledger, or finds that the same release was paid for before."""
     request, key = checked.request, _key(checked)
-    policy, ledger = request.policy, request.ledger
-    known = ledger.find(policy.dataset, key)
+    query, ledger = request.query, request.ledger
+    known = ledger.find(query.dataset, key)
     if known is not None and (not request.refresh or known.state in ("RESERVED", "STARTED")):
         return _resume(checked, known)
     runners.check_answers(request.options)
     release_id = publish.new_release_id(datetime.now(timezone.utc))
-    budget = policy.budget
     try:
         charge = ledger.reserve(
-            policy.dataset,
+            query.dataset,
             key,
-            Amount.charge(policy.run.epsilon, policy.run.delta),
+            Amount.charge(query.epsilon, query.delta),
             owner=Owner.current(),
-            scope=identity.scope(policy, [file.path for file in checked.inputs.files]),
-            policy_digest=policy.digest,
+            scope=identity.scope(query, [file.path for file in checked.inputs.files]),
+            policy_digest=query.digest,
             release_id=release_id,
-            path=str((request.output / policy.dataset / release_id).absolute()),
+            path=str((request.output / query.dataset / release_id).absolute()),
             max_attempts=MAX_ATTEMPTS,
-            cap_stated=Amount.cap(budget.epsilon, budget.delta) if budget else None,
+            cap_stated=request.cap,
             refresh=request.refresh,
             accept_source=request.accept_source,
         )
@@ -74,7 +73,7 @@ def _key(checked: Checked) -> str:
     release."""
     request = checked.request
     engine = [] if request.engine == "dpbeam" else [request.engine]
-    identity = json.dumps([request.policy.digest, checked.fingerprint, request.release_name, *engine])
+    identity = json.dumps([request.query.digest, checked.fingerprint, request.release_name, *engine])
     return hashlib.sha256(identity.encode()).hexdigest()
 
 
