@@ -17,16 +17,16 @@ from dpbeam.ledger.accounts import Charge
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.owner import Owner, alive
 from dpbeam.ledger.refusals import KeyTaken
+from dpbeam.ledger.scope import Scope
 from dpbeam.pipelines.jobs import runners
 from dpbeam.pipelines.lifecycle import identity, publish
 from dpbeam.pipelines.lifecycle.attempts import clear, staging_area
 from dpbeam.pipelines.lifecycle.belongings import check_named, pending
+from dpbeam.pipelines.lifecycle.inputs import Inputs, PipelineRows
 from dpbeam.pipelines.lifecycle.steps import step
 from dpbeam.pipelines.lifecycle.values import Charged, Checked, Published, Reserved
 from dpbeam.query.automatic import Key
 from dpbeam.reporting import manifest as manifests
-
-MAX_ATTEMPTS = 3
 
 
 @step("Reserving the budget", held=True)
@@ -45,11 +45,11 @@ def reserve(checked: Checked) -> Reserved | Published:
             key,
             Amount.charge(query.epsilon, query.delta),
             owner=Owner.current(),
-            scope=identity.scope(query, [file.path for file in checked.inputs.files]),
+            scope=_scope(checked),
             policy_digest=query.digest,
             release_id=release_id,
             path=str((request.output / query.dataset / release_id).absolute()),
-            max_attempts=MAX_ATTEMPTS,
+            max_attempts=request.max_attempts,
             cap_stated=request.cap,
             refresh=request.refresh,
             accept_source=request.accept_source,
@@ -66,6 +66,14 @@ def start(reserved: Reserved) -> Charged:
     if charge.state == "RESERVED":  # a retry under its own charge is started already
         charge = reserved.checked.request.ledger.start(charge)
     return Charged(checked=reserved.checked, charge=charge)
+
+
+def _scope(checked: Checked) -> Scope:
+    match checked.inputs:
+        case PipelineRows() as rows:
+            return identity.scope(checked.request.query, [], rows.source)
+        case Inputs() as inputs:
+            return identity.scope(checked.request.query, [file.path for file in inputs.files])
 
 
 def _key(checked: Checked) -> str:

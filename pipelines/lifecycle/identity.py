@@ -33,8 +33,9 @@ def _unit(field: str | tuple[str, ...]) -> Protected:
         raise UsageError(f"{error}; rename the column in the source. Nothing was charged") from None
 
 
-def scope(query: Query, files: Sequence[str]) -> Scope:
-    """What a run of the query spends a budget on; `files` are the paths that were found for it.
+def scope(query: Query, files: Sequence[str], stated: str | None = None) -> Scope:
+    """What a run of the query spends a budget on; `files` are the paths that were found for it. Of rows that come from
+    no paths, `stated` is how their source is called.
 
     Raises:
         UsageError: more paths than a ledger keeps, or one that is no text.
@@ -42,7 +43,7 @@ def scope(query: Query, files: Sequence[str]) -> Scope:
     # Here, for it loads what reads files, and whom a policy protects is known without.
     from dpbeam.engine.reading.formats.base import is_local
 
-    sources = dict.fromkeys(source(path) for path in query.source.paths)
+    sources = dict.fromkeys([stated] if stated is not None else map(source, query.source.paths))
     if query.unit is None:
         protects = Protected(unit="row")
     else:

@@ -97,12 +97,21 @@ def guard(planned: Planned) -> Checked:
 
     Reads names, sizes, headers and footers, and no values.
     """
+    found = inputs.resolve(planned.parameters.query.source)
+    check_release(planned)
+    return Checked(planned=planned, inputs=found)
+
+
+def check_release(planned: Planned) -> None:
+    """What can be known of a release without its input: the noise fits the sums' grid, the output can be written.
+
+    Raises:
+        UsageError: it doesn't, or can't.
+    """
     request = planned.request
     for spec in planned.parameters.stages:
         releaser.check(spec)
-    found = inputs.resolve(planned.parameters.query.source)
     publish.check_output(request.output, request.query.dataset, request.output / STAGING_NAME)
-    return Checked(planned=planned, inputs=found)
 
 
 @step("Reading, bounding, aggregating and adding noise")
@@ -113,21 +122,21 @@ def run_job(charged: Charged) -> Staged:
     with journalled(ledger, charge, "staging"):
         charged.area.create()
     known = charged.planned.parameters
-    for phase in _phases(known.query):
+    for phase in phases(known.query):
         tables = _taken(_run_stages(charged, replace(known, stages=phase.stages(known))))
         with journalled(ledger, charge, "pipeline"):
             known = phase.learn(known, tables)
     return _run_stages(charged, known)
 
 
-def _phases(query: Query) -> tuple[Phase, ...]:
+def phases(query: Query) -> tuple[Phase, ...]:
     """The jobs before the main one, in order: bounds first, for what is selected depends on them. Most policies need
     none."""
     return (*bounds_phase(query), *selection_phases(query))
 
 
 def _run_stages(charged: Charged, known: Parameters) -> Staged:
-    request, found = charged.request, charged.checked.inputs
+    request, found = charged.request, charged.checked.files
     shards = found.user_shards(workers.workers(request.options))
     job = aggregate.Job(
         input=known.query.source,

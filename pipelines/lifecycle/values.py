@@ -22,7 +22,7 @@ from dpbeam.ledger.amounts import Amount
 from dpbeam.phases.phase import Parameters
 from dpbeam.pipelines.lifecycle import publish
 from dpbeam.pipelines.lifecycle.attempts import staging_area
-from dpbeam.pipelines.lifecycle.inputs import Inputs
+from dpbeam.pipelines.lifecycle.inputs import Inputs, PipelineRows
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.schema.policy import Policy
 from dpbeam.query.query import Query
@@ -39,7 +39,8 @@ class Request:
     """What is asked for: the answer to this query, released under this name, paid from this ledger.
 
     `shards` is the number of staged files a stage, which never depends on the data; `cap` what whoever asks takes the
-    dataset's budget to be, None where they don't say. `refresh` asks for a new release although it exists;
+    dataset's budget to be, None where they don't say. A run that failed may be tried again under its charge, up to
+    `max_attempts` times in all. `refresh` asks for a new release although it exists;
     `accept_source` says that a source that is new to the dataset's budget is meant.
     """
 
@@ -51,6 +52,7 @@ class Request:
     shards: int
     cap: Amount | None = None
     engine: Engine = "dpbeam"
+    max_attempts: int = 3
     refresh: bool = False
     accept_source: bool = False
 
@@ -84,7 +86,7 @@ class Checked:
     """A plan whose input is there, and whose output can be written."""
 
     planned: Planned
-    inputs: Inputs
+    inputs: Inputs | PipelineRows
 
     @property
     def request(self) -> Request:
@@ -93,6 +95,17 @@ class Checked:
     @property
     def fingerprint(self) -> str:
         return self.inputs.fingerprint(self.request.ledger.secret())
+
+    @property
+    def files(self) -> Inputs:
+        """The input of a run that reads files.
+
+        Raises:
+            ValueError: its rows come from somebody's own pipeline.
+        """
+        if not isinstance(self.inputs, Inputs):
+            raise ValueError("rows of somebody's own pipeline lie in no files")
+        return self.inputs
 
 
 @dataclass(frozen=True, kw_only=True)
