@@ -1,10 +1,10 @@
 """Private releases from people's own Beam pipelines: a sink, two transforms, and a source for what was released.
 
-    with PrivateRelease(policy, ledger="sqlite:///ledger.sqlite", output="releases") as release, beam.Pipeline(…) as p:
+    with PrivateRelease(asked, ledger="sqlite:///ledger.sqlite", output="releases") as release, beam.Pipeline(…) as p:
         p | … | release                                      # rows in, a release out when the pipeline is done
 
     with Charge(ledger="sqlite:///ledger.sqlite", output="releases") as charge, beam.Pipeline(…) as p:
-        by_city = p | … | PrivateAggregate(policy, charge=charge)     # and its rows, within the pipeline
+        by_city = p | … | PrivateAggregate(asked, charge=charge)     # and its rows, within the pipeline
 
 Guarantee: everything that is released under one charge (a release's files, and what `PrivateAggregate` or `PrivateKeys`
 put out for the pipeline to go on with) satisfies together the (ε, δ) that the release's manifest states, for one

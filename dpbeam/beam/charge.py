@@ -20,19 +20,21 @@ from apache_beam.runners.runner import PipelineState
 from dpbeam.errors import DataError, DpbeamError, RunFailed, UsageError
 from dpbeam.ledger import Ledger, open_ledger
 from dpbeam.pipelines.jobs import runners
+from dpbeam.pipelines.library.plans import policy_of
+from dpbeam.pipelines.library.releases import Release, read_release
 from dpbeam.pipelines.lifecycle import charging, release
 from dpbeam.pipelines.lifecycle.attempts import STAGING_NAME, fail, journalled, settle_stopped
 from dpbeam.pipelines.lifecycle.inputs import PipelineRows
 from dpbeam.pipelines.lifecycle.values import Charged, Checked, Published, Request, Staged
+from dpbeam.policy.builder import QueryBuilder
 from dpbeam.policy.schema.policy import Policy
-from dpbeam.query.query import Query
+from dpbeam.queries.query import Query
 from dpbeam.transforms.wire.containment import ours
 from dpbeam.transforms.wire.control import Shuffle
 from dpbeam.transforms.wire.staging import make_private
 
-Question = Query | Policy
-SHARDS = 8
-"""Staged files a stage, where no policy says how many."""
+Question = Policy | QueryBuilder
+"""A policy as `load_policy` gives it, or what `dpbeam.query` builds."""
 
 
 class Charge:
@@ -77,16 +79,16 @@ class Charge:
         self._published: Published | None = None
 
     @property
-    def published(self) -> Published:
-        """What was published: where it lies (`folder`), what it cost (`charge`), whether it was there before
-        (`cached`).
+    def published(self) -> Release:
+        """What was published, verified: where it lies (`folder`), its tables, whether it was there before (`cached`).
 
         Raises:
             UsageError: nothing is, yet.
+            Uncertified: it was changed since; see `read_release`.
         """
         if self._published is None:
             raise UsageError("nothing is published under this charge yet: that is done when the pipeline has run")
-        return self._published
+        return replace(read_release(self._published.folder), cached=self._published.cached)
 
     def pay(self, question: Question, rows: beam.PCollection[Any], *, within: bool) -> Charged | Published:
         """Plans, checks and charges, for the transforms of this package; or finds the release published already.
@@ -118,7 +120,7 @@ class Charge:
         """Notes the shuffles whose control totals must agree before anything is published."""
         self._shuffles = shuffles
 
-    def finish(self, result: Any = None) -> Published:
+    def finish(self, result: Any = None) -> Release:
         """Waits for the pipeline whose `result` this is, verifies what it staged, and publishes it at once and whole.
 
         Call it when the pipeline is done; without `result`, it must be. Called again, it returns the same.
@@ -195,18 +197,19 @@ class Charge:
         )
 
     def _request(self, question: Question, pipeline: beam.Pipeline, *, within: bool) -> Request:
-        how: dict[str, Any] = {
-            "release_name": self._release_name,
-            "ledger": self._ledger,
-            "options": pipeline.options,
-            "output": self._output,
-            "refresh": self._refresh,
-            "accept_source": self._accept_source,
-        }
-        made = (
-            Request.of(question, **how)
-            if isinstance(question, Policy)
-            else Request(query=question, shards=SHARDS, **how)
+        if isinstance(question, QueryBuilder) and question.table is not None:
+            raise UsageError(
+                "the query's source is a frame in memory, and the rows are the pipeline's: begin the query with a path "
+                "as source, and the columns' types. Nothing was charged"
+            )
+        made = Request.of(
+            policy_of(question),
+            release_name=self._release_name,
+            ledger=self._ledger,
+            options=pipeline.options,
+            output=self._output,
+            refresh=self._refresh,
+            accept_source=self._accept_source,
         )
         return replace(made, max_attempts=1) if within else made
 
@@ -223,8 +226,6 @@ def _check_rows(rows: beam.PCollection[Any]) -> None:
 
 def _check_query(query: Query) -> None:
     """Refuses what needs more than one pass over rows that stay the same, or that nothing tells apart."""
-    if not query.digest:
-        raise UsageError("the query must have the digest of its canonical form, as load_policy gives it")
     if query.unit is None:
         raise UsageError(
             "the privacy unit can't be the row within a pipeline of your own: a runner may read a row twice, and "

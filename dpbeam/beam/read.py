@@ -12,8 +12,8 @@ import apache_beam as beam
 import pyarrow.parquet as pq
 
 from dpbeam.errors import RunFailed, UsageError
+from dpbeam.pipelines.library.releases import read_release
 from dpbeam.reporting.digests import digest
-from dpbeam.reporting.manifest import MANIFEST_NAME, read_manifest
 from dpbeam.transforms.wire.containment import ContainedDoFn
 
 
@@ -38,13 +38,15 @@ class ReadRelease(beam.PTransform[beam.pvalue.PBegin, beam.PCollection[dict[str,
         stage: which of its stages; None if it has one.
 
     Raises:
-        UsageError: there is no such release or stage. RunFailed: (inside the job) its file was changed.
+        UsageError: there is no such release or stage.
+        Uncertified: the release isn't as its manifest says (see `dpbeam.read_release`).
+        RunFailed: (inside the job) its file was changed since.
     """
 
     def __init__(self, folder: str | os.PathLike[str], stage: str | None = None) -> None:
         super().__init__()
         self._folder = Path(folder).absolute()
-        manifest = read_manifest(self._folder / MANIFEST_NAME)
+        manifest = read_release(self._folder).manifest
         tables = {Path(file.path).stem: file for file in manifest.files if file.path.endswith(".parquet")}
         if stage is None and len(tables) == 1:
             (stage,) = tables

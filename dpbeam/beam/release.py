@@ -17,11 +17,10 @@ from dpbeam.beam.read import ReadRelease
 from dpbeam.errors import UsageError
 from dpbeam.ledger import Ledger
 from dpbeam.pipelines.jobs import aggregate, workers
+from dpbeam.pipelines.library.plans import policy_of
+from dpbeam.pipelines.library.releases import Release
 from dpbeam.pipelines.lifecycle.inputs import SHARDS_A_WORKER
 from dpbeam.pipelines.lifecycle.values import Charged, Published
-from dpbeam.policy import compile as compiled
-from dpbeam.policy.schema.policy import Policy
-from dpbeam.query.query import Query
 from dpbeam.transforms.sources.collection import CollectBlocks
 from dpbeam.transforms.steps.freeze import FreezeStage
 
@@ -58,8 +57,8 @@ class PrivateRelease(beam.PTransform[beam.PCollection[Any], beam.pvalue.PDone]):
     failed may be tried again under its charge, at no further cost, by the same program: what it drew was never seen.
 
     Args:
-        query: a `Query`, or a policy as `load_policy` gives it, whose source's columns say how rows are read and what
-            happens to bad ones; where the source lies doesn't matter.
+        query: what `dpbeam.query` builds, or a policy as `load_policy` gives it. Its columns say how rows are read and
+            what happens to bad ones; its source isn't read.
 
     Raises:
         UsageError, Refused: (when it is applied) see `Charge.pay`.
@@ -94,11 +93,11 @@ class PrivateRelease(beam.PTransform[beam.PCollection[Any], beam.pvalue.PDone]):
         return beam.pvalue.PDone(rows.pipeline)
 
     @property
-    def published(self) -> Published:
+    def published(self) -> Release:
         """See `Charge.published`."""
         return self.charge.published
 
-    def finish(self, result: Any = None) -> Published:
+    def finish(self, result: Any = None) -> Release:
         """See `Charge.finish`."""
         return self.charge.finish(result)
 
@@ -163,13 +162,13 @@ def _key(row: dict[str, Any]) -> Any:
 
 def _one_stage(question: Question) -> tuple[str, bool]:
     """The name of the one stage, and whether it has metrics."""
-    query: Query = compiled.query(question) if isinstance(question, Policy) else question
-    if len(query.stages) != 1:
+    stages = policy_of(question).stages
+    if len(stages) != 1:
         raise UsageError(
-            f"the query must have one stage here, got {len(query.stages)}; use PrivateRelease, and read each stage of "
+            f"the query must have one stage here, got {len(stages)}; use PrivateRelease, and read each stage of "
             "the release with ReadRelease in a pipeline after it. Nothing was charged"
         )
-    return query.stages[0].name, bool(query.stages[0].metrics)
+    return stages[0].name, bool(stages[0].metrics)
 
 
 def _within(rows: beam.PCollection[Any], query: Question, charge: Charge) -> Rows:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dpbeam.errors import UsageError
 from dpbeam.ledger.scope import Protected, Scope
 from dpbeam.policy.schema.policy import Policy
-from dpbeam.query.query import Query
+from dpbeam.queries.query import Query
 
 _GLOB = "*?["
 
@@ -41,7 +41,7 @@ def scope(query: Query, files: Sequence[str], stated: str | None = None) -> Scop
         UsageError: more paths than a ledger keeps, or one that is no text.
     """
     # Here, for it loads what reads files, and whom a policy protects is known without.
-    from dpbeam.engine.reading.formats.base import is_local
+    from dpbeam.reading.formats.base import is_local
 
     sources = dict.fromkeys([stated] if stated is not None else map(source, query.source.paths))
     if query.unit is None:
@@ -66,7 +66,7 @@ def source(path: str) -> str:
 
     Of a pattern, which may match much, the folders before the first part with `*`, `?` or `[` are followed.
     """
-    from dpbeam.engine.reading.formats.base import is_local
+    from dpbeam.reading.formats.base import is_local
 
     if not is_local(path):
         return path.rstrip("/")

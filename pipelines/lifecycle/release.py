@@ -31,7 +31,7 @@ from dpbeam.pipelines.lifecycle.charging import reserve, start
 from dpbeam.pipelines.lifecycle.report_facts import metric_columns, render
 from dpbeam.pipelines.lifecycle.steps import Progress, Walk, step
 from dpbeam.pipelines.lifecycle.values import Assembled, Charged, Checked, Planned, Published, Request, Staged, Verified
-from dpbeam.query.query import Query
+from dpbeam.queries.query import Query
 from dpbeam.reporting import manifest as manifests
 from dpbeam.transforms.wire.containment import from_runner
 

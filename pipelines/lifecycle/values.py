@@ -25,7 +25,7 @@ from dpbeam.pipelines.lifecycle.attempts import staging_area
 from dpbeam.pipelines.lifecycle.inputs import Inputs, PipelineRows
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.schema.policy import Policy
-from dpbeam.query.query import Query
+from dpbeam.queries.query import Query
 from dpbeam.reporting.manifest import ChosenBound, Engine, Manifest
 from dpbeam.transforms.wire.control import Shuffle
 from dpbeam.transforms.wire.staging import Area

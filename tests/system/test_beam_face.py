@@ -14,12 +14,14 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that
 
+import dpbeam
 from dpbeam.beam import Charge, PrivateAggregate, PrivateKeys, PrivateRelease, ReadRelease
 from dpbeam.errors import DataError, Refused, RunFailed, UsageError
 from dpbeam.ledger.amounts import ZERO
 from dpbeam.mechanisms import noise
 from dpbeam.pipelines.lifecycle.recover import recover
 from dpbeam.policy.load import load_policy
+from dpbeam.reporting.certify import Uncertified
 from dpbeam.transforms.sources.collection import CollectBlocks
 from dpbeam.transforms.steps import bound, freeze
 from dpbeam.transforms.steps import noise as draw
@@ -139,7 +141,7 @@ def test_the_rows_that_go_on_are_those_that_are_published(workspace, policy) -> 
         released = p | beam.Create(visits()) | PrivateAggregate(policy(), charge=charge)
         _ = released | beam.Map(see, "a")
     assert sorted(SEEN["a"], key=lambda row: row["place"]) == published(workspace)
-    assert charge.published.charge.state == "PUBLISHED"
+    assert len(workspace.published_charges()) == 1
     assert workspace.left_behind() == []
 
 
@@ -157,9 +159,12 @@ def test_a_release_is_read_back_by_another_pipeline(workspace, policy) -> None:
 def test_a_changed_file_is_not_read_back(workspace, policy) -> None:
     with release_of(workspace, policy()) as release, pipeline() as p:
         _ = p | beam.Create(visits()) | release
-    (release.published.folder / "by_place.parquet").write_bytes(b"another")
+    source = ReadRelease(release.published.folder)
+    (workspace.release_folder() / "by_place.parquet").write_bytes(b"another")
     with pytest.raises(Exception, match="isn't the file that the release's manifest lists"), pipeline() as p:
-        _ = p | ReadRelease(release.published.folder)
+        _ = p | source
+    with pytest.raises(Uncertified):
+        ReadRelease(workspace.release_folder())
 
 
 @pytest.mark.parametrize("keys", [["place"], ["place", "day"]])
@@ -381,7 +386,7 @@ def test_a_sink_that_failed_is_tried_again_under_its_charge(workspace, policy) -
     with release_of(workspace, policy()) as release, pipeline() as p:
         _ = p | beam.Create(visits()) | release
     assert workspace.open_ledger().balance("visits").spent == spent != ZERO
-    assert release.published.charge.attempt == 2
+    assert [charge.attempt for charge in workspace.published_charges()] == [2]
 
 
 def test_a_rule_that_fails_the_run_says_so_and_what_stays_spent(workspace, policy) -> None:
@@ -407,8 +412,9 @@ def test_finish_waits_for_the_result_that_it_is_given(workspace, policy) -> None
     p = pipeline()
     _ = p | beam.Create(visits()) | release
     done = release.finish(p.run())
-    assert done is release.finish() is release.published
+    assert done == release.finish() == release.published
     assert done.folder == workspace.release_folder()
+    assert done.table().to_pylist() == published(workspace)
 
 
 def test_a_lost_message_is_found(workspace, policy, monkeypatch) -> None:
@@ -489,6 +495,22 @@ def test_bounds_that_the_run_finds_are_refused(workspace, policy) -> None:
 )
 def test_runners_that_lose_rows_or_open_the_machine_are_refused(workspace, policy, flags, match) -> None:
     refused(workspace, policy(), match, p=beam.Pipeline(options=PipelineOptions(flags)))
+
+
+def test_rows_of_a_frame_are_refused_where_the_pipeline_has_its_own(workspace, policy) -> None:
+    frame = pa.Table.from_pylist(visits())
+    asked = dpbeam.query("visits", source=frame, unit="person", epsilon=1.0, delta=1e-6)
+    refused(workspace, asked.group_by("place").private().bounds(l0=3, linf=1).count(), "a frame in memory")
+
+
+def test_a_query_that_is_built_in_python_is_taken(workspace, policy) -> None:
+    columns = {"person": "string", "place": "string"}
+    asked = dpbeam.query("visits", source="v.csv", unit="person", columns=columns, epsilon=2.0, delta=1e-6)
+    asked = asked.group_by("place").public(["inn", "zoo"]).bounds(l0=3, linf=1).count()
+    with release_of(workspace, asked, source="bigquery:project.visits") as release, pipeline() as p:
+        _ = p | beam.Create(visits()) | release
+    assert release.published.table().column("place").to_pylist() == ["inn", "zoo"]
+    assert workspace.open_ledger().budget("visits").sources == ("bigquery:project.visits",)
 
 
 def test_transforms_are_for_queries_of_their_kind(workspace, policy) -> None:

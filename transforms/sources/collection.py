@@ -11,9 +11,9 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.transforms.window import GlobalWindows
 
-from dpbeam.engine.reading import rows
-from dpbeam.engine.reading.formats import BATCH_ROWS
-from dpbeam.query.source import InputSpec
+from dpbeam.queries.source import InputSpec
+from dpbeam.reading import rows
+from dpbeam.reading.formats import BATCH_ROWS
 from dpbeam.transforms.sources.records import raw_of_batch, raw_of_rows
 from dpbeam.transforms.steps.read import label
 from dpbeam.transforms.wire.beam_types import Batches

@@ -1,7 +1,7 @@
 """Rows of somebody's own pipeline as Arrow columns: dicts, named tuples, dataclasses, `beam.Row` and Arrow batches.
 
 What a row's value becomes, and whether it is one of its column's type at all, is settled value by value, so that the
-column's rules (`dpbeam.engine.reading.rows`) find in memory what they would find in a file.
+column's rules (`dpbeam.reading.rows`) find in memory what they would find in a file.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.utils.timestamp import Timestamp
 
-from dpbeam.engine.reading.casting import ARROW_TYPES
-from dpbeam.engine.reading.formats.fields import extract, locate
 from dpbeam.errors import RunFailed
-from dpbeam.query.source import Column, DeclaredType
+from dpbeam.queries.source import Column, DeclaredType
+from dpbeam.reading.casting import ARROW_TYPES
+from dpbeam.reading.formats.fields import extract, locate
 
 _INVALID = b"\xff"
 """Stands for a value that isn't of its column's type: no text, so no value of any type."""

@@ -15,9 +15,9 @@ from apache_beam.utils.timestamp import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpbeam.engine.reading import rows
 from dpbeam.errors import RunFailed, UsageError
-from dpbeam.query.source import Column, InputSpec, Rule
+from dpbeam.queries.source import Column, InputSpec, Rule
+from dpbeam.reading import rows
 from dpbeam.transforms.sources.records import raw_of_batch, raw_of_rows
 
 INVALID = {"string": "invalid", "int64": -7, "float64": -7.0, "bool": True, "date": "1000-01-01"}
