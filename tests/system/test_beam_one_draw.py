@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 import apache_beam as beam
@@ -129,7 +130,8 @@ def test_a_shard_that_is_executed_again_with_other_rows_fails_the_run(workspace,
     assert workspace.manifests() == []
 
 
-def test_a_shard_that_is_executed_again_in_another_order_is_the_same(workspace, policy, monkeypatch) -> None:
+def test_a_shard_whose_batches_are_read_again_is_the_same(workspace, policy, monkeypatch) -> None:
+    """Then they have other places, so other tags, and arrive in another order; and rows are drawn by their order."""
     (only,) = workspace.policy["stages"]
     only["bounds"] = {"l0": 1, "linf": 1}
     original, again = bound._BoundShard.work, []
@@ -137,13 +139,14 @@ def test_a_shard_that_is_executed_again_in_another_order_is_the_same(workspace, 
     def once_more(self, element):
         shard, batches = element
         batches = list(batches)
-        for _ in original(self, (shard, batches[::-1])):
-            again.append(len(batches))
         yield from original(self, (shard, batches))
+        other = [batch.replace_schema_metadata({b"dpbeam.tag": secrets.token_bytes(8)}) for batch in batches]
+        again.extend(len(other) for _ in original(self, (shard, other)))
 
     monkeypatch.setattr(bound._BoundShard, "work", once_more)
+    rows = [dict(row, amount=float(i)) for i in range(10) for row in visits()]
     with release_of(workspace, policy()) as release, pipeline() as p:
-        _ = p | beam.Create([pa.RecordBatch.from_pylist(visits()[i::4]) for i in range(4)]) | release
+        _ = p | beam.Create([pa.RecordBatch.from_pylist(rows[i::7]) for i in range(7)]) | release
     assert max(again) > 2
     assert release.published.folder.exists()
 
