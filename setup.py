@@ -63,6 +63,7 @@ setup(
             "hypothesis>=6.100,<7",
             "mypy>=2,<3",
             "packaging>=24,<27",
+            "pandas>=2.2.3,<2.4",  # as apache-beam's own data frames
             "pre-commit>=3.7,<5",
             "pytest>=8.4,<10",
             "pytest-xdist>=3.5,<4",
