@@ -61,9 +61,11 @@ setup(
         "dev": [
             "dpbeam[all]",
             "hypothesis>=6.100,<7",
+            "ipykernel>=6.29,<8",  # runs the tutorial's notebook
             "mypy>=2,<3",
+            "nbclient>=0.10,<0.12",
             "packaging>=24,<27",
-            "pandas>=2.2.3,<2.4",  # as apache-beam's own data frames
+            "pandas>=2.1,<2.4",  # a user's own; Beam has data frames below 2.4, and loads in a notebook below 3
             "pre-commit>=3.7,<5",
             "pytest>=8.4,<10",
             "pytest-xdist>=3.5,<4",

@@ -27,7 +27,7 @@ from dpbeam.engine.rounds import weighing
 from dpbeam.engine.stage import StageSpec, planned_stage
 from dpbeam.mechanisms.selection import Selector
 from dpbeam.policy.schema.policy import Policy
-from dpbeam.query.bounds import Bounds
+from dpbeam.queries.bounds import Bounds
 
 ROOT = Path(__file__).parents[1]
 STRATEGIES: Mapping[str, dict[str, Any]] = {

@@ -15,7 +15,7 @@ import pyarrow as pa
 from dpbeam.engine.rounds.earlier_rounds import KEPT
 from dpbeam.engine.stage import StageSpec
 from dpbeam.errors import UsageError
-from dpbeam.query.bounds import Bounds
+from dpbeam.queries.bounds import Bounds
 from dpbeam.transforms.steps.accumulate import AccumulateByPartition
 from dpbeam.transforms.steps.bound import BoundContributions
 from dpbeam.transforms.steps.select import SelectPartitions

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from dpbeam.accounting.utility import AutomaticFigure, RelativeFigure, noise_of_quantities
 from dpbeam.mechanisms.events import Mechanism
-from dpbeam.query.bounds import Bounds
-from dpbeam.query.quantities import quantities
-from dpbeam.query.query import Query
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.quantities import quantities
+from dpbeam.queries.query import Query
 
 
 def automatic_figures(query: Query) -> tuple[AutomaticFigure, ...]:

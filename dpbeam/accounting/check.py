@@ -23,7 +23,7 @@ from dpbeam.mechanisms.events import (
     TruncatedGeometric,
     WeightedThresholding,
 )
-from dpbeam.query.query import Stage
+from dpbeam.queries.query import Stage
 
 _CLOSE = 1e-9
 _ONE_SCALE = 1e-6

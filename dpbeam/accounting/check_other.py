@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from dpbeam.errors import Refused
 from dpbeam.mechanisms.events import Gaussian, Laplace, Mechanism, others_of
-from dpbeam.query.query import Stage
+from dpbeam.queries.query import Stage
 
 _CLOSE = 1e-9
 _LESS = 0.999

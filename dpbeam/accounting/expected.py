@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from dpbeam.accounting.check_other import Leaves, by_leaves
 from dpbeam.accounting.requests import Request
 from dpbeam.errors import Refused
-from dpbeam.query.bounds import Bounds
-from dpbeam.query.metric import Metric
-from dpbeam.query.query import Stage
-from dpbeam.query.selection import DpSips, Mad, Mad2r, TruncatedGeometric
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.metric import Metric
+from dpbeam.queries.query import Stage
+from dpbeam.queries.selections import DpSips, Mad, Mad2r, TruncatedGeometric
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,9 +19,9 @@ from dpbeam.accounting.stage_requests import stage_requests
 from dpbeam.errors import Refused
 from dpbeam.mechanisms import events
 from dpbeam.mechanisms.events import Mechanism
-from dpbeam.query.metric import Metric
-from dpbeam.query.quantities import Quantity, noisy_by_themselves, parts, quantities, served
-from dpbeam.query.query import Query, Stage
+from dpbeam.queries.metric import Metric
+from dpbeam.queries.quantities import Quantity, noisy_by_themselves, parts, quantities, served
+from dpbeam.queries.query import Query, Stage
 
 SELECTION_NAME = "partition selection"
 """What a plan calls the selection among what a quantity serves."""

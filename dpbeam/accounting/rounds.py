@@ -14,7 +14,7 @@ from scipy import stats
 
 from dpbeam.accounting.requests import Request
 from dpbeam.mechanisms.events import WeightedThresholding
-from dpbeam.query.selection import DpSips, InRounds, Mad, Mad2r
+from dpbeam.queries.selections import DpSips, InRounds, Mad, Mad2r
 
 DEFAULT_ROUNDS = 3
 """Of DP-SIPS. MAD has one round, MAD2R two."""

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dpbeam.accounting import rounds
 from dpbeam.accounting.requests import Request
 from dpbeam.errors import UsageError
-from dpbeam.query import selection
-from dpbeam.query.automatic import Histogram
-from dpbeam.query.bounds import Bounds
-from dpbeam.query.quantities import Quantity, noisy_by_themselves, numbers, quantities
-from dpbeam.query.query import Noise, Stage
-from dpbeam.query.residual import in_one_other, other_leaves
+from dpbeam.queries import selections
+from dpbeam.queries.automatic import Histogram
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.quantities import Quantity, noisy_by_themselves, numbers, quantities
+from dpbeam.queries.query import Noise, Stage
+from dpbeam.queries.residual import in_one_other, other_leaves
 
 MOST_NUMBERS = 1 << 24
 """What one unit may move by one mechanism with Gaussian noise: for so many numbers what its sampler doesn't draw is
@@ -67,12 +67,12 @@ def _of_histogram(histogram: Histogram, noise: Noise, unit: float) -> Request:
 
 
 def _of_selection(
-    stage: str, private: selection.Selection, limits: Bounds, served: float, unit: float
+    stage: str, private: selections.Selection, limits: Bounds, served: float, unit: float
 ) -> Sequence[Request]:
     match private:
-        case selection.DpSips() | selection.Mad() | selection.Mad2r():
+        case selections.DpSips() | selections.Mad() | selections.Mad2r():
             return rounds.requests(stage, private, limits.partitions, private.weight * unit)
-        case selection.GaussianThresholding():
+        case selections.GaussianThresholding():
             _check_numbers(stage, "unit counts", limits.partitions, "laplace_thresholding")
     return [
         Request(

@@ -25,8 +25,8 @@ from dpbeam.mechanisms.events import (
     in_others,
 )
 from dpbeam.mechanisms.noise_width import half_width, std
-from dpbeam.query.metric import Metric
-from dpbeam.query.quantities import by_definition, named, quantities, served
+from dpbeam.queries.metric import Metric
+from dpbeam.queries.quantities import by_definition, named, quantities, served
 
 _MOMENTS = (
     "is made from noisy centred sums and the noisy count: its error depends on the partition's count, and is roughly "

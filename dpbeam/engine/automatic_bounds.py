@@ -16,7 +16,7 @@ import numpy as np
 
 from dpbeam.array_types import F64
 from dpbeam.mechanisms.events import Additive, Gaussian, Laplace
-from dpbeam.query.automatic import outermost
+from dpbeam.queries.automatic import outermost
 
 CHANCE = 1e-6
 """The probability that noise alone makes any empty bin of a histogram count."""

@@ -1,6 +1,6 @@
 """A stage as the engine runs it: what is asked, with the mechanisms that the plan gave it.
 
-Nothing here reads data. `dpbeam.query.quantities` says which noisy quantities the metrics are made from.
+Nothing here reads data. `dpbeam.queries.quantities` says which noisy quantities the metrics are made from.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from dpbeam.mechanisms.events import (
     in_others,
 )
 from dpbeam.mechanisms.noise_step import step_of
-from dpbeam.query.bounds import Bounds
-from dpbeam.query.metric import Metric
-from dpbeam.query.quantities import (
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.metric import Metric
+from dpbeam.queries.quantities import (
     BY_VALUE,
     SUMMED,
     Quantity,
@@ -34,9 +34,9 @@ from dpbeam.query.quantities import (
     noisy_by_themselves,
     quantities,
 )
-from dpbeam.query.query import Query, Stage
-from dpbeam.query.residual import other_leaves
-from dpbeam.query.source import ColumnType
+from dpbeam.queries.query import Query, Stage
+from dpbeam.queries.residual import other_leaves
+from dpbeam.queries.source import ColumnType
 
 LEVEL = "level"
 """The result column of a hierarchical stage that says how many of a row's keys are real."""

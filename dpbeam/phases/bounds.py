@@ -16,11 +16,11 @@ from dpbeam.engine.bounding import unit_rows
 from dpbeam.engine.stage import StageSpec, UnitRows, planned
 from dpbeam.mechanisms.events import Additive, Gaussian, Laplace
 from dpbeam.phases.phase import Parameters, Phase
-from dpbeam.query.automatic import ClipSearch, CountSearch, Histogram, Key, units_stage, values_stage
-from dpbeam.query.bounds import Bounds
-from dpbeam.query.metric import Metric
-from dpbeam.query.query import Query, Stage
-from dpbeam.query.selection import LaplaceThresholding, TruncatedGeometric
+from dpbeam.queries.automatic import ClipSearch, CountSearch, Histogram, Key, units_stage, values_stage
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.metric import Metric
+from dpbeam.queries.query import Query, Stage
+from dpbeam.queries.selections import LaplaceThresholding, TruncatedGeometric
 from dpbeam.reporting.manifest import ChosenBound
 
 _UNIT_COLUMN = {"l0": unit_rows.PARTITIONS, "linf": unit_rows.FULLEST, "l1": unit_rows.ROWS}

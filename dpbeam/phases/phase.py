@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from dpbeam.accounting.plan import Plan
 from dpbeam.engine.stage import StageSpec
-from dpbeam.query.query import Query
+from dpbeam.queries.query import Query
 from dpbeam.reporting.manifest import ChosenBound
 
 

@@ -19,9 +19,9 @@ from dpbeam.engine.bounding import hierarchy
 from dpbeam.engine.rounds.earlier_rounds import KEPT
 from dpbeam.engine.stage import LEVEL, StageSpec
 from dpbeam.phases.phase import Parameters, Phase
-from dpbeam.query.bounds import Bounds
-from dpbeam.query.query import Query
-from dpbeam.query.selection import InRounds
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.query import Query
+from dpbeam.queries.selections import InRounds
 
 
 def phases(query: Query) -> tuple[Phase, ...]:

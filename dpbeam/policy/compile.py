@@ -15,11 +15,11 @@ from dpbeam.policy.schema import auto
 from dpbeam.policy.schema import metrics as stated
 from dpbeam.policy.schema import policy as schema
 from dpbeam.policy.values import canonical
-from dpbeam.query import selection, source
-from dpbeam.query.automatic import ClipSearch, CountSearch, Parameter, Side
-from dpbeam.query.bounds import Bounds
-from dpbeam.query.metric import Metric
-from dpbeam.query.query import Partitions, Public, Query, Stage
+from dpbeam.queries import selections, source
+from dpbeam.queries.automatic import ClipSearch, CountSearch, Parameter, Side
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.metric import Metric
+from dpbeam.queries.query import Partitions, Public, Query, Stage
 
 _RANKS = {"median": (0.5,), "min": (LEAST_RANK,), "max": (MOST_RANK,)}
 
@@ -138,10 +138,10 @@ def _partitions(policy: schema.Policy, stage: schema.Stage) -> Partitions:
     if private is None:
         table = schema.public_table_of(policy, stage.name)
         return None if table is None else Public(table=table)
-    hierarchy = selection.Hierarchy(other_l0=private.other_l0) if private.hierarchical else None
-    (kind,) = (kind for kind in selection.SELECTIONS if kind.strategy == private.strategy)
-    if kind is selection.DpSips:
-        return selection.DpSips(
+    hierarchy = selections.Hierarchy(other_l0=private.other_l0) if private.hierarchical else None
+    (kind,) = (kind for kind in selections.SELECTIONS if kind.strategy == private.strategy)
+    if kind is selections.DpSips:
+        return selections.DpSips(
             pre_threshold=private.pre_threshold,
             weight=private.weight,
             hierarchy=hierarchy,

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from dpbeam.query.custom import identity
+from dpbeam.queries.custom import identity
 
 if TYPE_CHECKING:
     from dpbeam.policy.schema.policy import Policy

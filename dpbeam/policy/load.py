@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -26,8 +27,20 @@ def load_policy(path: str | Path, *, source: Sequence[str] | None = None, output
     Raises:
         PolicyError: all violations at once, each with its line, key, value, rule and remedy.
     """
-    document = read_yaml(Path(path))
-    folder = Path(path).parent
+    return _checked(read_yaml(Path(path)), Path(path).parent, source, output)
+
+
+def policy_of(data: Mapping[str, Any], *, name: str = "query", folder: str | Path = "") -> schema.Policy:
+    """The policy that plain data state, key by key as a file does; relative paths start at `folder`. Errors call it
+    `name`, for it has no lines.
+
+    Raises:
+        PolicyError: as `load_policy`.
+    """
+    return _checked(Document(file=name, data=dict(data)), Path(folder), None, None)
+
+
+def _checked(document: Document, folder: Path, source: Sequence[str] | None, output: str | None) -> schema.Policy:
     found = [*document.findings, *field_findings(document.data)]
     known = parts(document.data)
     found += cross_findings(known)

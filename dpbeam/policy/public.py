@@ -13,13 +13,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dpbeam.engine.reading.casting import ARROW_TYPES, is_text, to_type
-from dpbeam.engine.reading.formats.delimited import all_as_text
-from dpbeam.engine.reading.formats.parquet_file import columns_of, open_parquet
 from dpbeam.policy.schema.policy import Public
 from dpbeam.policy.values import DESCRIPTIONS, canonical, suits, to_python
 from dpbeam.policy.violations import ABSENT, Finding, Key
-from dpbeam.query.source import ColumnType
+from dpbeam.queries.source import ColumnType
+from dpbeam.reading.casting import ARROW_TYPES, is_text, to_type
+from dpbeam.reading.formats.delimited import all_as_text
+from dpbeam.reading.formats.parquet_file import columns_of, open_parquet
 
 MAX_PARTITIONS = 10_000_000
 MAX_FILE_BYTES = 2**30

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from dpbeam.engine.reading import vectors
-from dpbeam.engine.reading.casting import accepts
-from dpbeam.query.source import ColumnType
+from dpbeam.queries.source import ColumnType
+from dpbeam.reading import vectors
+from dpbeam.reading.casting import accepts
 
 _UNIT_NAMES = re.compile(r"(?i)(user|person|patient|customer|author|member|client|account|device|visitor|unit)")
 _ID_NAMES = re.compile(r"(?i)(^|[_\W])(id|uid|uuid)$")
@@ -125,7 +125,7 @@ def _columns(schema: pa.Schema) -> tuple[dict[str, ColumnType], list[str]]:
     columns: dict[str, ColumnType] = {}
     left_out = []
     for field in schema:
-        kind = _type(field.type)
+        kind = column_type(field.type)
         reason = _unusable(field.name, names)
         if reason is None and _is_vector(field.type):
             continue
@@ -162,7 +162,8 @@ def _unusable(name: str, names: Sequence[str]) -> str | None:
     return None
 
 
-def _type(found: pa.DataType) -> ColumnType | None:
+def column_type(found: pa.DataType) -> ColumnType | None:
+    """What a column of this Arrow type is declared as in a policy; None if dpbeam doesn't read it."""
     natural: list[tuple[bool, ColumnType]] = [
         (pa.types.is_boolean(found), "bool"),
         (pa.types.is_date(found), "date"),

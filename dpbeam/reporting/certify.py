@@ -178,7 +178,9 @@ def _csv_rows(path: Path) -> int:
     found = pa.csv.read_csv(
         pa.BufferReader(content.replace(b"\0", b"0")),
         read_options=pa.csv.ReadOptions(
-            autogenerate_column_names=True, block_size=min(max(_CHUNK_BYTES, len(content) + 1), 2**31 - 1)
+            use_threads=False,  # a thread of Arrow's that lets go of our bytes as Python ends would abort it
+            autogenerate_column_names=True,
+            block_size=min(max(_CHUNK_BYTES, len(content) + 1), 2**31 - 1),
         ),
         parse_options=pa.csv.ParseOptions(newlines_in_values=True),
         convert_options=pa.csv.ConvertOptions(include_columns=["f0"], column_types={"f0": pa.binary()}),

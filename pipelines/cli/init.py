@@ -13,12 +13,12 @@ from typing import IO, Any
 
 import pyarrow as pa
 
-from dpbeam.engine.reading.formats import avro, delimited, parquet
-from dpbeam.engine.reading.formats.compression import Plain, codec_of
 from dpbeam.errors import UsageError
 from dpbeam.pipelines.lifecycle.listing import files_of
 from dpbeam.policy.starter import escaped, starter_policy
-from dpbeam.query.source import Format, InputSpec
+from dpbeam.queries.source import Format, InputSpec
+from dpbeam.reading.formats import avro, delimited, parquet
+from dpbeam.reading.formats.compression import Plain, codec_of
 from dpbeam.reporting.visible import visible
 
 _SUFFIXES: dict[str, Format] = {

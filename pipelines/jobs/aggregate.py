@@ -14,11 +14,11 @@ import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from dpbeam.engine.bounding.hierarchy import Hierarchy
-from dpbeam.engine.reading import rows
-from dpbeam.engine.reading.formats import Portion
 from dpbeam.engine.stage import StageSpec
 from dpbeam.phases import rounds
-from dpbeam.query.source import InputSpec
+from dpbeam.queries.source import InputSpec
+from dpbeam.reading import rows
+from dpbeam.reading.formats import Portion
 from dpbeam.transforms.steps.accumulate import AccumulateByPartition
 from dpbeam.transforms.steps.bound import BoundContributions
 from dpbeam.transforms.steps.noise import AddNoise

@@ -42,6 +42,11 @@ def beam_options(flags: Sequence[str]) -> PipelineOptions:
     return options
 
 
+def runs_here(options: PipelineOptions) -> bool:
+    """Whether the runner's workers are this process."""
+    return options.view_as(StandardOptions).runner in ("FnApiRunner", "BundleBasedDirectRunner")
+
+
 def _check_runner(name: str) -> None:
     """Beam would look for the runner when the job starts, which is after the charge."""
     try:

@@ -10,6 +10,7 @@ loopback address alone. What a cluster that the user runs listens on is the user
 
 from __future__ import annotations
 
+import importlib
 import re
 import shutil
 import socket
@@ -29,6 +30,7 @@ from apache_beam.options.pipeline_options import (
     SparkRunnerOptions,
     StandardOptions,
 )
+from apache_beam.utils.interactive_utils import is_in_ipython
 
 from dpbeam.errors import UsageError
 
@@ -56,6 +58,7 @@ def check(options: PipelineOptions, flags: Sequence[str]) -> None:
     """
     _check_workers(options)
     _check_listeners(options)
+    _check_notebook()
     name = str(options.view_as(StandardOptions).runner)
     try:  # of options of its own, for a pipeline adds to those that it is given
         beam.Pipeline(runner=name, options=PipelineOptions(list(flags)))
@@ -66,6 +69,20 @@ def check(options: PipelineOptions, flags: Sequence[str]) -> None:
     except ValueError as error:
         lines = [line.rstrip(".") for line in str(error).splitlines()[1:] if line] or ["Beam has no such runner here"]
         raise UsageError(f"--runner={name} isn't set up: {'; '.join(lines)}. Nothing was charged") from None
+
+
+def _check_notebook() -> None:
+    """In IPython Beam loads its own notebook parts as a pipeline is built, which would be after the charge."""
+    if not is_in_ipython():
+        return
+    try:
+        importlib.import_module("apache_beam.runners.interactive.interactive_environment")
+    except Exception as error:
+        raise UsageError(
+            f"Apache Beam can't work in this notebook ({type(error).__name__} as it loads its notebook parts): it "
+            "needs pandas, of a version below 3; `pip install 'pandas<3'`, and start the kernel again. Nothing was "
+            "charged"
+        ) from None
 
 
 def _check_workers(options: PipelineOptions) -> None:

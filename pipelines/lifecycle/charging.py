@@ -23,7 +23,7 @@ from dpbeam.pipelines.lifecycle.attempts import clear, staging_area
 from dpbeam.pipelines.lifecycle.belongings import check_named, pending
 from dpbeam.pipelines.lifecycle.steps import step
 from dpbeam.pipelines.lifecycle.values import Charged, Checked, Published, Reserved
-from dpbeam.query.automatic import Key
+from dpbeam.queries.automatic import Key
 from dpbeam.reporting import manifest as manifests
 
 MAX_ATTEMPTS = 3

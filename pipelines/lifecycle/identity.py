@@ -36,7 +36,7 @@ def scope(policy: Policy, files: Sequence[str]) -> Scope:
         UsageError: more paths than a ledger keeps, or one that is no text.
     """
     # Here, for it loads what reads files, and whom a policy protects is known without.
-    from dpbeam.engine.reading.formats.base import is_local
+    from dpbeam.reading.formats.base import is_local
 
     sources = dict.fromkeys(source(path) for path in policy.source.path)
     protects = protected(policy)
@@ -57,7 +57,7 @@ def source(path: str) -> str:
 
     Of a pattern, which may match much, the folders before the first part with `*`, `?` or `[` are followed.
     """
-    from dpbeam.engine.reading.formats.base import is_local
+    from dpbeam.reading.formats.base import is_local
 
     if not is_local(path):
         return path.rstrip("/")

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-from dpbeam.engine.reading import formats
 from dpbeam.errors import RunFailed, UsageError
 from dpbeam.pipelines.lifecycle.listing import File, files_of, now
-from dpbeam.query.source import InputSpec
+from dpbeam.queries.source import InputSpec
+from dpbeam.reading import formats
 from dpbeam.transforms.steps.read import is_the_one, open_source
 
 LOOKERS = 16

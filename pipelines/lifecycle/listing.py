@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from dpbeam.engine.reading.formats.base import Stamp, is_local, shown
 from dpbeam.errors import UsageError
 from dpbeam.extras import require
 from dpbeam.ledger.patterns import matcher
+from dpbeam.reading import memory
+from dpbeam.reading.formats.base import Stamp, is_local, shown
 
 _KINDS = (
     (stat.S_ISFIFO, "a FIFO"),
@@ -61,6 +62,8 @@ def files_of(path: str) -> Sequence[File]:
         UsageError: no file; something else than a regular file or a link to one; a folder that can't be listed, or
             lies in itself by a link.
     """
+    if memory.is_held(path):
+        return [_in_memory(path)]
     if not is_local(path):
         return _in_store(path)
     path = os.path.abspath(path)
@@ -97,6 +100,8 @@ def files_in(folder: str) -> list[File]:
 def now(file: File) -> File | None:
     """The file as it is listed now; None if it isn't there any more."""
     try:
+        if memory.is_held(file.path):
+            return _in_memory(file.path)
         if is_local(file.path):
             found = os.stat(file.path)
             return _file(file.path, found) if stat.S_ISREG(found.st_mode) else None
@@ -105,6 +110,12 @@ def now(file: File) -> File | None:
     except (UsageError, OSError, ValueError):
         return None
     return only
+
+
+def _in_memory(path: str) -> File:
+    """What this process holds: in place of a time of change a number that follows from all of its rows."""
+    found = memory.held(path)
+    return File(path=path, size=found.content.size, changed=found.digest)
 
 
 def _matching(pattern: str) -> list[File]:

@@ -32,7 +32,7 @@ from dpbeam.pipelines.lifecycle.report_facts import metric_columns, render
 from dpbeam.pipelines.lifecycle.steps import Progress, Walk, step
 from dpbeam.pipelines.lifecycle.values import Assembled, Charged, Checked, Planned, Published, Request, Staged, Verified
 from dpbeam.policy import compile as compiled
-from dpbeam.query.query import Query
+from dpbeam.queries.query import Query
 from dpbeam.reporting import manifest as manifests
 from dpbeam.transforms.wire.containment import from_runner
 

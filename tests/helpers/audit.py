@@ -27,13 +27,13 @@ from dpbeam.accounting.plan import Plan, plan
 from dpbeam.engine.aggregation import accumulate
 from dpbeam.engine.aggregation.accumulate import USERS
 from dpbeam.engine.bounding import contributions, hierarchy
-from dpbeam.engine.reading import rows
 from dpbeam.engine.release import results
 from dpbeam.engine.release.releaser import Releaser
 from dpbeam.engine.stage import LEVEL, StageSpec, planned_stage
 from dpbeam.mechanisms.selection import Selector
 from dpbeam.phases import rounds
 from dpbeam.policy.schema.policy import Policy
+from dpbeam.reading import rows
 from tests.helpers.queries import load_query
 
 FAILURE = 1e-9

@@ -26,7 +26,7 @@ from dpbeam.errors import DpbeamError
 from dpbeam.mechanisms.events import to_json
 from dpbeam.policy.compile import query
 from dpbeam.policy.load import load_policy
-from dpbeam.query.query import Stage
+from dpbeam.queries.query import Stage
 from tests.helpers import random_policies
 
 HERE = Path(__file__).parent

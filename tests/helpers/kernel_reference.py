@@ -18,10 +18,10 @@ from dpbeam.engine.release import results
 from dpbeam.engine.release.noises import noises
 from dpbeam.engine.stage import StageSpec
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace, LaplaceThresholding
-from dpbeam.query.bounds import Bounds
-from dpbeam.query.custom import CustomMetric, RowBound
-from dpbeam.query.metric import Metric
-from dpbeam.query.quantities import quantities
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.custom import CustomMetric, RowBound
+from dpbeam.queries.metric import Metric
+from dpbeam.queries.quantities import quantities
 
 SALT = b"0123456789abcdef"
 COUNTS = (Metric(kind="count", name="count"), Metric(kind="privacy_id_count", name="privacy_id_count"))

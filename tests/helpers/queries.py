@@ -9,7 +9,7 @@ from dpbeam.policy.compile import query
 from dpbeam.policy.load import load_policy
 from dpbeam.policy.public import public_table
 from dpbeam.policy.schema.policy import Policy, with_public_files
-from dpbeam.query.query import Query
+from dpbeam.queries.query import Query
 
 
 def query_of(plain: dict[str, Any]) -> Query:

@@ -11,7 +11,7 @@ from dpbeam.accounting.rounds import mechanism
 from dpbeam.engine.rounds import weighing
 from dpbeam.engine.stage import StageSpec
 from dpbeam.mechanisms.events import WeightedThresholding
-from dpbeam.query.bounds import Bounds
+from dpbeam.queries.bounds import Bounds
 
 SALT = b"0123456789abcdef"
 

@@ -23,16 +23,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 WORK = ROOT / "build" / "mutation" / "work"
-ROOMS = ("mechanisms", "query", "engine", "adapters/reference")
+ROOMS = ("mechanisms", "queries", "reading", "engine", "adapters/reference")
 """Where the modules lie that are mutated, below dpbeam; no two of them have one name."""
 PAGE = Path(__file__).with_name("survivors.md")
 
 TESTS = (
     "tests/unit/mechanisms/test_*.py",
-    "tests/unit/query/test_*.py",
+    "tests/unit/queries/test_*.py",
     "tests/unit/engine/test_kernel_*.py",
-    "tests/unit/engine/test_rows_[!c]*.py",
-    "tests/unit/engine/test_rows_casting.py",
+    "tests/unit/reading/test_rows_[!c]*.py",
+    "tests/unit/reading/test_rows_casting.py",
     "tests/unit/engine/test_auto_*.py",
     "tests/unit/engine/test_hierarchy_bounds.py",
     "tests/unit/engine/test_prospects.py",
@@ -113,7 +113,10 @@ def seed() -> list[Mutant]:
 def modules() -> dict[str, Path]:
     """The modules by name, each with its path below the checkout; those that read files aren't among them."""
     found = [path.relative_to(ROOT) for room in ROOMS for path in (ROOT / "dpbeam" / room).rglob("*.py")]
-    return {path.stem: path for path in sorted(found) if path.stem != "__init__" and "formats" not in path.parts}
+    kept = [path for path in sorted(found) if path.stem != "__init__" and "formats" not in path.parts]
+    named = {path.stem: path for path in kept}
+    assert len(named) == len(kept), "two modules have one name"
+    return named
 
 
 def scored() -> list[str]:

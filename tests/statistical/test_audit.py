@@ -12,7 +12,7 @@ import pytest
 from dpbeam.engine.bounding import hierarchy, sampling
 from dpbeam.engine.release import releaser
 from dpbeam.mechanisms import noise, selection
-from dpbeam.query import custom
+from dpbeam.queries import custom
 from tests.helpers import audit
 from tests.helpers import kernel_reference as reference
 from tests.helpers.audited_stages import HIERARCHICAL, METRICS, PUBLIC, SELECTIONS

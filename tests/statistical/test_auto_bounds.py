@@ -18,7 +18,7 @@ from dpbeam.engine.aggregation import columns
 from dpbeam.engine.automatic_bounds import CHANCE, choose_clip, choose_count, count_edges, value_edges
 from dpbeam.mechanisms.events import Additive, Gaussian, Laplace
 from dpbeam.mechanisms.noise import AdditiveNoise
-from dpbeam.query.quantities import Quantity
+from dpbeam.queries.quantities import Quantity
 
 FAILURE = 1e-9
 RANGE = {"least": 0.01, "most": 1e4}

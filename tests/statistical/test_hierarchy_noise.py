@@ -17,9 +17,9 @@ from dpbeam.engine.aggregation.accumulate import accumulators_schema
 from dpbeam.engine.aggregation.columns import grid_of
 from dpbeam.engine.release import releaser
 from dpbeam.engine.stage import LEVEL
-from dpbeam.query.bounds import Bounds
-from dpbeam.query.metric import Metric
-from dpbeam.query.residual import in_one_other
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.metric import Metric
+from dpbeam.queries.residual import in_one_other
 from tests.helpers import kernel_reference as reference
 
 DRAWS = 20_000

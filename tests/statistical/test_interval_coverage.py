@@ -22,8 +22,8 @@ from dpbeam.engine.release.quantile_tree import LEAST_RANK, MOST_RANK, noisy_qua
 from dpbeam.mechanisms import threshold_bias
 from dpbeam.mechanisms.events import GaussianThresholding, LaplaceThresholding, Selection
 from dpbeam.mechanisms.selection import Selector
-from dpbeam.query.metric import Metric
-from dpbeam.query.quantities import Quantity
+from dpbeam.queries.metric import Metric
+from dpbeam.queries.quantities import Quantity
 from tests.helpers import kernel_reference as reference
 
 DRAWS = 20_000

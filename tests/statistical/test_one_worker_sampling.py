@@ -21,9 +21,9 @@ from scipy import stats
 
 from dpbeam.engine.arrays import hashing
 from dpbeam.engine.bounding.shard_buffer import Shelf
-from dpbeam.engine.reading import formats
-from dpbeam.query.metric import Metric
-from dpbeam.query.source import Column, InputSpec
+from dpbeam.queries.metric import Metric
+from dpbeam.queries.source import Column, InputSpec
+from dpbeam.reading import formats
 from dpbeam.transforms.steps import one_worker
 from dpbeam.transforms.wire.control import SENT, agree
 from tests.helpers import kernel_reference as reference

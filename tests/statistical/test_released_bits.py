@@ -23,8 +23,8 @@ from dpbeam.engine.stage import StageSpec
 from dpbeam.mechanisms import noise, noise_step
 from dpbeam.mechanisms.events import Gaussian, Laplace, WeightedThresholding, in_others
 from dpbeam.mechanisms.fixedpoint import Grid
-from dpbeam.query import custom
-from dpbeam.query.bounds import Bounds
+from dpbeam.queries import custom
+from dpbeam.queries.bounds import Bounds
 from tests.helpers import audit, audited_stages, kernel_reference
 
 LOW = 8
@@ -245,7 +245,7 @@ def test_weights_that_are_cut_for_large_noise_fall_by_less_than_its_step(monkeyp
 @pytest.mark.parametrize("scale", [1.0, *LARGE])
 def test_leaves_and_others_are_summed_on_one_grid(kind, scale):
     from dpbeam.mechanisms.events import Other
-    from dpbeam.query.metric import Metric
+    from dpbeam.queries.metric import Metric
 
     other = Other(leaves=9, rows=9, most=9.0, noise=3.0 if kind == "gaussian" else 1.0)
     made = replace(round_of(1.0), rounds=(), round=0, bounds=Bounds(l0=9, linf=1), hierarchical=True)

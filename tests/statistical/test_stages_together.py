@@ -11,7 +11,7 @@ from scipy import stats
 
 from dpbeam.engine.bounding import contributions
 from dpbeam.engine.stage import StageSpec
-from dpbeam.query.bounds import Bounds
+from dpbeam.queries.bounds import Bounds
 from tests.helpers import kernel_reference as reference
 
 UNITS = 20_000

@@ -15,7 +15,7 @@ from dpbeam.engine.bounding import contributions
 from dpbeam.engine.release import results
 from dpbeam.engine.release.noises import noises
 from dpbeam.engine.stage import planned_stage
-from dpbeam.query.metric import Metric
+from dpbeam.queries.metric import Metric
 from tests.helpers import kernel_reference as reference
 from tests.helpers.queries import query_of
 

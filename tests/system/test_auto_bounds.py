@@ -25,7 +25,7 @@ from dpbeam.phases.phase import Parameters
 from dpbeam.pipelines.cli.main import invoke
 from dpbeam.pipelines.jobs import aggregate, workers
 from dpbeam.pipelines.lifecycle import inputs
-from dpbeam.query.query import Query
+from dpbeam.queries.query import Query
 from dpbeam.reporting.certify import certify_manifest
 from dpbeam.reporting.manifest import read_manifest
 from dpbeam.transforms.wire.staging import Area

@@ -212,8 +212,8 @@ def test_an_error_of_a_library_in_any_step_leaks_nothing(workspace, step, runner
     workspace.csv(*(f"{CANARY}{i},{CANARY},1" for i in range(50)))
     workspace.create_budget()
     target = {
-        "read": "dpbeam.engine.reading.formats.read_split",
-        "validate": "dpbeam.engine.reading.rows.prepare",
+        "read": "dpbeam.reading.formats.read_split",
+        "validate": "dpbeam.reading.rows.prepare",
         "bound": "dpbeam.engine.bounding.contributions.bound",
         "accumulate": "dpbeam.engine.aggregation.accumulate.merge",
         "noise": "dpbeam.engine.release.results.noisy_quantities",

@@ -100,6 +100,8 @@ COLUMNS = {
     "nullable": pandas.Series([3, 1, 3, 10], dtype="Int64"),
     "strings": pandas.Series(["b", "a", "b", "c"], dtype="string"),
     "category": pandas.Series(["b", "a", "b", "c"], dtype="category"),
+    "arrow": pandas.Series([3, 1, 3, 10], dtype="int64[pyarrow]"),
+    "arrow moments": pandas.Series([5, 6, 5, -7], dtype="datetime64[ns]").astype("timestamp[ns][pyarrow]"),
     "bytes": pandas.Series([b"b", b"a", b"b", b""], dtype=object),
 }  # fmt: skip
 
@@ -156,6 +158,14 @@ def test_public_keys_are_all_there_as_their_column_has_them(exact) -> None:
     df = pandas.DataFrame({"who": [1, 2, 3], "key": [1, 1, None], "b": ["x", "y", "x"]})
     found = counted(df, ["key", "b"], public=[(1, "x"), (7, "x")])
     assert found.to_dict("records") == [{"key": 1.0, "b": "x", "count": 1.0}, {"key": 7.0, "b": "x", "count": 0.0}]
+
+
+def test_public_keys_of_a_column_of_any_values_keep_their_types(exact) -> None:
+    df = pandas.DataFrame({"who": [1, 2, 3], "key": pandas.Series([1, 1.0, "1"], dtype=object)})
+    found = counted(df, "key", public=[1, 1.0, "1", True])
+    assert [(type(key), n) for key, n in zip(found["key"], found["count"], strict=True)] == [
+        (bool, 0.0), (float, 1.0), (int, 1.0), (str, 1.0)
+    ]  # fmt: skip
 
 
 def test_names_may_be_given(exact) -> None:
@@ -234,6 +244,8 @@ def grouped(**more):
          "each column of the result needs a name of its own, got day, day"),
         (lambda: grouped(public_keys=["x"]).count().build_query().run_query(BUDGET),
          "public_keys must be of their columns' types, and one is not of int64"),
+        (lambda: grouped(public_keys="123").count().build_query().run_query(BUDGET),
+         "public_keys must be a list of keys, got str"),
         (lambda: grouped(public_keys=[1.5]).count().build_query().run_query(BUDGET),
          "public_keys must be of their columns' types, and one is not of int64"),
         (lambda: grouped(by=["day"], public_keys=[1]).count().build_query().run_query(BUDGET),

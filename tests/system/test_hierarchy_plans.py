@@ -12,9 +12,9 @@ import pytest
 from dpbeam.engine.aggregation import accumulate
 from dpbeam.engine.bounding import hierarchy, unit_rows
 from dpbeam.engine.bounding.hierarchy import Hierarchy
-from dpbeam.engine.reading import formats
 from dpbeam.engine.stage import LEVEL
-from dpbeam.query.source import Column, InputSpec
+from dpbeam.queries.source import Column, InputSpec
+from dpbeam.reading import formats
 from dpbeam.transforms.steps import one_worker
 from tests.helpers import kernel_reference as reference
 

@@ -18,11 +18,11 @@ import pytest
 from apache_beam.io.filesystem import FileMetadata
 from apache_beam.io.localfilesystem import LocalFileSystem
 
-from dpbeam.engine.reading.formats import base
 from dpbeam.pipelines.cli.main import invoke
 from dpbeam.pipelines.lifecycle import inputs
 from dpbeam.policy.load import load_policy
-from dpbeam.query.source import Column, InputSpec
+from dpbeam.queries.source import Column, InputSpec
+from dpbeam.reading.formats import base
 
 ROWS = [
     {"person": f"p{i}", "place": place, "amount": float((i * 7 + j) % 11)}

@@ -21,10 +21,10 @@ import json, re, sys
 from dataclasses import replace
 from pathlib import Path
 import pyarrow as pa
-from dpbeam.engine.reading import formats
+from dpbeam.reading import formats
 from dpbeam.engine.bounding.hierarchy import Hierarchy
 from dpbeam.engine.stage import LEVEL
-from dpbeam.query.source import Column, InputSpec
+from dpbeam.queries.source import Column, InputSpec
 from dpbeam.transforms.steps import one_worker
 
 def peak():

@@ -35,7 +35,6 @@ from dpbeam.engine.aggregation import accumulate, columns, distinct, frequent
 from dpbeam.engine.arrays import hashing
 from dpbeam.engine.bounding import contributions as kernel
 from dpbeam.engine.bounding import unit_rows
-from dpbeam.engine.reading import formats, rows
 from dpbeam.engine.rounds import weighing, weights
 from dpbeam.engine.stage import StageSpec, planned
 from dpbeam.mechanisms.events import (
@@ -50,10 +49,11 @@ from dpbeam.phases import bounds
 from dpbeam.phases import rounds as selecting
 from dpbeam.phases.phase import Parameters
 from dpbeam.pipelines.lifecycle import inputs
-from dpbeam.query.automatic import Key
-from dpbeam.query.quantities import Quantity
-from dpbeam.query.query import Query
-from dpbeam.query.source import InputSpec
+from dpbeam.queries.automatic import Key
+from dpbeam.queries.quantities import Quantity
+from dpbeam.queries.query import Query
+from dpbeam.queries.source import InputSpec
+from dpbeam.reading import formats, rows
 from dpbeam.transforms.steps import one_worker, read
 from tests.helpers import bounding_bugs as bugs
 from tests.helpers import random_policies as made_up

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dpbeam.engine.reading import formats
+from dpbeam.reading import formats
 from dpbeam.transforms.wire import progress
 
 

@@ -9,8 +9,8 @@ import pytest
 from dpbeam.engine.bounding import contributions
 from dpbeam.engine.stage import StageSpec
 from dpbeam.pipelines.jobs import aggregate
-from dpbeam.query.bounds import Bounds
-from dpbeam.query.metric import Metric
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.metric import Metric
 from dpbeam.transforms import private_aggregate
 
 SPEC = StageSpec(

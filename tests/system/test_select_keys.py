@@ -8,10 +8,10 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that
 
 from dpbeam.accounting.plan import plan
-from dpbeam.engine.reading import rows
 from dpbeam.engine.stage import planned_stage
 from dpbeam.errors import UsageError
 from dpbeam.pipelines.lifecycle import inputs
+from dpbeam.reading import rows
 from dpbeam.transforms.private_keys import SelectKeys
 from dpbeam.transforms.steps.read import ReadBlocks
 from dpbeam.transforms.steps.validate import Validate

@@ -15,8 +15,8 @@ import numpy as np
 import pyarrow as pa
 
 from dpbeam.array_types import F64
-from dpbeam.engine.reading import vectors
 from dpbeam.errors import RunFailed
+from dpbeam.reading import vectors
 from dpbeam.transforms.sources.python_keys import NotAKey, key_text, unit_text
 from dpbeam.transforms.wire.beam_types import Batches
 from dpbeam.transforms.wire.containment import ContainedDoFn

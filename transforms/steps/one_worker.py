@@ -25,10 +25,10 @@ from dpbeam.engine.arrays import hashing
 from dpbeam.engine.bounding import contributions, hierarchy, unit_rows
 from dpbeam.engine.bounding.hierarchy import Hierarchy
 from dpbeam.engine.bounding.shard_buffer import Shelf, Total
-from dpbeam.engine.reading import formats, rows
 from dpbeam.engine.stage import StageSpec
 from dpbeam.errors import RunFailed
-from dpbeam.query.source import InputSpec
+from dpbeam.queries.source import InputSpec
+from dpbeam.reading import formats, rows
 from dpbeam.transforms.steps.bound import REPORTS
 from dpbeam.transforms.steps.read import raw_blocks
 from dpbeam.transforms.wire.beam_types import Sharded

@@ -17,10 +17,10 @@ import pyarrow as pa
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from dpbeam.engine.reading import formats
-from dpbeam.engine.reading.formats.base import is_local
 from dpbeam.errors import RunFailed
-from dpbeam.query.source import InputSpec
+from dpbeam.queries.source import InputSpec
+from dpbeam.reading import formats, memory
+from dpbeam.reading.formats.base import is_local
 from dpbeam.transforms.wire.beam_types import Batches
 from dpbeam.transforms.wire.containment import ContainedDoFn
 from dpbeam.transforms.wire.progress import Parts
@@ -43,7 +43,11 @@ def place(batch: pa.RecordBatch) -> tuple[int, int, bool]:
 
 
 def open_source(path: str) -> IO[bytes]:
-    """A seekable binary file, as stored: Arrow's own reader for local files, Beam's for every other file system."""
+    """A seekable binary file, as stored: Arrow's own reader for local files and for what this process holds
+    in memory, Beam's for every other file system."""
+    if memory.is_held(path):
+        kept: IO[bytes] = memory.opened(path)
+        return kept
     if is_local(path):
         here: IO[bytes] = pa.OSFile(path)
         return here

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import apache_beam as beam
 import pyarrow as pa
 
-from dpbeam.engine.reading import rows
-from dpbeam.query.source import InputSpec
+from dpbeam.queries.source import InputSpec
+from dpbeam.reading import rows
 from dpbeam.transforms.steps.read import label, place
 from dpbeam.transforms.wire.beam_types import Batches
 from dpbeam.transforms.wire.containment import ContainedDoFn

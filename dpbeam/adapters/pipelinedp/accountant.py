@@ -18,7 +18,7 @@ from dpbeam.accounting.stage_requests import stage_requests
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms import randomness
 from dpbeam.mechanisms.events import Mechanism
-from dpbeam.query.query import Stage
+from dpbeam.queries.query import Stage
 
 
 class StageBudget:

@@ -27,7 +27,7 @@ from dpbeam.mechanisms.events import (
     TruncatedGeometric,
 )
 from dpbeam.mechanisms.noise_width import std
-from dpbeam.query.bounds import Bounds
+from dpbeam.queries.bounds import Bounds
 
 ExplainComputationReport = report_generator.ExplainComputationReport
 """PipelineDP's container of one report, which an aggregation fills. (PipelineDP 0.3.1 forgot to export it.)"""

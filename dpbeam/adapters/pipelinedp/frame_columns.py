@@ -56,12 +56,14 @@ def public_keys(given: Collection[Any] | None, dtypes: Sequence[Dtype], *, one: 
     """
     if given is None:
         return None
+    if isinstance(given, str):
+        raise UsageError("public_keys must be a list of keys, got str")
     rows = [(key,) if one else key for key in given]
     if any(not isinstance(row, tuple) or len(row) != len(dtypes) for row in rows):
         raise UsageError(f"public_keys must be tuples of {len(dtypes)} values, one for each column that is grouped by")
     columns = []
     for place, dtype in enumerate(dtypes):
-        whole = pandas().Series([row[place] for row in rows], dtype=None if rows else dtype)
+        whole = pandas().Series([row[place] for row in rows], dtype=object)  # as they are: 1 beside 1.0 stays 1
         try:
             columns.append(values(whole, dtype))
         except (TypeError, ValueError):

@@ -21,11 +21,11 @@ from dpbeam.adapters.pipelinedp.parameters_check import check_aggregate, check_s
 from dpbeam.engine.stage import StageSpec
 from dpbeam.errors import UsageError
 from dpbeam.policy.schema.base import MAX_BOUND, MAX_MAGNITUDE
-from dpbeam.query.bounds import Bounds, Norm
-from dpbeam.query.metric import Metric
-from dpbeam.query.quantities import parts
-from dpbeam.query.query import Public, Stage
-from dpbeam.query.selection import GaussianThresholding, LaplaceThresholding, Selection, TruncatedGeometric
+from dpbeam.queries.bounds import Bounds, Norm
+from dpbeam.queries.metric import Metric
+from dpbeam.queries.quantities import parts
+from dpbeam.queries.query import Public, Stage
+from dpbeam.queries.selections import GaussianThresholding, LaplaceThresholding, Selection, TruncatedGeometric
 
 UNIT, KEY, VALUE = "privacy_id", "partition_key", "value"
 """The columns that PipelineDP's extractors fill."""
@@ -36,7 +36,7 @@ _STRATEGIES: dict[str, type[Selection]] = {
     "GAUSSIAN_THRESHOLDING": GaussianThresholding,
 }
 _MAX_LENGTH = 2**16
-"""Of vectors. A policy's are shorter (`dpbeam.engine.reading.vectors`), for there each number has columns in files."""
+"""Of vectors. A policy's are shorter (`dpbeam.reading.vectors`), for there each number has columns in files."""
 _NORMS: dict[NormKind, Norm] = {NormKind.L1: "l1", NormKind.L2: "l2", NormKind.Linf: "linf"}
 
 

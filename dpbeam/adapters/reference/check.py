@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 from dpbeam.errors import Refused
 from dpbeam.mechanisms.events import Gaussian, Laplace, LaplaceThresholding, Mechanism, TruncatedGeometric
-from dpbeam.query.metric import Metric
-from dpbeam.query.query import Query, Stage
-from dpbeam.query.selection import TruncatedGeometric as TruncatedGeometricSelection
+from dpbeam.queries.metric import Metric
+from dpbeam.queries.query import Query, Stage
+from dpbeam.queries.selections import TruncatedGeometric as TruncatedGeometricSelection
 
 _CLOSE = 1e-9
 

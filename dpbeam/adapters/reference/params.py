@@ -16,10 +16,10 @@ from pipeline_dp.aggregate_params import NormKind
 
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms.float_grid import FloatGrid
-from dpbeam.query.bounds import Bounds
-from dpbeam.query.metric import Metric
-from dpbeam.query.query import Stage
-from dpbeam.query.selection import Selection, Thresholding
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.metric import Metric
+from dpbeam.queries.query import Stage
+from dpbeam.queries.selections import Selection, Thresholding
 
 _QUANTILES = ("quantiles", "median", "min", "max")
 _DOES = ("count", "privacy_id_count", "sum", "mean", "variance", *_QUANTILES, "vector_sum")

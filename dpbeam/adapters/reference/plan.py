@@ -41,8 +41,8 @@ from dpbeam.mechanisms.events import (
     TruncatedGeometric,
 )
 from dpbeam.mechanisms.noise_width import std
-from dpbeam.query.quantities import Quantity, quantities
-from dpbeam.query.query import Query, Stage
+from dpbeam.queries.quantities import Quantity, quantities
+from dpbeam.queries.query import Query, Stage
 
 _GAUSSIAN_DELTA = 1e-6
 """The δ beside which a Gaussian's ε is stated to PyDP; any would do, the noise is the same."""

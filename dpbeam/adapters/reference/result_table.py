@@ -17,8 +17,8 @@ from dpbeam.engine.stage import StageSpec
 from dpbeam.mechanisms import moments, threshold_bias
 from dpbeam.mechanisms.moments import Part
 from dpbeam.mechanisms.noise_width import half_width
-from dpbeam.query.metric import Metric
-from dpbeam.query.quantities import Quantity
+from dpbeam.queries.metric import Metric
+from dpbeam.queries.quantities import Quantity
 
 
 def table(keys: Sequence[pa.Array], returned: Sequence[Mapping[str, Any]], spec: StageSpec) -> pa.RecordBatch:

@@ -14,7 +14,7 @@ from dpbeam.errors import UsageError
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace, LaplaceThresholding, Mechanism
 from dpbeam.mechanisms.float_grid import vector_step
 from dpbeam.mechanisms.noise_width import std
-from dpbeam.query.quantities import Quantity, quantities
+from dpbeam.queries.quantities import Quantity, quantities
 
 COARSEST_BITS = 20
 """A step is at most 2**-20 of the noise's standard deviation, or what values are whole numbers of, if that is less."""

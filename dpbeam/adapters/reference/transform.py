@@ -26,7 +26,7 @@ from dpbeam.engine.stage import StageSpec
 from dpbeam.errors import RunFailed
 from dpbeam.mechanisms import randomness
 from dpbeam.mechanisms.float_grid import FloatGrid, vector_step
-from dpbeam.query.quantities import Quantity
+from dpbeam.queries.quantities import Quantity
 from dpbeam.transforms.steps.read import place
 from dpbeam.transforms.wire.beam_types import Batches, Sharded
 from dpbeam.transforms.wire.containment import ContainedDoFn, contained

@@ -18,11 +18,11 @@ from dpbeam.engine.aggregation.long_lists import spread
 from dpbeam.engine.arrays import hashing
 from dpbeam.engine.arrays.grouping import group, members
 from dpbeam.engine.bounding.contributions import Bounded, numbers, split
-from dpbeam.engine.reading.casting import ARROW_TYPES
 from dpbeam.engine.stage import StageSpec
 from dpbeam.mechanisms.fixedpoint import checked_sum
-from dpbeam.query.bounds import Bounds
-from dpbeam.query.quantities import BY_VALUE, Quantity
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.quantities import BY_VALUE, Quantity
+from dpbeam.reading.casting import ARROW_TYPES
 
 I64 = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.int64] | npt.NDArray[np.float64]

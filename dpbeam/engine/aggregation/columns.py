@@ -17,9 +17,9 @@ from dpbeam.engine.aggregation import distinct, frequent
 from dpbeam.engine.arrays.grouping import runs
 from dpbeam.engine.bounding.contributions import Bounded
 from dpbeam.mechanisms.fixedpoint import Grid, checked_sum
-from dpbeam.query import custom
-from dpbeam.query.bounds import Norm
-from dpbeam.query.quantities import TREE_BRANCHING, TREE_HEIGHT, Quantity
+from dpbeam.queries import custom
+from dpbeam.queries.bounds import Norm
+from dpbeam.queries.quantities import TREE_BRANCHING, TREE_HEIGHT, Quantity
 
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]

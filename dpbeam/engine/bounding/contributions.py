@@ -24,8 +24,8 @@ from dpbeam.engine.aggregation import distinct, frequent
 from dpbeam.engine.arrays import hashing
 from dpbeam.engine.arrays.grouping import Groups, group, runs
 from dpbeam.engine.bounding import sampling
-from dpbeam.engine.reading import vectors
 from dpbeam.engine.stage import StageSpec
+from dpbeam.reading import vectors
 
 CellsOf = Callable[[Groups], Groups]
 """Of leaves of hierarchical keys, their cells: code l of the result is the cell of leaf l."""

@@ -17,7 +17,7 @@ import pyarrow as pa
 from dpbeam.engine.aggregation.columns import LEAVES, tree_leaves
 from dpbeam.engine.arrays.grouping import runs
 from dpbeam.mechanisms.noise_width import NORMAL_95
-from dpbeam.query.quantities import TREE_BRANCHING, TREE_HEIGHT
+from dpbeam.queries.quantities import TREE_BRANCHING, TREE_HEIGHT
 
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]

@@ -18,7 +18,7 @@ from dpbeam.engine.stage import LEVEL, StageSpec
 from dpbeam.mechanisms import noise
 from dpbeam.mechanisms.events import GaussianThresholding, LaplaceThresholding, in_others
 from dpbeam.mechanisms.noise import AdditiveNoise
-from dpbeam.query.quantities import SUMMED
+from dpbeam.queries.quantities import SUMMED
 
 
 def of_others(spec: StageSpec) -> StageSpec:

@@ -28,9 +28,9 @@ from dpbeam.mechanisms.moments import Part
 from dpbeam.mechanisms.noise import AdditiveNoise
 from dpbeam.mechanisms.noise_width import half_width, std
 from dpbeam.mechanisms.selection import Selector
-from dpbeam.query import custom
-from dpbeam.query.metric import Metric
-from dpbeam.query.quantities import Quantity
+from dpbeam.queries import custom
+from dpbeam.queries.metric import Metric
+from dpbeam.queries.quantities import Quantity
 
 F64 = npt.NDArray[np.float64]
 

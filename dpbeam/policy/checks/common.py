@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dpbeam.policy.checks.fields import closest
 from dpbeam.policy.checks.parts import Parts
 from dpbeam.policy.violations import Finding, Key
-from dpbeam.query.source import DeclaredType
+from dpbeam.queries.source import DeclaredType
 
 NUMERIC = ("int64", "float64")
 KEYS = ("string", "int64", "bool", "date", "timestamp")

@@ -10,11 +10,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from dpbeam.engine.reading.vectors import MAX_LENGTH
 from dpbeam.policy.schema import auto, metrics
 from dpbeam.policy.schema import policy as schema
 from dpbeam.policy.violations import ABSENT, Finding, Key
-from dpbeam.query.selection import MAX_ROUNDS
+from dpbeam.queries.selections import MAX_ROUNDS
+from dpbeam.reading.vectors import MAX_LENGTH
 
 _ANY = "*"
 

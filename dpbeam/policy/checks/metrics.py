@@ -14,9 +14,9 @@ from dpbeam.policy.schema import metrics
 from dpbeam.policy.schema.auto import AutoClip, ClipSearch
 from dpbeam.policy.values import DESCRIPTIONS, suits
 from dpbeam.policy.violations import ABSENT, Finding, Key
-from dpbeam.query.metric import Metric
-from dpbeam.query.quantities import Quantity
-from dpbeam.query.quantities import parts as parts_of
+from dpbeam.queries.metric import Metric
+from dpbeam.queries.quantities import Quantity
+from dpbeam.queries.quantities import parts as parts_of
 
 _TEXTS = ("string", "int64", "bool", "date")
 _RESERVED = ("count", "privacy_id_count", "partitions")

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from dpbeam.policy.schema import metrics
 from dpbeam.policy.schema import policy as schema
 from dpbeam.policy.schema.base import Name
-from dpbeam.query.source import ColumnType, DeclaredType
+from dpbeam.queries.source import ColumnType, DeclaredType
 
 T = TypeVar("T")
 

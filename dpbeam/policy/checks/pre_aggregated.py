@@ -14,8 +14,8 @@ from dpbeam.policy.schema import metrics
 from dpbeam.policy.schema import policy as schema
 from dpbeam.policy.schema.auto import AutoCount
 from dpbeam.policy.violations import ABSENT, Finding, Key
-from dpbeam.query.metric import Metric
-from dpbeam.query.source import Condition
+from dpbeam.queries.metric import Metric
+from dpbeam.queries.source import Condition
 
 
 def metric(made: Metric, counted_by: str, linf: int | None) -> Metric:

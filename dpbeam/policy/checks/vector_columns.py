@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dpbeam.engine.reading.vectors import MAX_LENGTH
 from dpbeam.policy.checks.parts import Parts
 from dpbeam.policy.schema import policy as schema
 from dpbeam.policy.violations import ABSENT, Finding, Key
+from dpbeam.reading.vectors import MAX_LENGTH
 
 SUMMED = ("int64", "float64", "vector")
 """The types of columns whose numbers a vector_sum may add up."""

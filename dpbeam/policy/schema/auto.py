@@ -8,7 +8,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from dpbeam.policy.schema.base import Bound, Clip, Strict, Weight
-from dpbeam.query.automatic import outermost
+from dpbeam.queries.automatic import outermost
 
 Magnitude = Annotated[float, Field(ge=1e-12, le=5e14)]
 SHARE = 0.5

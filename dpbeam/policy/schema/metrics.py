@@ -21,9 +21,9 @@ from dpbeam.policy.schema.base import (
     Weight,
     exactly_one,
 )
-from dpbeam.query import custom
-from dpbeam.query.bounds import Norm
-from dpbeam.query.metric import MetricKind
+from dpbeam.queries import custom
+from dpbeam.queries.bounds import Norm
+from dpbeam.queries.metric import MetricKind
 
 METRIC_KINDS: tuple[MetricKind, ...] = get_args(MetricKind)
 MAX_EDGES = 10_001

@@ -24,7 +24,6 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from dpbeam.engine.reading.vectors import MAX_LENGTH
 from dpbeam.policy.schema.auto import CountOrAuto
 from dpbeam.policy.schema.base import (
     ONE_KEY,
@@ -40,8 +39,9 @@ from dpbeam.policy.schema.base import (
     exactly_one,
 )
 from dpbeam.policy.schema.metrics import MetricEntry
-from dpbeam.query.selection import MAX_ROUNDS
-from dpbeam.query.source import ColumnType, Compression, DeclaredType, Format
+from dpbeam.queries.selections import MAX_ROUNDS
+from dpbeam.queries.source import ColumnType, Compression, DeclaredType, Format
+from dpbeam.reading.vectors import MAX_LENGTH
 
 MAX_SHARDS = 1024
 

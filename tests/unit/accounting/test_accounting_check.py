@@ -199,19 +199,19 @@ def wrong_sensitivity(monkeypatch):
 
 
 def a_tree_of_one_level(monkeypatch):
-    from dpbeam.query import quantities
+    from dpbeam.queries import quantities
 
     monkeypatch.setattr(quantities, "TREE_HEIGHT", 1)
 
 
 def a_vector_as_one_number(monkeypatch):
-    from dpbeam.query import quantities
+    from dpbeam.queries import quantities
 
     monkeypatch.setattr(quantities, "vector_norms", lambda norm, most, length: (most, most))
 
 
 def squares_of_half_their_size(monkeypatch):
-    from dpbeam.query.quantities import Quantity
+    from dpbeam.queries.quantities import Quantity
 
     monkeypatch.setattr(Quantity, "reach", property(lambda q: (q.high - q.low) / 3))
 
@@ -271,13 +271,13 @@ OTHERS = {
 
 
 def one_value_a_partition(monkeypatch):
-    from dpbeam.query.bounds import Bounds
+    from dpbeam.queries.bounds import Bounds
 
     monkeypatch.setattr(Bounds, "of_values", lambda bounds, most: bounds.partitions)
 
 
 def values_of_one_partition(monkeypatch):
-    from dpbeam.query.bounds import Bounds
+    from dpbeam.queries.bounds import Bounds
 
     monkeypatch.setattr(Bounds, "of_values", lambda bounds, most: min(most, bounds.linf))
 

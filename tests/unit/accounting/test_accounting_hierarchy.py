@@ -16,7 +16,7 @@ from dpbeam.accounting.plan import plan
 from dpbeam.accounting.requests import Request
 from dpbeam.errors import Refused, UsageError
 from dpbeam.mechanisms.events import Gaussian, Laplace, Other, from_json, to_json
-from dpbeam.query.residual import in_one_other
+from dpbeam.queries.residual import in_one_other
 from dpbeam.reporting.formats import violations
 from tests.helpers.queries import query_of
 

@@ -14,7 +14,7 @@ from scipy import stats
 from dpbeam.accounting.utility import keep_probability, noise_figure, selection_figure, utility
 from dpbeam.mechanisms import truncated_geometric
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace, LaplaceThresholding, TruncatedGeometric
-from dpbeam.query.metric import Metric
+from dpbeam.queries.metric import Metric
 
 COUNTS = (0, 1, 2, 3, 5, 10, 20, 45, 60, 90, 200)
 

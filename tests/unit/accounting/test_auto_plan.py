@@ -17,8 +17,8 @@ from dpbeam.engine.automatic_bounds import count_grid, magnitudes
 from dpbeam.errors import Refused, UsageError
 from dpbeam.mechanisms import noise
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, LaplaceThresholding, TruncatedGeometric
-from dpbeam.query.bounds import Bounds
-from dpbeam.query.quantities import quantities
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.quantities import quantities
 from tests.helpers.queries import query_of
 
 AUTO = {"auto": {}}

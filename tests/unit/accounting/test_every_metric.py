@@ -14,7 +14,7 @@ from dpbeam.engine.release import results
 from dpbeam.engine.release.noises import noises
 from dpbeam.engine.stage import planned_stage
 from dpbeam.policy.schema.metrics import METRIC_KINDS
-from dpbeam.query import custom
+from dpbeam.queries import custom
 from tests.helpers import kernel_reference as reference
 from tests.helpers.queries import query_of
 

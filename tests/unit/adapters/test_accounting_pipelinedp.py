@@ -19,10 +19,10 @@ from dpbeam.accounting.epsilon_delta import epsilon_delta
 from dpbeam.adapters.pipelinedp import accountant as accountants
 from dpbeam.adapters.pipelinedp.accountant import SharedBudgetAccountant
 from dpbeam.errors import Refused, UsageError
-from dpbeam.query.bounds import Bounds
-from dpbeam.query.metric import Metric
-from dpbeam.query.query import Public, Stage
-from dpbeam.query.selection import GaussianThresholding, LaplaceThresholding
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.metric import Metric
+from dpbeam.queries.query import Public, Stage
+from dpbeam.queries.selections import GaussianThresholding, LaplaceThresholding
 
 COUNT = Metric(kind="count", name="count")
 OURS = Stage(

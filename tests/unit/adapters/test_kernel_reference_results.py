@@ -15,7 +15,7 @@ from dpbeam.engine.release import results
 from dpbeam.mechanisms import moments, threshold_bias
 from dpbeam.mechanisms.events import GaussianThresholding
 from dpbeam.mechanisms.moments import Part
-from dpbeam.query.metric import Metric
+from dpbeam.queries.metric import Metric
 from tests.helpers import kernel_reference as reference
 
 BOUNDS = {"column": "v", "low": -3.0, "high": 7.0}

@@ -14,7 +14,7 @@ from pipeline_dp.aggregate_params import NormKind
 from dpbeam.accounting.stage_requests import stage_requests
 from dpbeam.adapters.pipelinedp.parameters import aggregate_stage, select_stage
 from dpbeam.errors import UsageError
-from dpbeam.query.bounds import Bounds
+from dpbeam.queries.bounds import Bounds
 
 M, NOISE, S = pipeline_dp.Metrics, pipeline_dp.NoiseKind, pipeline_dp.PartitionSelectionStrategy
 IS_0_2 = not hasattr(S, "WEIGHTED_GAUSSIAN_THRESHOLDING")

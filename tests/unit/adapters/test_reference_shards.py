@@ -10,8 +10,8 @@ from dpbeam.adapters.reference.transform import _OneShard, key_columns, keys_of
 from dpbeam.engine.stage import StageSpec
 from dpbeam.errors import RunFailed
 from dpbeam.mechanisms.events import Laplace
-from dpbeam.query.bounds import Bounds
-from dpbeam.query.metric import Metric
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.metric import Metric
 
 SPEC = StageSpec(
     name="s",

@@ -24,8 +24,8 @@ from dpbeam.engine.automatic_bounds import (
     value_edges,
 )
 from dpbeam.mechanisms.events import Gaussian, Laplace
-from dpbeam.query.automatic import outermost
-from dpbeam.query.quantities import Quantity
+from dpbeam.queries.automatic import outermost
+from dpbeam.queries.quantities import Quantity
 
 EXACT = Gaussian(stage="s.values", metric="v", sigma=1e-9, l2=1.0)
 RANGE = {"least": 0.25, "most": 8.0}

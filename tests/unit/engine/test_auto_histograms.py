@@ -15,8 +15,8 @@ from dpbeam.engine.aggregation import accumulate, columns
 from dpbeam.engine.automatic_bounds import count_edges, value_edges
 from dpbeam.engine.bounding import contributions, unit_rows
 from dpbeam.engine.stage import UnitRows
-from dpbeam.query.bounds import Bounds
-from dpbeam.query.metric import Metric
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.metric import Metric
 from tests.helpers import kernel_reference as reference
 
 SALT = reference.SALT

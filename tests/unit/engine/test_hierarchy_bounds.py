@@ -16,9 +16,9 @@ from dpbeam.engine.aggregation import accumulate, columns, distinct
 from dpbeam.engine.bounding import contributions, hierarchy
 from dpbeam.engine.bounding.leaf_sampling import spread_over_cells
 from dpbeam.engine.stage import LEVEL
-from dpbeam.query.bounds import Bounds
-from dpbeam.query.metric import Metric
-from dpbeam.query.residual import in_one_other
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.metric import Metric
+from dpbeam.queries.residual import in_one_other
 from tests.helpers import kernel_reference as reference
 
 KEYS = ("country", "city")

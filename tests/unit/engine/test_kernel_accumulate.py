@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from dpbeam.engine.aggregation import accumulate, columns
 from dpbeam.engine.arrays.grouping import members
 from dpbeam.errors import RunFailed
-from dpbeam.query.metric import Metric
-from dpbeam.query.quantities import quantities
+from dpbeam.queries.metric import Metric
+from dpbeam.queries.quantities import quantities
 from tests.helpers import kernel_reference as reference
 
 SPEC = reference.stage(keys=["p", "q"], key_types=["string", "bool"], metrics=reference.ALL_METRICS[:3])

@@ -16,8 +16,8 @@ from pydp.algorithms.quantile_tree import QuantileTree
 
 from dpbeam.engine.aggregation import columns
 from dpbeam.engine.release.quantile_tree import noisy_quantiles, search
-from dpbeam.query.metric import rank_label
-from dpbeam.query.quantities import Quantity
+from dpbeam.queries.metric import rank_label
+from dpbeam.queries.quantities import Quantity
 
 RANKS = (0.0, 0.003, 0.1, 0.25, 0.5, 0.75, 0.9, 0.999, 1.0)
 VALUES = st.floats(-50, 50) | st.sampled_from([-1e300, 1e300, 0.0, -20.0, 20.0]) | st.integers(-3, 3).map(float)

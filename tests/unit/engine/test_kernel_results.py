@@ -16,8 +16,8 @@ from dpbeam.engine.release import results
 from dpbeam.mechanisms import moments, noise_width, threshold_bias
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace, TruncatedGeometric
 from dpbeam.mechanisms.noise import AdditiveNoise
-from dpbeam.query import custom
-from dpbeam.query.metric import Metric
+from dpbeam.queries import custom
+from dpbeam.queries.metric import Metric
 from tests.helpers import kernel_reference as reference
 
 KINDS = ["gaussian", "laplace"]

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from dpbeam.engine.aggregation import accumulate, columns, distinct, frequent, long_lists
 from dpbeam.engine.bounding import contributions
-from dpbeam.query.bounds import Bounds
-from dpbeam.query.metric import Metric
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.metric import Metric
 from tests.helpers import kernel_reference as reference
 
 TEXTS = st.sampled_from(["a", "b", "c", "", "é", "a\0", "long " * 20]) | st.text(

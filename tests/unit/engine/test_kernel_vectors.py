@@ -10,10 +10,10 @@ import pytest
 
 from dpbeam.engine.aggregation import columns
 from dpbeam.engine.bounding.contributions import numbers
-from dpbeam.engine.reading import vectors
-from dpbeam.query.bounds import Bounds
-from dpbeam.query.metric import Metric
-from dpbeam.query.quantities import quantities
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.metric import Metric
+from dpbeam.queries.quantities import quantities
+from dpbeam.reading import vectors
 
 VECTOR = Metric(kind="vector_sum", name="e", columns=("v", "w"), length=4, norm="linf", max_norm=8.0)
 ROWS = np.array([0, 1, 0])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dpbeam.errors import RunFailed
 from dpbeam.mechanisms.fixedpoint import Grid, checked_sum
-from dpbeam.query.quantities import Quantity
+from dpbeam.queries.quantities import Quantity
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e300, max_value=1e300)
 

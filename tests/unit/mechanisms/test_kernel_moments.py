@@ -9,8 +9,8 @@ import pytest
 
 from dpbeam.mechanisms import moments, noise_width
 from dpbeam.mechanisms.events import Gaussian, Laplace
-from dpbeam.query.metric import Metric
-from dpbeam.query.quantities import quantities
+from dpbeam.queries.metric import Metric
+from dpbeam.queries.quantities import quantities
 
 
 def noise_of(name, scale, laplace):

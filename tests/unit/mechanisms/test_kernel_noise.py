@@ -21,8 +21,8 @@ from dpbeam.errors import RunFailed, UsageError
 from dpbeam.mechanisms import noise, noise_step
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace, LaplaceThresholding
 from dpbeam.mechanisms.fixedpoint import Grid
-from dpbeam.query.bounds import Bounds
-from dpbeam.query.metric import Metric
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.metric import Metric
 
 GAUSSIAN = Gaussian(stage="s", metric="count", sigma=2.0, l2=1.0)
 LAPLACE = Laplace(stage="s", metric="count", scale=3.0, l1=1.5)

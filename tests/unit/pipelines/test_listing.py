@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from dpbeam.errors import RunFailed, UsageError
 from dpbeam.pipelines.cli.init import starter
 from dpbeam.pipelines.lifecycle import inputs, listing
-from dpbeam.query.source import Column, InputSpec
+from dpbeam.queries.source import Column, InputSpec
 from dpbeam.transforms.steps.read import raw_blocks
 
 COLUMNS = (Column(name="a", type="int64"),)

@@ -13,7 +13,7 @@ from dpbeam.engine.release import results
 from dpbeam.mechanisms.events import GaussianThresholding
 from dpbeam.pipelines.cli import terminal
 from dpbeam.pipelines.lifecycle import report_facts
-from dpbeam.query.metric import Metric
+from dpbeam.queries.metric import Metric
 from tests.helpers import kernel_reference as reference
 
 

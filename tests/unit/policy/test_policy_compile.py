@@ -11,9 +11,9 @@ from dpbeam.mechanisms.events import Gaussian, Laplace, TruncatedGeometric
 from dpbeam.policy.compile import input_spec, metric, query
 from dpbeam.policy.load import load_policy
 from dpbeam.policy.schema.metrics import MetricChoice
-from dpbeam.query.bounds import Bounds
-from dpbeam.query.metric import Metric
-from dpbeam.query.source import Bin, Column, Condition, InputSpec, Lower, Rule, Truncate
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.metric import Metric
+from dpbeam.queries.source import Bin, Column, Condition, InputSpec, Lower, Rule, Truncate
 
 TEXT = """\
 version: 1

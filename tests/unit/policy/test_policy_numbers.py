@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from dpbeam.engine.reading.rows import prepare
 from dpbeam.policy.compile import input_spec
 from dpbeam.policy.load import load_policy
 from dpbeam.policy.violations import PolicyError
+from dpbeam.reading.rows import prepare
 
 TEXT = """\
 version: 1

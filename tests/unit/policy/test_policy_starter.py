@@ -6,9 +6,9 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpbeam.engine.reading import vectors
 from dpbeam.policy.load import load_policy
 from dpbeam.policy.starter import starter_policy
+from dpbeam.reading import vectors
 
 TYPES = [
     pa.string(),

@@ -14,15 +14,15 @@ from dpbeam.adapters.reference.params import reference_call
 from dpbeam.engine.aggregation import accumulate
 from dpbeam.engine.aggregation.columns import grid_of
 from dpbeam.engine.bounding import contributions
-from dpbeam.engine.reading import vectors
 from dpbeam.engine.stage import planned
 from dpbeam.errors import Refused
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.json_schema import json_schema
 from dpbeam.policy.load import load_policy
 from dpbeam.policy.yamlfile import read_yaml
-from dpbeam.query.quantities import Quantity
-from dpbeam.query.source import Column, Rule
+from dpbeam.queries.quantities import Quantity
+from dpbeam.queries.source import Column, Rule
+from dpbeam.reading import vectors
 from tests.helpers.policy_text import problems
 
 BASE = """\

@@ -15,10 +15,10 @@ from dpbeam.accounting import plan as plans
 from dpbeam.accounting.check import check_plan
 from dpbeam.engine.aggregation import accumulate, columns
 from dpbeam.engine.bounding import contributions
-from dpbeam.engine.reading.rows import prepare
 from dpbeam.engine.stage import planned_stage
 from dpbeam.errors import Refused
 from dpbeam.policy.violations import PolicyError
+from dpbeam.reading.rows import prepare
 from tests.helpers import kernel_reference as reference
 from tests.helpers.queries import load_query, query_of
 

@@ -1,0 +1,270 @@
+"""A policy in Python: each call says one thing more, and the whole is checked as a policy file is.
+
+What is built are the same plain data that a YAML policy holds, so both have the same rules, the same errors, and for
+the same question the same digest: `to_yaml` writes it down.
+
+Guarantee: a builder never changes; each call gives a new one. Of a source in memory only names and types are looked at
+until a release is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+
+from dpbeam.errors import UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from dpbeam.policy.schema.policy import Policy
+
+Noise = Literal["laplace", "gaussian"]
+Bound = int | Mapping[str, Any]
+"""A bound, or `{"auto": {"max": …}}` for one that the run is to find."""
+Clip = float | Mapping[str, Any]
+"""A clipping bound, or `{"auto": {}}` for one that the run is to find."""
+
+_SUFFIXES = {".parquet": "parquet", ".pq": "parquet", ".avro": "avro", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class QueryBuilder:
+    """A question under construction, made by `dpbeam.query`. Metrics, partitions, bounds and noise are those of the
+    table that the last `group_by` began, or of the whole table before the first."""
+
+    dataset: str
+    unit: str
+    source: Mapping[str, Any]
+    table: Any = None
+    """The rows, where they are in memory: a pandas or Polars frame, an Arrow table or dataset."""
+    types: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    spending: Mapping[str, float] = field(default_factory=dict)
+    conditions: tuple[Mapping[str, Any], ...] = ()
+    derived: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    stages: tuple[Mapping[str, Any], ...] = ()
+
+    def columns(self, **types: str | Mapping[str, Any]) -> QueryBuilder:
+        """Declares columns: a type (`city="string"`), or a mapping with its rules
+        (`cost={"type": "float64", "on_null": "fail"}`). Of a source in memory, types are known."""
+        stated = {name: {"type": kind} if isinstance(kind, str) else dict(kind) for name, kind in types.items()}
+        return replace(self, types={**self.types, **stated})
+
+    def spend(self, epsilon: float, delta: float) -> QueryBuilder:
+        """The (ε, δ) that one release costs, over everything in it."""
+        return replace(self, spending={"epsilon": epsilon, "delta": delta})
+
+    def where(self, column: str, op: str, value: Any) -> QueryBuilder:
+        """Only rows for which `column` `op` `value` holds count; `op` is one of ==, !=, <, <=, >, >=, in, not_in."""
+        stated = list(value) if isinstance(value, list | tuple | set | frozenset) else value
+        return replace(self, conditions=(*self.conditions, {"column": column, "op": op, "value": stated}))
+
+    def derive(self, **made: Mapping[str, Any]) -> QueryBuilder:
+        """Columns made of others, row by row: `day={"truncate": "at", "to": "day"}`,
+        `band={"bin": "age", "edges": [18, 65]}`, `word={"lower": "word"}`."""
+        return replace(self, derived={**self.derived, **{name: dict(each) for name, each in made.items()}})
+
+    def group_by(self, *keys: str, name: str | None = None) -> QueryBuilder:
+        """Begins a result table with one row for each combination of `keys`; `name` is its name (`by_…`)."""
+        stage = {"name": name or "by_" + "_".join(key.lower() for key in keys), "group_by": list(keys)}
+        return replace(self, stages=(*self.stages, stage))
+
+    def total(self, *, name: str = "total") -> QueryBuilder:
+        """Begins a result table of one row, over the whole table."""
+        return replace(self, stages=(*self.stages, {"name": name, "group_by": []}))
+
+    def private(self, strategy: str = "truncated_geometric", *, pre_threshold: int = 1, **more: Any) -> QueryBuilder:
+        """Partitions come from the data and are selected privately; `pre_threshold` is the least number of people."""
+        stated = {"strategy": strategy, **({"pre_threshold": pre_threshold} if pre_threshold != 1 else {}), **more}
+        return self._changed(partitions={"private": stated})
+
+    def public(
+        self,
+        values: Sequence[Any] | None = None,
+        *,
+        product: Mapping[str, Sequence[Any]] | None = None,
+        file: str | Path | None = None,
+    ) -> QueryBuilder:
+        """Partitions are known beforehand, and all are shown: listed, a product of lists, or a file's rows."""
+        stated: dict[str, Any] = {}
+        if values is not None:
+            stated["values"] = [list(value) if isinstance(value, tuple) else value for value in values]
+        if product is not None:
+            stated["product"] = {key: list(each) for key, each in product.items()}
+        if file is not None:
+            stated["file"] = str(file)
+        return self._changed(partitions={"public": stated})
+
+    def bounds(self, *, l0: Bound | None = None, linf: Bound | None = None, l1: Bound | None = None) -> QueryBuilder:
+        """What one person may contribute: at most `l0` partitions and `linf` rows in each; or `l1` rows in all."""
+        stated = {name: bound for name, bound in (("l0", l0), ("linf", linf), ("l1", l1)) if bound is not None}
+        return self._changed(bounds=stated)
+
+    def noise(self, kind: Noise) -> QueryBuilder:
+        """The law of the noise of this table's metrics; Gaussian if nothing is said."""
+        return self._changed(noise=kind)
+
+    def weight(self, weight: float) -> QueryBuilder:
+        """This table's share of the budget, against the other tables'."""
+        return self._changed(weight=weight)
+
+    def count(self, **more: Any) -> QueryBuilder:
+        """The number of rows."""
+        return self.metric("count", **more)
+
+    def privacy_id_count(self, **more: Any) -> QueryBuilder:
+        """The number of people."""
+        return self.metric("privacy_id_count", **more)
+
+    def sum(self, column: str, low: Clip | None = None, high: Clip | None = None, **more: Any) -> QueryBuilder:
+        """The sum of values clipped to [low, high]; or, with `low_total` and `high_total`, of people's totals."""
+        ends = {name: end for name, end in (("low", low), ("high", high)) if end is not None}
+        return self.metric("sum", column=column, **ends, **more)
+
+    def mean(self, column: str, low: Clip, high: Clip, **more: Any) -> QueryBuilder:
+        """The mean of values clipped to [low, high]."""
+        return self.metric("mean", column=column, low=low, high=high, **more)
+
+    def variance(self, column: str, low: Clip, high: Clip, **more: Any) -> QueryBuilder:
+        """The variance of values clipped to [low, high]."""
+        return self.metric("variance", column=column, low=low, high=high, **more)
+
+    def stddev(self, column: str, low: Clip, high: Clip, **more: Any) -> QueryBuilder:
+        """The standard deviation of values clipped to [low, high]."""
+        return self.metric("stddev", column=column, low=low, high=high, **more)
+
+    def median(self, column: str, low: Clip, high: Clip, **more: Any) -> QueryBuilder:
+        """The median of values clipped to [low, high]."""
+        return self.metric("median", column=column, low=low, high=high, **more)
+
+    def quantiles(self, column: str, low: Clip, high: Clip, ranks: Sequence[float], **more: Any) -> QueryBuilder:
+        """The values below which the parts `ranks` of the rows lie."""
+        return self.metric("quantiles", column=column, low=low, high=high, ranks=list(ranks), **more)
+
+    def histogram(self, column: str, edges: Sequence[float], **more: Any) -> QueryBuilder:
+        """The number of rows in each interval of `edges`."""
+        return self.metric("histogram", column=column, edges=list(edges), **more)
+
+    def distinct_count(self, column: str, **more: Any) -> QueryBuilder:
+        """The number of different values."""
+        return self.metric("distinct_count", column=column, **more)
+
+    def top_k(self, column: str, k: int, max_values: int, **more: Any) -> QueryBuilder:
+        """The `k` most frequent values, one person counting for at most `max_values` of them."""
+        return self.metric("top_k", column=column, k=k, max_values=max_values, **more)
+
+    def vector_sum(self, *columns: str, norm: str, max_norm: float, **more: Any) -> QueryBuilder:
+        """The sum of vectors, each scaled down to a `norm` of at most `max_norm`."""
+        return self.metric("vector_sum", columns=list(columns), norm=norm, max_norm=max_norm, **more)
+
+    def metric(self, kind: str, **arguments: Any) -> QueryBuilder:
+        """Any metric that a policy may have, by its name and arguments (docs/policy.md)."""
+        table = self if self.stages else self.total()
+        return table._changed(metrics=[*table.stages[-1].get("metrics", ()), {kind: arguments}])
+
+    def to_data(self) -> dict[str, Any]:
+        """The policy as plain data, as YAML holds it; defaults are filled in.
+
+        Raises:
+            UsageError: no ε and δ are stated, or nothing is asked.
+        """
+        if not self.spending:
+            raise UsageError("a query must say what it may cost: .spend(epsilon=1.0, delta=1e-8)")
+        if not self.stages:
+            raise UsageError("a query must ask something: .group_by(…).count(), say")
+        stages = []
+        for stated in self.stages:
+            stage = {"metrics": [], **stated}
+            stages.append(stage if "noise" in stage or not stage["metrics"] else {**stage, "noise": "gaussian"})
+        made: dict[str, Any] = {"version": 1, "dataset": self.dataset, "source": dict(self.source)}
+        made |= {"privacy_unit": self.unit, "columns": self._columns(stages)}
+        if self.derived:
+            made["derive"] = dict(self.derived)
+        if self.conditions:
+            made["where"] = list(self.conditions)
+        return deepcopy(made | {"run": dict(self.spending), "stages": stages})
+
+    def to_yaml(self) -> str:
+        """The same as a policy file, which `dpbeam run` and `dpbeam.load_policy` take."""
+        return str(yaml.safe_dump(self.to_data(), sort_keys=False, allow_unicode=True))
+
+    def policy(self) -> Policy:
+        """The policy, checked.
+
+        Raises:
+            UsageError: see `to_data`.
+            PolicyError: all that is wrong, each with its key, value, rule and remedy.
+        """
+        from dpbeam.policy.load import policy_of
+
+        return policy_of(self.to_data())
+
+    def rows(self) -> pa.Table | None:
+        """The rows in memory, of the declared columns alone; None where the source is files.
+
+        Raises:
+            UsageError: the frame can't be made an Arrow table.
+        """
+        if self.table is None:
+            return None
+        from dpbeam.policy import frames
+
+        return frames.table_of(self.table, list(self.to_data()["columns"]))
+
+    def _changed(self, **said: Any) -> QueryBuilder:
+        table = self if self.stages else self.total()
+        return replace(table, stages=(*table.stages[:-1], {**table.stages[-1], **said}))
+
+    def _columns(self, stages: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+        """The declared columns; of those in memory, each that is used and not declared by its own type."""
+        if self.table is None:
+            return dict(self.types)
+        from dpbeam.policy import frames
+
+        used = frames.used(self.unit, stages, self.derived.values(), self.conditions)
+        known = frames.types_of(self.table)
+        declared = {**known, **self.types}
+        return {name: declared[name] for name in used if name in declared}
+
+
+def query(
+    dataset: str,
+    *,
+    source: Any,
+    unit: str,
+    epsilon: float | None = None,
+    delta: float | None = None,
+    format: str | None = None,
+    columns: Mapping[str, str | Mapping[str, Any]] | None = None,
+) -> QueryBuilder:
+    """Begins a question to the rows of `source`: files (a path, a pattern, or several), or a pandas or Polars frame, an
+    Arrow table or dataset. All rows with the same value in the column `unit` are one person's (`"row"`: each row is a
+    person of its own). Of files, `columns` says the type of each column that is used.
+
+    Raises:
+        UsageError: the format can't be told from the path.
+    """
+    begun = QueryBuilder(dataset=dataset, unit=unit, source=_source(dataset, source, format), table=_in_memory(source))
+    begun = begun.columns(**(columns or {}))
+    return begun if epsilon is None or delta is None else begun.spend(epsilon, delta)
+
+
+def _in_memory(source: Any) -> Any:
+    return None if isinstance(source, str | Path | list | tuple) else source
+
+
+def _source(dataset: str, source: Any, format: str | None) -> dict[str, Any]:
+    if _in_memory(source) is not None:
+        from dpbeam.reading import memory
+
+        return {"format": "parquet", "path": memory.path_of(dataset)}
+    paths = [str(path) for path in (source if isinstance(source, list | tuple) else [source])]
+    found = {_SUFFIXES.get(Path(path.removesuffix(".gz")).suffix, "csv" if ".csv" in path else "") for path in paths}
+    if format is None and (len(found) != 1 or "" in found):
+        raise UsageError('the format of the files can\'t be told from their names: say format="csv", "parquet", …')
+    return {"format": format or found.pop(), "path": paths if len(paths) > 1 else paths[0]}

@@ -1,0 +1,69 @@
+"""A quantity and the bounds of hierarchical keys in; what one privacy unit may do to one `other` out.
+
+Bounds are on leaves: a unit counts in at most `l0` of them, with at most `linf` rows in each, and what isn't kept is
+added up in an `other` afterwards. So several leaves of a unit may fall together in one `other`, up to m of them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from dpbeam.mechanisms.events import Other
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.quantities import BY_VALUE, Quantity
+
+
+def other_leaves(bounds: Bounds, other_l0: int | None) -> int:
+    """The most leaves of one unit that count in one `other`; without `other_l0`, as many as the bounds let in."""
+    return min(bounds.partitions, other_l0 or bounds.partitions)
+
+
+def in_one_other(quantity: Quantity, bounds: Bounds, leaves: int, noise: Literal["laplace", "gaussian"]) -> Other:
+    """What one unit may do to one `other` if at most `leaves` of its leaves count there.
+
+    Guarantee: over all cells, leaves and others together, a unit moves the quantity by no more than
+    `quantity.sensitivity(bounds)`: in l1 as it is; in l2 where values of others are divided by `Other.noise`.
+
+    In l1 nothing changes: each row, total or (unit, cell) counts in one cell as it did in one leaf. In l2, let a row
+    move a cell by a. s kept leaves and n₁, n₂, … ≤ m leaves in others, s + Σnⱼ ≤ l0, move the cells by at most
+    s·(linf·a)² + Σ(nⱼ·linf·a)²/f² in squares, and with f² = m that is at most (s + Σnⱼ)·(linf·a)² ≤ l0·(linf·a)². With
+    `l1` a unit's rows may be in one cell anyway, so f = 1. What counts a unit once in a cell (privacy_id_count), or
+    once for each value there, moves an `other` no further than a leaf: f = 1. A total is bounded leaf by leaf: as rows,
+    with `l1` leaves at most where that is the bound.
+
+    Raises:
+        ValueError: `leaves` is below 1 or above what the bounds allow; or rows aren't bounded and must be.
+    """
+    if not 1 <= leaves <= bounds.partitions:
+        raise ValueError(f"an other takes 1 to {bounds.partitions} leaves of a unit by its bounds, got {leaves}")
+    factor = 1.0
+    match quantity.kind:
+        case "privacy_id_count":
+            l1, l2 = quantity.sensitivity(Bounds(l0=1))
+        case "total":
+            leaf_l1, leaf_l2 = quantity.sensitivity(Bounds(l0=1))
+            l1, l2, factor = leaves * leaf_l1, leaves * leaf_l2, math.sqrt(leaves)
+        case kind if kind in BY_VALUE:
+            values = min(quantity.max_values, _rows(bounds, leaves) or quantity.max_values)
+            l1, l2 = float(values), math.sqrt(values)
+        case _:
+            rows = _rows(bounds, leaves)
+            if rows is None:
+                raise ValueError(f"{quantity.name}: rows of a unit must be bounded by linf or l1")
+            l1, l2 = quantity.sensitivity(Bounds(l1=rows))
+            factor = 1.0 if bounds.l1 is not None else math.sqrt(leaves)
+    laplace = noise == "laplace"
+    return Other(
+        leaves=leaves,
+        rows=_rows(bounds, leaves),
+        most=l1 if laplace else l2,
+        noise=1.0 if laplace else factor,
+    )
+
+
+def _rows(bounds: Bounds, leaves: int) -> int | None:
+    """The most rows that a unit adds to one `other`; None if they aren't bounded."""
+    if bounds.l1 is not None:
+        return bounds.l1
+    return None if bounds.linf is None else leaves * bounds.linf

@@ -1,0 +1,1 @@
+"""What `dpbeam` offers to programs and notebooks: plans that show themselves, releases made and read."""

@@ -1,0 +1,74 @@
+"""A plan as people meet it in Python: what a release of a query would be like and cost, before a row is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from dpbeam.accounting.plan import Plan
+from dpbeam.accounting.plan import plan as make_plan
+from dpbeam.engine.release import releaser
+from dpbeam.engine.stage import planned
+from dpbeam.errors import UsageError
+from dpbeam.policy.builder import QueryBuilder
+from dpbeam.policy.compile import query as compile_query
+from dpbeam.policy.schema.policy import Policy
+from dpbeam.queries.query import Query
+from dpbeam.reporting import plan_page
+
+
+@dataclass(frozen=True)
+class QueryPlan:
+    """The plan of a query. In a notebook it shows itself; `explain()` says the same in words."""
+
+    query: Query
+    plan: Plan
+
+    @property
+    def epsilon(self) -> float:
+        """What a release would cost in ε: what the query may."""
+        return self.plan.epsilon
+
+    @property
+    def delta(self) -> float:
+        """The same in δ."""
+        return self.plan.delta
+
+    def explain(self) -> str:
+        """What a release would be like and cost, in words."""
+        return plan_page.text(self.plan)
+
+    def to_json(self) -> dict[str, Any]:
+        """As `dpbeam plan --json` prints it, but for the ledger (docs/formats.md)."""
+        return self.plan.to_json()
+
+    def _repr_html_(self) -> str:
+        return plan_page.html(self.plan)
+
+
+def plan(asked: Policy | QueryBuilder) -> QueryPlan:
+    """The plan of a policy, or of what `dpbeam.query` builds: noise, the people that a partition needs, the cost. Reads
+    no data and costs nothing.
+
+    Raises:
+        UsageError: the query isn't whole, breaks a rule, or asks for noise that can't be drawn exactly.
+        Refused: no noise scale passes the certifier.
+    """
+    query = compile_query(policy_of(asked))
+    made = make_plan(query)
+    for stage in planned(query, made.mechanisms):
+        releaser.check(stage)
+    return QueryPlan(query=query, plan=made)
+
+
+def policy_of(asked: Policy | QueryBuilder) -> Policy:
+    """The policy that is asked with.
+
+    Raises:
+        UsageError: something else, or a query that isn't whole or breaks a rule.
+    """
+    if isinstance(asked, QueryBuilder):
+        return asked.policy()
+    if isinstance(asked, Policy):
+        return asked
+    raise UsageError(f"give a policy of load_policy, or what dpbeam.query builds, got {type(asked).__name__}")

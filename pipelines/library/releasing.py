@@ -1,0 +1,76 @@
+"""A release made from Python: the whole lifecycle, as `dpbeam run` takes it.
+
+Guarantee: that of `dpbeam.pipelines.lifecycle.release.make_release`. Rows that lie in memory stay in this process: only
+a runner that works in it is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from dpbeam.errors import UsageError
+from dpbeam.extras import require
+from dpbeam.ledger import Ledger, open_ledger
+from dpbeam.pipelines.library.plans import policy_of
+from dpbeam.pipelines.library.releases import Release, read_release
+from dpbeam.policy.builder import QueryBuilder
+from dpbeam.policy.schema.policy import Policy
+from dpbeam.reading import memory
+
+
+def release(
+    asked: Policy | QueryBuilder,
+    *,
+    ledger: str | Ledger,
+    output: str | Path | None = None,
+    name: str = "default",
+    refresh: bool = False,
+    accept_source: bool = False,
+    flags: Sequence[str] = (),
+) -> Release:
+    """Makes a release, or finds the one that was made of the same query and rows under the same name, at no cost.
+
+    `ledger` is a URL or what `dpbeam.open_ledger` gives; it must have a budget for the dataset. `output` is the folder
+    where releases go (default: the policy's). `refresh` asks for a new release, charged anew, though one exists;
+    `accept_source` says that a source that is new to the dataset's budget is meant. `flags` are Beam's: a runner, say.
+
+    Raises:
+        UsageError: the query, its source, the output folder or a flag can't be used; nothing was charged.
+        Refused, LedgerError: the budget or the ledger says no.
+        RunFailed: the run broke off after it was charged; nothing was published.
+        Interrupted: a signal ended it; says what is spent.
+    """
+    require("beam")
+    from dpbeam.pipelines.jobs.options import beam_options, runs_here
+    from dpbeam.pipelines.lifecycle.release import make_release
+    from dpbeam.pipelines.lifecycle.values import Request
+
+    if not 0 < len(name) <= 128 or not name.isprintable():
+        raise UsageError(f"name must be 1 to 128 printable characters, got {name!r}")
+    policy, options = policy_of(asked), beam_options(list(flags))
+    folder = Path(policy.output.path if output is None else output)
+    if "://" in str(policy.output.path if output is None else output):
+        raise UsageError(f"output must be a folder of this machine for now, got {str(output)!r}")
+    rows = asked.rows() if isinstance(asked, QueryBuilder) else None
+    if rows is not None and not runs_here(options):
+        raise UsageError(
+            "rows that lie in memory are read in this process alone: leave --runner out, or write them to files that "
+            "the runner's workers can read"
+        )
+    request = Request(
+        policy=policy,
+        release_name=name,
+        ledger=open_ledger(ledger) if isinstance(ledger, str) else ledger,
+        options=options,
+        output=folder,
+        refresh=refresh,
+        accept_source=accept_source,
+    )
+    with ExitStack() as stack:
+        if rows is not None:
+            stack.enter_context(memory.holding(policy.dataset, rows))
+        done = make_release(request)
+    return replace(read_release(done.folder), cached=done.cached)

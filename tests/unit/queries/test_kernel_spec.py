@@ -1,0 +1,51 @@
+"""What a stage says of the input's rows, of its keys and of the columns that it reads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from dpbeam.engine.stage import LEVEL, UnitRows
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.metric import Metric
+from tests.helpers import kernel_reference as reference
+
+FLAT = reference.stage(keys=("a", LEVEL), key_types=("string", "int64"), l0=7)
+LEAVES = reference.stage(keys=("a", "b"), key_types=("string", "date"), l0=7)
+HIERARCHICAL = replace(LEAVES, hierarchical=True)
+CELLS = replace(HIERARCHICAL, keys=("a", "b", LEVEL), key_types=("string", "date", "int64"))
+"""The same once its leaves are selected."""
+
+
+def test_the_level_is_no_key_of_the_data_but_where_a_column_of_it_is_called_so() -> None:
+    assert [spec.leaf_keys for spec in (FLAT, HIERARCHICAL, CELLS)] == [("a", LEVEL), ("a", "b"), ("a", "b")]
+
+
+def test_what_is_released_has_the_level_of_hierarchical_keys_once() -> None:
+    expected = [("a", LEVEL), ("a", "b"), ("a", "b", LEVEL), ("a", "b", LEVEL)]
+    assert [spec.result_keys for spec in (FLAT, LEAVES, HIERARCHICAL, CELLS)] == expected
+
+
+def test_rows_are_bounded_by_the_leaves_of_their_keys() -> None:
+    assert FLAT.of_input is FLAT
+    assert HIERARCHICAL.of_input is HIERARCHICAL
+    assert CELLS.of_input == HIERARCHICAL
+
+
+def test_rows_of_a_stage_of_one_row_a_unit_are_bounded_for_what_the_unit_contributes_to() -> None:
+    units = UnitRows(stage="by_b", keys=("b",), key_types=("date",), bounds=Bounds(l0=3, linf=2))
+    metrics = (*reference.COUNTS, Metric(kind="top_k", name="top", column="t", k=1, max_values=1))
+    own = reference.stage(keys=(), key_types=(), metrics=metrics)
+    assert own.thresholds
+    whole = replace(own, name="by_b.units", units=units, unit="person")
+    inner = whole.of_input
+    assert (inner.name, inner.keys, inner.key_types, inner.bounds) == ("by_b", ("b",), ("date",), units.bounds)
+    assert (inner.unit, inner.metrics, inner.noise, inner.thresholds) == ("person", (), {}, {})
+    assert inner.of_input is inner
+
+
+def test_only_a_round_has_a_weighing() -> None:
+    for number in (0, 1):
+        with pytest.raises(ValueError, match=r"^stage s is not a round of a selection by weights$"):
+            _ = replace(FLAT, round=number).weighing
