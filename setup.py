@@ -64,6 +64,7 @@ setup(
             "ipykernel>=6.29,<8",  # runs the tutorial's notebook
             "mypy>=2,<3",
             "nbclient>=0.10,<0.12",
+            "nbformat>=5.10,<6",
             "packaging>=24,<27",
             "pandas>=2.1,<2.4",  # a user's own; Beam has data frames below 2.4, and loads in a notebook below 3
             "pre-commit>=3.7,<5",
