@@ -22,7 +22,6 @@ from dpbeam.mechanisms.events import (
     WeightedThresholding,
     others_of,
 )
-from dpbeam.policy.schema.policy import Policy
 from dpbeam.queries.quantities import ByValue, Shortened, Squares, Sum, Total, Tree, Values
 from dpbeam.reporting import report as reports
 from dpbeam.reporting.manifest import ChosenBound, Manifest, by_stage
@@ -147,6 +146,6 @@ def render(manifest: Manifest, stages: Sequence[StageSpec], tables: Mapping[str,
     )
 
 
-def published_tables(folder: Path, policy: Policy) -> dict[str, pa.Table]:
+def published_tables(folder: Path, stages: Sequence[StageSpec]) -> dict[str, pa.Table]:
     """The result tables of a published release, by stage."""
-    return {stage.name: pq.ParquetFile(folder / f"{stage.name}.parquet").read() for stage in policy.stages}
+    return {stage.name: pq.ParquetFile(folder / f"{stage.name}.parquet").read() for stage in stages}

@@ -7,6 +7,7 @@ import logging
 import pickle
 import re
 import tempfile
+from datetime import date, datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from dpbeam.accounting.certify import certify
 from dpbeam.adapters.pipelinedp.accountant import SharedBudgetAccountant
 from dpbeam.adapters.pipelinedp.engine import DPEngine, PrivateAggregate
 from dpbeam.errors import UsageError
+from tests.helpers.pipelinedp import dump, without_noise
 
 ROOT = Path(__file__).parents[2]
 M, NOISE, S = pipeline_dp.Metrics, pipeline_dp.NoiseKind, pipeline_dp.PartitionSelectionStrategy
@@ -32,21 +34,6 @@ EXTRACTORS = pipeline_dp.DataExtractors(
 )
 WIDE = {"max_partitions_contributed": 50, "max_contributions_per_partition": 50}
 VALUES = {"min_value": -4.0, "max_value": 4.0}
-
-
-class Exact:
-    """Stands in for PyDP's mechanisms inside PipelineDP."""
-
-    def __init__(self, *_, **__) -> None:
-        self.std = self.diversity = 1.0
-
-    def add_noise(self, value):
-        return value
-
-
-class KeepAll:
-    def should_keep(self, units):
-        return units > 0
 
 
 def released(rows, params, public=None, *, epsilon=10.0, delta=1e-6, call="aggregate"):
@@ -63,10 +50,6 @@ def released(rows, params, public=None, *, epsilon=10.0, delta=1e-6, call="aggre
         return pickle.loads(Path(file.name).read_bytes())  # noqa: S301
 
 
-def dump(found, path):
-    Path(path).write_bytes(pickle.dumps(found))
-
-
 def ours(rows, params, public=None, **more):
     """The metrics that our engine gives, by partition key."""
     return dict(released(rows, params, public, **more))
@@ -74,12 +57,7 @@ def ours(rows, params, public=None, **more):
 
 def theirs(monkeypatch, rows, params, public=None):
     """What PipelineDP gives without noise, keeping every partition."""
-    from pipeline_dp import dp_computations, partition_selection
-
-    with monkeypatch.context() as patch:
-        patch.setattr(dp_computations.dp_mechanisms, "LaplaceMechanism", Exact)
-        patch.setattr(dp_computations.dp_mechanisms, "GaussianMechanism", Exact)
-        patch.setattr(partition_selection, "create_partition_selection_strategy", lambda *_: KeepAll())
+    with without_noise(monkeypatch):
         accountant = pipeline_dp.NaiveBudgetAccountant(1.0, 1e-6)
         engine = pipeline_dp.DPEngine(accountant, pipeline_dp.LocalBackend())
         found = engine.aggregate(rows, params, EXTRACTORS, public)
@@ -87,17 +65,37 @@ def theirs(monkeypatch, rows, params, public=None):
         return dict(found)
 
 
-def code_of(page: str) -> str:
-    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL)
+def code_of(page: str, holding: str) -> str:
+    """The one block of code of a page that has this line."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL)
+    (block,) = (block for block in blocks if holding in block)
     return block
 
 
+def run(holding: str, capsys) -> list[str]:
+    """What an example of docs/from_pipelinedp.md prints."""
+    exec(compile(code_of("from_pipelinedp.md", holding), "from_pipelinedp.md", "exec"), {})  # noqa: S102
+    return capsys.readouterr().out.splitlines()
+
+
 def test_the_docs_example_runs(capsys) -> None:
-    exec(compile(code_of("from_pipelinedp.md"), "from_pipelinedp.md", "exec"), {})  # noqa: S102
-    *rows, epsilon = capsys.readouterr().out.splitlines()
+    *rows, epsilon = run("DPEngine(accountant)", capsys)
     assert sorted(row.split(",")[0] for row in rows) == ["('bar'", "('inn'", "('zoo'"]
     assert all("MetricsTuple(mean=" in row and "percentile_50=" in row for row in rows)
     assert 1.9 < float(epsilon) <= 2.0
+
+
+def test_the_docs_example_of_private_collections_runs(capsys) -> None:
+    *report, one, other = run("private_beam.MakePrivate(", capsys)
+    assert report[0] == "DPEngine method: aggregate"
+    assert " 3. Clamp each value to [1, 5]" in report
+    assert sorted(row.split(",")[0] for row in (one, other)) == ["('Alien'", "('Brazil'"]
+
+
+def test_the_docs_example_of_data_frames_runs(capsys) -> None:
+    head, *rows = run("dataframes.QueryBuilder(", capsys)
+    assert head.split() == ["day", "count", "sum", "mean"]
+    assert [row.split()[1] for row in rows] == list("0123456")
 
 
 CASES = {
@@ -137,6 +135,7 @@ def test_public_partitions_are_all_there_and_no_other(exact, monkeypatch) -> Non
 
 def test_keys_come_back_as_the_values_they_were(exact) -> None:
     keys = [True, 1, 1.0, "1", "", b"\xff", ("a", 1), ("a", True), -(2**70), "ß", UUID(int=7), ("a", None)]
+    keys += [date(2000, 1, 1), datetime(2000, 1, 1), "2000-01-01", (date(2000, 1, 1), 1)]
     params = pipeline_dp.AggregateParams(metrics=[M.COUNT], **WIDE)
     found = released([(user, key, 0.0) for user, key in enumerate(keys * 2)], params)
     assert sorted((repr(key), metrics.count) for key, metrics in found) == sorted((repr(key), 2.0) for key in keys)
@@ -284,11 +283,6 @@ def test_what_cant_be_run_is_refused(change, message) -> None:
 @pytest.mark.parametrize(
     ("call", "arguments", "message"),
     [
-        ("aggregate", (None, None, None, None, object()),
-         "out_explain_computation_report can't be filled: the accountant's mechanisms and certificate say what was "
-         "done"),
-        ("explain_computations_report", (),
-         "explain_computations_report isn't done here: the accountant's mechanisms and certificate say what was done"),
         ("add_dp_noise", (None, None),
          "add_dp_noise isn't done here: it would take a sensitivity on trust; call aggregate on the rows"),
         ("calculate_private_contribution_bounds", (None, None, None, None),

@@ -1,7 +1,8 @@
 """A privacy id or partition key of a user's Python code in, text out that is one for one: what our kernels group by.
 
 Only values of types whose equality is their content's, in every process, are taken: str, int, bool, float, bytes, None,
-UUID and tuples of these, and NumPy's scalars of these kinds as their Python equals. All else is refused by its type's
+UUID, date, datetime without a time zone, and tuples of these, and NumPy's scalars of the first kinds as their Python
+equals. All else is refused by its type's
 name: the encoding of a class of the job's own may hold sets in that process's hash order, and a subclass (an IntEnum, a
 named tuple) equals values that it isn't told apart from, or is.
 """
@@ -9,6 +10,7 @@ named tuple) equals values that it isn't told apart from, or is.
 from __future__ import annotations
 
 import math
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -58,7 +60,8 @@ def unit_text(value: Any) -> str | None:
 
 
 def from_text(text: str) -> Any:
-    """The key that `key_text` made this text from, NumPy's scalars as their Python equals, -0.0 as 0.0."""
+    """The key that `key_text` made this text from, NumPy's scalars as their Python equals, -0.0 as 0.0, a
+    datetime with fold 0."""
     rest = text[1:]
     match text[:1]:
         case "s":
@@ -75,6 +78,10 @@ def from_text(text: str) -> Any:
             return bytes.fromhex(rest)
         case "u":
             return UUID(hex=rest)
+        case "d":
+            return date.fromisoformat(rest)
+        case "D":
+            return datetime.fromisoformat(rest)
         case "t":
             return tuple(map(from_text, _parts(rest)))
     raise RunFailed("a partition key came back as none that was sent; nothing can be released")
@@ -101,6 +108,10 @@ def _text(value: Any, depth: int, *, numbers_equal: bool) -> str | None:
         return f"u{value.hex}"
     if kind is tuple:
         return _tuple_text(value, depth, numbers_equal=numbers_equal)
+    if kind is date:
+        return f"d{value.isoformat()}"
+    if kind is datetime:
+        return _datetime_text(value)
     raise NotAKey(f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."))
 
 
@@ -122,6 +133,13 @@ def _float_text(value: float, *, numbers_equal: bool) -> str | None:
     if numbers_equal and value.is_integer():
         return f"i{int(value):x}"
     return f"f{(value + 0.0).hex()}"  # -0.0 + 0.0 is 0.0
+
+
+def _datetime_text(value: datetime) -> str:
+    """Without `fold`, which Python leaves out of account as well where there is no time zone."""
+    if value.tzinfo is not None:  # one moment has many, which Python calls equal
+        raise NotAKey("datetime.datetime with a time zone")
+    return f"D{value.isoformat()}"
 
 
 def _tuple_text(value: tuple[Any, ...], depth: int, *, numbers_equal: bool) -> str | None:

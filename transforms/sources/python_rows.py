@@ -22,7 +22,9 @@ from dpbeam.transforms.wire.beam_types import Batches
 from dpbeam.transforms.wire.containment import ContainedDoFn
 
 BATCH_ROWS = 20_000
-_TAKEN = "str, int, bool, float, bytes, UUID or tuples of these (parts may be None)"
+_TAKEN = (
+    "str, int, bool, float, bytes, UUID, date, datetime without a time zone, or tuples of these (parts may be None)"
+)
 
 
 @dataclass(frozen=True, kw_only=True)

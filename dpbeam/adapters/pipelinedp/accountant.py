@@ -142,6 +142,11 @@ class SharedBudgetAccountant(pipeline_dp.NaiveBudgetAccountant):
         return len(self._stages)
 
     @property
+    def total_delta(self) -> float:
+        """The δ at which the certificate holds."""
+        return float(self._total_delta)
+
+    @property
     def certificate(self) -> Certificate:
         """Of all mechanisms of all stages together.
 

@@ -20,7 +20,8 @@ import numpy as np
 import pipeline_dp
 import pyarrow as pa
 
-from dpbeam.adapters.pipelinedp.accountant import SharedBudgetAccountant
+from dpbeam.adapters.pipelinedp.accountant import SharedBudgetAccountant, StageBudget
+from dpbeam.adapters.pipelinedp.explain import ExplainComputationReport, Explanation, check_container, fill
 from dpbeam.adapters.pipelinedp.parameters import KEY, UNIT, Field, Migrated, aggregate_stage, select_stage
 from dpbeam.engine.stage import planned_stage
 from dpbeam.errors import UsageError
@@ -31,8 +32,6 @@ from dpbeam.transforms.sources.python_keys import NotAKey, from_text, key_text
 from dpbeam.transforms.sources.python_rows import Extract, ExtractColumns, refusal
 from dpbeam.transforms.wire.beam_types import Batches
 from dpbeam.transforms.wire.containment import ContainedDoFn
-
-_EXPLAINED = "the accountant's mechanisms and certificate say what was done"
 
 
 class DPEngine:
@@ -53,7 +52,7 @@ class DPEngine:
         if backend is not None and not isinstance(backend, pipeline_dp.BeamBackend):
             raise UsageError(f"backend must be pipeline_dp.BeamBackend or left out, got {type(backend).__name__}")
         self._accountant = budget_accountant
-        self._calls = 0
+        self._reports: list[Any] = []
 
     def aggregate(
         self,
@@ -65,13 +64,15 @@ class DPEngine:
     ) -> Any:
         """A collection of (partition key, MetricsTuple).
 
+        `out_explain_computation_report`, an `ExplainComputationReport`, says what was done once the budgets are
+        computed.
+
         Raises:
             UsageError: something of the parameters isn't safe, or isn't done here; see docs/from_pipelinedp.md.
         """
-        if out_explain_computation_report is not None:
-            raise UsageError(f"out_explain_computation_report can't be filled: {_EXPLAINED}")
-        step = PrivateAggregate(params, data_extractors, self._accountant, public_partitions)
-        return col | self._label("Aggregate") >> step
+        report = _container(out_explain_computation_report)
+        step = PrivateAggregate(params, data_extractors, self._accountant, public_partitions, report)
+        return self._applied(col, "Aggregate", step)
 
     def select_partitions(self, col: Any, params: Any, data_extractors: Any) -> Any:
         """A collection of the partition keys that are kept.
@@ -79,13 +80,16 @@ class DPEngine:
         Raises:
             UsageError: as `aggregate`.
         """
-        return col | self._label("SelectPartitions") >> PrivateSelectPartitions(
-            params, data_extractors, self._accountant
-        )
+        step = PrivateSelectPartitions(params, data_extractors, self._accountant, _container(None))
+        return self._applied(col, "SelectPartitions", step)
 
     def explain_computations_report(self) -> list[str]:
-        """Refused: PipelineDP's reports are of its own steps."""
-        raise UsageError(f"explain_computations_report isn't done here: {_EXPLAINED}")
+        """The report of each call, in their order.
+
+        Raises:
+            ValueError: `compute_budgets` hasn't run yet.
+        """
+        return [report.text() for report in self._reports]
 
     def calculate_private_contribution_bounds(self, *_: Any, **__: Any) -> Any:
         """Refused: bounds are found by a policy's `auto`."""
@@ -100,40 +104,56 @@ class DPEngine:
             "add_dp_noise isn't done here: it would take a sensitivity on trust; call aggregate on the rows"
         )
 
-    def _label(self, name: str) -> str:
-        self._calls += 1
-        return f"DP{name}_{self._calls}"
+    def _applied(self, rows: Any, name: str, step: PrivateAggregate | PrivateSelectPartitions) -> Any:
+        released = rows | f"DP{name}_{len(self._reports) + 1}" >> step
+        self._reports.append(step.report)
+        return released
 
 
 @dataclass(eq=False)
 class PrivateAggregate(beam.PTransform[beam.PCollection[Any], beam.PCollection[Any]]):
-    """`DPEngine.aggregate` as a transform: any rows in, (partition key, MetricsTuple) out."""
+    """`DPEngine.aggregate` as a transform: any rows in, (partition key, MetricsTuple) out.
+
+    `report`, an `ExplainComputationReport`, says what was done once the budgets are computed.
+    """
 
     params: Any
     extractors: Any
     accountant: SharedBudgetAccountant
     public_partitions: Any = None
+    report: Any = None
 
     def expand(self, rows: beam.PCollection[Any]) -> beam.PCollection[Any]:
-        public = _public_table(self.public_partitions)
+        report, public = _container(self.report), _public_table(self.public_partitions)
         name = f"aggregate_{self.accountant.stages}"
         migrated = aggregate_stage(self.params, name=name, public=public)
         released, budget = _released(rows, migrated, self.extractors, self.accountant, self.params, public)
+        shown = None if public is None else public.num_rows
+        told = Explanation(
+            method="aggregate", params=self.params, budget=budget, accountant=self.accountant, public=shown
+        )
+        fill(report, told)
         tuples: beam.PCollection[Any] = released | "MetricsTuples" >> beam.ParDo(_ToTuples(migrated, budget))
         return tuples
 
 
 @dataclass(eq=False)
 class PrivateSelectPartitions(beam.PTransform[beam.PCollection[Any], beam.PCollection[Any]]):
-    """`DPEngine.select_partitions` as a transform: any rows in, partition keys out."""
+    """`DPEngine.select_partitions` as a transform: any rows in, partition keys out; `report` as above."""
 
     params: Any
     extractors: Any
     accountant: SharedBudgetAccountant
+    report: Any = None
 
     def expand(self, rows: beam.PCollection[Any]) -> beam.PCollection[Any]:
+        report = _container(self.report)
         migrated = select_stage(self.params, name=f"select_{self.accountant.stages}")
-        released, _ = _released(rows, migrated, self.extractors, self.accountant, self.params, None)
+        released, budget = _released(rows, migrated, self.extractors, self.accountant, self.params, None)
+        told = Explanation(
+            method="select_partitions", params=self.params, budget=budget, accountant=self.accountant, public=None
+        )
+        fill(report, told)
         keys: beam.PCollection[Any] = released | "Keys" >> beam.ParDo(_ToKeys())
         return keys
 
@@ -145,13 +165,21 @@ def _released(
     accountant: SharedBudgetAccountant,
     params: Any,
     public: pa.Table | None,
-) -> tuple[Batches, Budget]:
+) -> tuple[Batches, StageBudget]:
     if not rows.windowing.is_default():
         raise UsageError("the rows must be in the global window: a guarantee for each window is none for all of them")
     extract = _extract(extractors, migrated)
     budget = accountant.add_stage(migrated.stage, aggregation_weight=params.budget_weight)
     aggregate = AggregatePrivately(migrated.spec, budget, public)
     return rows | "Extract" >> ExtractColumns(extract) | "Private" >> aggregate, budget
+
+
+def _container(report: Any) -> Any:
+    """The container that a report is put into: the one given, or a new one."""
+    if report is None:
+        return ExplainComputationReport()
+    check_container(report)
+    return report
 
 
 def _extract(extractors: Any, migrated: Migrated) -> Extract:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
+import pandas
 import pipeline_dp
 import pytest
 from hypothesis import given
@@ -51,11 +52,15 @@ class Text(str):
     __slots__ = ()
 
 
+TAKEN = "str, int, bool, float, bytes, UUID, date, datetime without a time zone, or tuples of these (parts may be None)"
 REFUSED = {
     "numpy.datetime64": [np.datetime64("2000-01-01", "ns"), np.datetime64("2000-01-01"), np.datetime64("NaT", "ns")],
     "numpy.timedelta64": [np.timedelta64(5, "ns"), np.timedelta64(5, "D"), np.timedelta64("NaT")],
-    "datetime.date": [datetime.date(2000, 1, 1)],
-    "datetime.datetime": [datetime.datetime(2000, 1, 1, tzinfo=datetime.timezone.utc)],
+    "datetime.datetime with a time zone": [datetime.datetime(2000, 1, 1, tzinfo=datetime.timezone.utc)],
+    "datetime.time": [datetime.time(1)],
+    "datetime.timedelta": [datetime.timedelta(1)],
+    f"{pandas.Timestamp.__module__}.Timestamp": [pandas.Timestamp("2000-01-01"), pandas.Timestamp(5, unit="ns")],
+    f"{type(pandas.NaT).__module__}.NaTType": [pandas.NaT],
     "decimal.Decimal": [decimal.Decimal(1)],
     "fractions.Fraction": [fractions.Fraction(1)],
     "complex": [1j],
@@ -75,7 +80,13 @@ numbers = st.one_of(
     st.integers(), st.integers(-2, 2), st.booleans(), st.floats(allow_nan=False, allow_infinity=False),
     st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.0**53, 2**53 + 1, 2.0**70, 2**70, 0.5, 1e308]),
 )  # fmt: skip
-plain = st.one_of(numbers, st.text(max_size=3), st.binary(max_size=3), st.uuids())
+moments = st.one_of(
+    st.dates(), st.datetimes(allow_imaginary=True), st.sampled_from([
+        datetime.date(2000, 1, 1), datetime.datetime(2000, 1, 1), datetime.datetime(2000, 1, 1, fold=1),
+        datetime.datetime(2000, 1, 1, microsecond=1), datetime.date.min, datetime.datetime.min, "2000-01-01",
+    ])
+)  # fmt: skip
+plain = st.one_of(numbers, st.text(max_size=3), st.binary(max_size=3), st.uuids(), moments)
 values = st.recursive(plain, lambda inner: st.lists(st.one_of(inner, st.none()), max_size=3).map(tuple), max_leaves=5)
 
 
@@ -103,6 +114,12 @@ def test_numbers_that_are_equal_are_one_unit_however_deep(pair, rest):
 @given(values)
 def test_a_key_comes_back_as_the_value_it_was(value):
     assert typed(from_text(key_text(value))) == typed(value)
+
+
+@given(moments, moments)
+def test_days_and_moments_are_told_apart_as_python_does(one, other):
+    assert (unit_text(one) == unit_text(other)) == (one == other)
+    assert (key_text(one) == key_text(other)) == (typed(one) == typed(other))
 
 
 @pytest.mark.parametrize("number", [0, 1, True, 0.0, -0.0, 1.0, 2.0**70, 2**70, 1e308])
@@ -169,11 +186,11 @@ def batched(unit, key):
     ("unit", "key", "message"),
     [
         (np.datetime64("NaT"), "inn",
-         "privacy ids must be str, int, bool, float, bytes, UUID or tuples of these (parts may be None), got "
+         f"privacy ids must be {TAKEN}, got "
          "numpy.datetime64; have the extractor return text or a number, such as str(value), or ascii(value) "
          "for text that UTF-8 can't hold"),
         (7731, WithSets("canary"),
-         "partition keys must be str, int, bool, float, bytes, UUID or tuples of these (parts may be None), got "
+         f"partition keys must be {TAKEN}, got "
          f"{__name__}.WithSets; have the extractor return text or a number, such as str(value), or ascii(value) "
          "for text that UTF-8 can't hold"),
     ],
@@ -197,12 +214,12 @@ def test_text_that_cant_be_encoded_is_refused_and_not_quoted(text):
 @pytest.mark.parametrize(
     ("public", "message"),
     [
-        ([datetime.date(2000, 1, 1)],
-         "public_partitions must be str, int, bool, float, bytes, UUID or tuples of these (parts may be None), got "
-         "datetime.date; have the extractor return text or a number, such as str(value), or ascii(value) "
+        ([decimal.Decimal(1)],
+         f"public_partitions must be {TAKEN}, got "
+         "decimal.Decimal; have the extractor return text or a number, such as str(value), or ascii(value) "
          "for text that UTF-8 can't hold"),
         (["inn", Number.ONE],
-         "public_partitions must be str, int, bool, float, bytes, UUID or tuples of these (parts may be None), got "
+         f"public_partitions must be {TAKEN}, got "
          f"{__name__}.Number; have the extractor return text or a number, such as str(value), or ascii(value) "
          "for text that UTF-8 can't hold"),
         (["inn", math.nan],
@@ -221,7 +238,7 @@ def test_public_partitions_of_another_type_are_refused_when_the_pipeline_is_buil
 
 
 PROGRAM = """
-import dataclasses, typing, uuid
+import dataclasses, datetime, typing, uuid
 from dpbeam.transforms.sources.python_keys import NotAKey, key_text, unit_text
 
 @dataclasses.dataclass(frozen=True)
@@ -233,7 +250,7 @@ class Named(typing.NamedTuple):
     name: str
     kinds = frozenset("abcdefgh")
 
-taken = ["x", ("a", 1.5, None), b"y", uuid.UUID(int=7), -0.0]
+taken = ["x", ("a", 1.5, None), b"y", uuid.UUID(int=7), -0.0, datetime.date(2000, 1, 1), datetime.datetime(2000, 1, 1)]
 for value in [*taken, Person("p"), Named("n"), frozenset("abc"), ("q", Person("p"))]:
     for text in (unit_text, key_text):
         try:
@@ -257,4 +274,4 @@ def test_processes_with_other_hashes_of_text_know_the_same_units_and_refuse_the_
     }
     (lines,) = said
     assert lines.count("refused") == 8
-    assert len(lines.splitlines()) == 18
+    assert len(lines.splitlines()) == 22
