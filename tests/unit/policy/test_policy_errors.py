@@ -275,7 +275,8 @@ CASES = {
         "metrics: [count,",
         "metrics: [cout,",
         "21: stages[0].metrics[0] must be count, privacy_id_count, or a mapping from one of sum, mean, variance, "
-        "stddev, quantiles, median, min, max, vector_sum, histogram, distinct_count, top_k, custom, count_if, got 'cout'",
+        "stddev, quantiles, median, min, max, vector_sum, histogram, distinct_count, top_k, custom, count_if, "
+        "got 'cout'",
         "List at least one of count, privacy_id_count, {sum: …} and {mean: …}; [] for the kept keys alone. "
         "Did you mean 'count'?",
     ),
@@ -283,7 +284,8 @@ CASES = {
         "metrics: [count,",
         "metrics: [mean,",
         "21: stages[0].metrics[0] must be count, privacy_id_count, or a mapping from one of sum, mean, variance, "
-        "stddev, quantiles, median, min, max, vector_sum, histogram, distinct_count, top_k, custom, count_if, got 'mean'",
+        "stddev, quantiles, median, min, max, vector_sum, histogram, distinct_count, top_k, custom, count_if, "
+        "got 'mean'",
         "Write mean: {column: …, low: …, high: …}.",
     ),
     "an unknown noise": (
