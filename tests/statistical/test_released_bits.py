@@ -17,6 +17,7 @@ import pytest
 from scipy import stats
 
 from dpbeam.engine import stage as specs
+from dpbeam.engine.metrics import quantiles
 from dpbeam.engine.release import releaser, results
 from dpbeam.engine.rounds import weighing, weights
 from dpbeam.engine.stage import StageSpec
@@ -64,7 +65,7 @@ def noisy_numbers(monkeypatch, policy, planned, table, copies):
         key = mechanism.metric, noise_step.step_of(mechanism), column
         found.setdefault(key, []).append(np.asarray(numbers, dtype=np.float64))
 
-    metrics, trees = results.metrics, results.noisy_quantiles
+    metrics, trees = results.metrics, quantiles.noisy_quantiles
 
     def watched(noisy, spec):
         for quantity in spec.quantities:
@@ -89,7 +90,7 @@ def noisy_numbers(monkeypatch, policy, planned, table, copies):
 
     with monkeypatch.context() as patched:
         patched.setattr(results, "metrics", watched)
-        patched.setattr(results, "noisy_quantiles", watched_trees)
+        patched.setattr(quantiles, "noisy_quantiles", watched_trees)
         audit.releases(policy, planned, table, copies)
     return {key: np.concatenate(parts) for key, parts in found.items()}
 
