@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dpbeam.accounting.utility import AutomaticFigure, RelativeFigure, noise_of_quantities
 from dpbeam.mechanisms.events import Mechanism
 from dpbeam.queries.bounds import Bounds
-from dpbeam.queries.quantities import quantities
+from dpbeam.queries.quantities import Summed
 from dpbeam.queries.query import Query
+from dpbeam.queries.sharing import quantities
 
 
 def automatic_figures(query: Query) -> tuple[AutomaticFigure, ...]:
@@ -35,5 +36,5 @@ def relative_figures(query: Query, mechanisms: Sequence[Mechanism]) -> tuple[Rel
         )
         for stage in query.stages
         for quantity in quantities(stage.metrics)
-        if quantity.auto and quantity.kind in ("sum", "squares")
+        if isinstance(quantity, Summed) and quantity.auto
     )

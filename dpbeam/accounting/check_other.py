@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dpbeam.accounting.expectations import Part
 from dpbeam.errors import Refused
 from dpbeam.mechanisms.events import Gaussian, Laplace, Mechanism, others_of
 from dpbeam.queries.query import Stage
@@ -32,12 +33,11 @@ class Leaves:
     together: Callable[[int], tuple[float, float]]
 
 
-def by_leaves(stage: Stage, kind: str, l1: float, l2: float, max_values: int | None) -> Leaves | None:
-    """What one unit does to a quantity of this kind, which a row (or a unit's total in a leaf) moves by `l1` and `l2`;
-    None where the stage's keys aren't hierarchical."""
+def by_leaves(stage: Stage, part: Part) -> Leaves | None:
+    """What one unit does to what a metric needs; None where the stage's keys aren't hierarchical."""
     if stage.selection is None or stage.selection.hierarchy is None:
         return None
-    limits = stage.bounds
+    limits, l1, l2, max_values = stage.bounds, part.l1, part.l2, part.max_values
     l0, linf, all_rows = limits.l0, limits.linf, limits.l1
     count = l0 or all_rows or 0
     most = min(count, stage.selection.hierarchy.other_l0 or count)
@@ -46,13 +46,13 @@ def by_leaves(stage: Stage, kind: str, l1: float, l2: float, max_values: int | N
     def one_leaf_at_a_time(leaf: float, together: Callable[[int], tuple[float, float]]) -> Leaves:
         return Leaves(leaves=most, rows=rows, count=count, most=most, leaf=leaf, together=together)
 
-    if kind == "privacy_id_count":
+    if part.moved_by == "unit":
         return one_leaf_at_a_time(1.0, lambda n: (1.0, 1.0))
     if max_values is not None:  # one unit counts once for a value in a cell
         in_leaf = 1 if all_rows else linf or max_values
         values = [min(max_values, n * in_leaf) for n in range(most + 1)]
         return one_leaf_at_a_time(min(max_values, in_leaf) ** 0.5, lambda n: (values[n], values[n] ** 0.5))
-    if kind == "total":
+    if part.moved_by == "total":
         return one_leaf_at_a_time(l2, lambda n: (n * l1, n * l2))
     if all_rows is not None:  # they may be in one cell whatever is kept: as one leaf that holds them
         whole = (all_rows * l1, all_rows * l2)

@@ -12,10 +12,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dpbeam.accounting.check_other import Leaves, by_leaves
+from dpbeam.accounting.expectations import Part, parts
 from dpbeam.accounting.requests import Request
 from dpbeam.errors import Refused
 from dpbeam.queries.bounds import Bounds
-from dpbeam.queries.metric import Metric
+from dpbeam.queries.metrics.base import Clipped
 from dpbeam.queries.query import Stage
 from dpbeam.queries.selections import DpSips, Mad, Mad2r, TruncatedGeometric
 
@@ -143,59 +144,57 @@ def _rounds(stage: Stage, private: DpSips | Mad | Mad2r, l0: int, weight: float)
 def _searches(stage: Stage) -> dict[tuple[str, str], float]:
     """The weights of the histograms that the stage's bounds are found by, in order, by internal stage and metric."""
     found: dict[tuple[str, str], float] = {}
-    for metric in stage.metrics:
+    for metric in (metric for metric in stage.metrics if isinstance(metric, Clipped)):
         for _, search in metric.searches:
-            key = (f"{stage.name}.values", metric.column or "")
+            key = (f"{stage.name}.values", metric.column)
             found[key] = max(found.get(key, 0.0), search.weight)
     for name, bound in stage.searches:
         found[f"{stage.name}.units", name] = bound.weight
     return found
 
 
-def _clip(metric: Metric) -> tuple[float, float, str]:
-    """The clipping bounds, and which of them the run finds: what it finds is shared with its like alone."""
-    if metric.low is None or metric.high is None:
-        raise Refused("the values of a metric must be bounded")
-    return metric.low, metric.high, "".join(side for side, _ in metric.searches)
-
-
 def _noisy(stage: Stage) -> dict[str, tuple[float, float, float]]:
     """What gets noise in a stage, in order of first use: its change by one unit in l1 and in l2, and its weight."""
     found: dict[str, tuple[float, float, float]] = {}
     known: dict[tuple[object, ...], str] = {}
-    for metric in stage.metrics:
-        for what, own_name, l1, l2, weight in _parts(metric, stage):
-            name = known.setdefault(what, own_name)
-            if metric.kind == "top_k":
-                pairs = _pairs(stage.bounds, metric.max_values)
-                in_l1, in_l2 = float(pairs), pairs**0.5
-            else:
-                in_l1, in_l2 = _times(stage.bounds, by_partition=what[0] in ("privacy_id_count", "total"))
-            before = found.get(name, (0.0, 0.0, 0.0))[2]
-            found[name] = (in_l1 * l1, in_l2 * l2, weight + before)
+    for part in _parts(stage):
+        name = known.setdefault(part.what, part.name)
+        if part.max_values is not None:
+            pairs = _pairs(stage.bounds, part.max_values)
+            in_l1, in_l2 = float(pairs), pairs**0.5
+        else:
+            in_l1, in_l2 = _times(stage.bounds, by_partition=part.moved_by in ("unit", "total"))
+        before = found.get(name, (0.0, 0.0, 0.0))[2]
+        found[name] = (in_l1 * part.l1, in_l2 * part.l2, part.weight + before)
     return found
 
 
 def _leaves(stage: Stage) -> dict[str, Leaves | None]:
     """What one unit does to each quantity by leaves of hierarchical keys; None where keys aren't."""
     found: dict[str, Leaves | None] = {}
-    for metric in stage.metrics:
-        most = metric.max_values if metric.kind == "top_k" else None
-        for what, name, l1, l2, _ in _parts(metric, stage):
-            if name not in found:
-                found[name] = by_leaves(stage, str(what[0]), l1, l2, most)
+    for part in _parts(stage):
+        if part.name not in found:
+            found[part.name] = by_leaves(stage, part)
     return found
 
 
 def _kept_values(stage: Stage) -> dict[str, tuple[int, int]]:
     """Of each quantity that keeps values by a threshold: the (partition, value) pairs one unit is in, and the least
     units."""
-    found: dict[str, tuple[int, int]] = {}
+    return {
+        part.name: (_pairs(stage.bounds, part.max_values or 0), part.least_units)
+        for part in _parts(stage)
+        if part.least_units is not None
+    }
+
+
+def _parts(stage: Stage) -> Iterator[Part]:
+    """All that the stage's metrics need, each as it is derived from the metric's own fields."""
     for metric in stage.metrics:
-        if metric.kind == "top_k" and not metric.candidates:
-            for _, name, *_ in _parts(metric, stage):
-                found[name] = (_pairs(stage.bounds, metric.max_values), metric.pre_threshold)
-    return found
+        for part in parts(metric, stage):
+            if stage.counted_by is not None and part.moved_by not in ("unit", "total"):
+                raise Refused(f"stage {stage.name}: {metric.kind} can't be bounded on rows that are aggregated already")
+            yield part
 
 
 def _pairs(bounds: Bounds, most: int) -> int:
@@ -215,65 +214,3 @@ def _times(bounds: Bounds, *, by_partition: bool) -> tuple[float, float]:
     if bounds.l0 is None or linf is None:
         raise Refused("the rows of a unit aren't bounded: bounds.linf is missing")
     return bounds.l0 * linf, bounds.l0**0.5 * linf
-
-
-def _parts(metric: Metric, stage: Stage) -> Iterator[tuple[tuple[object, ...], str, float, float, float]]:
-    """(what it is, its name, its change by one row in l1 and in l2, its weight) of all that a metric needs."""
-    name, weight = metric.name, metric.weight
-    if stage.counted_by is not None and metric.kind not in ("count", "privacy_id_count") and metric.low_total is None:
-        raise Refused(f"stage {stage.name}: {metric.kind} can't be bounded on rows that are aggregated already")
-    match metric.kind:
-        case "count" if stage.counted_by is not None:
-            # All that is found of a unit in one partition is one total, cut to its bounds.
-            if metric.column != stage.counted_by or metric.low_total != 0 or metric.high_total is None:
-                raise Refused(f"stage {stage.name}: counts aggregated already must be bounded in each partition")
-            most = metric.high_total
-            yield ("total", metric.column, 0.0, most), "count", most, most, weight
-        case "count" if metric.column is not None:
-            raise Refused(f"stage {stage.name}: only rows that are aggregated already are counted by a column")
-        case "count" | "privacy_id_count":
-            yield (metric.kind,), metric.kind, 1.0, 1.0, weight
-        case "sum" if metric.low_total is not None and metric.high_total is not None:
-            largest = max(abs(metric.low_total), abs(metric.high_total))
-            yield ("total", metric.column, metric.low_total, metric.high_total), name, largest, largest, weight
-        case "sum":
-            low, high, chosen = _clip(metric)
-            largest = max(abs(low), abs(high))
-            yield ("sum", metric.column, low, high, chosen or 0.0), name, largest, largest, weight
-        case "mean" | "variance" | "stddev":
-            low, high, chosen = _clip(metric)
-            # Far from 0 the middle is rounded, so one end may be further from it than the other.
-            middle = low + (high - low) / 2
-            half = max(high - middle, middle - low)
-            share = weight / (2 if metric.kind == "mean" else 3)
-            centre = f"centre of {chosen}" if chosen else middle
-            yield ("sum", metric.column, low, high, centre), f"{name}.sum", half, half, share
-            if metric.kind != "mean":
-                yield ("squares", metric.column, low, high, chosen), f"{name}.squares", half**2 / 2, half**2 / 2, share
-            yield ("count",), "count", 1.0, 1.0, share
-        case "quantiles" | "median" | "min" | "max":
-            # A row is counted once in each of the tree's four levels.
-            yield ("tree", metric.column, *_clip(metric)), f"{name}.tree", 4.0, 2.0, weight
-        case "histogram":
-            yield ("bins", metric.column, *metric.edges), name, 1.0, 1.0, weight
-        case "vector_sum" if metric.norm is not None and metric.max_norm is not None:
-            most, root = metric.max_norm, float(metric.length or len(metric.columns)) ** 0.5
-            l1 = most * {"l1": 1.0, "l2": root, "linf": root**2}[metric.norm]
-            l2 = most * {"l1": 1.0, "l2": 1.0, "linf": root}[metric.norm]
-            yield ("vector", *metric.columns, metric.norm, most), name, l1, l2, weight
-        case "distinct_count":
-            # A row adds at most one value to those seen.
-            yield ("distinct", metric.column), name, 1.0, 1.0, weight
-        case "top_k":
-            listed = metric.candidates
-            yield ("top_k", metric.column, metric.max_values, metric.pre_threshold, *listed), name, 1.0, 1.0, weight
-        case "custom" if metric.custom is not None:
-            bound, shares = metric.custom.row_bound, 2 if metric.custom.needs_count else 1
-            root, widest = float(bound.size) ** 0.5, float(bound.most)
-            l1 = widest * {"l1": 1.0, "l2": root, "linf": float(bound.size)}[bound.norm]
-            l2 = widest * {"l1": 1.0, "l2": 1.0, "linf": root}[bound.norm]
-            yield ("custom", metric.custom, *metric.columns), name, l1, l2, weight / shares
-            if metric.custom.needs_count:
-                yield ("count",), "count", 1.0, 1.0, weight / shares
-        case _:
-            raise Refused(f"stage metric {name}: no mechanism is known for {metric.kind}")

@@ -19,9 +19,10 @@ from dpbeam.accounting.stage_requests import stage_requests
 from dpbeam.errors import Refused
 from dpbeam.mechanisms import events
 from dpbeam.mechanisms.events import Mechanism
-from dpbeam.queries.metric import Metric
-from dpbeam.queries.quantities import Quantity, noisy_by_themselves, parts, quantities, served
+from dpbeam.queries.metrics.base import Metric
+from dpbeam.queries.quantities import Quantity
 from dpbeam.queries.query import Query, Stage
+from dpbeam.queries.sharing import noisy_by_themselves, quantities, served
 
 SELECTION_NAME = "partition selection"
 """What a plan calls the selection among what a quantity serves."""
@@ -126,7 +127,7 @@ def requests_for(query: Query, *, share: bool = True) -> tuple[Request, ...]:
 def _unshared(stage_metrics: Sequence[Metric]) -> list[tuple[Metric, Quantity]]:
     """Each metric with each of its quantities, under a name of its own."""
     return [
-        (metric, replace(part, name=f"{metric.name}/{part.name}")) for metric in stage_metrics for part in parts(metric)
+        (metric, replace(part, name=f"{metric.name}/{part.name}")) for metric in stage_metrics for part in metric.parts
     ]
 
 

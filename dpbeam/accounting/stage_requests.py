@@ -11,9 +11,10 @@ from dpbeam.errors import UsageError
 from dpbeam.queries import selections
 from dpbeam.queries.automatic import Histogram
 from dpbeam.queries.bounds import Bounds
-from dpbeam.queries.quantities import Quantity, noisy_by_themselves, numbers, quantities
+from dpbeam.queries.quantities import Quantity, Values
 from dpbeam.queries.query import Noise, Stage
 from dpbeam.queries.residual import in_one_other, other_leaves
+from dpbeam.queries.sharing import noisy_by_themselves, quantities
 
 MOST_NUMBERS = 1 << 24
 """What one unit may move by one mechanism with Gaussian noise: for so many numbers what its sampler doesn't draw is
@@ -91,7 +92,7 @@ def _of_quantity(
 ) -> Request:
     """`leaves` is how many leaves of one unit an `other` takes; None where keys aren't hierarchical."""
     weight = quantity.weight * unit
-    if quantity.kind == "values":
+    if isinstance(quantity, Values):
         # A threshold on the noisy unit counts of all (partition, value) pairs: of those, l0 is what one unit is in.
         if noise == "gaussian":
             _check_numbers(stage, quantity.name, limits.of_values(quantity.max_values), "laplace noise")
@@ -104,7 +105,7 @@ def _of_quantity(
             pre_threshold=quantity.pre_threshold,
         )
     if noise == "gaussian":
-        _check_numbers(stage, quantity.name, numbers(quantity, limits), "laplace noise")
+        _check_numbers(stage, quantity.name, quantity.numbers(limits), "laplace noise")
     l1, l2 = quantity.sensitivity(limits)
     other = None if leaves is None else in_one_other(quantity, limits, leaves, noise)
     return Request(stage=stage, metric=quantity.name, kind=noise, weight=weight, l1=l1, l2=l2, other=other)

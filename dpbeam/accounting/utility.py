@@ -1,4 +1,4 @@
-"""Mechanisms in, how exact their results will be out: noise of each quantity and metric, how large a partition must be.
+"""How exact the results of a plan will be: the noise of each quantity and metric, how large a partition must be.
 
 All of it follows from public parameters; nothing is measured on data.
 """
@@ -25,25 +25,8 @@ from dpbeam.mechanisms.events import (
     in_others,
 )
 from dpbeam.mechanisms.noise_width import half_width, std
-from dpbeam.queries.metric import Metric
-from dpbeam.queries.quantities import by_definition, named, quantities, served
-
-_MOMENTS = (
-    "is made from noisy centred sums and the noisy count: its error depends on the partition's count, and is roughly "
-    "the half-width of its parts over the count"
-)
-_RANKS = (
-    "comes from a tree of noisy counts: its rank is off by some four times a count's half-width over the partition's "
-    "count, its value by what the data have in between"
-)
-NOTES: Mapping[str, str] = {
-    "mean": f"a mean {_MOMENTS}",
-    "variance": f"a variance {_MOMENTS}",
-    "stddev": f"a standard deviation {_MOMENTS}",
-    "custom": "a custom metric is computed from noisy sums by its own formula",
-    **dict.fromkeys(("quantiles", "median", "min", "max"), f"a quantile {_RANKS}"),
-}
-"""Why a metric's own noise isn't one number, by its kind."""
+from dpbeam.queries.metrics.base import Metric
+from dpbeam.queries.sharing import by_definition, named, quantities, served
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -298,7 +281,7 @@ def _metric_figures(
 def _metric_figure(
     stage: str, metric: Metric, figures: tuple[NoiseFigure, ...], shared: tuple[str, ...]
 ) -> MetricFigure:
-    derived = metric.kind in NOTES
+    derived = metric.note is not None
     return MetricFigure(
         stage=stage,
         metric=metric.name,
@@ -307,5 +290,5 @@ def _metric_figure(
         half_width_95=None if derived else figures[0].half_width_95,
         parts=figures if derived else (),
         shared=shared,
-        note=NOTES.get(metric.kind),
+        note=metric.note,
     )

@@ -1,6 +1,6 @@
 """A stage as the engine runs it: what is asked, with the mechanisms that the plan gave it.
 
-Nothing here reads data. `dpbeam.queries.quantities` says which noisy quantities the metrics are made from.
+Nothing here reads data. `dpbeam.queries.sharing` says which noisy quantities the metrics are made from.
 """
 
 from __future__ import annotations
@@ -24,18 +24,11 @@ from dpbeam.mechanisms.events import (
 )
 from dpbeam.mechanisms.noise_step import step_of
 from dpbeam.queries.bounds import Bounds
-from dpbeam.queries.metric import Metric
-from dpbeam.queries.quantities import (
-    BY_VALUE,
-    SUMMED,
-    Quantity,
-    by_definition,
-    named,
-    noisy_by_themselves,
-    quantities,
-)
+from dpbeam.queries.metrics.base import Metric
+from dpbeam.queries.quantities import ByValue, Quantity, Summed, UnitCount, Values
 from dpbeam.queries.query import Query, Stage
 from dpbeam.queries.residual import other_leaves
+from dpbeam.queries.sharing import by_definition, named, noisy_by_themselves, quantities
 from dpbeam.queries.source import ColumnType
 
 LEVEL = "level"
@@ -134,7 +127,7 @@ class StageSpec:
         where keys are hierarchical, the larger noise of others."""
         return tuple(
             replace(quantity, least_step=step_of(in_others(self.noise[quantity.name])))
-            if quantity.kind in SUMMED and quantity.name in self.noise
+            if isinstance(quantity, Summed) and quantity.name in self.noise
             else quantity
             for quantity in quantities(self.metrics)
         )
@@ -150,7 +143,23 @@ class StageSpec:
     @property
     def shares_count(self) -> bool:
         """Whether the noisy unit count that selected a partition is released as well."""
-        return any(quantity.kind == "privacy_id_count" for quantity in self.quantities) and self.counts_to_select
+        return any(isinstance(quantity, UnitCount) for quantity in self.quantities) and self.counts_to_select
+
+    def passed_threshold(self, metric: Metric) -> bool:
+        """Whether what a metric shows are noisy unit counts that are shown since they passed a threshold."""
+        first = self.made_from(metric)[0]
+        return isinstance(first, Values) or (isinstance(first, UnitCount) and self.counts_to_select)
+
+    @property
+    def thresholding(self) -> Thresholding:
+        """The selection of a stage that shares its count.
+
+        Raises:
+            ValueError: the stage selects otherwise.
+        """
+        if not isinstance(self.selection, LaplaceThresholding | GaussianThresholding):
+            raise ValueError(f"stage {self.name} doesn't select by thresholding")
+        return self.selection
 
     @property
     def counts_to_select(self) -> bool:
@@ -165,13 +174,13 @@ class StageSpec:
     @property
     def number_columns(self) -> tuple[str, ...]:
         """The value columns of which numbers are needed (of text, identities), in order of first use."""
-        own = (q for q in self.quantities if q.kind not in BY_VALUE)
+        own = (q for q in self.quantities if not isinstance(q, ByValue))
         return tuple(dict.fromkeys(column for q in own for column in q.columns))
 
     @property
     def word_columns(self) -> tuple[str, ...]:
         """The value columns whose values are counted by value, in order of first use."""
-        own = (q for q in self.quantities if q.kind in BY_VALUE)
+        own = (q for q in self.quantities if isinstance(q, ByValue))
         return tuple(dict.fromkeys(column for q in own for column in q.columns))
 
     @property
@@ -226,7 +235,7 @@ def planned_stage(unit: str | None, stage: Stage, mechanisms: Sequence[Mechanism
         other_l0=None if hierarchy is None else hierarchy.other_l0,
     )
     needed = noisy_by_themselves(made.quantities, shares_count=stage.shares_count)
-    by_threshold = {quantity.name for quantity in needed if quantity.kind == "values"}
+    by_threshold = {quantity.name for quantity in needed if isinstance(quantity, Values)}
     if set(thresholds) != by_threshold or set(noise) != {quantity.name for quantity in needed} - by_threshold:
         raise ValueError(f"stage {stage.name}: the plan's noise doesn't match the stage's quantities")
     if (selected is None and not rounds) != (stage.selection is None):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -25,11 +25,16 @@ Interval = tuple[F64, F64, F64]
 _BISECTIONS = 45
 
 
-class Clipped(Protocol):
-    """What is known of a quantity's values: they lie in [low, high], and are added up relative to a centre."""
+class Named(Protocol):
+    """What is known of any quantity."""
 
     @property
     def name(self) -> str: ...
+
+
+class Clipped(Named, Protocol):
+    """What is known of a sum: the values lie in [low, high], and are added up relative to a centre."""
+
     @property
     def low(self) -> float: ...
     @property
@@ -40,11 +45,14 @@ class Clipped(Protocol):
     def reach(self) -> float: ...
 
 
+Q = TypeVar("Q", bound=Named, covariant=True)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class Part(Generic[Q]):
     """One noisy quantity of all partitions: `noisy` has a row a partition and a column a number."""
 
-    quantity: Clipped
+    quantity: Q
     noise: Additive
     noisy: F64
 
@@ -53,7 +61,7 @@ class Part:
         return scale_of(self.noise)
 
 
-def mean(total: Part, count: Part) -> Interval:
+def mean(total: Part[Clipped], count: Part[Named]) -> Interval:
     """centre + S/C in [low, high], with C below 1 taken as 1."""
     quantity = total.quantity
     lowest, highest = quantity.low - quantity.centre, quantity.high - quantity.centre
@@ -65,7 +73,7 @@ def mean(total: Part, count: Part) -> Interval:
     return next(centred), next(centred), next(centred)
 
 
-def variance(total: Part, squares: Part, count: Part, *, shift: float | None = None) -> Interval:
+def variance(total: Part[Clipped], squares: Part[Named], count: Part[Named], *, shift: float | None = None) -> Interval:
     """Q/C + r²/2 − (S/C)² in [0, r²], where Q adds up (x − centre)² − r²/2, r is half the width of the bounds, and C
     below 1 is taken as 1.
 
@@ -90,7 +98,7 @@ def variance(total: Part, squares: Part, count: Part, *, shift: float | None = N
     return value, low, high
 
 
-def half_width_of_sum(parts: Sequence[Part], weights: Sequence[float]) -> float:
+def half_width_of_sum(parts: Sequence[Part[Named]], weights: Sequence[float]) -> float:
     """Half the width of the 95 % interval of a weighted sum of figures with independent noises of one kind."""
     scales = [part.scale * abs(weight) for part, weight in zip(parts, weights, strict=True)]
     if all(part.noise.kind == "gaussian" for part in parts):
@@ -104,7 +112,7 @@ def half_width_of_sum(parts: Sequence[Part], weights: Sequence[float]) -> float:
 
 
 def _accepted(
-    parts: Sequence[Part],
+    parts: Sequence[Part[Named]],
     above: F64,
     count: F64,
     value: F64,

@@ -18,7 +18,8 @@ from dpbeam.mechanisms.events import Additive, Gaussian, Laplace
 from dpbeam.phases.phase import Parameters, Phase
 from dpbeam.queries.automatic import ClipSearch, CountSearch, Histogram, Key, units_stage, values_stage
 from dpbeam.queries.bounds import Bounds
-from dpbeam.queries.metric import Metric
+from dpbeam.queries.metrics.base import Clipped
+from dpbeam.queries.metrics.histograms import Histogram as HistogramMetric
 from dpbeam.queries.query import Query, Stage
 from dpbeam.queries.selections import LaplaceThresholding, TruncatedGeometric
 from dpbeam.reporting.manifest import ChosenBound
@@ -101,9 +102,9 @@ def _chosen_clips(stage: Stage, known: Parameters, tables: Mapping[str, pa.Table
     chosen: dict[Key, Chosen] = {}
     by_column = {h.metric: h for h in stage.histograms if h.stage == values_stage(stage.name)}
     for metric in stage.metrics:
-        if not metric.searches:
+        if not isinstance(metric, Clipped) or not metric.searches:
             continue
-        column, low, high = metric.value_bounds()
+        column, low, high = metric.column, metric.low, metric.high
         histogram = by_column[column]
         search = histogram.search
         if not isinstance(search, ClipSearch):
@@ -121,13 +122,13 @@ def _chosen_clips(stage: Stage, known: Parameters, tables: Mapping[str, pa.Table
     return chosen
 
 
-def _metric(histogram: Histogram) -> Metric:
+def _metric(histogram: Histogram) -> HistogramMetric:
     search = histogram.search
     if isinstance(search, ClipSearch):
         column, edges = histogram.metric, value_edges(search.least, search.most)
     else:
         column, edges = _UNIT_COLUMN[histogram.metric], count_edges(search.max)
-    return Metric(kind="histogram", name=histogram.metric, column=column, edges=edges)
+    return HistogramMetric(name=histogram.metric, column=column, edges=edges)
 
 
 def _units(stage: Stage) -> UnitRows:

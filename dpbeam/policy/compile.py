@@ -6,22 +6,14 @@ no more. The plan, its check and the engine read the `Query` alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
-
-from dpbeam.engine.release.quantile_tree import LEAST_RANK, MOST_RANK
 from dpbeam.policy.checks import pre_aggregated
 from dpbeam.policy.schema import auto
-from dpbeam.policy.schema import metrics as stated
 from dpbeam.policy.schema import policy as schema
 from dpbeam.policy.values import canonical
 from dpbeam.queries import selections, source
-from dpbeam.queries.automatic import ClipSearch, CountSearch, Parameter, Side
+from dpbeam.queries.automatic import CountSearch, Parameter
 from dpbeam.queries.bounds import Bounds
-from dpbeam.queries.metric import Metric
 from dpbeam.queries.query import Partitions, Public, Query, Stage
-
-_RANKS = {"median": (0.5,), "min": (LEAST_RANK,), "max": (MOST_RANK,)}
 
 
 def query(policy: schema.Policy) -> Query:
@@ -60,49 +52,6 @@ def input_spec(policy: schema.Policy) -> source.InputSpec:
     )
 
 
-def metric(choice: stated.MetricChoice, lengths: Mapping[str, int]) -> Metric:
-    """One metric, with the ranks of those that are quantiles by another name; `lengths` are those of the columns that
-    hold vectors."""
-    args = choice.args
-    made = Metric(kind=choice.kind, name=choice.result_name, weight=args.weight)
-    match args:
-        case stated.VectorSumArgs():
-            made = replace(made, columns=args.columns, norm=args.norm, max_norm=float(args.max_norm))
-            several = any(name in lengths for name in args.columns)
-            return replace(made, length=sum(lengths.get(name, 1) for name in args.columns)) if several else made
-        case stated.HistogramArgs():
-            return replace(made, column=args.column, edges=tuple(map(float, args.edges)))
-        case stated.CustomArgs():
-            return replace(made, columns=args.columns, custom=args.build())
-        case stated.TopKArgs():
-            return replace(
-                made,
-                column=args.column,
-                k=args.k,
-                max_values=args.max_values,
-                pre_threshold=args.pre_threshold,
-                candidates=tuple(map(text_of, args.candidates or ())),
-            )
-        case stated.ColumnArgs():
-            return replace(made, column=args.column)
-        case stated.SumArgs():
-            if args.low is None or args.high is None:
-                low_total, high_total = _float(args.low_total), _float(args.high_total)
-                return replace(made, column=args.column, low_total=low_total, high_total=high_total)
-            return _clipped(made, args.column, args.low, args.high)
-        case stated.ValueArgs():
-            made = _clipped(made, args.column, args.low, args.high)
-            if isinstance(args, stated.QuantilesArgs):
-                return replace(made, ranks=tuple(map(float, args.ranks)))
-            return replace(made, ranks=_RANKS.get(choice.kind, ()))
-    return made
-
-
-def text_of(value: source.Scalar) -> str:
-    """A candidate as the engine writes values of its column's type."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
 def _stage(policy: schema.Policy, stage: schema.Stage) -> Stage:
     limits = stage.bounds
     searches: list[tuple[Parameter, CountSearch]] = []
@@ -110,9 +59,9 @@ def _stage(policy: schema.Policy, stage: schema.Stage) -> Stage:
         if isinstance(bound, auto.AutoCount):
             searches.append((name, CountSearch(max=bound.auto.max, weight=bound.auto.weight)))  # type: ignore[arg-type]
     linf = _most(limits.linf)
-    found = tuple(metric(choice, policy.vector_lengths) for choice in stage.metrics)
+    found = tuple(choice.metric(policy.vector_lengths) for choice in stage.metrics)
     if policy.counted_by is not None:
-        found = tuple(pre_aggregated.metric(each, policy.counted_by, linf) for each in found)
+        found = tuple(metric.of_counts(policy.counted_by, linf) for metric in found)
     return Stage(
         name=stage.name,
         keys=stage.group_by,
@@ -148,22 +97,6 @@ def _partitions(policy: schema.Policy, stage: schema.Stage) -> Partitions:
             rounds=private.rounds,
         )
     return kind(pre_threshold=private.pre_threshold, weight=private.weight, hierarchy=hierarchy)
-
-
-def _clipped(made: Metric, column: str, low: float | auto.AutoClip, high: float | auto.AutoClip) -> Metric:
-    ends: dict[Side, float] = {}
-    searches: list[tuple[Side, ClipSearch]] = []
-    for side, bound in (("low", low), ("high", high)):
-        if isinstance(bound, auto.AutoClip):
-            search = ClipSearch(least=bound.auto.least, most=bound.auto.most, weight=bound.auto.weight)
-            searches.append((side, search))  # type: ignore[arg-type]
-            bound = search.farthest(side)  # type: ignore[arg-type]
-        ends[side] = float(bound)  # type: ignore[index]
-    return replace(made, column=column, low=ends["low"], high=ends["high"], searches=tuple(searches))
-
-
-def _float(value: float | None) -> float | None:
-    return None if value is None else float(value)
 
 
 def _column(name: str, rules: schema.ColumnRules) -> source.Column:

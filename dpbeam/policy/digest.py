@@ -7,8 +7,6 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from dpbeam.queries.custom import identity
-
 if TYPE_CHECKING:
     from dpbeam.policy.schema.policy import Policy
 
@@ -26,8 +24,9 @@ def policy_digest(policy: Policy, public_files: Mapping[str, str]) -> str:
     for stage, shown in zip(policy.stages, plain["stages"], strict=True):
         for metric, entry in zip(stage.metrics, shown["metrics"], strict=True):
             entry[metric.kind]["name"] = metric.result_name
-            if metric.custom is not None:  # what it computes lies in code, so that belongs to what the policy says
-                entry["custom"]["implementation"] = identity(metric.custom.build())
+            implementation = metric.args.implementation
+            if implementation is not None:  # what it computes lies in code, so that belongs to what the policy says
+                entry[metric.kind]["implementation"] = implementation
         if stage.name in public_files:
             shown["partitions"]["public"]["file"] = public_files[stage.name]
     canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from dpbeam.errors import UsageError
@@ -92,3 +93,9 @@ def shown(value: object) -> str:
         return "a number of over 60 digits"
     text = repr(value[:10] if isinstance(value, list) else value)
     return text if len(text) <= MAX_VALUE_CHARS else text[: MAX_VALUE_CHARS - 1] + "…"
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """ " Did you mean 'x'?" with its leading space, or nothing."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6) if len(word) > 2 else []
+    return f" Did you mean {close[0]!r}?" if close else ""

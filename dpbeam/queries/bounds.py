@@ -41,6 +41,12 @@ class Bounds:
             return self.l1
         return None if self.l0 is None or self.linf is None else self.l0 * self.linf
 
+    def rows_in(self, partitions: int) -> int | None:
+        """The most rows that one unit has in so many partitions together; None if they aren't bounded."""
+        if self.l1 is not None:
+            return self.l1
+        return None if self.linf is None else partitions * self.linf
+
     def of_rows(self, l1: float, l2: float) -> tuple[float, float]:
         """(l1, l2) sensitivity, over all partitions, of a quantity that one row moves by `l1` and by `l2`.
 

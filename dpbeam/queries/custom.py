@@ -30,7 +30,6 @@ from dpbeam.mechanisms import moments
 from dpbeam.mechanisms.events import Additive, Gaussian, Laplace
 from dpbeam.mechanisms.noise_width import half_width
 from dpbeam.queries.bounds import Norm
-from dpbeam.queries.quantities import Quantity
 
 F64 = npt.NDArray[np.float64]
 Interval = tuple[F64, F64, F64]
@@ -90,12 +89,29 @@ class Noisy:
         """
         if self.count is None or self.count_noise is None:
             raise ValueError("a mean needs the number of rows: set needs_count = True")
-        total = Quantity(name="sum", kind="sum", weight=1.0, low=low, high=high)
-        rows = Quantity(name="count", kind="count", weight=1.0)
         return moments.mean(
-            moments.Part(quantity=total, noise=self.noise, noisy=self.sums[:, [place]]),
-            moments.Part(quantity=rows, noise=self.count_noise, noisy=self.count.reshape(-1, 1)),
+            moments.Part(quantity=_Sum(low=low, high=high), noise=self.noise, noisy=self.sums[:, [place]]),
+            moments.Part(quantity=_Rows(), noise=self.count_noise, noisy=self.count.reshape(-1, 1)),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sum:
+    """A sum of what rows add, each from `low` to `high`, as `moments.mean` needs to know it."""
+
+    low: float
+    high: float
+    name: str = "sum"
+    centre: float = 0.0
+
+    @property
+    def reach(self) -> float:
+        return max(abs(self.low), abs(self.high))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    name: str = "count"
 
 
 class CustomMetric(ABC):

@@ -25,7 +25,7 @@ from dpbeam.queries.automatic import (
     values_stage,
 )
 from dpbeam.queries.bounds import Bounds
-from dpbeam.queries.metric import Metric
+from dpbeam.queries.metrics.base import Clipped, Metric
 from dpbeam.queries.selections import InRounds, Selection, TruncatedGeometric
 from dpbeam.queries.source import ColumnType, InputSpec
 
@@ -113,10 +113,9 @@ class Stage:
         One histogram of a column serves all metrics of the stage, with the largest of their weights.
         """
         columns: dict[str, Histogram] = {}
-        for metric in self.metrics:
+        for metric in self._clipped:
             for _, search in metric.searches:
-                column = metric.value_bounds()[0]
-                old = columns.get(column)
+                column, old = metric.column, columns.get(metric.column)
                 weight = max(search.weight, 0.0 if old is None else old.weight)
                 columns[column] = Histogram(stage=values_stage(self.name), metric=column, weight=weight, search=search)
         units = (
@@ -128,12 +127,16 @@ class Stage:
     @property
     def automatic(self) -> Iterator[tuple[Key, float]]:
         """Each bound that the run finds, with what it stands for; those of metrics before the stage's own."""
-        for metric in self.metrics:
-            _, low, high = metric.value_bounds() if metric.searches else ("", 0.0, 0.0)
-            for side, _ in metric.searches:
-                yield (self.name, metric.name, side), low if side == "low" else high
+        for metric in self._clipped:
+            for side in metric.auto:
+                yield (self.name, metric.name, side), metric.low if side == "low" else metric.high
         for name, _ in self.searches:
             yield (self.name, None, name), getattr(self.bounds, name)
+
+    @property
+    def _clipped(self) -> Iterator[Clipped]:
+        """The metrics of values that are clipped, each by itself, to bounds that the run may find."""
+        return (metric for metric in self.metrics if isinstance(metric, Clipped))
 
     def with_chosen(self, chosen: Mapping[Key, float]) -> Stage:
         """The stage with each bound that it leaves to the run set to what was chosen.
@@ -156,6 +159,8 @@ class Stage:
 
 
 def _with_chosen(stage: str, metric: Metric, chosen: Mapping[Key, float]) -> Metric:
+    if not isinstance(metric, Clipped):
+        return metric
     clips: dict[str, float] = {}
     for side, search in metric.searches:
         value = chosen[stage, metric.name, side]

@@ -1,4 +1,4 @@
-"""A quantity and the bounds of hierarchical keys in; what one privacy unit may do to one `other` out.
+"""What one privacy unit may do to one `other` of hierarchical keys.
 
 Bounds are on leaves: a unit counts in at most `l0` of them, with at most `linf` rows in each, and what isn't kept is
 added up in an `other` afterwards. So several leaves of a unit may fall together in one `other`, up to m of them.
@@ -6,12 +6,11 @@ added up in an `other` afterwards. So several leaves of a unit may fall together
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 from dpbeam.mechanisms.events import Other
 from dpbeam.queries.bounds import Bounds
-from dpbeam.queries.quantities import BY_VALUE, Quantity
+from dpbeam.queries.quantities import Quantity
 
 
 def other_leaves(bounds: Bounds, other_l0: int | None) -> int:
@@ -37,33 +36,11 @@ def in_one_other(quantity: Quantity, bounds: Bounds, leaves: int, noise: Literal
     """
     if not 1 <= leaves <= bounds.partitions:
         raise ValueError(f"an other takes 1 to {bounds.partitions} leaves of a unit by its bounds, got {leaves}")
-    factor = 1.0
-    match quantity.kind:
-        case "privacy_id_count":
-            l1, l2 = quantity.sensitivity(Bounds(l0=1))
-        case "total":
-            leaf_l1, leaf_l2 = quantity.sensitivity(Bounds(l0=1))
-            l1, l2, factor = leaves * leaf_l1, leaves * leaf_l2, math.sqrt(leaves)
-        case kind if kind in BY_VALUE:
-            values = min(quantity.max_values, _rows(bounds, leaves) or quantity.max_values)
-            l1, l2 = float(values), math.sqrt(values)
-        case _:
-            rows = _rows(bounds, leaves)
-            if rows is None:
-                raise ValueError(f"{quantity.name}: rows of a unit must be bounded by linf or l1")
-            l1, l2 = quantity.sensitivity(Bounds(l1=rows))
-            factor = 1.0 if bounds.l1 is not None else math.sqrt(leaves)
+    l1, l2, factor = quantity.in_one_other(bounds, leaves)
     laplace = noise == "laplace"
     return Other(
         leaves=leaves,
-        rows=_rows(bounds, leaves),
+        rows=bounds.rows_in(leaves),
         most=l1 if laplace else l2,
         noise=1.0 if laplace else factor,
     )
-
-
-def _rows(bounds: Bounds, leaves: int) -> int | None:
-    """The most rows that a unit adds to one `other`; None if they aren't bounded."""
-    if bounds.l1 is not None:
-        return bounds.l1
-    return None if bounds.linf is None else leaves * bounds.linf

@@ -121,8 +121,8 @@ def run(
     policy = load_policy(policy_path, source=source, output=output)
     if "://" in policy.output.path:
         raise UsageError(f"output.path must be a folder of this machine for now, got {policy.output.path!r}")
-    request = Request(
-        policy=policy,
+    request = Request.of(
+        policy,
         release_name=release,
         refresh=refresh,
         accept_source=accept_source,
@@ -172,17 +172,17 @@ def _show(done: Published) -> None:
     from dpbeam.pipelines.lifecycle.report_facts import published_tables
 
     out = console()
-    policy = done.request.policy
-    tables = published_tables(done.folder, policy)
+    tables = published_tables(done.folder, done.stages)
     for spec in done.stages:
         out.print(terminal.results(spec, tables[spec.name], out.width))
     out.print(terminal.chosen(done.chosen))
-    balance = done.request.ledger.balance(policy.dataset)
-    cost = f"This release cost {done.charge.amount} (one {policy.privacy_unit}, added or removed)."
+    query = done.request.query
+    balance = done.request.ledger.balance(query.dataset)
+    cost = f"This release cost {done.charge.amount} (one {query.unit or 'row'}, added or removed)."
     if done.cached:
         cost = "This release was made before: the same files again, at no cost."
     out.print(line(cost))
-    out.print(line(f"Left of the budget of {policy.dataset}: {balance.left} of {balance.cap}."))
+    out.print(line(f"Left of the budget of {query.dataset}: {balance.left} of {balance.cap}."))
     out.print(line(f"Report: {done.folder / 'report.html'}"), soft_wrap=True)
 
 

@@ -29,7 +29,7 @@ from dpbeam.transforms.steps.validate import Validate
 from dpbeam.transforms.steps.weigh import WeighPartitions
 from dpbeam.transforms.steps.write_shards import StageResults
 from dpbeam.transforms.wire import arrow_coder
-from dpbeam.transforms.wire.beam_types import Sharded
+from dpbeam.transforms.wire.beam_types import Batches, Sharded
 from dpbeam.transforms.wire.control import CheckControlTotals, Shuffle
 from dpbeam.transforms.wire.staging import Area
 
@@ -39,7 +39,8 @@ class Job:
     """All that the Beam job needs. `salt` is a secret of this run: 16 random bytes, part of its randomness."""
 
     input: InputSpec
-    splits: tuple[Portion, ...]
+    splits: tuple[Portion, ...] | None
+    """What is read by one worker each; None where rows come from steps of somebody's own pipeline."""
     stages: tuple[StageSpec, ...]
     public: Mapping[str, pa.Table]
     """The public partitions of each stage that has them, by stage name."""
@@ -53,27 +54,61 @@ class Job:
     one_worker: OneWorker | None = None
     """How one worker aggregates all rows by itself; None where rows go to several, through the runner's shuffles."""
 
+    @property
+    def portions(self) -> tuple[Portion, ...]:
+        """The splits of a job that reads its input.
 
-def build(pipeline: beam.Pipeline, job: Job) -> tuple[Shuffle, ...]:
-    """Adds the job to a pipeline. Returns the shuffles whose control totals must agree before publishing."""
+        Raises:
+            ValueError: it doesn't.
+        """
+        if self.splits is None:
+            raise ValueError("rows come from steps of somebody's own pipeline, which has no splits that are known")
+        return self.splits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    """A job that was added to a pipeline: the shuffles whose control totals must agree before publishing, and what is
+    put out once: the name of each shuffle that does agree, and of each stage the numbers of its staged shards."""
+
+    shuffles: tuple[Shuffle, ...]
+    agreed: beam.PCollection[str]
+    staged: Mapping[str, beam.PCollection[int]]
+
+
+def build(pipeline: beam.Pipeline, job: Job) -> Built:
+    """Adds the job to a pipeline, from the source on."""
     arrow_coder.register()
     # Rounds go through shuffles on every runner.
     worker = None if any(spec.round for spec in job.stages) else job.one_worker
-    flow = _through_shuffles(pipeline, job) if worker is None else _in_one_worker(pipeline, job, worker)
+    if worker is not None:
+        return _staged(pipeline, job, _in_one_worker(pipeline, job, worker))
+    blocks = pipeline | "Read" >> ReadBlocks(job.input, job.portions) | "Validate" >> Validate(job.input)
+    return build_on(blocks, job)
+
+
+def build_on(blocks: Batches, job: Job) -> Built:
+    """Adds the job to a pipeline that gives the validated blocks itself."""
+    arrow_coder.register()
+    return _staged(blocks.pipeline, job, _through_shuffles(blocks, job))
+
+
+def _staged(pipeline: beam.Pipeline, job: Job, flow: Flow) -> Built:
     merged, shuffles, reports = flow
+    staged = {}
     for spec in job.stages:
         released = merged[spec.name]
         if not spec.round:
             released = (
                 released | f"{spec.name}.Select" >> SelectPartitions(spec) | f"{spec.name}.AddNoise" >> AddNoise(spec)
             )
-        _ = released | f"{spec.name}.Stage" >> StageResults(spec.name, job.parts, job.area)
-    (
+        staged[spec.name] = released | f"{spec.name}.Stage" >> StageResults(spec.name, job.parts, job.area)
+    agreed = (
         tuple(reports)
         | "Reports" >> beam.Flatten(pipeline=pipeline)
         | "ControlTotals" >> CheckControlTotals(tuple(shuffles), job.area)
     )
-    return tuple(shuffles)
+    return Built(shuffles=tuple(shuffles), agreed=agreed, staged=staged)
 
 
 Merged = dict[str, Sharded]
@@ -87,7 +122,7 @@ def _in_one_worker(pipeline: beam.Pipeline, job: Job, worker: OneWorker) -> Flow
     aggregate = AggregateInOneWorker(
         plan=worker,
         source=job.input,
-        splits=job.splits,
+        splits=job.portions,
         stages=job.stages,
         public=job.public,
         parts=job.parts,
@@ -98,8 +133,8 @@ def _in_one_worker(pipeline: beam.Pipeline, job: Job, worker: OneWorker) -> Flow
     return merged, [aggregate.shuffle], [reports]
 
 
-def _through_shuffles(pipeline: beam.Pipeline, job: Job) -> Flow:
-    blocks = pipeline | "Read" >> ReadBlocks(job.input, job.splits) | "Validate" >> Validate(job.input)
+def _through_shuffles(blocks: Batches, job: Job) -> Flow:
+    splits = None if job.splits is None else len(job.splits)
     merged: Merged = {}
     shuffles: list[Shuffle] = []
     reports: list[beam.PCollection[object]] = []
@@ -111,7 +146,7 @@ def _through_shuffles(pipeline: beam.Pipeline, job: Job) -> Flow:
                 parts=job.parts,
                 salt=job.salt,
                 known=rounds.known_to(spec, job.found),
-                splits=len(job.splits),
+                splits=len(job.portions),
                 schema=rows.output_schema(job.input),
             )
             merged[spec.name], weigh_reports = blocks | f"{spec.name}.Weigh" >> weigh
@@ -125,8 +160,9 @@ def _through_shuffles(pipeline: beam.Pipeline, job: Job) -> Flow:
             shards=job.user_shards,
             salt=job.salt,
             public=job.public.get(spec.of_input.name) if among is None else None,
-            splits=len(job.splits),
+            splits=splits,
             schema=rows.output_schema(job.input),
+            sealed=job.area if splits is None else None,
             among=among,
         )
         accumulate = AccumulateByPartition(
@@ -148,7 +184,7 @@ def _among(job: Job) -> dict[str, Hierarchy]:
 def run(job: Job, options: PipelineOptions) -> tuple[Shuffle, ...]:
     """Runs the job to its end on the options' runner. Whatever the runner raises is raised; see `containment`."""
     pipeline = beam.Pipeline(options=options)
-    shuffles = build(pipeline, job)
+    built = build(pipeline, job)
     result = pipeline.run()
     result.wait_until_finish()
-    return shuffles
+    return built.shuffles

@@ -24,7 +24,7 @@ from dpbeam.transforms.wire.control import Shuffle
 def build(pipeline: beam.Pipeline, job: Job, stages: Sequence[ReferenceStage]) -> tuple[Shuffle, ...]:
     """Adds the job to a pipeline. PipelineDP's shuffles carry no control totals, so there are none to wait for."""
     arrow_coder.register()
-    blocks = pipeline | "Read" >> ReadBlocks(job.input, job.splits) | "Validate" >> Validate(job.input)
+    blocks = pipeline | "Read" >> ReadBlocks(job.input, job.portions) | "Validate" >> Validate(job.input)
     for stage in stages:
         spec = stage.spec
         aggregate = PipelineDPAggregate(

@@ -85,6 +85,26 @@ def _check_notebook() -> None:
         ) from None
 
 
+def check_pipeline(pipeline: beam.Pipeline) -> None:
+    """What the runner and the options of somebody's own pipeline tell.
+
+    Raises:
+        UsageError: a mode, a runner or a number of workers that is refused, or a pipeline of streams.
+    """
+    name = type(pipeline.runner).__name__
+    options = PipelineOptions.from_dictionary(pipeline.options.get_all_options(drop_default=True))
+    options.view_as(StandardOptions).runner = name
+    if name in ("DirectRunner", "SwitchingDirectRunner"):
+        raise UsageError(
+            "the pipeline's runner is DirectRunner, which may start another that listens on every interface of this "
+            "machine; name FnApiRunner, Beam's own within this process: --runner=FnApiRunner. Nothing was charged"
+        )
+    if options.view_as(StandardOptions).streaming:
+        raise UsageError("the pipeline has --streaming, and a release is of rows that end. Nothing was charged")
+    _check_workers(options)
+    _check_listeners(options)
+
+
 def _check_workers(options: PipelineOptions) -> None:
     stated = options.get_all_options(drop_default=True)
     for name, least, most in (

@@ -60,8 +60,8 @@ def release(
             "rows that lie in memory are read in this process alone: leave --runner out, or write them to files that "
             "the runner's workers can read"
         )
-    request = Request(
-        policy=policy,
+    request = Request.of(
+        policy,
         release_name=name,
         ledger=open_ledger(ledger) if isinstance(ledger, str) else ledger,
         options=options,

@@ -47,16 +47,7 @@ class journalled:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if not isinstance(error, Exception):  # a signal stopped the run: `settle_stopped` is for all steps
             return
-        with stopping.held():
-            spent: tuple[str, ...] = (_spent(self._charge) + ".",)
-            with suppress(RunFailed):  # what can't be removed now is found by the next attempt, or by `recover`
-                now = self._ledger.charge(self._charge.id)
-                if now is not None and now.fence != self._charge.fence:
-                    spent = ()
-                    give_way(self._charge)
-                else:
-                    clear(self._charge)
-            self._ledger.fail_attempt(self._charge, "data_rule" if isinstance(error, DataError) else self._reason)
+        spent = fail(self._ledger, self._charge, "data_rule" if isinstance(error, DataError) else self._reason)
         if isinstance(error, OSError):
             text = os.strerror(error.errno) if error.errno else type(error).__name__
             raise RunFailed(f"the release's files can't be written ({text}); nothing was published", *spent) from None
@@ -64,6 +55,26 @@ class journalled:
             raise RunFailed(*error.lines, *spent) from None
         if isinstance(error, RunFailed) and spent:
             raise error.saying(*spent) from None
+
+
+def fail(ledger: Ledger, charge: Charge, reason: Reason) -> tuple[str, ...]:
+    """Clears what a failed attempt left, and journals it. Returns what to say of what stays spent; nothing if another
+    attempt has taken over.
+
+    Raises:
+        FenceLost: another attempt has taken over, or the run was given up; see `Ledger`.
+    """
+    with stopping.held():
+        spent: tuple[str, ...] = (_spent(charge) + ".",)
+        with suppress(RunFailed):  # what can't be removed now is found by the next attempt, or by `recover`
+            now = ledger.charge(charge.id)
+            if now is not None and now.fence != charge.fence:
+                spent = ()
+                give_way(charge)
+            else:
+                clear(charge)
+        ledger.fail_attempt(charge, reason)
+    return spent
 
 
 def told(ledger: Ledger, charge: Charge, manifest_sha256: str) -> Charge:

@@ -17,41 +17,40 @@ from dpbeam.ledger.accounts import Charge
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.owner import Owner, alive
 from dpbeam.ledger.refusals import KeyTaken
+from dpbeam.ledger.scope import Scope
 from dpbeam.pipelines.jobs import runners
 from dpbeam.pipelines.lifecycle import identity, publish
 from dpbeam.pipelines.lifecycle.attempts import clear, staging_area
 from dpbeam.pipelines.lifecycle.belongings import check_named, pending
+from dpbeam.pipelines.lifecycle.inputs import Inputs, PipelineRows
 from dpbeam.pipelines.lifecycle.steps import step
 from dpbeam.pipelines.lifecycle.values import Charged, Checked, Published, Reserved
 from dpbeam.queries.automatic import Key
 from dpbeam.reporting import manifest as manifests
-
-MAX_ATTEMPTS = 3
 
 
 @step("Reserving the budget", held=True)
 def reserve(checked: Checked) -> Reserved | Published:
     """Holds the run's cost in the ledger, or finds that the same release was paid for before."""
     request, key = checked.request, _key(checked)
-    policy, ledger = request.policy, request.ledger
-    known = ledger.find(policy.dataset, key)
+    query, ledger = request.query, request.ledger
+    known = ledger.find(query.dataset, key)
     if known is not None and (not request.refresh or known.state in ("RESERVED", "STARTED")):
         return _resume(checked, known)
     runners.check_answers(request.options)
     release_id = publish.new_release_id(datetime.now(timezone.utc))
-    budget = policy.budget
     try:
         charge = ledger.reserve(
-            policy.dataset,
+            query.dataset,
             key,
-            Amount.charge(policy.run.epsilon, policy.run.delta),
+            Amount.charge(query.epsilon, query.delta),
             owner=Owner.current(),
-            scope=identity.scope(policy, [file.path for file in checked.inputs.files]),
-            policy_digest=policy.digest,
+            scope=_scope(checked),
+            policy_digest=query.digest,
             release_id=release_id,
-            path=str((request.output / policy.dataset / release_id).absolute()),
-            max_attempts=MAX_ATTEMPTS,
-            cap_stated=Amount.cap(budget.epsilon, budget.delta) if budget else None,
+            path=str((request.output / query.dataset / release_id).absolute()),
+            max_attempts=request.max_attempts,
+            cap_stated=request.cap,
             refresh=request.refresh,
             accept_source=request.accept_source,
         )
@@ -69,12 +68,20 @@ def start(reserved: Reserved) -> Charged:
     return Charged(checked=reserved.checked, charge=charge)
 
 
+def _scope(checked: Checked) -> Scope:
+    match checked.inputs:
+        case PipelineRows() as rows:
+            return identity.scope(checked.request.query, [], rows.source)
+        case Inputs() as inputs:
+            return identity.scope(checked.request.query, [file.path for file in inputs.files])
+
+
 def _key(checked: Checked) -> str:
     """The idempotency key: the same policy on the same input under the same name, by the same engine, is the same
     release."""
     request = checked.request
     engine = [] if request.engine == "dpbeam" else [request.engine]
-    identity = json.dumps([request.policy.digest, checked.fingerprint, request.release_name, *engine])
+    identity = json.dumps([request.query.digest, checked.fingerprint, request.release_name, *engine])
     return hashlib.sha256(identity.encode()).hexdigest()
 
 

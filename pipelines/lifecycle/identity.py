@@ -1,4 +1,4 @@
-"""A policy comes in; whom it protects and what it reads, the same from wherever it is run, go out."""
+"""Whom a policy or query protects and what it reads, told in the same words from wherever it is run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dpbeam.errors import UsageError
 from dpbeam.ledger.scope import Protected, Scope
 from dpbeam.policy.schema.policy import Policy
+from dpbeam.queries.query import Query
 
 _GLOB = "*?["
 
@@ -21,7 +22,10 @@ def protected(policy: Policy) -> Protected:
     """
     if policy.privacy_unit == "row":
         return Protected(unit="row")
-    field = policy.columns[policy.privacy_unit].field or policy.privacy_unit
+    return _unit(policy.columns[policy.privacy_unit].field or policy.privacy_unit)
+
+
+def _unit(field: str | tuple[str, ...]) -> Protected:
     name = field if isinstance(field, str) else ".".join(field)
     try:
         return Protected(unit="row (a column)" if name == "row" else name)
@@ -29,8 +33,9 @@ def protected(policy: Policy) -> Protected:
         raise UsageError(f"{error}; rename the column in the source. Nothing was charged") from None
 
 
-def scope(policy: Policy, files: Sequence[str]) -> Scope:
-    """What a run of the policy spends a budget on; `files` are the paths that were found for it.
+def scope(query: Query, files: Sequence[str], stated: str | None = None) -> Scope:
+    """What a run of the query spends a budget on; `files` are the paths that were found for it. Of rows that come from
+    no paths, `stated` is how their source is called.
 
     Raises:
         UsageError: more paths than a ledger keeps, or one that is no text.
@@ -38,8 +43,12 @@ def scope(policy: Policy, files: Sequence[str]) -> Scope:
     # Here, for it loads what reads files, and whom a policy protects is known without.
     from dpbeam.reading.formats.base import is_local
 
-    sources = dict.fromkeys(source(path) for path in policy.source.path)
-    protects = protected(policy)
+    sources = dict.fromkeys([stated] if stated is not None else map(source, query.source.paths))
+    if query.unit is None:
+        protects = Protected(unit="row")
+    else:
+        fields = {column.name: column.field for column in query.source.columns}
+        protects = _unit(fields.get(query.unit) or query.unit)
     try:
         return Scope(
             protected=protects,

@@ -11,6 +11,7 @@ import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from dpbeam.errors import RunFailed, UsageError
 from dpbeam.pipelines.lifecycle.listing import File, files_of, now
@@ -51,6 +52,24 @@ class Inputs:
         """
         listing = json.dumps([[file.path, file.size, file.changed] for file in self.files])
         return "hmac-sha256:" + hmac.new(secret, listing.encode(), hashlib.sha256).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineRows:
+    """Rows that steps of somebody's own pipeline give: nobody knows what is in them before it has run, so they are told
+    apart by what is said of them.
+
+    `source` is how their source is called; None for that of the query. `ends` says where the results go: into a
+    release alone, or on within the pipeline, too.
+    """
+
+    source: str | None
+    ends: Literal["release", "pipeline"]
+
+    def fingerprint(self, secret: bytes) -> str:
+        """Tells rows of one source from those of another, and from files; see `Inputs.fingerprint`."""
+        stated = json.dumps(["rows of a pipeline", self.source, self.ends])
+        return "hmac-sha256:" + hmac.new(secret, stated.encode(), hashlib.sha256).hexdigest()
 
 
 def resolve(spec: InputSpec) -> Inputs:

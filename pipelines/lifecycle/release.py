@@ -31,7 +31,6 @@ from dpbeam.pipelines.lifecycle.charging import reserve, start
 from dpbeam.pipelines.lifecycle.report_facts import metric_columns, render
 from dpbeam.pipelines.lifecycle.steps import Progress, Walk, step
 from dpbeam.pipelines.lifecycle.values import Assembled, Charged, Checked, Planned, Published, Request, Staged, Verified
-from dpbeam.policy import compile as compiled
 from dpbeam.queries.query import Query
 from dpbeam.reporting import manifest as manifests
 from dpbeam.transforms.wire.containment import from_runner
@@ -76,7 +75,7 @@ def make_release(request: Request, progress: Progress = lambda says: None) -> Pu
 @step("Planning and certifying")
 def plan(request: Request) -> Planned:
     """Every mechanism of every stage, certified against the run's (ε, δ)."""
-    query = compiled.query(request.policy)
+    query = request.query
     public = {stage.name: stage.public for stage in query.stages if stage.public is not None}
     if request.engine == "pipelinedp":
         from dpbeam.adapters.reference.plan import (
@@ -98,12 +97,21 @@ def guard(planned: Planned) -> Checked:
 
     Reads names, sizes, headers and footers, and no values.
     """
+    found = inputs.resolve(planned.parameters.query.source)
+    check_release(planned)
+    return Checked(planned=planned, inputs=found)
+
+
+def check_release(planned: Planned) -> None:
+    """What can be known of a release without its input: the noise fits the sums' grid, the output can be written.
+
+    Raises:
+        UsageError: it doesn't, or can't.
+    """
     request = planned.request
     for spec in planned.parameters.stages:
         releaser.check(spec)
-    found = inputs.resolve(planned.parameters.query.source)
-    publish.check_output(request.output, request.policy.dataset, request.output / STAGING_NAME)
-    return Checked(planned=planned, inputs=found)
+    publish.check_output(request.output, request.query.dataset, request.output / STAGING_NAME)
 
 
 @step("Reading, bounding, aggregating and adding noise")
@@ -114,21 +122,21 @@ def run_job(charged: Charged) -> Staged:
     with journalled(ledger, charge, "staging"):
         charged.area.create()
     known = charged.planned.parameters
-    for phase in _phases(known.query):
+    for phase in phases(known.query):
         tables = _taken(_run_stages(charged, replace(known, stages=phase.stages(known))))
         with journalled(ledger, charge, "pipeline"):
             known = phase.learn(known, tables)
     return _run_stages(charged, known)
 
 
-def _phases(query: Query) -> tuple[Phase, ...]:
+def phases(query: Query) -> tuple[Phase, ...]:
     """The jobs before the main one, in order: bounds first, for what is selected depends on them. Most policies need
     none."""
     return (*bounds_phase(query), *selection_phases(query))
 
 
 def _run_stages(charged: Charged, known: Parameters) -> Staged:
-    request, found = charged.request, charged.checked.inputs
+    request, found = charged.request, charged.checked.files
     shards = found.user_shards(workers.workers(request.options))
     job = aggregate.Job(
         input=known.query.source,
@@ -137,7 +145,7 @@ def _run_stages(charged: Charged, known: Parameters) -> Staged:
         public=known.public,
         found=known.found,
         user_shards=shards,
-        parts=request.policy.output.shards,
+        parts=request.shards,
         salt=secrets.token_bytes(16),
         area=charged.area,
         one_worker=workers.one_worker(request.options, shards),
@@ -181,7 +189,7 @@ def _taken(staged: Staged) -> dict[str, pa.Table]:
             )
         tables = {}
         for spec in staged.parameters.stages:
-            table = area.read_stage(spec.name, request.policy.output.shards)
+            table = area.read_stage(spec.name, request.shards)
             if spec.hierarchical:
                 table = hierarchy.shown(table, spec.leaf_keys)
             tables[spec.name] = table.sort_by([(key, "ascending") for key in spec.keys]) if spec.keys else table
@@ -193,7 +201,7 @@ def assemble(verified: Verified) -> Assembled:
     """Writes the release's files, all but the manifest, where nobody else can see them yet."""
     charged, charge, known, tables = verified.charged, verified.charge, verified.parameters, verified.tables
     request = charged.request
-    policy, ledger = request.policy, request.ledger
+    query, ledger = request.query, request.ledger
     with journalled(ledger, charge, "publish"):
         folder = charged.area.create_release()
         columns = {spec.name: metric_columns(spec) for spec in known.stages}
@@ -202,12 +210,12 @@ def assemble(verified: Verified) -> Assembled:
         manifest = manifests.Manifest(
             release_id=charge.release_id,
             release_name=request.release_name,
-            dataset=policy.dataset,
+            dataset=query.dataset,
             created=f"{publish.begun(charge.release_id):%Y-%m-%dT%H:%M:%SZ}",
             dpbeam_version=__version__,
-            policy_digest=policy.digest,
+            policy_digest=query.digest,
             input_fingerprint=charged.checked.fingerprint,
-            guarantee=manifests.Guarantee(epsilon=known.plan.epsilon, delta=known.plan.delta, unit=policy.privacy_unit),
+            guarantee=manifests.Guarantee(epsilon=known.plan.epsilon, delta=known.plan.delta, unit=query.unit or "row"),
             certificate=manifests.StatedCertificate(**known.plan.certificate.to_json()),
             mechanisms=known.plan.mechanisms,
             charge=manifests.Charge(id=charge.id, meter="basic", epsilon=amount["epsilon"], delta=amount["delta"]),
@@ -215,7 +223,7 @@ def assemble(verified: Verified) -> Assembled:
             engine=request.engine,
             chosen_bounds=known.chosen,
         )
-        report = render(manifest, known.stages, tables, ledger.balance(policy.dataset))
+        report = render(manifest, known.stages, tables, ledger.balance(query.dataset))
         (folder / REPORT_NAME).write_text(report, encoding="utf-8")
         files = publish.entries(folder, _rows(tables), REPORT_NAME)
         return Assembled(charged=charged, parameters=known, manifest=replace(manifest, files=files))

@@ -9,8 +9,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from dpbeam.accounting.utility import NOTES, noise_figure, selection_figure
-from dpbeam.engine.release import results
+from dpbeam.accounting.utility import noise_figure, selection_figure
 from dpbeam.engine.stage import StageSpec
 from dpbeam.ledger.accounts import Balance
 from dpbeam.mechanisms.events import (
@@ -23,13 +22,10 @@ from dpbeam.mechanisms.events import (
     WeightedThresholding,
     others_of,
 )
-from dpbeam.policy.schema.policy import Policy
+from dpbeam.queries.quantities import ByValue, Shortened, Squares, Sum, Total, Tree, Values
 from dpbeam.reporting import report as reports
 from dpbeam.reporting.manifest import ChosenBound, Manifest, by_stage
 from dpbeam.reporting.tables import MetricColumn
-
-_CLIPPED = ("sum", "squares", "tree")
-"""The quantities whose values are clipped, each by itself."""
 
 
 def metric_columns(spec: StageSpec) -> tuple[MetricColumn, ...]:
@@ -37,13 +33,10 @@ def metric_columns(spec: StageSpec) -> tuple[MetricColumn, ...]:
     found: list[MetricColumn] = []
     for metric in spec.metrics:
         quantity = spec.made_from(metric)[0].name
-        biased = results.passed_threshold(metric, spec)
-        noise: Additive | Thresholding
-        if metric.kind == "privacy_id_count" and biased:
-            noise = results.thresholding(spec)
-        else:
-            noise = spec.thresholds[quantity] if biased else spec.noise[quantity]
-        std = None if metric.kind in NOTES else noise_figure(noise).std
+        biased = spec.passed_threshold(metric)
+        passed = (spec.thresholds.get(quantity) or spec.thresholding) if biased else None
+        noise: Additive | Thresholding = passed or spec.noise[quantity]
+        std = noise_figure(noise).std if metric.note is None else None
         others = others_of(noise)
         other_std = None if std is None or others is None or others.noise == 1 else std * others.noise
         law: Literal["laplace", "gaussian"] = "laplace" if noise.kind.startswith("laplace") else "gaussian"
@@ -75,14 +68,15 @@ def stage_report(
             name=metric.name,
             column=quantity.columns[0],
             max_values=quantity.max_values,
-            selection=_selection(spec.thresholds[quantity.name]) if quantity.kind == "values" else None,
+            selection=_selection(spec.thresholds[quantity.name]) if isinstance(quantity, Values) else None,
         )
         for metric in spec.metrics
-        if metric.kind == "top_k"
         for quantity in spec.made_from(metric)
+        if isinstance(quantity, ByValue)
     )
-    clipped = dict.fromkeys((q.columns[0], q.low, q.high) for q in spec.quantities if q.kind in _CLIPPED)
-    totals = dict.fromkeys((q.columns[0], q.low, q.high) for q in spec.quantities if q.kind == "total")
+    by_itself = (q for q in spec.quantities if isinstance(q, Sum | Squares | Tree))
+    clipped = dict.fromkeys((q.columns[0], q.low, q.high) for q in by_itself)
+    totals = dict.fromkeys((q.columns[0], q.low, q.high) for q in spec.quantities if isinstance(q, Total))
     return reports.StageReport(
         name=spec.name,
         table=table,
@@ -96,7 +90,7 @@ def stage_report(
         clipped=tuple(clipped),
         totals=tuple(totals),
         values=values,
-        shortened=tuple((q.name, q.norm, q.max_norm) for q in spec.quantities if q.norm is not None),
+        shortened=tuple((q.name, q.norm, q.max_norm) for q in spec.quantities if isinstance(q, Shortened)),
         chosen=tuple(chosen),
     )
 
@@ -152,6 +146,6 @@ def render(manifest: Manifest, stages: Sequence[StageSpec], tables: Mapping[str,
     )
 
 
-def published_tables(folder: Path, policy: Policy) -> dict[str, pa.Table]:
+def published_tables(folder: Path, stages: Sequence[StageSpec]) -> dict[str, pa.Table]:
     """The result tables of a published release, by stage."""
-    return {stage.name: pq.ParquetFile(folder / f"{stage.name}.parquet").read() for stage in policy.stages}
+    return {stage.name: pq.ParquetFile(folder / f"{stage.name}.parquet").read() for stage in stages}

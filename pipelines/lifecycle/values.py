@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -18,11 +18,14 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from dpbeam.engine.stage import StageSpec
 from dpbeam.ledger import Ledger
 from dpbeam.ledger.accounts import OPEN, Charge
+from dpbeam.ledger.amounts import Amount
 from dpbeam.phases.phase import Parameters
 from dpbeam.pipelines.lifecycle import publish
 from dpbeam.pipelines.lifecycle.attempts import staging_area
-from dpbeam.pipelines.lifecycle.inputs import Inputs
+from dpbeam.pipelines.lifecycle.inputs import Inputs, PipelineRows
+from dpbeam.policy import compile as compiled
 from dpbeam.policy.schema.policy import Policy
+from dpbeam.queries.query import Query
 from dpbeam.reporting.manifest import ChosenBound, Engine, Manifest
 from dpbeam.transforms.wire.control import Shuffle
 from dpbeam.transforms.wire.staging import Area
@@ -33,17 +36,40 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What is asked for: a release of this policy under this name, paid from this ledger. `refresh` asks for a new one
-    although it exists; `accept_source` says that a source that is new to the dataset's budget is meant."""
+    """What is asked for: the answer to this query, released under this name, paid from this ledger.
 
-    policy: Policy
+    `shards` is the number of staged files a stage, which never depends on the data; `cap` what whoever asks takes the
+    dataset's budget to be, None where they don't say. A run that failed may be tried again under its charge, up to
+    `max_attempts` times in all. `refresh` asks for a new release although it exists;
+    `accept_source` says that a source that is new to the dataset's budget is meant.
+    """
+
+    query: Query
     release_name: str
     ledger: Ledger
     options: PipelineOptions
     output: Path
+    shards: int
+    cap: Amount | None = None
     engine: Engine = "dpbeam"
+    max_attempts: int = 3
     refresh: bool = False
     accept_source: bool = False
+
+    @classmethod
+    def of(cls, policy: Policy, **how: Any) -> Request:
+        """What a policy asks for; `how` are the other fields.
+
+        Raises:
+            UsageError: a custom metric that can't be built.
+        """
+        budget = policy.budget
+        return cls(
+            query=compiled.query(policy),
+            shards=policy.output.shards,
+            cap=Amount.cap(budget.epsilon, budget.delta) if budget else None,
+            **how,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +86,7 @@ class Checked:
     """A plan whose input is there, and whose output can be written."""
 
     planned: Planned
-    inputs: Inputs
+    inputs: Inputs | PipelineRows
 
     @property
     def request(self) -> Request:
@@ -69,6 +95,17 @@ class Checked:
     @property
     def fingerprint(self) -> str:
         return self.inputs.fingerprint(self.request.ledger.secret())
+
+    @property
+    def files(self) -> Inputs:
+        """The input of a run that reads files.
+
+        Raises:
+            ValueError: its rows come from somebody's own pipeline.
+        """
+        if not isinstance(self.inputs, Inputs):
+            raise ValueError("rows of somebody's own pipeline lie in no files")
+        return self.inputs
 
 
 @dataclass(frozen=True, kw_only=True)

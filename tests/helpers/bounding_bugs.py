@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
-from dpbeam.engine.aggregation import columns, frequent
+from dpbeam.engine.aggregation import frequent, kernels
 from dpbeam.engine.bounding import sampling
+from dpbeam.engine.metrics import sums
 from dpbeam.engine.rounds import weights as weighing
 from dpbeam.mechanisms import fixedpoint as grids
+from dpbeam.queries.quantities import Sum
 
 
 def unbounded_partitions(patch: pytest.MonkeyPatch) -> None:
@@ -33,16 +33,16 @@ def unclipped_after_rounding(patch: pytest.MonkeyPatch) -> None:
 
 def unclipped_totals(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
-        columns,
-        "accumulate_totals",
-        lambda quantity, values, row_pairs, pairs, partitions: columns.accumulate(
-            replace(quantity, kind="sum"), values, pairs[row_pairs], partitions
+        sums,
+        "totals",
+        lambda quantity, values, row_pairs, pairs, partitions: sums.SumKernel().of_rows(
+            Sum(**vars(quantity)), values, pairs[row_pairs], partitions
         ),
     )
 
 
 def vectors_of_any_length(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(columns, "shorten", lambda vectors, norm, most: np.clip(vectors, -most, most))
+    patch.setattr(kernels, "shorten", lambda vectors, norm, most: np.clip(vectors, -most, most))
 
 
 def values_without_a_limit(patch: pytest.MonkeyPatch) -> None:

@@ -20,37 +20,42 @@ from dpbeam.engine.stage import StageSpec
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace, LaplaceThresholding
 from dpbeam.queries.bounds import Bounds
 from dpbeam.queries.custom import CustomMetric, RowBound
-from dpbeam.queries.metric import Metric
-from dpbeam.queries.quantities import quantities
+from dpbeam.queries.metrics.base import Metric
+from dpbeam.queries.metrics.counts import Count, UnitCount
+from dpbeam.queries.metrics.distinct import DistinctCount
+from dpbeam.queries.metrics.histograms import Histogram
+from dpbeam.queries.metrics.means import Mean, StdDev, Variance
+from dpbeam.queries.metrics.quantiles import Median, Quantiles
+from dpbeam.queries.metrics.sums import Sum, SumOfTotals
+from dpbeam.queries.metrics.top_k import TopK
+from dpbeam.queries.metrics.vectors import VectorSum
+from dpbeam.queries.sharing import quantities
 
 SALT = b"0123456789abcdef"
-COUNTS = (Metric(kind="count", name="count"), Metric(kind="privacy_id_count", name="privacy_id_count"))
+COUNTS = (Count(name="count"), UnitCount(name="privacy_id_count"))
 ALL_METRICS = (
     *COUNTS,
-    Metric(kind="sum", name="v_sum", column="v", low=-20.0, high=20.0),
-    Metric(kind="mean", name="v_mean", column="v", low=-3.0, high=4.0),
+    Sum(name="v_sum", column="v", low=-20.0, high=20.0),
+    Mean(name="v_mean", column="v", low=-3.0, high=4.0),
 )
 VALUE_METRICS = (
     *ALL_METRICS,
-    Metric(kind="sum", name="v_total", column="v", low_total=-9.0, high_total=5.0),
-    *(Metric(kind=kind, name=f"v_{kind}", column="v", low=-3.0, high=4.0) for kind in ("variance", "stddev")),
-    Metric(kind="quantiles", name="v", column="v", low=-20.0, high=20.0, ranks=(0.1, 0.5, 0.9)),
-    Metric(kind="median", name="v_median", column="v", low=-20.0, high=20.0, ranks=(0.5,)),
-    Metric(kind="histogram", name="bins", column="v", edges=(-8.0, 0.0, 0.5, 16.0)),
-    *(
-        Metric(kind="vector_sum", name=norm, columns=("v", "w"), norm=norm, max_norm=2.0)
-        for norm in ("l1", "l2", "linf")
-    ),
+    SumOfTotals(name="v_total", column="v", low_total=-9.0, high_total=5.0),
+    *(kind(name=f"v_{kind.kind}", column="v", low=-3.0, high=4.0) for kind in (Variance, StdDev)),
+    Quantiles(name="v", column="v", low=-20.0, high=20.0, ranks=(0.1, 0.5, 0.9)),
+    Median(name="v_median", column="v", low=-20.0, high=20.0, ranks=(0.5,)),
+    Histogram(name="bins", column="v", edges=(-8.0, 0.0, 0.5, 16.0)),
+    *(VectorSum(name=norm, columns=("v", "w"), norm=norm, max_norm=2.0) for norm in ("l1", "l2", "linf")),
 )
 """Every metric, where rows have the columns v and w."""
 WORD_METRICS = (
     *COUNTS,
-    Metric(kind="distinct_count", name="kinds", column="t"),
-    Metric(kind="distinct_count", name="numbers", column="n"),
-    Metric(kind="top_k", name="top", column="t", k=3, max_values=10**6),
-    Metric(kind="top_k", name="first", column="t", k=1, max_values=10**6),
-    Metric(kind="top_k", name="top_n", column="n", k=2, max_values=10**6),
-    Metric(kind="top_k", name="listed", column="t", k=2, max_values=10**6, candidates=("a", "b", "never")),
+    DistinctCount(name="kinds", column="t"),
+    DistinctCount(name="numbers", column="n"),
+    TopK(name="top", column="t", k=3, max_values=10**6),
+    TopK(name="first", column="t", k=1, max_values=10**6),
+    TopK(name="top_n", column="n", k=2, max_values=10**6),
+    TopK(name="listed", column="t", k=2, max_values=10**6, candidates=("a", "b", "never")),
 )
 """The metrics that look at values as such, where rows have the columns t and n."""
 
@@ -184,7 +189,7 @@ def expected(
             table.setdefault(key, []).append((i if spec.unit is None else row[spec.unit], row))
 
     def clipped(metric: Metric, members: list[tuple[Any, dict[str, Any]]]) -> Fraction:
-        column, low, high = metric.value_bounds()
+        column, low, high = metric.column, metric.low, metric.high
         return sum((Fraction(min(max(row[column], low), high)) for _, row in members), Fraction(0))
 
     answers = {}
@@ -196,7 +201,7 @@ def expected(
                     answer[metric.name] = float(len(members))
                 case "privacy_id_count":
                     answer[metric.name] = float(len({unit for unit, _ in members}))
-                case "sum" if metric.low_total is not None:
+                case "sum" if isinstance(metric, SumOfTotals):
                     totals: dict[Any, Fraction] = {}
                     for unit, row in members:
                         # One value counts for 1024 times the larger bound at most.
@@ -207,18 +212,18 @@ def expected(
                 case "sum":
                     answer[metric.name] = float(clipped(metric, members))
                 case "mean":
-                    _, low, high = metric.value_bounds()
+                    low, high = metric.low, metric.high
                     middle = (Fraction(low) + Fraction(high)) / 2
                     answer[metric.name] = float(clipped(metric, members) / len(members) if members else middle)
                 case "variance" | "stddev":
-                    column, low, high = metric.value_bounds()
+                    column, low, high = metric.column, metric.low, metric.high
                     values = [Fraction(min(max(row[column], low), high)) for _, row in members]
                     middle = sum(values, Fraction(0)) / max(1, len(values))
                     spread = float(sum(((value - middle) ** 2 for value in values), Fraction(0)) / max(1, len(values)))
                     spread = spread if members else (high - low) ** 2 / 8
                     answer[metric.name] = spread if metric.kind == "variance" else spread**0.5
                 case "quantiles" | "median":
-                    column, low, high = metric.value_bounds()
+                    column, low, high = metric.column, metric.low, metric.high
                     ranked = sorted(min(max(row[column], low), high) for _, row in members)
                     for name, rank in zip(metric.released, metric.ranks, strict=True):
                         at = max(0, math.ceil(rank * len(ranked) - 1e-6) - 1)
@@ -275,7 +280,7 @@ def kept_ids(bounded: contributions.Bounded, column: str = "id") -> set[int]:
     return set(ids)
 
 
-ID_METRIC = (Metric(kind="sum", name="id_sum", column="id", low=0.0, high=1e6),)
+ID_METRIC = (Sum(name="id_sum", column="id", low=0.0, high=1e6),)
 
 
 def numbered(units: Sequence[Any], partitions: Sequence[Any]) -> pa.Table:

@@ -14,11 +14,12 @@ import pytest
 from scipy import stats
 
 from dpbeam.engine import automatic_bounds
-from dpbeam.engine.aggregation import columns
+from dpbeam.engine.aggregation import kernels
 from dpbeam.engine.automatic_bounds import CHANCE, choose_clip, choose_count, count_edges, value_edges
+from dpbeam.engine.metrics import kernel_of
 from dpbeam.mechanisms.events import Additive, Gaussian, Laplace
 from dpbeam.mechanisms.noise import AdditiveNoise
-from dpbeam.queries.quantities import Quantity
+from dpbeam.queries.quantities import Bins
 
 FAILURE = 1e-9
 RANGE = {"least": 0.01, "most": 1e4}
@@ -26,9 +27,9 @@ TRIALS = 2_000
 
 
 def histogram(values: Sequence[float] | npt.NDArray[np.float64], edges: tuple[float, ...]) -> npt.NDArray[np.int64]:
-    quantity = Quantity(name="v", kind="bins", weight=1.0, columns=("v",), edges=edges)
-    made = columns.accumulate(quantity, {"v": np.asarray(values)}, np.zeros(len(values), dtype=np.int64), 1)
-    return columns.vectors(quantity, made)[0]
+    quantity = Bins(name="v", weight=1.0, columns=("v",), edges=edges)
+    made = kernel_of(quantity).of_rows(quantity, {"v": np.asarray(values)}, np.zeros(len(values), dtype=np.int64), 1)
+    return kernels.vectors(quantity, made)[0]
 
 
 def noisy(counts: npt.NDArray[np.int64], mechanism: Additive, trials: int) -> npt.NDArray[np.float64]:

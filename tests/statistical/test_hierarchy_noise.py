@@ -14,18 +14,18 @@ import pytest
 from scipy import stats
 
 from dpbeam.engine.aggregation.accumulate import accumulators_schema
-from dpbeam.engine.aggregation.columns import grid_of
+from dpbeam.engine.aggregation.kernels import grid_of
 from dpbeam.engine.release import releaser
 from dpbeam.engine.stage import LEVEL
 from dpbeam.queries.bounds import Bounds
-from dpbeam.queries.metric import Metric
+from dpbeam.queries.metrics.means import Mean
 from dpbeam.queries.residual import in_one_other
 from tests.helpers import kernel_reference as reference
 
 DRAWS = 20_000
 ALPHA = 1e-9
 COUNT, UNITS, MEAN = 5000, 400, 2.0
-METRICS = (*reference.COUNTS, Metric(kind="mean", name="v_mean", column="v", low=-3.0, high=4.0))
+METRICS = (*reference.COUNTS, Mean(name="v_mean", column="v", low=-3.0, high=4.0))
 
 
 def stage(kind):

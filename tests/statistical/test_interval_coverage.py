@@ -15,15 +15,23 @@ import pytest
 from scipy import stats
 
 from dpbeam.accounting.utility import noise_figure
-from dpbeam.engine.aggregation import columns
+from dpbeam.engine.metrics import kernel_of
 from dpbeam.engine.release import rank_intervals, results
 from dpbeam.engine.release.noises import noises
 from dpbeam.engine.release.quantile_tree import LEAST_RANK, MOST_RANK, noisy_quantiles
 from dpbeam.mechanisms import threshold_bias
 from dpbeam.mechanisms.events import GaussianThresholding, LaplaceThresholding, Selection
 from dpbeam.mechanisms.selection import Selector
-from dpbeam.queries.metric import Metric
-from dpbeam.queries.quantities import Quantity
+from dpbeam.queries.metrics.base import Metric
+from dpbeam.queries.metrics.custom import Custom
+from dpbeam.queries.metrics.distinct import DistinctCount
+from dpbeam.queries.metrics.histograms import Histogram
+from dpbeam.queries.metrics.means import Mean, StdDev, Variance
+from dpbeam.queries.metrics.quantiles import Median, Quantiles
+from dpbeam.queries.metrics.sums import Sum, SumOfTotals
+from dpbeam.queries.metrics.top_k import TopK
+from dpbeam.queries.metrics.vectors import VectorSum
+from dpbeam.queries.quantities import Tree
 from tests.helpers import kernel_reference as reference
 
 DRAWS = 20_000
@@ -32,21 +40,21 @@ WHICH = (0, 0, 0, 0, 0, 0, 1, 1, 1, 2)
 BOUNDS = {"column": "v", "low": 0.0, "high": 100.0}
 METRICS = (
     *reference.COUNTS,
-    Metric(kind="sum", name="sum", **BOUNDS),
-    Metric(kind="mean", name="mean", **BOUNDS),
-    Metric(kind="variance", name="variance", **BOUNDS),
-    Metric(kind="stddev", name="stddev", **BOUNDS),
-    Metric(kind="histogram", name="bins", column="v", edges=(0.0, 30.0, 60.0)),
-    Metric(kind="vector_sum", name="vector", columns=("v", "w"), norm="l2", max_norm=90.0),
-    Metric(kind="sum", name="total", column="v", low_total=-9.0, high_total=5.0),
-    Metric(kind="distinct_count", name="kinds", column="t"),
-    Metric(kind="top_k", name="top", column="t", k=3, max_values=1),
-    Metric(kind="top_k", name="listed", column="t", k=3, max_values=1, candidates=("t0", "t1", "t2")),
-    Metric(kind="custom", name="geometric", columns=("v",), custom=reference.GeometricMean(low=1.0, high=100.0)),
+    Sum(name="sum", **BOUNDS),
+    Mean(name="mean", **BOUNDS),
+    Variance(name="variance", **BOUNDS),
+    StdDev(name="stddev", **BOUNDS),
+    Histogram(name="bins", column="v", edges=(0.0, 30.0, 60.0)),
+    VectorSum(name="vector", columns=("v", "w"), norm="l2", max_norm=90.0),
+    SumOfTotals(name="total", column="v", low_total=-9.0, high_total=5.0),
+    DistinctCount(name="kinds", column="t"),
+    TopK(name="top", column="t", k=3, max_values=1),
+    TopK(name="listed", column="t", k=3, max_values=1, candidates=("t0", "t1", "t2")),
+    Custom(name="geometric", columns=("v",), custom=reference.GeometricMean(low=1.0, high=100.0)),
 )
 TREES = (
-    Metric(kind="quantiles", name="q", ranks=(0.25, 0.75), **BOUNDS),
-    Metric(kind="median", name="median", ranks=(0.5,), **BOUNDS),
+    Quantiles(name="q", ranks=(0.25, 0.75), **BOUNDS),
+    Median(name="median", ranks=(0.5,), **BOUNDS),
 )
 
 
@@ -95,7 +103,7 @@ def coverage_by_place(counts: tuple[int, ...], kind: str, listed: bool) -> list[
     """
     words = WORDS[: len(counts)]
     candidates = words if listed else ()
-    top = Metric(kind="top_k", name="top", column="t", k=len(counts), max_values=1, candidates=candidates)
+    top = TopK(name="top", column="t", k=len(counts), max_values=1, candidates=candidates)
     texts = np.repeat(words, counts)
     table = pa.table({"u": np.arange(len(texts)), "p": np.zeros(len(texts), dtype=np.int64), "t": texts})
     spec = reference.stage(metrics=(top,), kind=kind, scale=5.0, threshold=30.0)
@@ -181,14 +189,14 @@ def holding(
 
     NumPy draws the noise here, `drawn` times as wide as the search is told, since this is a matter of the search alone.
     """
-    tree = Quantity(name="tree", kind="tree", weight=1.0, columns=("v",), low=0.0, high=100.0)
+    tree = Tree(name="tree", weight=1.0, columns=("v",), low=0.0, high=100.0)
     rng = np.random.default_rng()
     draw = getattr(rng, kind)
     std = scale * (2**0.5 if kind == "laplace" else 1.0)
     found = []
     for _ in range(draws // 50):
         rows = values(rng)
-        accumulated = columns.accumulate(tree, {"v": rows}, np.zeros(len(rows), dtype=np.int64), 1)
+        accumulated = kernel_of(tree).of_rows(tree, {"v": rows}, np.zeros(len(rows), dtype=np.int64), 1)
         copies = pa.concat_arrays([accumulated] * 50)  # more at once are slower
         searched = noisy_quantiles(
             copies, ranks, 0.0, 100.0, lambda counts: counts + draw(0.0, drawn * scale, len(counts)), std

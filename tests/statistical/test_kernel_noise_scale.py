@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 from dpbeam.engine.aggregation.accumulate import accumulators_schema
-from dpbeam.engine.aggregation.columns import grid_of
+from dpbeam.engine.aggregation.kernels import grid_of
 from dpbeam.engine.release import results
 from dpbeam.engine.release.noises import noises
 from dpbeam.mechanisms import noise

@@ -21,7 +21,7 @@ from scipy import stats
 
 from dpbeam.engine.arrays import hashing
 from dpbeam.engine.bounding.shard_buffer import Shelf
-from dpbeam.queries.metric import Metric
+from dpbeam.queries.metrics.sums import Sum
 from dpbeam.queries.source import Column, InputSpec
 from dpbeam.reading import formats
 from dpbeam.transforms.steps import one_worker
@@ -30,7 +30,7 @@ from tests.helpers import kernel_reference as reference
 
 UNITS, EACH, KEEP, ALPHA = 12_000, 6, 2, 1e-9
 SUBSETS = list(itertools.combinations(range(EACH), KEEP))
-SUMMED = (Metric(kind="sum", name="v_sum", column="v", low=0.0, high=32.0),)
+SUMMED = (Sum(name="v_sum", column="v", low=0.0, high=32.0),)
 PRIVATE = {"unit": "u", "keys": ("p",), "metrics": SUMMED}
 
 

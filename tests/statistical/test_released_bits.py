@@ -245,11 +245,11 @@ def test_weights_that_are_cut_for_large_noise_fall_by_less_than_its_step(monkeyp
 @pytest.mark.parametrize("scale", [1.0, *LARGE])
 def test_leaves_and_others_are_summed_on_one_grid(kind, scale):
     from dpbeam.mechanisms.events import Other
-    from dpbeam.queries.metric import Metric
+    from dpbeam.queries.metrics.sums import Sum
 
     other = Other(leaves=9, rows=9, most=9.0, noise=3.0 if kind == "gaussian" else 1.0)
     made = replace(round_of(1.0), rounds=(), round=0, bounds=Bounds(l0=9, linf=1), hierarchical=True)
-    sum_of = Metric(kind="sum", name="v.sum", column="v", low=0.0, high=1.0)
+    sum_of = Sum(name="v.sum", column="v", low=0.0, high=1.0)
     made = replace(made, metrics=(sum_of,), noise={"v.sum": replace(large(kind, scale), other=other)})
     assert made.quantities == releaser.of_others(made).quantities
     assert made.quantities[0].least_step == specs.step_of(in_others(made.noise["v.sum"]))

@@ -15,7 +15,7 @@ from dpbeam.engine.bounding import contributions
 from dpbeam.engine.release import results
 from dpbeam.engine.release.noises import noises
 from dpbeam.engine.stage import planned_stage
-from dpbeam.queries.metric import Metric
+from dpbeam.queries.metrics.top_k import TopK
 from tests.helpers import kernel_reference as reference
 from tests.helpers.queries import query_of
 
@@ -86,7 +86,7 @@ def test_a_threshold_that_forgets_that_a_partition_has_several_values_is_noticed
 
 def test_a_units_values_are_a_uniform_choice() -> None:
     """20,000 units with five values each, of which two count: the chosen pairs are chi-square uniform over all ten."""
-    metrics = (Metric(kind="top_k", name="top", column="t", k=1, max_values=2),)
+    metrics = (TopK(name="top", column="t", k=1, max_values=2),)
     spec = reference.stage(metrics=metrics, l0=1, linf=None)
     units = 2000
     counts = np.zeros((5, 5))

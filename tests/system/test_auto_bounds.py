@@ -16,7 +16,7 @@ import pytest
 
 from dpbeam.accounting.plan import plan
 from dpbeam.engine import automatic_bounds
-from dpbeam.engine.aggregation import columns
+from dpbeam.engine.aggregation import kernels
 from dpbeam.engine.automatic_bounds import count_grid, magnitudes
 from dpbeam.engine.stage import planned
 from dpbeam.mechanisms import noise
@@ -321,7 +321,7 @@ def test_noise_that_fits_the_widest_bounds_only_is_refused_before_anything_is_ch
         made = load_query(automatic.policy_path)
         (spec,) = planned(made, plan(made).mechanisms)
         quantity = next(q for q in spec.quantities if q.kind == "sum")
-        widest = columns.grid_of(quantity.definition).step * 2.0**30
+        widest = kernels.grid_of(quantity.definition).step * 2.0**30
         part = spec.noise[quantity.name].sigma / widest / noise.MOST_OF_BOUNDS
         epsilon *= part / 0.9
     assert 0.85 < part < 1

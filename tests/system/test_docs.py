@@ -130,3 +130,39 @@ def test_every_line_whose_mutants_may_survive_is_in_the_code() -> None:
         (found,) = [node for node in kinds[kind or None].body if getattr(node, "name", None) == name]
         body = " ".join(ast.get_source_segment(code, found).split())
         assert [part for part in parts if part not in body] == [], (module, function)
+
+
+def test_the_page_for_beam_works(reader, capsys) -> None:
+    page = ROOT / "docs" / "beam.md"
+    (reader / "visits.yaml").write_text(VISITS, encoding="utf-8")
+    (words,) = commands(page)
+    assert invoke(words) == 0
+    first, second = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    capsys.readouterr()
+    exec(first, {})  # noqa: S102
+    (folder,) = Path("releases", "visits").iterdir()
+    assert pq.read_table(folder / "by_city.parquet").column("city").to_pylist() == ["Lyon", "Oslo"]
+    assert "city: string" in capsys.readouterr().out
+    exec(second, {})  # noqa: S102
+    lines = sorted(capsys.readouterr().out.splitlines())
+    assert [line.partition(": about ")[0] for line in lines] == ["Lyon", "Oslo"]
+
+
+VISITS = """
+version: 1
+dataset: visits
+source: {format: csv, path: visits.csv}
+privacy_unit: person
+columns:
+  person: {type: string}
+  city: {type: string}
+budget: {epsilon: 10, delta: 1e-5}
+run: {epsilon: 2, delta: 1e-6}
+stages:
+  - name: by_city
+    group_by: [city]
+    partitions: {private: {strategy: gaussian_thresholding}}
+    bounds: {l0: 2, linf: 1}
+    metrics: [count]
+    noise: gaussian
+"""

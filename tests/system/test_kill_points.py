@@ -112,8 +112,8 @@ def run(workspace) -> None:
     from dpbeam.policy.load import load_policy
 
     release.make_release(
-        Request(
-            policy=load_policy(workspace.policy_path),
+        Request.of(
+            load_policy(workspace.policy_path),
             release_name="default",
             ledger=workspace.open_ledger(),
             options=beam_options([]),

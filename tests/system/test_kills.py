@@ -43,8 +43,8 @@ def does(name: str, work) -> None:
 def test_these_are_the_steps_that_a_run_takes_in_order(workspace, capsys) -> None:
     workspace.create_budget()
     told: list[str] = []
-    request = Request(
-        policy=load_policy(workspace.policy_path),
+    request = Request.of(
+        load_policy(workspace.policy_path),
         release_name="default",
         ledger=workspace.open_ledger(),
         options=beam_options([]),

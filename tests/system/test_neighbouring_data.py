@@ -31,7 +31,8 @@ from hypothesis import strategies as st
 
 from dpbeam.accounting import calibrate
 from dpbeam.accounting.plan import requests_for
-from dpbeam.engine.aggregation import accumulate, columns, distinct, frequent
+from dpbeam.engine.aggregation import accumulate, distinct, frequent, kernels
+from dpbeam.engine.aggregation.tree import tree_leaves
 from dpbeam.engine.arrays import hashing
 from dpbeam.engine.bounding import contributions as kernel
 from dpbeam.engine.bounding import unit_rows
@@ -379,7 +380,7 @@ def numbers(batch: pa.RecordBatch, spec: StageSpec, quantity: Quantity) -> dict[
     keys, column = keys_of(batch, spec), batch[accumulate.quantity_column(spec, quantity)]
     found: dict[Any, Fraction] = defaultdict(Fraction)
     if quantity.kind == "tree":
-        for partition, leaf, count in zip(*(part.tolist() for part in columns.tree_leaves(column)), strict=True):
+        for partition, leaf, count in zip(*(part.tolist() for part in tree_leaves(column)), strict=True):
             for level in range(1, 5):
                 found[keys[partition], level, leaf >> (4 * (4 - level))] += count
         return found
@@ -389,6 +390,6 @@ def numbers(batch: pa.RecordBatch, spec: StageSpec, quantity: Quantity) -> dict[
         listed = zip(keys, column.to_pylist(), strict=True)
         return {(key, one[frequent.VALUE]): Fraction(one[frequent.UNITS]) for key, counts in listed for one in counts}
     whole = quantity.kind in ("count", "privacy_id_count", "bins", "candidates")
-    step = Fraction(1) if whole else Fraction(columns.grid_of(quantity).step)
-    table = zip(keys, columns.vectors(quantity, column).tolist(), strict=True)
+    step = Fraction(1) if whole else Fraction(kernels.grid_of(quantity).step)
+    table = zip(keys, kernels.vectors(quantity, column).tolist(), strict=True)
     return {(key, place): number * step for key, row in table for place, number in enumerate(row)}

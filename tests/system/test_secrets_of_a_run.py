@@ -10,7 +10,7 @@ from dpbeam.engine.bounding import contributions
 from dpbeam.engine.stage import StageSpec
 from dpbeam.pipelines.jobs import aggregate
 from dpbeam.queries.bounds import Bounds
-from dpbeam.queries.metric import Metric
+from dpbeam.queries.metrics.counts import Count
 from dpbeam.transforms import private_aggregate
 
 SPEC = StageSpec(
@@ -19,7 +19,7 @@ SPEC = StageSpec(
     keys=("k",),
     key_types=("string",),
     bounds=Bounds(l0=1, linf=1),
-    metrics=(Metric(kind="count", name="count"),),
+    metrics=(Count(name="count"),),
     noise={},
     selection=None,
 )

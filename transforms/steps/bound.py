@@ -6,6 +6,7 @@ hold many rows are cut down before the shuffle. Where each row is a unit of its 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,7 @@ from dpbeam.transforms.wire.beam_types import Batches, Reports
 from dpbeam.transforms.wire.containment import ContainedDoFn
 from dpbeam.transforms.wire.control import Outbox, Shuffle, receive
 from dpbeam.transforms.wire.progress import Parts
+from dpbeam.transforms.wire.staging import Area
 
 REPORTS = "reports"
 SEEDER = -1  # the sender of the empty messages that make every destination exist
@@ -81,21 +83,41 @@ class _BoundShard(ContainedDoFn):
 
     step = "Bound"
 
-    def __init__(self, spec: StageSpec, salt: bytes, among: Hierarchy | None, shuffle: str, progress: Parts) -> None:
+    def __init__(
+        self,
+        spec: StageSpec,
+        salt: bytes,
+        among: Hierarchy | None,
+        shuffle: str,
+        sealed: Area | None,
+        progress: Parts,
+    ) -> None:
         self._spec, self._salt, self._among, self._shuffle = spec, salt, among, shuffle
-        self._progress = progress
+        self._sealed, self._progress = sealed, progress
 
     def work(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[object]:
         shard, batches = element
         found, report = receive(self._shuffle, shard, batches)
+        if self._sealed is not None:  # tags are of no use here: a batch that is read again gets another
+            found.sort(key=lambda batch: _fingerprint(batch, self._salt))
         if self._among is None:
             bounded = unit_rows.bound(found, self._spec, self._salt, (shard,))
         else:
             bounded = hierarchy.bound(found, self._spec, self._among, self._salt, (shard,))
-        accumulated = label(accumulate.accumulate(bounded, self._spec), shard, 0, last=True)
+        accumulators = accumulate.accumulate(bounded, self._spec)
+        if self._sealed is not None:
+            self._sealed.seal(f"{self._shuffle}-{shard}", _fingerprint(accumulators, self._salt))
+        accumulated = label(accumulators, shard, 0, last=True)
         yield accumulated
         yield beam.pvalue.TaggedOutput(REPORTS, report)
         self._progress.done(shard)
+
+
+def _fingerprint(batch: pa.RecordBatch, salt: bytes) -> bytes:
+    """Tells batches of one schema apart; of no use to who doesn't know the salt."""
+    digest = hashlib.blake2b(digest_size=32, key=salt)
+    digest.update(batch.serialize())
+    return digest.digest()
 
 
 class _AccumulateRows(ContainedDoFn):
@@ -125,16 +147,24 @@ class BoundContributions(beam.PTransform[Batches, tuple[Batches, Reports]]):
     of clipped values add up to (an `other` of hierarchical keys: those of several leaves, `l0` in all); the samples of
     other units don't depend on it, given that `salt` stays secret.
 
+    Rows of somebody's own pipeline come from nobody knows how many places (`splits` is None), and may be others when a
+    runner executes steps again. Then what each shard gives is `sealed`: a shard that is executed again gives the same,
+    or the run fails. Else a unit might count in `l0` partitions of one execution and in `l0` of another.
+
     Result: a tuple of accumulator batches labelled with their sender, and the reports of the shuffle.
+
+    Raises:
+        ValueError: rows are units of their own, and `splits` is None: nothing would tell a row that is read twice.
     """
 
     spec: StageSpec
     shards: int
     salt: bytes
     public: pa.Table | None
-    splits: int
+    splits: int | None
     schema: pa.Schema
     """Schema of a validated block."""
+    sealed: Area | None = None
     among: Hierarchy | None = None
     """Of hierarchical keys, the kept leaves: rows are bounded by leaves, then rolled up to their cells."""
 
@@ -145,10 +175,12 @@ class BoundContributions(beam.PTransform[Batches, tuple[Batches, Reports]]):
     def __post_init__(self) -> None:
         self._name = f"{self.spec.name}.users"
         if self.spec.unit is None:
+            if self.splits is None:
+                raise ValueError("rows that are units of their own must come from splits that are known")
             self.senders, self.shuffles = frozenset(range(self.splits)), ()
         else:
             self.senders = frozenset(range(self.shards))
-            senders = frozenset((SEEDER, *range(self.splits)))
+            senders = None if self.splits is None else frozenset((SEEDER, *range(self.splits)))
             self.shuffles = (Shuffle(name=self._name, senders=senders, destinations=self.shards),)
 
     def expand(self, blocks: Batches) -> tuple[Batches, Reports]:
@@ -164,7 +196,7 @@ class BoundContributions(beam.PTransform[Batches, tuple[Batches, Reports]]):
             _Route(self.spec, self.shards, self.salt, self.public, self.among, self._name)
         )
         progress = Parts(f"aggregating {self.spec.name}", self.shards)
-        bound = _BoundShard(self.spec, self.salt, self.among, self._name, progress)
+        bound = _BoundShard(self.spec, self.salt, self.among, self._name, self.sealed, progress)
         bounded = (
             (routed.main, seeds.main)
             | "Together" >> beam.Flatten()

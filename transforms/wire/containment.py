@@ -89,10 +89,13 @@ def _no_elements(record: logging.LogRecord) -> bool:
 
 def from_runner(error: BaseException) -> RunFailed:
     """The error of ours inside whatever a runner raised; without one, only the name of the runner's error."""
+    return ours(error) or RunFailed(
+        f"the runner failed with {type(error).__name__}; nothing was published. "
+        "Its own log (inside the trust zone) says more."
+    )
+
+
+def ours(error: BaseException) -> RunFailed | None:
+    """The error of ours inside whatever a runner raised; None where there is none."""
     found = _MARK.search(str(error))
-    if found is None:
-        return RunFailed(
-            f"the runner failed with {type(error).__name__}; nothing was published. "
-            "Its own log (inside the trust zone) says more."
-        )
-    return _KINDS.get(found[1], RunFailed)(found[2])
+    return None if found is None else _KINDS.get(found[1], RunFailed)(found[2])

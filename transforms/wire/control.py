@@ -99,10 +99,14 @@ def receive(shuffle: str, destination: int, batches: Iterable[pa.RecordBatch]) -
 
 @dataclass(frozen=True, kw_only=True)
 class Shuffle:
-    """A shuffle as the plan knows it: its name, the senders that must report, and its number of destinations."""
+    """A shuffle as the plan knows it: its name, the senders that must report, and its number of destinations.
+
+    `senders` is None where nobody knows beforehand how many there are: of the rows of somebody's own pipeline, each
+    batch is a sender. Then a sender that is lost with all its messages and its report isn't missed.
+    """
 
     name: str
-    senders: frozenset[int]
+    senders: frozenset[int] | None
     destinations: int
 
 
@@ -124,7 +128,7 @@ def agree(shuffle: Shuffle, reports: Iterable[Report]) -> bool:
     complete = all(sorted(found) == [(i, i == len(found) - 1) for i in range(len(found))] for found in blocks.values())
     return (
         complete
-        and blocks.keys() == shuffle.senders
+        and (shuffle.senders is None or blocks.keys() == shuffle.senders)
         and received.keys() == set(range(shuffle.destinations))
         and sent == received
     )

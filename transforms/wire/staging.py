@@ -133,24 +133,72 @@ class Area:
     def read_stage(self, stage: str, parts: int) -> pa.Table:
         """All shards of a stage, each file read exactly once, in shard order.
 
+        Of a stage that was frozen, what was frozen.
+
         Raises:
             RunFailed: a file is missing, damaged, or of another attempt.
         """
-        tables = []
-        for part in range(parts):
-            path = self.shard_path(stage, part, parts)
-            try:
-                table = pq.ParquetFile(pa.BufferReader(Path(path).read_bytes())).read()
-            except Exception as error:
-                raise RunFailed(
-                    f"staged shard {part} of {parts} of stage {stage} can't be read ({type(error).__name__}); "
-                    "nothing was published"
-                ) from None
-            expected = f"{self.attempt}/{stage}/{part}/{parts}".encode()
-            if (table.schema.metadata or {}).get(b"dpbeam.shard") != expected:
-                raise RunFailed(f"staged shard {part} of stage {stage} is of another attempt; nothing was published")
-            tables.append(table.replace_schema_metadata(None))
-        return pa.concat_tables(tables)
+        if os.path.lexists(self._frozen_path(stage)):
+            return self._labelled(self._frozen_path(stage), f"what was frozen of stage {stage}", f"{stage}/frozen")
+        return self._read_shards(stage, parts)
+
+    def freeze(self, stage: str, parts: int) -> pa.Table:
+        """All shards of a stage as they are when this is first called; the same table ever after.
+
+        Guarantee: all calls, in whatever processes and however often, return one table, if all processes see one file
+        system whose hard links are made at once and never over another file. Shards that are written later change
+        nothing, and `read_stage` gives this table too.
+
+        Raises:
+            RunFailed: a file is missing, damaged, or of another attempt.
+        """
+        if not os.path.lexists(self._frozen_path(stage)):
+            label = {b"dpbeam.shard": f"{self.attempt}/{stage}/frozen".encode()}
+            sink = pa.BufferOutputStream()
+            pq.write_table(self._read_shards(stage, parts).replace_schema_metadata(label), sink)
+            self._write_first(self._frozen_path(stage), sink.getvalue())
+        return self.read_stage(stage, parts)
+
+    def seal(self, name: str, content: bytes) -> None:
+        """Keeps what `name` stood for when this was first called for it.
+
+        Guarantee: no two calls for one `name` return unless their `content` is equal (see `freeze`).
+
+        Raises:
+            RunFailed: it stands for something else now.
+        """
+        path = f"{self.path}/{name}.sealed"
+        if not os.path.lexists(path):
+            self._write_first(path, content)
+        if Path(path).read_bytes() != content:
+            raise RunFailed(
+                "a step that the runner executed again was given other rows than before, so its results can't be put "
+                "together with those that went on already; nothing was published. Give every step of the pipeline "
+                "before this one the same result each time (no clock, no random choice, a source that doesn't change), "
+                "or write the rows to files and use `dpbeam run`"
+            )
+
+    def _read_shards(self, stage: str, parts: int) -> pa.Table:
+        return pa.concat_tables(
+            [
+                self._labelled(
+                    self.shard_path(stage, part, parts),
+                    f"staged shard {part} of {parts} of stage {stage}",
+                    f"{stage}/{part}/{parts}",
+                )
+                for part in range(parts)
+            ]
+        )
+
+    def _labelled(self, path: str, what: str, label: str) -> pa.Table:
+        """The table in a file of this attempt, read once."""
+        try:
+            table = pq.ParquetFile(pa.BufferReader(Path(path).read_bytes())).read()
+        except Exception as error:
+            raise RunFailed(f"{what} can't be read ({type(error).__name__}); nothing was published") from None
+        if (table.schema.metadata or {}).get(b"dpbeam.shard") != f"{self.attempt}/{label}".encode():
+            raise RunFailed(f"{what} is of another attempt; nothing was published")
+        return table.replace_schema_metadata(None)
 
     def write_marker(self, name: str) -> None:
         """Notes that the control totals of shuffle `name` agreed."""
@@ -192,14 +240,27 @@ class Area:
     def _marker_path(self, name: str) -> str:
         return f"{self.path}/{name}.agreed"
 
+    def _frozen_path(self, stage: str) -> str:
+        return f"{self.path}/{stage}.frozen"
+
     def _write(self, path: str, data: bytes | pa.Buffer) -> None:
+        os.replace(self._partial(path, data), path)
+
+    def _write_first(self, path: str, data: bytes | pa.Buffer) -> None:
+        """Writes the file whole, if there is none of the name."""
+        partial = self._partial(path, data)
+        with contextlib.suppress(FileExistsError):
+            os.link(partial, path)
+        os.unlink(partial)
+
+    def _partial(self, path: str, data: bytes | pa.Buffer) -> str:
         self._check()
         partial = f"{path}.{secrets.token_hex(8)}.partial"
         with open(partial, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+        return partial
 
     def _check(self) -> None:
         try:

@@ -26,6 +26,7 @@ from dpbeam.adapters.pipelinedp.parameters import KEY, UNIT, Field, Migrated, ag
 from dpbeam.engine.stage import planned_stage
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms.noise_width import std
+from dpbeam.queries.metrics.vectors import VectorSum
 from dpbeam.transforms.private_aggregate import AggregatePrivately, Budget
 from dpbeam.transforms.sources.python_keys import NotAKey, from_text, key_text
 from dpbeam.transforms.sources.python_rows import Extract, ExtractColumns, refusal
@@ -189,7 +190,7 @@ def _extract(extractors: Any, migrated: Migrated) -> Extract:
     for name in needed:
         if getattr(extractors, name) is None:
             raise UsageError(f"data_extractors.{name} must be given for these metrics")
-    lengths = [metric.numbers for metric in migrated.spec.metrics if metric.kind == "vector_sum"]
+    lengths = [metric.numbers for metric in migrated.spec.metrics if isinstance(metric, VectorSum)]
     return Extract(
         unit=extractors.privacy_id_extractor,
         key=extractors.partition_extractor,

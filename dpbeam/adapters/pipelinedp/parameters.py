@@ -22,8 +22,12 @@ from dpbeam.engine.stage import StageSpec
 from dpbeam.errors import UsageError
 from dpbeam.policy.schema.base import MAX_BOUND, MAX_MAGNITUDE
 from dpbeam.queries.bounds import Bounds, Norm
-from dpbeam.queries.metric import Metric
-from dpbeam.queries.quantities import parts
+from dpbeam.queries.metrics.base import Metric
+from dpbeam.queries.metrics.counts import Count, UnitCount
+from dpbeam.queries.metrics.means import Mean, Variance
+from dpbeam.queries.metrics.quantiles import Quantiles
+from dpbeam.queries.metrics.sums import Sum, SumOfTotals
+from dpbeam.queries.metrics.vectors import VectorSum
 from dpbeam.queries.query import Public, Stage
 from dpbeam.queries.selections import GaussianThresholding, LaplaceThresholding, Selection, TruncatedGeometric
 
@@ -200,23 +204,25 @@ def _metrics(params: Any) -> list[Metric]:
     ranks = tuple(sorted({_rank(asked.parameter) for asked in params.metrics if asked.is_percentile}))
     if ranks:
         low, high = _value_bounds(params, "PERCENTILE")
-        found.append(Metric(kind="quantiles", name="percentiles", column=VALUE, low=low, high=high, ranks=ranks))
+        found.append(Quantiles(name="percentiles", column=VALUE, low=low, high=high, ranks=ranks))
     return found
+
+
+_CLIPPED: dict[str, type[Sum | Mean | Variance]] = {"SUM": Sum, "MEAN": Mean, "VARIANCE": Variance}
 
 
 def _metric(asked: Any, params: Any) -> Metric:
     match asked.name:
         case "COUNT":
-            return Metric(kind="count", name="count")
+            return Count(name="count")
         case "PRIVACY_ID_COUNT":
-            return Metric(kind="privacy_id_count", name="privacy_id_count")
+            return UnitCount(name="privacy_id_count")
         case "SUM" if params.min_sum_per_partition is not None:
             low, high = _ordered("sum_per_partition", params.min_sum_per_partition, params.max_sum_per_partition)
-            return Metric(kind="sum", name="sum", column=VALUE, low_total=low, high_total=high)
+            return SumOfTotals(name="sum", column=VALUE, low_total=low, high_total=high)
         case "SUM" | "MEAN" | "VARIANCE":
             low, high = _value_bounds(params, asked.name)
-            kind: Any = asked.name.lower()
-            return Metric(kind=kind, name=kind, column=VALUE, low=low, high=high)
+            return _CLIPPED[asked.name](name=asked.name.lower(), column=VALUE, low=low, high=high)
         case "VECTOR_SUM":
             return _vector(params)
     raise UsageError(f"metrics: dpbeam has no {asked.name} of PipelineDP's; leave it out, or use PipelineDP's engine")
@@ -230,9 +236,7 @@ def _vector(params: Any) -> Metric:
         raise UsageError(f"vector_max_norm must be at most 1e15, got {most!r}")
     if norm not in _NORMS:
         raise UsageError(f"vector_norm_kind must be NormKind.L1, L2 or Linf, got {norm!r}")
-    return Metric(
-        kind="vector_sum", name="vector_sum", columns=(VALUE,), length=length, norm=_NORMS[norm], max_norm=float(most)
-    )
+    return VectorSum(name="vector_sum", columns=(VALUE,), length=length, norm=_NORMS[norm], max_norm=float(most))
 
 
 def _value_bounds(params: Any, metric: str) -> tuple[float, float]:
@@ -271,9 +275,9 @@ def _fields(params: Any, metrics: Sequence[Metric], *, shared: bool) -> list[Fie
         # PipelineDP states the noise of these alone, and not where it makes them from a mean or thresholds them.
         stated = kind == "privacy_id_count" or (kind in ("count", "sum") and not known.keys() & {"variance", "mean"})
         if noise_stated and stated and not (kind == "privacy_id_count" and shared):
-            found.append(Field(name=f"{kind}_noise_stddev", noise_of=parts(metric)[0].name))
-    if "quantiles" in known:
-        quantiles = known["quantiles"]
+            found.append(Field(name=f"{kind}_noise_stddev", noise_of=metric.parts[0].name))
+    quantiles = known.get("quantiles")
+    if isinstance(quantiles, Quantiles):
         of_rank = dict(zip(quantiles.ranks, quantiles.released, strict=True))
         asked = (metric.parameter for metric in params.metrics if metric.is_percentile)
         # 50 and 50.0 are one percentile; PipelineDP has one name for both, and fails on it.

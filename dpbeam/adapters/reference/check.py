@@ -11,7 +11,11 @@ from collections.abc import Sequence
 
 from dpbeam.errors import Refused
 from dpbeam.mechanisms.events import Gaussian, Laplace, LaplaceThresholding, Mechanism, TruncatedGeometric
-from dpbeam.queries.metric import Metric
+from dpbeam.queries.metrics.base import Clipped, Metric
+from dpbeam.queries.metrics.means import Mean, Variance
+from dpbeam.queries.metrics.quantiles import Ranked
+from dpbeam.queries.metrics.sums import Sum, SumOfTotals
+from dpbeam.queries.metrics.vectors import VectorSum
 from dpbeam.queries.query import Query, Stage
 from dpbeam.queries.selections import TruncatedGeometric as TruncatedGeometricSelection
 
@@ -76,33 +80,30 @@ def _sensitivities(stage: Stage) -> dict[str, tuple[float, float]]:
     """What gets noise of its own, by name, with its change by one unit in l1 and in l2."""
     first: dict[str, Metric] = {}
     for metric in stage.metrics:
-        first.setdefault("tree" if metric.kind in ("quantiles", "median", "min", "max") else metric.kind, metric)
+        first.setdefault("tree" if isinstance(metric, Ranked) else metric.kind, metric)
     rows, units = _times(stage)
     found: dict[str, tuple[float, float]] = {}
-    moment = first.get("variance") or first.get("mean")
-    if moment is not None:
-        low, high = _bounds(moment)
-        half = (high - low) / 2
+    moment, total, vector = first.get("variance") or first.get("mean"), first.get("sum"), first.get("vector_sum")
+    if isinstance(moment, Mean | Variance):
+        half = (moment.high - moment.low) / 2
         found[f"{moment.name}.sum"] = (rows[0] * half, rows[1] * half)
-        if moment.kind == "variance":
+        if isinstance(moment, Variance):
             # Squares of distances from the middle, as they are: each row moves their sum by up to half².
             found[f"{moment.name}.squares"] = (rows[0] * half**2, rows[1] * half**2)
-    elif "sum" in first:
-        low, high = _bounds(first["sum"])
-        most = max(abs(low), abs(high))
-        times = units if first["sum"].low is None else rows
-        found[first["sum"].name] = (times[0] * most, times[1] * most)
+    elif isinstance(total, Sum):
+        most = max(abs(total.low), abs(total.high))
+        found[total.name] = (rows[0] * most, rows[1] * most)
+    elif isinstance(total, SumOfTotals):
+        most = max(abs(total.low_total), abs(total.high_total))
+        found[total.name] = (units[0] * most, units[1] * most)
     if moment is not None or "count" in first:
         found["count"] = rows
     if "privacy_id_count" in first and not _shared(stage):
         found["privacy_id_count"] = units
     if "tree" in first:  # a row is counted once in each of the four levels
         found[f"{first['tree'].name}.tree"] = (4 * rows[0], 2 * rows[1])
-    if "vector_sum" in first:
-        vector = first["vector_sum"]
+    if isinstance(vector, VectorSum):
         length, longest = vector.length or len(vector.columns), vector.max_norm
-        if vector.norm is None or longest is None:
-            raise Refused(f"stage {stage.name}: a vector_sum must have a norm")
         l1 = longest * {"l1": 1, "l2": length**0.5, "linf": length}[vector.norm]
         l2 = longest * {"l1": 1, "l2": 1, "linf": length**0.5}[vector.norm]
         found[vector.name] = (units[0] * l1, units[1] * l2)
@@ -112,7 +113,7 @@ def _sensitivities(stage: Stage) -> dict[str, tuple[float, float]]:
 def _times(stage: Stage) -> tuple[tuple[float, float], tuple[float, float]]:
     """What one row's change is multiplied by, and what one partition's is, in l1 and in l2."""
     bounds = stage.bounds
-    if stage.searches or any(metric.searches for metric in stage.metrics):
+    if stage.searches or any(isinstance(metric, Clipped) and metric.searches for metric in stage.metrics):
         raise Refused(f"stage {stage.name}: PipelineDP's engine has no bounds that the run finds")
     if bounds.l1 is not None:
         return (bounds.l1, bounds.l1), (bounds.l1, bounds.l1**0.5)
@@ -122,10 +123,3 @@ def _times(stage: Stage) -> tuple[tuple[float, float], tuple[float, float]]:
 
 def _shared(stage: Stage) -> bool:
     return stage.selection is not None and not isinstance(stage.selection, TruncatedGeometricSelection)
-
-
-def _bounds(metric: Metric) -> tuple[float, float]:
-    ends = (metric.low, metric.high) if metric.low_total is None else (metric.low_total, metric.high_total)
-    if ends[0] is None or ends[1] is None:
-        raise Refused(f"stage metric {metric.name}: its values must be bounded from both sides")
-    return ends[0], ends[1]

@@ -17,13 +17,17 @@ from pipeline_dp.aggregate_params import NormKind
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms.float_grid import FloatGrid
 from dpbeam.queries.bounds import Bounds
-from dpbeam.queries.metric import Metric
+from dpbeam.queries.metrics.base import Clipped, Metric
+from dpbeam.queries.metrics.counts import Count, UnitCount
+from dpbeam.queries.metrics.means import Mean, Variance
+from dpbeam.queries.metrics.quantiles import Ranked
+from dpbeam.queries.metrics.sums import Sum, SumOfTotals
+from dpbeam.queries.metrics.vectors import VectorSum
 from dpbeam.queries.query import Stage
 from dpbeam.queries.selections import Selection, Thresholding
 
-_QUANTILES = ("quantiles", "median", "min", "max")
-_DOES = ("count", "privacy_id_count", "sum", "mean", "variance", *_QUANTILES, "vector_sum")
-_AT_LEAST_L1 = ("count", "privacy_id_count", "sum", "mean")
+_DOES = (Count, UnitCount, Sum, SumOfTotals, Mean, Variance, Ranked, VectorSum)
+_AT_LEAST_L1 = (Count, UnitCount, Sum, Mean)
 _STRATEGIES = {
     "truncated_geometric": pipeline_dp.PartitionSelectionStrategy.TRUNCATED_GEOMETRIC,
     "laplace_thresholding": pipeline_dp.PartitionSelectionStrategy.LAPLACE_THRESHOLDING,
@@ -63,8 +67,8 @@ def reference_call(stage: Stage) -> ReferenceCall:
     _check_vectors(where, found, limits, stage)
     post = _shares_count(where, found, stage)
     grid = _grid(where, found)
-    vector = next((m for m in found if m.kind == "vector_sum"), None)
-    totals = any(m.low_total is not None for m in found)
+    vector = next((m for m in found if isinstance(m, VectorSum)), None)
+    totals = any(isinstance(m, SumOfTotals) for m in found)
     low, high = (grid.low, grid.high) if grid is not None else (None, None)
     params = pipeline_dp.AggregateParams(
         metrics=_pipelinedp_metrics(found),
@@ -77,7 +81,7 @@ def reference_call(stage: Stage) -> ReferenceCall:
         max_value=None if totals else high,
         min_sum_per_partition=low if totals else None,
         max_sum_per_partition=high if totals else None,
-        vector_norm_kind=None if vector is None or vector.norm is None else _NORMS[vector.norm],
+        vector_norm_kind=None if vector is None else _NORMS[vector.norm],
         vector_max_norm=None if vector is None else vector.max_norm,
         vector_size=None if vector is None else vector.numbers,
         partition_selection_strategy=_STRATEGIES[private.strategy if private else "truncated_geometric"],
@@ -89,7 +93,7 @@ def reference_call(stage: Stage) -> ReferenceCall:
 
 def percentiles(found: Sequence[Metric]) -> tuple[float, ...]:
     """The ranks that the metrics ask for as PipelineDP has them, 0 to 100, each once, rising."""
-    ranks = {rank for metric in found if metric.kind in _QUANTILES for rank in metric.ranks}
+    ranks = {rank for metric in found if isinstance(metric, Ranked) for rank in metric.ranks}
     return tuple(float(f"{rank * 100:.10g}") for rank in sorted(ranks))
 
 
@@ -113,16 +117,16 @@ def _pipelinedp_metrics(found: Sequence[Metric]) -> list[Any]:
 
 def _folded(found: Sequence[Metric]) -> tuple[Metric, ...]:
     """The metrics, those that PipelineDP makes from a variance or a mean being part of it, with their weights."""
-    variances = [m for m in found if m.kind == "variance"]
-    means = [m for m in found if m.kind == "mean"]
+    variances = [m for m in found if isinstance(m, Variance)]
+    means = [m for m in found if isinstance(m, Mean)]
     if variances:
         # A variance's (ε, δ) is split evenly over its count, sum and squares, whoever else needs one of them.
-        merged = [m for m in found if m.kind in ("variance", "mean", "sum", "count")]
+        merged = [m for m in found if isinstance(m, Variance | Mean | Sum | Count)]
         others = [m for m in found if m not in merged]
         return (replace(variances[0], weight=sum(m.weight for m in merged)), *others)
     if means:
-        sums = [replace(m, kind="mean") for m in found if m.kind == "sum"]
-        return (*(m for m in found if m.kind != "sum"), *sums)
+        sums = [Mean(**vars(m)) for m in found if isinstance(m, Sum)]
+        return (*(m for m in found if not isinstance(m, Sum)), *sums)
     return tuple(found)
 
 
@@ -137,13 +141,13 @@ def _check_selection(where: str, found: Sequence[Metric], private: Selection | N
 
 def _check_metrics(where: str, found: Sequence[Metric]) -> None:
     for metric in found:
-        if metric.kind not in _DOES:
+        if not isinstance(metric, _DOES):
             raise UsageError(
                 f"{where}: PipelineDP has no {metric.kind}; leave {metric.name} out, or run without --engine=pipelinedp"
             )
-    values = {(m.column, m.low, m.high) for m in found if m.low is not None}
-    totals = {(m.column, m.low_total, m.high_total) for m in found if m.low_total is not None}
-    vectors = {(m.columns, m.norm, m.max_norm) for m in found if m.kind == "vector_sum"}
+    values = {(m.column, m.low, m.high) for m in found if isinstance(m, Clipped)}
+    totals = {(m.column, m.low_total, m.high_total) for m in found if isinstance(m, SumOfTotals)}
+    vectors = {(m.columns, m.norm, m.max_norm) for m in found if isinstance(m, VectorSum)}
     if len(values) + len(totals) + len(vectors) > 1:
         raise UsageError(
             f"{where}: PipelineDP reads one column with one pair of bounds in a stage; give each column, and each pair "
@@ -152,14 +156,14 @@ def _check_metrics(where: str, found: Sequence[Metric]) -> None:
 
 
 def _check_bounds(where: str, found: Sequence[Metric], limits: Bounds, private: Selection | None) -> None:
-    totals = any(m.low_total is not None for m in found)
+    totals = any(isinstance(m, SumOfTotals) for m in found)
     if limits.l1 is not None:
         if private is not None:
             raise UsageError(f"{where}: PipelineDP fails on bounds.l1 with private partitions; use l0 and linf")
         for metric in found:
-            if metric.kind not in _AT_LEAST_L1 or metric.low_total is not None:
+            if not isinstance(metric, _AT_LEAST_L1):
                 raise UsageError(f"{where}: PipelineDP has no {metric.kind} of {metric.name} under bounds.l1; use l0")
-    if totals and limits.linf is not None and not any(m.kind == "count" for m in found):
+    if totals and limits.linf is not None and not any(isinstance(m, Count) for m in found):
         raise UsageError(
             f"{where}: PipelineDP doesn't apply bounds.linf before it adds up a unit's total; leave linf out"
         )
@@ -171,7 +175,7 @@ def _check_bounds(where: str, found: Sequence[Metric], limits: Bounds, private: 
 
 def _check_vectors(where: str, found: Sequence[Metric], limits: Bounds, stage: Stage) -> None:
     for metric in found:
-        if metric.kind != "vector_sum":
+        if not isinstance(metric, VectorSum):
             continue
         if stage.selection is None:
             raise UsageError(
@@ -191,7 +195,7 @@ def _check_vectors(where: str, found: Sequence[Metric], limits: Bounds, stage: S
 def _shares_count(where: str, found: Sequence[Metric], stage: Stage) -> bool:
     """Whether the noisy unit count that selects is released too."""
     private = stage.selection
-    if private is None or not isinstance(private, Thresholding) or not any(m.kind == "privacy_id_count" for m in found):
+    if private is None or not isinstance(private, Thresholding) or not any(isinstance(m, UnitCount) for m in found):
         return False
     if private.pre_threshold > 1:
         raise UsageError(
@@ -208,20 +212,14 @@ def _shares_count(where: str, found: Sequence[Metric], stage: Stage) -> bool:
 
 def _grid(where: str, found: Sequence[Metric]) -> FloatGrid | None:
     """Where values lie, so that PipelineDP's sums of floats are exact."""
-    valued = [m for m in found if m.low is not None or m.low_total is not None]
+    valued = [m for m in found if isinstance(m, Clipped | SumOfTotals)]
     if not valued:
         return None
-    low, high = (valued[0].low, valued[0].high) if valued[0].low is not None else _totals(valued[0])
-    kinds = {m.kind for m in valued}
-    if low is None or high is None:
-        raise UsageError(f"{where}: {valued[0].name} must be bounded from both sides")
+    first, kinds = valued[0], {m.kind for m in valued}
+    low, high = (first.low_total, first.high_total) if isinstance(first, SumOfTotals) else (first.low, first.high)
     try:
         return FloatGrid.for_bounds(
             low, high, squares="variance" in kinds, centred=not ("sum" in kinds and not kinds & {"mean", "variance"})
         )
     except ValueError as error:
         raise UsageError(f"{where}: {error}") from None
-
-
-def _totals(metric: Metric) -> tuple[float | None, float | None]:
-    return metric.low_total, metric.high_total

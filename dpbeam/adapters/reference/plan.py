@@ -41,8 +41,9 @@ from dpbeam.mechanisms.events import (
     TruncatedGeometric,
 )
 from dpbeam.mechanisms.noise_width import std
-from dpbeam.queries.quantities import Quantity, quantities
+from dpbeam.queries.quantities import Quantity, Squares, Sum
 from dpbeam.queries.query import Query, Stage
+from dpbeam.queries.sharing import quantities
 
 _GAUSSIAN_DELTA = 1e-6
 """The δ beside which a Gaussian's ε is stated to PyDP; any would do, the noise is the same."""
@@ -200,7 +201,7 @@ def _requests(stage: Stage, call: ReferenceCall) -> Iterator[Request]:
     found = stage_requests(replace(stage, metrics=call.folded))
     for request in found:
         quantity = needed.get(request.metric)
-        if quantity is None or quantity.kind != "squares":
+        if not isinstance(quantity, Squares):
             yield request
             continue
         # PipelineDP's noise on squares is proportioned to what it takes their sensitivity for.
@@ -210,12 +211,12 @@ def _requests(stage: Stage, call: ReferenceCall) -> Iterator[Request]:
 
 def _sensitivity(quantity: Quantity, call: ReferenceCall) -> tuple[float, float]:
     """As our quantity's, but that PipelineDP adds up squares as they are: each moves the sum by up to reach²."""
-    if quantity.kind == "squares":
+    if isinstance(quantity, Squares):
         return call.bounds.of_rows(quantity.reach**2, quantity.reach**2)
     return quantity.sensitivity(call.bounds)
 
 
-def _taken_for(quantity: Quantity, call: ReferenceCall) -> float:
+def _taken_for(quantity: Squares, call: ReferenceCall) -> float:
     """The l1 sensitivity that PipelineDP takes the sum of centred squares to have: that of the bounds' squares."""
     low, high = dp_computations.compute_squares_interval(quantity.low, quantity.high)
     return call.bounds.of_rows(float(high - low) / 2, 1.0)[0]
@@ -365,7 +366,7 @@ def _spec(query: Query, stage: Stage, call: ReferenceCall, drawn: Sequence[Mecha
         if same is not None:
             if same.name in own:
                 noise[quantity.name] = own[same.name]
-        elif quantity.kind == "sum":
+        elif isinstance(quantity, Sum):
             noise[quantity.name] = _from_mean(quantity, own, call)
     return StageSpec(
         name=stage.name,
@@ -381,7 +382,7 @@ def _spec(query: Query, stage: Stage, call: ReferenceCall, drawn: Sequence[Mecha
 
 def _from_mean(quantity: Quantity, own: dict[str, Additive], call: ReferenceCall) -> Additive:
     """Noise as wide as that of a sum that is made from a mean and a count: for reading, it is no event."""
-    centred = next(q for q in quantities(call.folded) if q.kind == "sum")
+    centred = next(q for q in quantities(call.folded) if isinstance(q, Sum))
     middle = abs(centred.low + (centred.high - centred.low) / 2)
     one, other = own[centred.name], own["count"]
     if isinstance(one, Laplace) and isinstance(other, Laplace):

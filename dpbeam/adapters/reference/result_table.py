@@ -6,19 +6,25 @@ All of it is post-processing of noisy numbers and public parameters.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from dpbeam.array_types import F64
-from dpbeam.engine.release.results import result_schema, thresholding
+from dpbeam.engine.release.results import result_schema
 from dpbeam.engine.stage import StageSpec
 from dpbeam.mechanisms import moments, threshold_bias
 from dpbeam.mechanisms.moments import Part
 from dpbeam.mechanisms.noise_width import half_width
-from dpbeam.queries.metric import Metric
-from dpbeam.queries.quantities import Quantity
+from dpbeam.queries.metrics.base import Metric
+from dpbeam.queries.metrics.counts import Count, UnitCount
+from dpbeam.queries.metrics.means import Mean, Moment, Variance
+from dpbeam.queries.metrics.quantiles import Ranked
+from dpbeam.queries.metrics.sums import Sum, SumOfTotals
+from dpbeam.queries.metrics.vectors import VectorSum
+from dpbeam.queries.quantities import Quantity, Squares
+from dpbeam.queries.quantities import Sum as Centred
 
 
 def table(keys: Sequence[pa.Array], returned: Sequence[Mapping[str, Any]], spec: StageSpec) -> pa.RecordBatch:
@@ -48,26 +54,27 @@ def _intervals(metric: Metric, noisy: Mapping[str, F64], spec: StageSpec) -> lis
     """(value, low, high) of each released column, and of a unit count that selected its partition its bias."""
     if not noisy:
         return []
-    match metric.kind:
-        case "privacy_id_count" if spec.shares_count:
+    match metric:
+        case UnitCount() if spec.shares_count:
             value = noisy["privacy_id_count"]
-            return [(value, *threshold_bias.interval(value, thresholding(spec)))]
-        case "count" | "privacy_id_count":
+            return [(value, *threshold_bias.interval(value, spec.thresholding))]
+        case Count() | UnitCount():
             return [_plain(noisy[metric.kind], metric, spec)]
-        case "sum":
+        case Sum() | SumOfTotals():
             return [_sum(metric, noisy, spec)]
-        case "mean":
-            total, count = _parts_of(metric, noisy, spec)
+        case Mean():
+            total, count = _sum_of(metric, noisy, spec), _part_of(metric, 1, noisy, spec)
             return [_holding(noisy["mean"], *moments.mean(total, count)[1:])]
-        case "variance":
-            total, squares, count = _parts_of(metric, noisy, spec)
+        case Variance():
+            total = _sum_of(metric, noisy, spec)
+            squares, count = _part_of(metric, 1, noisy, spec), _part_of(metric, 2, noisy, spec)
             found = moments.variance(total, squares, count, shift=0.0)
             return [_holding(noisy["variance"], *found[1:])]
-        case "quantiles" | "median" | "min" | "max":
-            _, low, high = metric.value_bounds()
+        case Ranked():
+            low, high = metric.low, metric.high
             values = [np.clip(noisy[percentile_name(rank)], low, high) for rank in metric.ranks]
             return [(value, np.full_like(value, low), np.full_like(value, high)) for value in values]
-        case "vector_sum":
+        case VectorSum():
             return [_plain(value, metric, spec) for value in noisy["vector_sum"].T]
         case _:
             raise ValueError(f"PipelineDP has no {metric.kind}")
@@ -80,29 +87,43 @@ def _plain(value: F64, metric: Metric, spec: StageSpec) -> tuple[F64, ...]:
 
 def _sum(metric: Metric, noisy: Mapping[str, F64], spec: StageSpec) -> tuple[F64, ...]:
     """A sum by itself; or, beside a mean, the mean times the count: there middle·C + S bounds it, C below 1 being 1."""
-    moment = next((m for m in spec.metrics if m.kind in ("variance", "mean")), None)
+    moment = next((m for m in spec.metrics if isinstance(m, Mean | Variance)), None)
     if moment is None:
         return _plain(noisy["sum"], metric, spec)
-    total, *_, count = _parts_of(moment, noisy, spec)
+    total, count = _sum_of(moment, noisy, spec), _part_of(moment, -1, noisy, spec)
     middle = total.quantity.centre
     margin = moments.half_width_of_sum((total, count), (1.0, middle))
     about = middle * count.noisy[:, 0] + total.noisy[:, 0]
     return _holding(noisy["sum"], about - margin, about + margin)
 
 
-def _parts_of(metric: Metric, noisy: Mapping[str, F64], spec: StageSpec) -> tuple[Part, ...]:
-    """The noisy sums that PipelineDP made its mean or variance from, computed back from what it returned."""
-    centre = spec.made_from(metric)[0].centre
-    count = noisy["count"]
-    shown = np.maximum(count, 1.0)
-    away = noisy["mean"] - centre
-    found = {"count": count, "sum": away * shown}
-    if metric.kind == "variance":
-        found["squares"] = (noisy["variance"] + away**2) * shown
-    return tuple(_part(quantity, found[quantity.kind], spec) for quantity in spec.made_from(metric))
+def _sum_of(metric: Moment, noisy: Mapping[str, F64], spec: StageSpec) -> Part[Centred]:
+    """The noisy centred sum that PipelineDP made its mean or variance from, computed back from what it returned."""
+    quantity = _centred(metric, spec)
+    away = noisy["mean"] - quantity.centre
+    return _part(quantity, away * np.maximum(noisy["count"], 1.0), spec)
 
 
-def _part(quantity: Quantity, values: F64, spec: StageSpec) -> Part:
+def _part_of(metric: Moment, place: int, noisy: Mapping[str, F64], spec: StageSpec) -> Part[Quantity]:
+    """The same of what else it was made from: squares, or the count, which is the last."""
+    quantity = spec.made_from(metric)[place]
+    if isinstance(quantity, Squares):
+        away = noisy["mean"] - _centred(metric, spec).centre
+        return _part(quantity, (noisy["variance"] + away**2) * np.maximum(noisy["count"], 1.0), spec)
+    return _part(quantity, noisy["count"], spec)
+
+
+def _centred(metric: Moment, spec: StageSpec) -> Centred:
+    quantity = spec.made_from(metric)[0]
+    if not isinstance(quantity, Centred):
+        raise TypeError(f"{metric.name} must be made from a sum, got a {quantity.kind}")
+    return quantity
+
+
+Q = TypeVar("Q", bound=Quantity)
+
+
+def _part(quantity: Q, values: F64, spec: StageSpec) -> Part[Q]:
     return Part(quantity=quantity, noise=spec.noise[quantity.name], noisy=values.reshape(-1, 1))
 
 

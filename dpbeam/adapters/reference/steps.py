@@ -14,7 +14,8 @@ from dpbeam.errors import UsageError
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace, LaplaceThresholding, Mechanism
 from dpbeam.mechanisms.float_grid import vector_step
 from dpbeam.mechanisms.noise_width import std
-from dpbeam.queries.quantities import Quantity, quantities
+from dpbeam.queries.quantities import Count, Quantity, Squares, Sum, Total, Tree, UnitCount, Vector
+from dpbeam.queries.sharing import quantities
 
 COARSEST_BITS = 20
 """A step is at most 2**-20 of the noise's standard deviation, or what values are whole numbers of, if that is less."""
@@ -34,8 +35,8 @@ def steps(stage: str, call: ReferenceCall, mechanisms: Iterable[Mechanism]) -> M
     found: dict[str, float] = {}
     by_name = {mechanism.metric: mechanism for mechanism in mechanisms}
     for quantity in quantities(call.folded):
-        noise = by_name.get(quantity.name, by_name.get("partitions") if quantity.kind == "privacy_id_count" else None)
-        if quantity.kind == "tree" or not isinstance(
+        noise = by_name.get(quantity.name, by_name.get("partitions") if isinstance(quantity, UnitCount) else None)
+        if isinstance(quantity, Tree) or not isinstance(
             noise, Laplace | Gaussian | LaplaceThresholding | GaussianThresholding
         ):
             continue
@@ -52,13 +53,13 @@ def steps(stage: str, call: ReferenceCall, mechanisms: Iterable[Mechanism]) -> M
 
 def _finest(quantity: Quantity, call: ReferenceCall) -> float:
     """What PipelineDP's exact sums are whole numbers of."""
-    match quantity.kind:
-        case "count" | "privacy_id_count":
+    match quantity:
+        case Count() | UnitCount():
             return 1.0
-        case "vector":
+        case Vector():
             return vector_step(quantity.max_norm)
-        case "sum" | "total" if call.grid is not None:  # the middle of the bounds may lie at half a step
+        case Sum() | Total() if call.grid is not None:  # the middle of the bounds may lie at half a step
             return call.grid.step / 2
-        case "squares" if call.grid is not None:
+        case Squares() if call.grid is not None:
             return (call.grid.step / 2) ** 2
     raise ValueError(f"PipelineDP adds up no {quantity.kind}")

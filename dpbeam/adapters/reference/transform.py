@@ -18,7 +18,8 @@ import pyarrow as pa
 
 from dpbeam.adapters.reference import result_table
 from dpbeam.adapters.reference.stepped import SteppedEngine
-from dpbeam.engine.aggregation import accumulate, columns
+from dpbeam.engine.aggregation import accumulate
+from dpbeam.engine.aggregation.kernels import shorten
 from dpbeam.engine.arrays import hashing
 from dpbeam.engine.bounding import contributions
 from dpbeam.engine.release.results import result_schema
@@ -26,7 +27,7 @@ from dpbeam.engine.stage import StageSpec
 from dpbeam.errors import RunFailed
 from dpbeam.mechanisms import randomness
 from dpbeam.mechanisms.float_grid import FloatGrid, vector_step
-from dpbeam.queries.quantities import Quantity
+from dpbeam.queries.quantities import Total, Vector
 from dpbeam.transforms.steps.read import place
 from dpbeam.transforms.wire.beam_types import Batches, Sharded
 from dpbeam.transforms.wire.containment import ContainedDoFn, contained
@@ -85,24 +86,24 @@ def rows_of(block: pa.RecordBatch, spec: StageSpec, grid: FloatGrid | None) -> I
 
 
 def _values(block: pa.RecordBatch, spec: StageSpec, grid: FloatGrid | None) -> list[Any]:
-    vector = next((q for q in spec.quantities if q.kind == "vector"), None)
+    vector = next((q for q in spec.quantities if isinstance(q, Vector)), None)
     if vector is not None:
         return [tuple(row) for row in _vectors(block, vector).tolist()]
     if grid is None:
         return [0.0] * block.num_rows
     values = block.column(spec.value_columns[0]).to_numpy(zero_copy_only=False)
-    if any(q.kind == "total" for q in spec.quantities):
+    if any(isinstance(q, Total) for q in spec.quantities):
         found: list[float] = grid.snap(values, _TOTAL_REACH * max(abs(grid.low), abs(grid.high))).tolist()
         return found
     clipped: list[float] = grid.clip(values).tolist()
     return clipped
 
 
-def _vectors(block: pa.RecordBatch, quantity: Quantity) -> Any:
+def _vectors(block: pa.RecordBatch, quantity: Vector) -> Any:
     """The rows' vectors within their norm, rounded towards 0 to a grid."""
     found = [contributions.numbers(block.column(name)).astype(np.float64) for name in quantity.columns]
     step = vector_step(quantity.max_norm)
-    return np.trunc(columns.shorten(np.column_stack(found), quantity.norm, quantity.max_norm) / step) * step
+    return np.trunc(shorten(np.column_stack(found), quantity.norm, quantity.max_norm) / step) * step
 
 
 class _Rows(ContainedDoFn):

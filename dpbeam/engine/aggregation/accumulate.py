@@ -1,7 +1,7 @@
 """Bounded rows in, one row a partition out: counts and fixed-point sums that merge exactly, in any order.
 
 An accumulator batch has the key columns, then `__count` (rows kept), `__users` (units), and `__q_<i>` for each other
-quantity i of the stage, as `dpbeam.engine.aggregation.columns` lays it out: all of it int64. It is sorted by key.
+quantity i of the stage, as its kernel in `dpbeam.engine.metrics` lays it out: all of it int64. It is sorted by key.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dpbeam.engine.aggregation import columns, frequent
+from dpbeam.engine.aggregation import frequent
 from dpbeam.engine.aggregation.long_lists import spread
 from dpbeam.engine.arrays import hashing
 from dpbeam.engine.arrays.grouping import group, members
 from dpbeam.engine.bounding.contributions import Bounded, numbers, split
+from dpbeam.engine.metrics import kernel_of
 from dpbeam.engine.stage import StageSpec
 from dpbeam.mechanisms.fixedpoint import checked_sum
 from dpbeam.queries.bounds import Bounds
-from dpbeam.queries.quantities import BY_VALUE, Quantity
+from dpbeam.queries.quantities import Count, Quantity, UnitCount
 from dpbeam.reading.casting import ARROW_TYPES
 
 I64 = npt.NDArray[np.int64]
@@ -33,14 +34,16 @@ USERS = "__users"
 
 def quantity_column(spec: StageSpec, quantity: Quantity) -> str:
     """The accumulator column of one of the stage's quantities."""
-    return {"count": COUNT, "privacy_id_count": USERS}.get(
-        quantity.kind, f"__q_{[q.name for q in spec.quantities].index(quantity.name)}"
-    )
+    if isinstance(quantity, Count):
+        return COUNT
+    if isinstance(quantity, UnitCount):
+        return USERS
+    return f"__q_{[q.name for q in spec.quantities].index(quantity.name)}"
 
 
 def own_columns(spec: StageSpec) -> dict[str, Quantity]:
     """The accumulator columns beyond the counts, in the order of `spec.quantities`."""
-    return {f"__q_{i}": q for i, q in enumerate(spec.quantities) if q.kind not in ("count", "privacy_id_count")}
+    return {f"__q_{i}": q for i, q in enumerate(spec.quantities) if not isinstance(q, Count | UnitCount)}
 
 
 def key_fields(spec: StageSpec) -> list[pa.Field]:
@@ -52,7 +55,7 @@ def key_fields(spec: StageSpec) -> list[pa.Field]:
 def accumulators_schema(spec: StageSpec) -> pa.Schema:
     """The schema of every batch that this module returns."""
     counts = [pa.field(name, pa.int64(), nullable=False) for name in (COUNT, USERS)]
-    own = [pa.field(name, columns.arrow_type(q), nullable=False) for name, q in own_columns(spec).items()]
+    own = [pa.field(name, kernel_of(q).arrow_type(q), nullable=False) for name, q in own_columns(spec).items()]
     return pa.schema([*key_fields(spec), *counts, *own])
 
 
@@ -66,18 +69,7 @@ def accumulate(bounded: Bounded, spec: StageSpec) -> pa.RecordBatch:
         return empty(spec)
     rows, partitions = bounded.rows, bounded.partitions
     users = np.bincount(bounded.pairs, minlength=partitions)
-    own = []
-    for quantity in own_columns(spec).values():
-        if quantity.kind == "total":
-            row_pairs, pairs = bounded.row_pairs, bounded.pairs
-            if bounded.leaf_cells is not None:  # a unit's total is one of a leaf, also where leaves are rolled up
-                row_pairs, pairs = bounded.row_leaves, bounded.leaf_cells
-            made = columns.accumulate_totals(quantity, bounded.values, row_pairs, pairs, partitions)
-        elif quantity.kind in BY_VALUE:
-            made = columns.accumulate_by_value(quantity, bounded)
-        else:
-            made = columns.accumulate(quantity, bounded.values, rows, partitions)
-        own.append(made)
+    own = [kernel_of(quantity).of_kept(quantity, bounded) for quantity in own_columns(spec).values()]
     counts = [
         pa.array(count.astype(np.int64, copy=False)) for count in (np.bincount(rows, minlength=partitions), users)
     ]
@@ -117,7 +109,7 @@ def empty(spec: StageSpec) -> pa.RecordBatch:
 def zeros(keys: pa.Table, spec: StageSpec) -> pa.RecordBatch:
     """Accumulators of empty partitions, one for each row of `keys`: merged in, they make public partitions whole."""
     nothing = pa.array(np.zeros(keys.num_rows, dtype=np.int64))
-    own = [columns.zeros(quantity, keys.num_rows) for quantity in own_columns(spec).values()]
+    own = [kernel_of(quantity).zeros(quantity, keys.num_rows) for quantity in own_columns(spec).values()]
     return _batch([_flat(keys.column(name)) for name in spec.keys], [nothing, nothing, *own], spec)
 
 
@@ -130,7 +122,7 @@ def whole(spec: StageSpec) -> pa.RecordBatch:
     if spec.keys:
         raise ValueError(f"stage {spec.name}: only a stage without keys has the whole table as its partition")
     nothing = pa.array(np.zeros(1, dtype=np.int64))
-    return _batch([], [nothing, nothing, *(columns.zeros(q, 1) for q in own_columns(spec).values())], spec)
+    return _batch([], [nothing, nothing, *(kernel_of(q).zeros(q, 1) for q in own_columns(spec).values())], spec)
 
 
 def merge(batches: Iterable[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
@@ -146,7 +138,7 @@ def merge(batches: Iterable[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
     order, starts = found.order()
     counts = [pa.array(checked_sum(table.column(name).to_numpy()[order], starts)) for name in (COUNT, USERS)]
     own = [
-        columns.merge(quantity, table.column(name).combine_chunks(), found.codes, order, starts)
+        kernel_of(quantity).merge(quantity, table.column(name).combine_chunks(), found.codes, order, starts)
         for name, quantity in own_columns(spec).items()
     ]
     return _batch(found.keys, [*counts, *own], spec)

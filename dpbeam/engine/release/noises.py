@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dpbeam.engine.stage import StageSpec
 from dpbeam.mechanisms.noise import AdditiveNoise
+from dpbeam.queries.quantities import Values
 
 
 def noises(spec: StageSpec) -> dict[str, AdditiveNoise]:
@@ -14,7 +15,7 @@ def noises(spec: StageSpec) -> dict[str, AdditiveNoise]:
         ValueError: a quantity without a mechanism.
     """
     needed = spec.noisy_by_themselves
-    additive = [quantity for quantity in needed if quantity.kind != "values"]
+    additive = [quantity for quantity in needed if not isinstance(quantity, Values)]
     for quantity in needed:
         if quantity.name not in (spec.noise if quantity in additive else spec.thresholds):
             raise ValueError(

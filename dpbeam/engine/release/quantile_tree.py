@@ -14,16 +14,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from dpbeam.engine.aggregation.columns import LEAVES, tree_leaves
+from dpbeam.engine.aggregation.tree import LEAVES, tree_leaves
 from dpbeam.engine.arrays.grouping import runs
 from dpbeam.mechanisms.noise_width import NORMAL_95
+from dpbeam.queries.metrics.quantiles import LEAST_RANK, MOST_RANK
 from dpbeam.queries.quantities import TREE_BRANCHING, TREE_HEIGHT
 
 I64 = npt.NDArray[np.int64]
 F64 = npt.NDArray[np.float64]
-
-LEAST_RANK, MOST_RANK = 0.005, 0.995
-"""Ranks beyond these are answered as these: noise alone decides what lies further out."""
 
 _NEGLIGIBLE = 0.005
 _TOLERANCE = 1e-6
@@ -46,7 +44,7 @@ def noisy_quantiles(
 ) -> F64:
     """Array (partitions, ranks, 3): the noisy quantile and the ends of its 95 % interval, all within [low, high].
 
-    `trees` is an accumulator column of `dpbeam.engine.aggregation.columns` over [low, high]; `add_noise` draws each
+    `trees` is an accumulator column of `dpbeam.engine.aggregation.tree` over [low, high]; `add_noise` draws each
     count's noise, of standard deviation `std`.
 
     Guarantee: each node's count gets one draw, and the result depends on the data through noisy counts alone: its

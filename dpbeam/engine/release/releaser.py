@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pyarrow as pa
 
-from dpbeam.engine.aggregation import columns
+from dpbeam.engine.aggregation.kernels import grid_of
 from dpbeam.engine.release import results
 from dpbeam.engine.release.noises import noises
 from dpbeam.engine.rounds import weighing
@@ -18,7 +18,7 @@ from dpbeam.engine.stage import LEVEL, StageSpec
 from dpbeam.mechanisms import noise
 from dpbeam.mechanisms.events import GaussianThresholding, LaplaceThresholding, in_others
 from dpbeam.mechanisms.noise import AdditiveNoise
-from dpbeam.queries.quantities import SUMMED
+from dpbeam.queries.quantities import Summed, Values
 
 
 def of_others(spec: StageSpec) -> StageSpec:
@@ -37,10 +37,10 @@ def check(spec: StageSpec) -> None:
     if isinstance(spec.selection, LaplaceThresholding | GaussianThresholding):
         noise.check_counts(spec.selection)
     for quantity in spec.noisy_by_themselves:
-        if quantity.kind in SUMMED:
-            grid = columns.grid_of(quantity.definition)  # as fine as the bounds ask for, whatever the noise
+        if isinstance(quantity, Summed):
+            grid = grid_of(quantity.definition)  # as fine as the bounds ask for, whatever the noise
             noise.check(in_others(spec.noise[quantity.name]), grid.finest() if quantity.auto else grid)
-        elif quantity.kind == "values":
+        elif isinstance(quantity, Values):
             noise.check_counts(spec.thresholds[quantity.name])
         else:
             noise.check_counts(in_others(spec.noise[quantity.name]))

@@ -6,19 +6,33 @@ A name is a column's, of a fitting type; a list rises; no name stands twice; the
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Protocol
 
-from dpbeam.policy.checks.fields import closest
-from dpbeam.policy.checks.parts import Parts
-from dpbeam.policy.violations import Finding, Key
-from dpbeam.queries.source import DeclaredType
+from dpbeam.policy.violations import Finding, Key, closest
+from dpbeam.queries.source import ColumnType, DeclaredType
 
 NUMERIC = ("int64", "float64")
 KEYS = ("string", "int64", "bool", "date", "timestamp")
 """The types of columns that can be grouped by, or whose values can be told apart."""
 
 
-def declared(parts: Parts, key: Key, name: str, types: Iterable[str], *, derived: bool = True) -> Iterator[Finding]:
+class Declared(Protocol):
+    """What a policy declares of its columns, and what it demands of every stage."""
+
+    @property
+    def columns(self) -> Mapping[str, object]: ...
+    @property
+    def derive(self) -> Mapping[str, object]: ...
+    @property
+    def vector_lengths(self) -> Mapping[str, int]: ...
+    @property
+    def least_units(self) -> int | None: ...
+    def declared_type(self, name: str) -> DeclaredType | None: ...
+    def type_of(self, name: str) -> ColumnType | None: ...
+
+
+def declared(parts: Declared, key: Key, name: str, types: Iterable[str], *, derived: bool = True) -> Iterator[Finding]:
     """The finding that `name` isn't a declared column of one of the types, if so."""
     known = [*parts.columns, *(parts.derive if derived else ())]
     if name not in known:
@@ -36,9 +50,9 @@ def declared(parts: Parts, key: Key, name: str, types: Iterable[str], *, derived
         yield Finding(key=key, rule=rule, remedy=remedy, value=name)
 
 
-def guarded(parts: Parts, key: Key, pre_threshold: int) -> Iterator[Finding]:
+def guarded(parts: Declared, key: Key, pre_threshold: int) -> Iterator[Finding]:
     """The finding that what comes from the data, partitions or values, needs fewer units than the guardrail says."""
-    least = None if parts.guardrails is None else parts.guardrails.min_pre_threshold
+    least = parts.least_units
     if least is not None and not pre_threshold >= least:
         rule, remedy = (
             f"must be at least guardrails.min_pre_threshold, {least}",

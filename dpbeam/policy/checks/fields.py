@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from dpbeam.policy.metrics import ARGUMENTS
+from dpbeam.policy.metrics.top_k import MAX_K
 from dpbeam.policy.schema import auto, metrics
 from dpbeam.policy.schema import policy as schema
-from dpbeam.policy.violations import ABSENT, Finding, Key
+from dpbeam.policy.violations import ABSENT, Finding, Key, closest
+from dpbeam.queries.metrics import KINDS
 from dpbeam.queries.selections import MAX_ROUNDS
 from dpbeam.reading.vectors import MAX_LENGTH
 
@@ -36,7 +38,7 @@ _MODELS: Mapping[tuple[str, ...], tuple[type[BaseModel], ...]] = {
     ("stages", _ANY, "partitions", "public"): (schema.Public,),
     ("stages", _ANY, "bounds"): (schema.Bounds,),
     ("stages", _ANY, "metrics", _ANY): (metrics.MetricChoice,),
-    **{("stages", _ANY, "metrics", _ANY, kind): (model,) for kind, model in metrics.ARGUMENTS.items()},
+    **{("stages", _ANY, "metrics", _ANY, kind): (model,) for kind, model in ARGUMENTS.items()},
     ("stages", _ANY, "bounds", _ANY): (auto.AutoCount,),
     ("stages", _ANY, "bounds", _ANY, "auto"): (auto.CountSearch,),
     ("stages", _ANY, "metrics", _ANY, _ANY, _ANY): (auto.AutoClip,),
@@ -114,7 +116,7 @@ _REMEDIES: Mapping[str, str] = {
     "ranks": "List parts of the rows between 0 and 1, in rising order: [0.25, 0.5, 0.75].",
     "norm": "Write l1, l2 or linf: what of a row's vector is bounded.",
     "max_norm": "Give the greatest norm that one row's vector may count for; longer ones are scaled down.",
-    "k": f"Say how many values to show, from 1 to {metrics.MAX_K}.",
+    "k": f"Say how many values to show, from 1 to {MAX_K}.",
     "max_values": "Say for how many values one person may count in a partition; with more of them the noise grows.",
     "candidates": "List the values to choose from, known beforehand: candidates: [red, green, blue].",
     "metric": "Name a custom metric that is registered, such as geometric_mean.",
@@ -169,12 +171,6 @@ def field_findings(data: Mapping[str, Any]) -> list[Finding]:
     return []
 
 
-def closest(word: str, known: Iterable[str]) -> str:
-    """ " Did you mean 'x'?" with its leading space, or nothing."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6) if len(word) > 2 else []
-    return f" Did you mean {close[0]!r}?" if close else ""
-
-
 def _finding(data: Mapping[str, Any], details: ErrorDetails) -> Finding | None:
     kind = details["type"]
     key, value = _place(data, details["loc"], kind)
@@ -202,11 +198,11 @@ def _finding(data: Mapping[str, Any], details: ErrorDetails) -> Finding | None:
             rule = f"must have at least {context['min_length']} entries"
         case "metric" if isinstance(value, str):
             rule = details["msg"]
-            if value in metrics.METRIC_KINDS:
-                needed = [key for key, field in metrics.ARGUMENTS[value].model_fields.items() if field.is_required()]
+            if value in KINDS:
+                needed = [key for key, field in ARGUMENTS[value].model_fields.items() if field.is_required()]
                 remedy = f"Write {value}: {{{', '.join(f'{key}: …' for key in needed)}}}."
             else:
-                remedy += closest(value, metrics.METRIC_KINDS)
+                remedy += closest(value, KINDS)
         case "extra_forbidden":
             known = _known_keys(key[:-1])
             remedy = f"Known keys here: {', '.join(known)}.{closest(str(key[-1]), known)}"

@@ -62,6 +62,11 @@ class Parts:
         """How many numbers each row has in a column that holds vectors, by its name."""
         return {name: rules.length for name, rules in self.columns.items() if rules is not None and rules.length}
 
+    @property
+    def least_units(self) -> int | None:
+        """The guardrail on the units of what comes from the data; None if there is none."""
+        return None if self.guardrails is None else self.guardrails.min_pre_threshold
+
     def declared_type(self, name: str) -> DeclaredType | None:
         """The type of a column or derived column; None if it isn't known."""
         if name in self.derive:

@@ -7,36 +7,12 @@ and what their values add up to. PipelineDP's pre-aggregation has the same row: 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from dpbeam.policy.checks.parts import Parts, StageParts
-from dpbeam.policy.schema import metrics
 from dpbeam.policy.schema import policy as schema
 from dpbeam.policy.schema.auto import AutoCount
 from dpbeam.policy.violations import ABSENT, Finding, Key
-from dpbeam.queries.metric import Metric
 from dpbeam.queries.source import Condition
-
-
-def metric(made: Metric, counted_by: str, linf: int | None) -> Metric:
-    """The metric over rows that are aggregated already.
-
-    Guarantee: a count adds up each unit's counts in the partition and clips what comes out to [0, linf], as a sum of
-    totals clips to its own bounds. Both are applied to what the kernels find for the unit, whatever the rows say: one
-    unit with several rows in a partition, or with absurd counts, moves a count by no more than `linf`. What needs
-    single values can't be bounded here, so it is refused.
-
-    Raises:
-        ValueError: the metric needs single rows, or `linf` is lacking for a count.
-    """
-    match made.kind:
-        case "privacy_id_count":
-            return made
-        case "count" if linf is not None:
-            return replace(made, column=counted_by, low_total=0.0, high_total=float(linf))
-        case "sum" if made.low_total is not None:
-            return made
-    raise ValueError(f"metric {made.name}: a {made.kind} can't be made of rows that are aggregated already")
 
 
 def conditions(source: schema.Source) -> Iterator[Condition]:
@@ -75,9 +51,7 @@ def stage_findings(parts: Parts, stage: StageParts, key: Key) -> Iterator[Findin
             value=ABSENT,
         )
     for place, choice in enumerate(stage.metrics):
-        if choice is None or choice.kind in ("count", "privacy_id_count"):
-            continue
-        if isinstance(choice.args, metrics.SumArgs) and choice.args.low_total is not None:
+        if choice is None or choice.args.fits_totals(choice.kind):
             continue
         yield Finding(
             key=(*key, "metrics", place, choice.kind),

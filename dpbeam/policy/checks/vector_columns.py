@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dpbeam.policy.checks.parts import Parts
 from dpbeam.policy.schema import policy as schema
 from dpbeam.policy.violations import ABSENT, Finding, Key
-from dpbeam.reading.vectors import MAX_LENGTH
-
-SUMMED = ("int64", "float64", "vector")
-"""The types of columns whose numbers a vector_sum may add up."""
 
 
 def column_findings(rules: schema.ColumnRules, key: Key) -> Iterator[Finding]:
@@ -35,11 +30,3 @@ def source_findings(source: schema.Source, name: str, rules: schema.ColumnRules)
             remedy="Declare a float64 column for each number and list them in vector_sum, or write Parquet.",
             value="vector",
         )
-
-
-def sum_findings(parts: Parts, columns: tuple[str, ...], key: Key) -> Iterator[Finding]:
-    """That several vectors have more numbers together than one may have."""
-    length = sum(parts.vector_lengths.get(name, 1) for name in columns)
-    if length > MAX_LENGTH:
-        rule = f"must have at most {MAX_LENGTH} numbers in all, and has {length}"
-        yield Finding(key=key, rule=rule, remedy="Give each vector a vector_sum of its own.", value=ABSENT)

@@ -211,9 +211,9 @@ def a_vector_as_one_number(monkeypatch):
 
 
 def squares_of_half_their_size(monkeypatch):
-    from dpbeam.queries.quantities import Quantity
+    from dpbeam.queries.quantities import Squares
 
-    monkeypatch.setattr(Quantity, "reach", property(lambda q: (q.high - q.low) / 3))
+    monkeypatch.setattr(Squares, "reach", property(lambda q: (q.high - q.low) / 3))
 
 
 def weight_on_some(monkeypatch):

@@ -14,7 +14,8 @@ from scipy import stats
 from dpbeam.accounting.utility import keep_probability, noise_figure, selection_figure, utility
 from dpbeam.mechanisms import truncated_geometric
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace, LaplaceThresholding, TruncatedGeometric
-from dpbeam.queries.metric import Metric
+from dpbeam.queries.metrics.counts import Count
+from dpbeam.queries.metrics.means import Mean
 
 COUNTS = (0, 1, 2, 3, 5, 10, 20, 45, 60, 90, 200)
 
@@ -105,7 +106,7 @@ def test_a_gaussian_half_width_holds_95_percent():
 
 
 def test_a_mean_shows_the_figures_of_its_sum_and_count():
-    metrics = {"s": (Metric(kind="mean", name="h_mean", column="h", low=0.0, high=1.0),)}
+    metrics = {"s": (Mean(name="h_mean", column="h", low=0.0, high=1.0),)}
     mechanisms = [Laplace(stage="s", metric=name, scale=1.0, l1=1.0) for name in ("h_mean.sum", "count")]
     (figure,) = utility(mechanisms, metrics).metrics
     assert figure.std is None
@@ -113,7 +114,7 @@ def test_a_mean_shows_the_figures_of_its_sum_and_count():
 
 
 def test_a_renamed_count_has_the_figure_of_the_count():
-    metrics = {"s": (Metric(kind="count", name="visits"),)}
+    metrics = {"s": (Count(name="visits"),)}
     (figure,) = utility([Gaussian(stage="s", metric="count", sigma=2.0, l2=1.0)], metrics).metrics
     assert (figure.metric, figure.std) == ("visits", 2.0)
 

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from dpbeam.accounting.check import check_plan, check_same_losses
 from dpbeam.accounting.plan import plan, requests_for
-from dpbeam.engine.aggregation import columns
+from dpbeam.engine.aggregation import kernels
 from dpbeam.engine.automatic_bounds import count_grid, magnitudes
 from dpbeam.errors import Refused, UsageError
 from dpbeam.mechanisms import noise
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, LaplaceThresholding, TruncatedGeometric
 from dpbeam.queries.bounds import Bounds
-from dpbeam.queries.quantities import quantities
+from dpbeam.queries.metrics.base import Clipped
+from dpbeam.queries.sharing import quantities
 from tests.helpers.queries import query_of
 
 AUTO = {"auto": {}}
@@ -85,17 +86,17 @@ def test_histograms_take_their_share_of_the_stages_weight():
 def test_until_the_run_has_chosen_bounds_stand_for_the_most():
     (stage,) = policy().stages
     assert stage.bounds == Bounds(l0=50, linf=8)
-    by_name = {metric.name: metric for metric in stage.metrics}
-    assert by_name["hours_sum"].value_bounds() == ("hours", 0.0, 2.0**40)
-    assert by_name["hours_mean"].value_bounds() == ("hours", -(2.0**40), 2.0**40)
-    assert by_name["days_median"].value_bounds() == ("days", -(2.0**40), 9.0)
+    by_name = {m.name: (m.column, m.low, m.high) for m in stage.metrics if isinstance(m, Clipped)}
+    assert by_name["hours_sum"] == ("hours", 0.0, 2.0**40)
+    assert by_name["hours_mean"] == ("hours", -(2.0**40), 2.0**40)
+    assert by_name["days_median"] == ("days", -(2.0**40), 9.0)
 
 
 def test_chosen_bounds_are_used_and_leave_the_digest():
     made = policy()
     done = choose(made)
     assert done.stages[0].bounds == Bounds(l0=3, linf=3)
-    assert [m.value_bounds()[1:] for m in done.stages[0].metrics[1:]] == [(0, 2), (-2, 2), (-2, 2), (-2, 9)]
+    assert [(m.low, m.high) for m in done.stages[0].metrics[1:]] == [(0, 2), (-2, 2), (-2, 2), (-2, 9)]
     assert done.digest == made.digest
     assert made.stages[0].bounds.l0 == 50  # the policy itself stays as it was written
 
@@ -229,14 +230,14 @@ def test_noise_that_fits_the_finest_grid_fits_that_of_every_bound(low, high):
     made = policy({**STAGE, "metrics": [{"sum": {"column": "hours", "low": -low, "high": AUTO}}]})
     (most,) = quantities(made.stages[0].metrics)
     (found,) = quantities(choose(made, value=high).stages[0].metrics)
-    finest, own = columns.grid_of(most).finest(), columns.grid_of(found)
+    finest, own = kernels.grid_of(most).finest(), kernels.grid_of(found)
     assert found.reach / own.step <= most.reach / finest.step
 
 
 def test_noise_that_fits_only_the_widest_bounds_is_refused():
     made = policy({**STAGE, "metrics": [{"mean": {"column": "hours", "low": 3.0, "high": {"auto": {"most": 9.0}}}}]})
     quantity = quantities(made.stages[0].metrics)[0]
-    grid = columns.grid_of(quantity)
+    grid = kernels.grid_of(quantity)
     fits = Gaussian(stage="a", metric=quantity.name, sigma=grid.step * 2.0**30 * noise.MOST_OF_BOUNDS * 0.999, l2=1.0)
     noise.check(fits, grid)
     with pytest.raises(UsageError, match=r"must be below 2\*\*26 times its value bounds"):

@@ -20,11 +20,11 @@ from dpbeam.adapters.pipelinedp import accountant as accountants
 from dpbeam.adapters.pipelinedp.accountant import SharedBudgetAccountant
 from dpbeam.errors import Refused, UsageError
 from dpbeam.queries.bounds import Bounds
-from dpbeam.queries.metric import Metric
+from dpbeam.queries.metrics.counts import Count
 from dpbeam.queries.query import Public, Stage
 from dpbeam.queries.selections import GaussianThresholding, LaplaceThresholding
 
-COUNT = Metric(kind="count", name="count")
+COUNT = Count(name="count")
 OURS = Stage(
     name="ours",
     keys=("place",),

@@ -15,12 +15,16 @@ from dpbeam.engine.release import results
 from dpbeam.mechanisms import moments, threshold_bias
 from dpbeam.mechanisms.events import GaussianThresholding
 from dpbeam.mechanisms.moments import Part
-from dpbeam.queries.metric import Metric
+from dpbeam.queries.metrics.distinct import DistinctCount
+from dpbeam.queries.metrics.means import Mean, Variance
+from dpbeam.queries.metrics.quantiles import Max, Median, Min, Quantiles
+from dpbeam.queries.metrics.sums import Sum
+from dpbeam.queries.metrics.vectors import VectorSum
 from tests.helpers import kernel_reference as reference
 
 BOUNDS = {"column": "v", "low": -3.0, "high": 7.0}
 MIDDLE = 2.0
-SUM, MEAN, VARIANCE = (Metric(kind=kind, name=f"v_{kind}", **BOUNDS) for kind in ("sum", "mean", "variance"))
+SUM, MEAN, VARIANCE = (kind(name=f"v_{kind.kind}", **BOUNDS) for kind in (Sum, Mean, Variance))
 COUNT, UNITS = reference.COUNTS
 WIDTH_95 = {"gaussian": 1.959963984540054, "laplace": math.log(20.0)}
 NOISY = [  # counts, sums of x − MIDDLE, sums of (x − MIDDLE)²; the last two partitions are lost in their noise
@@ -74,7 +78,7 @@ def parts_of(metric, spec):
 
 @pytest.mark.parametrize("kind", WIDTH_95)
 def test_what_is_one_noisy_number_stands_in_the_middle_of_its_own_noise(kind):
-    vector = Metric(kind="vector_sum", name="xyz", columns=("x", "y", "z"), norm="linf", max_norm=1.0)
+    vector = VectorSum(name="xyz", columns=("x", "y", "z"), norm="linf", max_norm=1.0)
     spec = stage(COUNT, UNITS, SUM, vector, kind=kind)
     returned = [
         {"count": 10 + i, "privacy_id_count": 20.0 + i, "sum": -30.0 * i, "vector_sum": (1.0, 2.5 * i, -4.0)}
@@ -162,8 +166,8 @@ def test_a_sum_beside_a_mean_has_the_noise_of_both_that_it_was_made_from(moment,
 
 
 def test_quantiles_have_all_that_the_bounds_allow():
-    asked = {"quantiles": (0.25, 0.999), "median": (0.5,), "min": (0.005,), "max": (0.995,)}
-    metrics = [Metric(kind=kind, name=kind, ranks=ranks, **BOUNDS) for kind, ranks in asked.items()]
+    asked = {Quantiles: (0.25, 0.999), Median: (0.5,), Min: (0.005,), Max: (0.995,)}
+    metrics = [kind(name=kind.kind, ranks=ranks, **BOUNDS) for kind, ranks in asked.items()]
     spec = stage(*metrics)
     fields = ("percentile_25", "percentile_99_9", "percentile_50", "percentile_0_5", "percentile_99_5")
     found = released(spec, [{name: i + at for i, name in enumerate(fields)} for at in (0.0, 0.5)])
@@ -192,6 +196,6 @@ def test_no_partitions_give_no_rows_of_the_same_columns():
 
 
 def test_a_metric_that_pipelinedp_lacks_is_refused():
-    metric = Metric(kind="distinct_count", name="kinds", column="t")
+    metric = DistinctCount(name="kinds", column="t")
     with pytest.raises(ValueError, match=r"^PipelineDP has no distinct_count$"):
         released(stage(metric), [{"kinds": 3.0}])

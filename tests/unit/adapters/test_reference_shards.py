@@ -11,7 +11,7 @@ from dpbeam.engine.stage import StageSpec
 from dpbeam.errors import RunFailed
 from dpbeam.mechanisms.events import Laplace
 from dpbeam.queries.bounds import Bounds
-from dpbeam.queries.metric import Metric
+from dpbeam.queries.metrics.counts import Count
 
 SPEC = StageSpec(
     name="s",
@@ -19,7 +19,7 @@ SPEC = StageSpec(
     keys=("p",),
     key_types=("date",),
     bounds=Bounds(l0=1, linf=1),
-    metrics=(Metric(kind="count", name="count"),),
+    metrics=(Count(name="count"),),
     noise={"count": Laplace(stage="s", metric="count", scale=1.0, l1=1.0)},
     selection=None,
 )

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from dpbeam.engine.aggregation import columns
+from dpbeam.engine.aggregation import kernels
 from dpbeam.engine.automatic_bounds import (
     CHANCE,
     LINEAR,
@@ -23,9 +23,10 @@ from dpbeam.engine.automatic_bounds import (
     magnitudes,
     value_edges,
 )
+from dpbeam.engine.metrics import kernel_of
 from dpbeam.mechanisms.events import Gaussian, Laplace
 from dpbeam.queries.automatic import outermost
-from dpbeam.queries.quantities import Quantity
+from dpbeam.queries.quantities import Bins
 
 EXACT = Gaussian(stage="s.values", metric="v", sigma=1e-9, l2=1.0)
 RANGE = {"least": 0.25, "most": 8.0}
@@ -33,9 +34,9 @@ RANGE = {"least": 0.25, "most": 8.0}
 
 def histogram(values, edges):
     """The counts that the engine makes of the values."""
-    quantity = Quantity(name="v", kind="bins", weight=1.0, columns=("v",), edges=edges)
-    made = columns.accumulate(quantity, {"v": np.asarray(values)}, np.zeros(len(values), dtype=np.int64), 1)
-    return columns.vectors(quantity, made)[0].tolist()
+    quantity = Bins(name="v", weight=1.0, columns=("v",), edges=edges)
+    made = kernel_of(quantity).of_rows(quantity, {"v": np.asarray(values)}, np.zeros(len(values), dtype=np.int64), 1)
+    return kernels.vectors(quantity, made)[0].tolist()
 
 
 def clip(values, low=None, high=None, noise=EXACT):

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpbeam.engine.aggregation import accumulate, columns
+from dpbeam.engine.aggregation import accumulate, kernels
 from dpbeam.engine.automatic_bounds import count_edges, value_edges
 from dpbeam.engine.bounding import contributions, unit_rows
 from dpbeam.engine.stage import UnitRows
 from dpbeam.queries.bounds import Bounds
-from dpbeam.queries.metric import Metric
+from dpbeam.queries.metrics.histograms import Histogram
 from tests.helpers import kernel_reference as reference
 
 SALT = reference.SALT
@@ -27,7 +27,7 @@ def of_units(bounds: Bounds):
     """The stage of histograms of units, over partitions p and q."""
     by = {"l0": unit_rows.PARTITIONS, "linf": unit_rows.FULLEST, "l1": unit_rows.ROWS}
     metrics = tuple(
-        Metric(kind="histogram", name=name, column=by[name], edges=count_edges(most))
+        Histogram(name=name, column=by[name], edges=count_edges(most))
         for name, most in vars(bounds).items()
         if most is not None
     )
@@ -38,7 +38,7 @@ def of_units(bounds: Bounds):
 
 def of_values():
     """The stage of histograms of the values v, one row a unit."""
-    metrics = (Metric(kind="histogram", name="v", column="v", edges=NOWHERE),)
+    metrics = (Histogram(name="v", column="v", edges=NOWHERE),)
     return reference.stage(keys=(), key_types=(), l0=1, linf=1, metrics=metrics)
 
 
@@ -59,7 +59,7 @@ def counted(rows, spec, cuts=(), shards=1, precut=True):
     found = {}
     for quantity in spec.quantities:
         column = merged.column(accumulate.quantity_column(spec, quantity))
-        found[quantity.name] = columns.vectors(quantity, column)[0].tolist()
+        found[quantity.name] = kernels.vectors(quantity, column)[0].tolist()
     return found
 
 

@@ -12,12 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpbeam.engine.aggregation import accumulate, columns, distinct
+from dpbeam.engine.aggregation import accumulate, distinct, kernels
+from dpbeam.engine.aggregation.tree import tree_leaves
 from dpbeam.engine.bounding import contributions, hierarchy
 from dpbeam.engine.bounding.leaf_sampling import spread_over_cells
 from dpbeam.engine.stage import LEVEL
 from dpbeam.queries.bounds import Bounds
-from dpbeam.queries.metric import Metric
+from dpbeam.queries.metrics.distinct import DistinctCount
+from dpbeam.queries.metrics.histograms import Histogram
+from dpbeam.queries.metrics.means import Variance
+from dpbeam.queries.metrics.quantiles import Median
+from dpbeam.queries.metrics.sums import Sum, SumOfTotals
+from dpbeam.queries.metrics.top_k import TopK
+from dpbeam.queries.metrics.vectors import VectorSum
 from dpbeam.queries.residual import in_one_other
 from tests.helpers import kernel_reference as reference
 
@@ -25,18 +32,15 @@ KEYS = ("country", "city")
 V = {"column": "v", "low": -1.0, "high": 0.7}
 METRICS = (
     *reference.COUNTS,
-    Metric(kind="sum", name="sum", **V),
-    Metric(kind="sum", name="total", column="v", low_total=-0.9, high_total=0.4),
-    Metric(kind="variance", name="variance", **V),
-    Metric(kind="median", name="median", ranks=(0.5,), **V),
-    Metric(kind="histogram", name="bins", column="v", edges=(-0.5, 0.0, 0.1)),
-    *(
-        Metric(kind="vector_sum", name=norm, columns=("v", "w"), norm=norm, max_norm=0.3)
-        for norm in ("l1", "l2", "linf")
-    ),
-    Metric(kind="distinct_count", name="kinds", column="t"),
-    Metric(kind="top_k", name="top", column="t", k=2, max_values=2),
-    Metric(kind="top_k", name="listed", column="t", k=2, max_values=2, candidates=("a", "b", "c")),
+    Sum(name="sum", **V),
+    SumOfTotals(name="total", column="v", low_total=-0.9, high_total=0.4),
+    Variance(name="variance", **V),
+    Median(name="median", ranks=(0.5,), **V),
+    Histogram(name="bins", column="v", edges=(-0.5, 0.0, 0.1)),
+    *(VectorSum(name=norm, columns=("v", "w"), norm=norm, max_norm=0.3) for norm in ("l1", "l2", "linf")),
+    DistinctCount(name="kinds", column="t"),
+    TopK(name="top", column="t", k=2, max_values=2),
+    TopK(name="listed", column="t", k=2, max_values=2, candidates=("a", "b", "c")),
 )
 TYPES = {"u": pa.int64(), "country": pa.string(), "city": pa.int64(), "v": pa.float64(), "w": pa.float64()}
 SCHEMA = pa.schema([*TYPES.items(), ("t", pa.string())])
@@ -86,7 +90,7 @@ def numbers(found, quantity, spec):
     keys = list(zip(*(found.column(name).to_pylist() for name in spec.keys), strict=True))
     if quantity.kind == "tree":
         made = Counter()
-        for partition, leaf, rows in zip(*(part.tolist() for part in columns.tree_leaves(column)), strict=True):
+        for partition, leaf, rows in zip(*(part.tolist() for part in tree_leaves(column)), strict=True):
             made.update({(keys[partition], level, leaf >> (4 * (4 - level))): rows for level in range(1, 5)})
         return made
     if quantity.kind == "distinct":
@@ -98,8 +102,8 @@ def numbers(found, quantity, spec):
             for entry in row
         }
     whole = quantity.kind in ("count", "privacy_id_count", "bins", "candidates")
-    step = Fraction(1) if whole else Fraction(columns.grid_of(quantity).step)
-    vectors = columns.vectors(quantity, column).tolist()
+    step = Fraction(1) if whole else Fraction(kernels.grid_of(quantity).step)
+    vectors = kernels.vectors(quantity, column).tolist()
     return {(key, i): n * step for key, row in zip(keys, vectors, strict=True) for i, n in enumerate(row)}
 
 
@@ -194,7 +198,7 @@ def test_within_the_bounds_every_cell_has_all_that_its_leaves_have(one, two, kep
         inside = [row for row in rows if cell_of(row[1:3], kept) == cell]
         assert numbers(found, count, spec)[cell, 0] == len(inside)
         assert numbers(found, units, spec)[cell, 0] == len({row[0] for row in inside})
-        step = Fraction(columns.grid_of(total).step)
+        step = Fraction(kernels.grid_of(total).step)
         totals = Counter()
         for unit, country, city, value, *_ in inside:
             totals[unit, country, city] += round(Fraction(min(max(value, -1024 * 0.9), 1024 * 0.9)) / step) * step

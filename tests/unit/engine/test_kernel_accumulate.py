@@ -8,11 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpbeam.engine.aggregation import accumulate, columns
+from dpbeam.engine.aggregation import accumulate, kernels
 from dpbeam.engine.arrays.grouping import members
+from dpbeam.engine.metrics import kernel_of
 from dpbeam.errors import RunFailed
-from dpbeam.queries.metric import Metric
-from dpbeam.queries.quantities import quantities
+from dpbeam.queries.metrics.means import Variance
+from dpbeam.queries.metrics.quantiles import Median
+from dpbeam.queries.metrics.sums import Sum
+from dpbeam.queries.sharing import quantities
 from tests.helpers import kernel_reference as reference
 
 SPEC = reference.stage(keys=["p", "q"], key_types=["string", "bool"], metrics=reference.ALL_METRICS[:3])
@@ -78,32 +81,30 @@ def test_every_quantity_has_one_type_of_column_from_the_start():
     for quantity in quantities((*reference.VALUE_METRICS, *reference.WORD_METRICS)):
         if quantity.kind in ("count", "privacy_id_count"):
             continue
-        nothing = columns.zeros(quantity, 3)
-        assert (nothing.type, len(nothing)) == (columns.arrow_type(quantity), 3), quantity.name
+        nothing = kernel_of(quantity).zeros(quantity, 3)
+        assert (nothing.type, len(nothing)) == (kernel_of(quantity).arrow_type(quantity), 3), quantity.name
         order = np.arange(3)
-        merged = columns.merge(quantity, nothing, order, order, order)
+        merged = kernel_of(quantity).merge(quantity, nothing, order, order, order)
         assert merged.equals(nothing), quantity.name
         if quantity.kind in ("sum", "squares", "bins", "vector", "tree"):
             values = {"v": np.linspace(-30.0, 30.0, 7), "w": np.ones(7)}
-            made = columns.accumulate(quantity, values, np.arange(7) % 3, 3)
-            assert (made.type, len(made)) == (columns.arrow_type(quantity), 3), quantity.name
+            made = kernel_of(quantity).of_rows(quantity, values, np.arange(7) % 3, 3)
+            assert (made.type, len(made)) == (kernel_of(quantity).arrow_type(quantity), 3), quantity.name
 
 
 def test_partitions_without_rows_are_zeros_beside_those_with():
     metric = {"column": "v", "low": 0.0, "high": 8.0}
-    for made in quantities(
-        (Metric(kind="sum", name="s", **metric), Metric(kind="median", name="m", ranks=(0.5,), **metric))
-    ):
-        column = columns.accumulate(made, {"v": np.array([1.0, 2.0])}, np.array([1, 1]), 4)
-        empty = columns.zeros(made, 1)
+    for made in quantities((Sum(name="s", **metric), Median(name="m", ranks=(0.5,), **metric))):
+        column = kernel_of(made).of_rows(made, {"v": np.array([1.0, 2.0])}, np.array([1, 1]), 4)
+        empty = kernel_of(made).zeros(made, 1)
         assert [column.slice(i, 1).equals(empty) for i in range(4)] == [True, False, True, True]
 
 
 def test_the_grid_of_squares_is_that_of_what_they_are_about_their_middle():
-    _, squares, _ = quantities((Metric(kind="variance", name="m", column="v", low=-1.0, high=5.0),))
-    assert (columns.grid_of(squares).low, columns.grid_of(squares).high) == (-4.5, 4.5)
+    _, squares, _ = quantities((Variance(name="m", column="v", low=-1.0, high=5.0),))
+    assert (kernels.grid_of(squares).low, kernels.grid_of(squares).high) == (-4.5, 4.5)
     with pytest.raises(ValueError, match=r"^a count is counted, not summed$"):
-        columns.grid_of(quantities(reference.COUNTS)[0])
+        kernels.grid_of(quantities(reference.COUNTS)[0])
 
 
 def test_rows_outside_the_public_partitions_are_dropped_as_whole_keys():
@@ -178,7 +179,7 @@ def test_long_inputs_are_summed_in_exact_pieces(monkeypatch):
     spec = reference.stage(unit=None, l0=1, linf=1)
     rows = pa.record_batch({"p": [1, 2, 1, 1, 2] * 20, "v": np.linspace(-30, 30, 100)})
     whole = accumulate.accumulate_rows(rows, spec)
-    monkeypatch.setattr(columns, "_EXACT_ROWS", 7)
+    monkeypatch.setattr(kernels, "_EXACT_ROWS", 7)
     assert accumulate.accumulate_rows(rows, spec).equals(whole)
 
 

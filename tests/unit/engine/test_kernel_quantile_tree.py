@@ -14,24 +14,25 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from pydp.algorithms.quantile_tree import QuantileTree
 
-from dpbeam.engine.aggregation import columns
+from dpbeam.engine.aggregation.tree import tree_leaves
+from dpbeam.engine.metrics import kernel_of
 from dpbeam.engine.release.quantile_tree import noisy_quantiles, search
-from dpbeam.queries.metric import rank_label
-from dpbeam.queries.quantities import Quantity
+from dpbeam.queries.metrics.quantiles import rank_label
+from dpbeam.queries.quantities import Tree
 
 RANKS = (0.0, 0.003, 0.1, 0.25, 0.5, 0.75, 0.9, 0.999, 1.0)
 VALUES = st.floats(-50, 50) | st.sampled_from([-1e300, 1e300, 0.0, -20.0, 20.0]) | st.integers(-3, 3).map(float)
 
 
 def tree(low=-20.0, high=20.0):
-    return Quantity(name="t", kind="tree", weight=1.0, columns=("v",), low=low, high=high)
+    return Tree(name="t", weight=1.0, columns=("v",), low=low, high=high)
 
 
 def trees(partitions, low=-20.0, high=20.0):
     """One tree for each list of values."""
     values = np.array([value for own in partitions for value in own], dtype=np.float64)
     rows = np.repeat(np.arange(len(partitions)), [len(own) for own in partitions])
-    return columns.accumulate(tree(low, high), {"v": values}, rows, len(partitions))
+    return kernel_of(tree(low, high)).of_rows(tree(low, high), {"v": values}, rows, len(partitions))
 
 
 def exact(counts):
@@ -56,7 +57,7 @@ def test_without_noise_a_quantile_is_googles(partitions):
 
 def test_the_bounds_and_what_is_beyond_are_in_the_first_and_the_last_leaf():
     values = [-20.0, -1e300, 20.0, 1e300, 20.0 - 1e-9]
-    partition, leaf, rows = columns.tree_leaves(trees([[0.0], values]))
+    partition, leaf, rows = tree_leaves(trees([[0.0], values]))
     assert list(zip(partition.tolist(), leaf.tolist(), rows.tolist(), strict=True)) == [
         (0, 32767, 1), (1, 0, 2), (1, 65534, 1), (1, 65535, 2),
     ]  # fmt: skip
@@ -174,11 +175,11 @@ def test_each_count_of_a_node_gets_one_draw():
 def test_merged_trees_count_what_the_whole_counts():
     values = np.random.default_rng(3).normal(0, 9, 500)
     rows = np.arange(500) % 3
-    parts = [columns.accumulate(tree(), {"v": values[i::2]}, rows[i::2], 3) for i in (0, 1)]
+    parts = [kernel_of(tree()).of_rows(tree(), {"v": values[i::2]}, rows[i::2], 3) for i in (0, 1)]
     codes = np.array([0, 1, 2, 0, 1, 2])
     order = np.argsort(codes, kind="stable")
-    merged = columns.merge(tree(), pa.concat_arrays(parts), codes, order, np.array([0, 2, 4]))
-    assert merged.equals(columns.accumulate(tree(), {"v": values}, rows, 3))
+    merged = kernel_of(tree()).merge(tree(), pa.concat_arrays(parts), codes, order, np.array([0, 2, 4]))
+    assert merged.equals(kernel_of(tree()).of_rows(tree(), {"v": values}, rows, 3))
 
 
 def test_ranks_have_names_that_a_column_may_have():

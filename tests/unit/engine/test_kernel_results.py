@@ -17,7 +17,9 @@ from dpbeam.mechanisms import moments, noise_width, threshold_bias
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace, TruncatedGeometric
 from dpbeam.mechanisms.noise import AdditiveNoise
 from dpbeam.queries import custom
-from dpbeam.queries.metric import Metric
+from dpbeam.queries.metrics.counts import Count
+from dpbeam.queries.metrics.custom import Custom
+from dpbeam.queries.metrics.quantiles import Max, Min
 from tests.helpers import kernel_reference as reference
 
 KINDS = ["gaussian", "laplace"]
@@ -159,7 +161,7 @@ def test_a_unit_count_that_selected_its_partition_stands_with_its_bias(hierarchi
         assert noisy["__noisy_count"] != 8
     else:
         with pytest.raises(ValueError, match=r"^stage s doesn't select by thresholding$"):
-            results.thresholding(replace(spec, selection=None))
+            _ = replace(spec, selection=None).thresholding
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -227,10 +229,10 @@ def test_a_mean_of_two_kinds_of_noise_is_refused():
 def test_the_least_and_the_largest_value_are_read_off_their_ranks():
     bounds = {"column": "v", "low": -1.0, "high": 1.0}
     ends = (
-        Metric(kind="min", name="v_min", ranks=(0.005,), **bounds),
-        Metric(kind="max", name="v_max", ranks=(0.995,), **bounds),
+        Min(name="v_min", ranks=(0.005,), **bounds),
+        Max(name="v_max", ranks=(0.995,), **bounds),
     )
-    spec = reference.stage(metrics=(Metric(kind="count", name="count"), *ends))
+    spec = reference.stage(metrics=(Count(name="count"), *ends))
     tree = [[float(i) for i in range(6)]]
     (row,) = results.metrics(noisy_batch(spec, **{"count": [9.0], "v_min.tree": tree}), spec).to_pylist()
     assert [row[name] for name in ("v_min", "v_min_low", "v_min_high")] == [0.0, 1.0, 2.0]
@@ -256,8 +258,8 @@ class Twice(custom.CustomMetric):
 
 
 def test_a_custom_metric_gets_its_noisy_sums_and_no_count_that_it_does_not_ask_for():
-    metric = Metric(kind="custom", name="twice", columns=("v",), custom=Twice())
-    spec = reference.stage(metrics=(Metric(kind="count", name="count"), metric))
+    metric = Custom(name="twice", columns=("v",), custom=Twice())
+    spec = reference.stage(metrics=(Count(name="count"), metric))
     (row,) = results.metrics(noisy_batch(spec, count=[9.0], twice=[[4.0, 5.0]]), spec).to_pylist()
     margin = noise_width.half_width(spec.noise["twice"])
     assert [row[name] for name in ("twice", "twice_low", "twice_high")] == pytest.approx(

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dpbeam.engine.aggregation import accumulate, columns, distinct, frequent, long_lists
+from dpbeam.engine.aggregation import accumulate, distinct, frequent, long_lists
 from dpbeam.engine.bounding import contributions
+from dpbeam.engine.metrics import kernel_of
 from dpbeam.queries.bounds import Bounds
-from dpbeam.queries.metric import Metric
+from dpbeam.queries.metrics.sums import Sum
+from dpbeam.queries.metrics.top_k import TopK
 from tests.helpers import kernel_reference as reference
 
 TEXTS = st.sampled_from(["a", "b", "c", "", "é", "a\0", "long " * 20]) | st.text(
@@ -60,7 +62,7 @@ def test_a_small_table_gives_the_reference_answer(exact, by_row):
 @settings(max_examples=40, **SLACK)
 @given(ROWS, st.lists(st.integers(0, 60), max_size=3), st.integers(1, 60))
 def test_lists_cut_into_pieces_merge_into_what_they_were(exact, rows, cuts, piece_bytes):
-    spec = reference.stage(metrics=(*WORDS, Metric(kind="sum", name="s", column="n", low=0.0, high=9.0)))
+    spec = reference.stage(metrics=(*WORDS, Sum(name="s", column="n", low=0.0, high=9.0)))
     (merged,) = reference.accumulators(reference.batches_of(table_of(rows), cuts), spec) or [accumulate.empty(spec)]
     pieces = long_lists.spread(merged, piece_bytes)
     assert accumulate.merge([pieces], spec).equals(accumulate.merge([merged], spec))
@@ -100,9 +102,7 @@ BOUNDS = st.builds(Bounds, l0=st.integers(1, 3), linf=st.integers(1, 3)) | st.bu
 @settings(max_examples=150, deadline=None)
 @given(ROWS, st.lists(st.tuples(st.just(9), st.integers(0, 2), TEXTS, NUMBERS), max_size=15), BOUNDS, st.integers(1, 3))
 def test_a_unit_moves_every_quantity_by_its_sensitivity_at_most(others, own, bounds, most):
-    metrics = tuple(
-        Metric(**(vars(metric) | ({"max_values": most} if metric.kind == "top_k" else {}))) for metric in WORDS
-    )
+    metrics = tuple(replace(metric, max_values=most) if isinstance(metric, TopK) else metric for metric in WORDS)
     spec = reference.stage(metrics=metrics, **vars(bounds))
 
     def cells(rows):
@@ -131,7 +131,7 @@ def test_a_unit_moves_every_quantity_by_its_sensitivity_at_most(others, own, bou
 
 
 def test_one_unit_counts_for_max_values_of_its_values_and_the_sensitivity_is_reached():
-    metrics = (Metric(kind="top_k", name="top", column="t", k=1, max_values=2),)
+    metrics = (TopK(name="top", column="t", k=1, max_values=2),)
     spec = reference.stage(metrics=metrics, l0=3, linf=None)
     table = table_of([(1, p, t, 0) for p in range(4) for t in "abcde"])
     (row, *others) = accumulate.accumulate(
@@ -143,7 +143,7 @@ def test_one_unit_counts_for_max_values_of_its_values_and_the_sensitivity_is_rea
 
 
 def test_a_units_values_are_chosen_whatever_other_units_have():
-    metrics = (Metric(kind="top_k", name="top", column="t", k=1, max_values=2),)
+    metrics = (TopK(name="top", column="t", k=1, max_values=2),)
     spec = reference.stage(metrics=metrics, l0=3, linf=None)
 
     def of_unit_1(others):
@@ -161,14 +161,14 @@ def test_a_units_values_are_chosen_whatever_other_units_have():
 
 @pytest.mark.parametrize("lost", [{"row_pairs": None}, {"words": {}}])
 def test_values_are_not_counted_where_it_is_not_known_whose_they_are(lost):
-    spec = reference.stage(metrics=(Metric(kind="top_k", name="top", column="t", k=1, max_values=2),))
+    spec = reference.stage(metrics=(TopK(name="top", column="t", k=1, max_values=2),))
     bounded = contributions.bound(table_of([(1, 0, "a", 0)]).to_batches(), spec, reference.SALT, (0,))
     with pytest.raises(ValueError, match=r"^top: counts by value need to know each row's pair$"):
-        columns.accumulate_by_value(spec.quantities[0], replace(bounded, **lost))
+        kernel_of(spec.quantities[0]).of_kept(spec.quantities[0], replace(bounded, **lost))
 
 
 def test_values_that_are_no_candidates_take_no_place():
-    metric = Metric(kind="top_k", name="top", column="t", k=1, max_values=1, candidates=("z",))
+    metric = TopK(name="top", column="t", k=1, max_values=1, candidates=("z",))
     spec = reference.stage(metrics=(metric,), l0=1, linf=None)
     table = table_of([(1, 0, t, 0) for t in "abcdefgz"])
     (row,) = accumulate.accumulate(

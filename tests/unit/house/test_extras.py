@@ -37,6 +37,7 @@ NEEDS = {
 }
 NEEDS |= {
     "dpbeam.transforms.sources.python_rows": NEEDS["dpbeam.transforms.steps.read"],
+    "dpbeam.beam": NEEDS["dpbeam.transforms.steps.read"],
     "dpbeam.pipelines.jobs.aggregate": NEEDS["dpbeam.transforms.steps.read"],
     "dpbeam.adapters.reference.plan": NEEDS["dpbeam.adapters.pipelinedp"],
 }

@@ -36,7 +36,7 @@ def pins() -> list[Requirement]:
 
 STATED = stated()
 ALL = [requirement for requirements in STATED.values() for requirement in requirements]
-NEED_EXTRAS = ("transforms", "pipelines/jobs", "pipelines/lifecycle", "dpbeam/adapters")
+NEED_EXTRAS = ("transforms", "pipelines/jobs", "pipelines/lifecycle", "dpbeam/adapters", "dpbeam/beam")
 """The rooms that may import what comes with an extra."""
 
 

@@ -21,6 +21,7 @@ from dpbeam.ledger.entries import SourceAccepted
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.scope import MAX_SOURCES, Protected, Scope, covers
 from dpbeam.pipelines.lifecycle import identity
+from dpbeam.policy.compile import query
 from dpbeam.policy.schema.policy import Policy
 
 ONE = Amount.charge(1, 1e-6)
@@ -281,7 +282,7 @@ def bound_policy(unit: str, *paths: str) -> Policy:
 def test_more_paths_than_a_ledger_keeps_are_refused_with_a_remedy() -> None:
     made = bound_policy("person", *(f"/data/{day}.csv" for day in range(MAX_SOURCES + 1)))
     with pytest.raises(UsageError) as refused:
-        identity.scope(made, ["/data/0.csv"])
+        identity.scope(query(made), ["/data/0.csv"])
     assert str(refused.value) == (
         "source.path must be 1 to 1000 paths, got 1001; name their folder or a pattern in place of many files, by "
         "names in UTF-8. Nothing was charged"
@@ -291,7 +292,7 @@ def test_more_paths_than_a_ledger_keeps_are_refused_with_a_remedy() -> None:
 def test_a_path_that_is_no_text_is_refused_with_a_remedy(monkeypatch) -> None:
     monkeypatch.setattr(os, "getcwd", lambda: "/data/\udcff")
     with pytest.raises(UsageError, match=r"source.path must be valid Unicode; name their folder .* in UTF-8"):
-        identity.scope(bound_policy("person", "a.csv"), [])
+        identity.scope(query(bound_policy("person", "a.csv")), [])
 
 
 def test_a_unit_whose_name_no_ledger_keeps_is_refused_with_a_remedy() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dpbeam.errors import RunFailed
 from dpbeam.mechanisms.fixedpoint import Grid, checked_sum
-from dpbeam.queries.quantities import Quantity
+from dpbeam.queries.quantities import Sum
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e300, max_value=1e300)
 
@@ -30,7 +30,7 @@ def bounds(draw):
 def test_no_value_exceeds_the_sensitivity_that_the_plan_states(made, values):
     low, high, centre = made
     grid = Grid.for_bounds(low, high, centre)
-    reach = Quantity(name="q", kind="sum", weight=1.0, low=low, high=high, centre=centre).reach
+    reach = Sum(name="q", weight=1.0, low=low, high=high, centre=centre).reach
     steps = grid.encode(np.array([*values, low, high]))
     assert all(abs(int(step)) * Fraction(grid.step) <= Fraction(reach) for step in steps)
     assert all(abs(int(step)) <= 2**30 for step in steps)

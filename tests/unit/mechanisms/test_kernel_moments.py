@@ -9,8 +9,9 @@ import pytest
 
 from dpbeam.mechanisms import moments, noise_width
 from dpbeam.mechanisms.events import Gaussian, Laplace
-from dpbeam.queries.metric import Metric
-from dpbeam.queries.quantities import quantities
+from dpbeam.queries.metrics.counts import Count
+from dpbeam.queries.metrics.means import Mean, Variance
+from dpbeam.queries.sharing import quantities
 
 
 def noise_of(name, scale, laplace):
@@ -21,7 +22,7 @@ def noise_of(name, scale, laplace):
 
 def parts(kind, low, high, *, laplace=False, **figures):
     """The noisy figures of a mean or variance, a number for each partition, and the scales of their noise."""
-    metric = Metric(kind=kind, name="m", column="v", low=low, high=high)
+    metric = {"mean": Mean, "variance": Variance}[kind](name="m", column="v", low=low, high=high)
     made = []
     for quantity in quantities((metric,)):
         values, scale = figures[quantity.kind]
@@ -132,7 +133,7 @@ def test_the_tail_of_laplaces_is_that_of_their_sum():
 
 @pytest.mark.parametrize("laplace", [False, True])
 def test_the_half_width_of_a_weighted_sum_leaves_five_percent_outside(laplace):
-    (count,) = quantities((Metric(kind="count", name="count"),))
+    (count,) = quantities((Count(name="count"),))
     made = [
         moments.Part(quantity=count, noise=noise_of("count", scale, laplace), noisy=np.zeros((1, 1)))
         for scale in (0.01, 0.02, 0.005)

@@ -22,7 +22,8 @@ from dpbeam.mechanisms import noise, noise_step
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace, LaplaceThresholding
 from dpbeam.mechanisms.fixedpoint import Grid
 from dpbeam.queries.bounds import Bounds
-from dpbeam.queries.metric import Metric
+from dpbeam.queries.metrics.counts import Count, UnitCount
+from dpbeam.queries.metrics.top_k import TopK
 
 GAUSSIAN = Gaussian(stage="s", metric="count", sigma=2.0, l2=1.0)
 LAPLACE = Laplace(stage="s", metric="count", scale=3.0, l1=1.5)
@@ -286,14 +287,14 @@ def test_noise_on_counts_in_steps_above_one_is_refused_beforehand_and_when_drawn
 def stage(**changes):
     made = StageSpec(
         name="s", unit="u", keys=("p",), key_types=("int64",), bounds=Bounds(l0=1, linf=1),
-        metrics=(Metric(kind="count", name="rows"),), noise={"count": GAUSSIAN}, selection=None,
+        metrics=(Count(name="rows"),), noise={"count": GAUSSIAN}, selection=None,
     )  # fmt: skip
     return replace(made, **changes)
 
 
 def test_a_stage_is_refused_for_the_noise_of_any_of_its_counts():
     releaser.check(stage())
-    top = Metric(kind="top_k", name="top", column="v", k=1, max_values=1)
+    top = TopK(name="top", column="v", k=1, max_values=1)
     threshold = replace(events(1.0)[2], sigma=2.0**49)
     for refused in (
         stage(noise={"count": replace(GAUSSIAN, sigma=2.0**49)}),
@@ -305,7 +306,7 @@ def test_a_stage_is_refused_for_the_noise_of_any_of_its_counts():
 
 
 def test_a_quantity_without_noise_is_refused_unless_the_selection_has_it():
-    metrics = (Metric(kind="privacy_id_count", name="n"), Metric(kind="count", name="rows"))
+    metrics = (UnitCount(name="n"), Count(name="rows"))
     threshold = GaussianThresholding(stage="s", sigma=1.0, l2=1.0, threshold=3.0, delta=1e-3, l0=1)
     counted = Gaussian(stage="s", metric="count", sigma=1.0, l2=1.0)
     spec = stage(metrics=metrics, noise={"count": counted}, selection=threshold)

@@ -13,7 +13,8 @@ from dpbeam.engine.release import results
 from dpbeam.mechanisms.events import GaussianThresholding
 from dpbeam.pipelines.cli import terminal
 from dpbeam.pipelines.lifecycle import report_facts
-from dpbeam.queries.metric import Metric
+from dpbeam.queries.metrics.counts import Count
+from dpbeam.queries.metrics.vectors import VectorSum
 from tests.helpers import kernel_reference as reference
 
 
@@ -47,7 +48,7 @@ def test_an_empty_value_is_told_from_none(exact) -> None:
 @pytest.mark.parametrize("width", [10, 60, 76, 77, 110])
 def test_a_narrow_terminal_cuts_no_name_and_no_number(width: int) -> None:
     names = [f"metric_{i}" for i in range(9)]
-    spec = reference.stage(metrics=tuple(Metric(kind="count", name=name) for name in names))
+    spec = reference.stage(metrics=tuple(Count(name=name) for name in names))
     values = {column: 123456.0 for name in names for column in results.interval_columns(name)}
     console = Console(width=width, record=True, force_terminal=False)
     with console.capture() as shown:
@@ -73,8 +74,8 @@ def test_counts_that_passed_a_threshold_say_that_they_are_biased() -> None:
 
 def test_of_a_metric_with_many_columns_the_screen_shows_the_first(exact) -> None:
     columns = tuple(f"c{i}" for i in range(9))
-    vector = Metric(kind="vector_sum", name="[b]e", columns=columns, norm="l2", max_norm=1.0)
-    spec = reference.stage(metrics=(vector, Metric(kind="count", name="count")), scale=0.01)
+    vector = VectorSum(name="[b]e", columns=columns, norm="l2", max_norm=1.0)
+    spec = reference.stage(metrics=(vector, Count(name="count")), scale=0.01)
     found = report_facts.metric_columns(spec)
     assert [(column.place, column.of) for column in found] == [*((i, 9) for i in range(9)), (0, 1)]
     names = [name for column in found for name in results.interval_columns(column.name)]

@@ -8,11 +8,13 @@ import pytest
 
 from dpbeam.engine.stage import planned_stage
 from dpbeam.mechanisms.events import Gaussian, Laplace, TruncatedGeometric
-from dpbeam.policy.compile import input_spec, metric, query
+from dpbeam.policy.compile import input_spec, query
 from dpbeam.policy.load import load_policy
 from dpbeam.policy.schema.metrics import MetricChoice
 from dpbeam.queries.bounds import Bounds
-from dpbeam.queries.metric import Metric
+from dpbeam.queries.metrics.counts import Count, UnitCount
+from dpbeam.queries.metrics.means import Mean
+from dpbeam.queries.metrics.sums import Sum
 from dpbeam.queries.source import Bin, Column, Condition, InputSpec, Lower, Rule, Truncate
 
 TEXT = """\
@@ -89,16 +91,16 @@ def test_the_input_spec_holds_every_row_local_step(policy, tmp_path):
 
 def test_metrics_keep_their_order_names_bounds_and_weights(policy):
     assert query(policy).stages[0].metrics == (
-        Metric(kind="count", name="count"),
-        Metric(kind="privacy_id_count", name="privacy_id_count", weight=3.0),
-        Metric(kind="sum", name="hours_sum", column="hours", low=0.0, high=8.0),
-        Metric(kind="mean", name="m", column="hours", low=-1.0, high=1.0),
+        Count(name="count"),
+        UnitCount(name="privacy_id_count", weight=3.0),
+        Sum(name="hours_sum", column="hours", low=0.0, high=8.0),
+        Mean(name="m", column="hours", low=-1.0, high=1.0),
     )
 
 
 def test_a_median_is_a_quantile_and_a_minimum_one_that_noise_lets_see():
     values = {"column": "hours", "low": 0, "high": 8}
-    made = [metric(MetricChoice.model_validate({kind: values}), {}) for kind in ("median", "min", "max")]
+    made = [MetricChoice.model_validate({kind: values}).metric({}) for kind in ("median", "min", "max")]
     assert [(each.kind, each.name, each.ranks) for each in made] == [
         ("median", "hours_median", (0.5,)),
         ("min", "hours_min", (0.005,)),
@@ -119,17 +121,17 @@ def test_a_median_is_a_quantile_and_a_minimum_one_that_noise_lets_see():
     ],
 )
 def test_released_columns_are_named_after_what_they_hold(kind, args, released):
-    assert metric(MetricChoice.model_validate({kind: args}), {}).released == released
+    assert MetricChoice.model_validate({kind: args}).metric({}).released == released
 
 
 def test_the_values_of_a_top_k_stand_before_their_counts():
-    made = metric(MetricChoice.model_validate({"top_k": {"column": "h", "k": 2, "max_values": 3, "name": "best"}}), {})
+    made = MetricChoice.model_validate({"top_k": {"column": "h", "k": 2, "max_values": 3, "name": "best"}}).metric({})
     assert made.labels == ("best_1", "best_2")
 
 
 def test_candidates_become_text_as_the_engine_writes_values():
     args = {"column": "h", "k": 1, "max_values": 1, "candidates": [True, False, 7, "x"]}
-    assert metric(MetricChoice.model_validate({"top_k": args}), {}).candidates == ("true", "false", "7", "x")
+    assert MetricChoice.model_validate({"top_k": args}).metric({}).candidates == ("true", "false", "7", "x")
 
 
 def test_derived_keys_are_text(policy):

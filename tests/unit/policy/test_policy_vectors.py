@@ -12,7 +12,7 @@ import pytest
 from dpbeam.accounting import plan as plans
 from dpbeam.adapters.reference.params import reference_call
 from dpbeam.engine.aggregation import accumulate
-from dpbeam.engine.aggregation.columns import grid_of
+from dpbeam.engine.aggregation.kernels import grid_of
 from dpbeam.engine.bounding import contributions
 from dpbeam.engine.stage import planned
 from dpbeam.errors import Refused
@@ -20,7 +20,7 @@ from dpbeam.policy import compile as compiled
 from dpbeam.policy.json_schema import json_schema
 from dpbeam.policy.load import load_policy
 from dpbeam.policy.yamlfile import read_yaml
-from dpbeam.queries.quantities import Quantity
+from dpbeam.queries.quantities import Vector
 from dpbeam.queries.source import Column, Rule
 from dpbeam.reading import vectors
 from tests.helpers.policy_text import problems
@@ -86,7 +86,7 @@ def test_the_plan_counts_with_all_numbers_of_a_vector(tmp_path, norm):
 def test_the_check_refuses_a_plan_for_vectors_of_one_number(tmp_path, monkeypatch):
     """Seeded: the plan forgets how long vectors are."""
     query = compiled.query(load(tmp_path, of=metrics("e", "linf")))
-    monkeypatch.setattr(Quantity, "size", 1)
+    monkeypatch.setattr(Vector, "size", 1)
     with pytest.raises(Refused, match="by the stage's bounds, got"):
         plans.plan(query)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from dpbeam.accounting import plan as plans
 from dpbeam.accounting.check import check_plan
-from dpbeam.engine.aggregation import accumulate, columns
+from dpbeam.engine.aggregation import accumulate, kernels
 from dpbeam.engine.bounding import contributions
 from dpbeam.engine.stage import planned_stage
 from dpbeam.errors import Refused
@@ -98,7 +98,7 @@ def test_a_unit_moves_each_figure_by_its_sensitivity_whatever_its_rows_say(tmp_p
         keys = found.column("p").to_pylist()
         made = {}
         for quantity in spec.quantities:
-            step = 1 if quantity.kind == "privacy_id_count" else Fraction(columns.grid_of(quantity).step)
+            step = 1 if quantity.kind == "privacy_id_count" else Fraction(kernels.grid_of(quantity).step)
             numbers = found.column(accumulate.quantity_column(spec, quantity)).to_pylist()
             made[quantity.name] = {key: number * step for key, number in zip(keys, numbers, strict=True)}
         return made
@@ -120,7 +120,7 @@ def test_counts_of_one_unit_add_up_and_are_clipped_and_rows_of_none_leave_no_tra
     )
     bounded = contributions.bound([prepare(raw, policy.source)], spec, reference.SALT, (0,))
     found = accumulate.accumulate(bounded, spec)
-    grids = [columns.grid_of(q).step if q.kind == "total" else 1 for q in spec.quantities]
+    grids = [kernels.grid_of(q).step if q.kind == "total" else 1 for q in spec.quantities]
     names = [accumulate.quantity_column(spec, q) for q in spec.quantities]
     figures = [found.column(name).to_pylist()[0] * step for name, step in zip(names, grids, strict=True)]
     assert found.column("p").to_pylist() == [0]

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpbeam.accounting import plan as plans
-from dpbeam.engine.aggregation import accumulate, columns
+from dpbeam.engine.aggregation import accumulate, kernels
 from dpbeam.engine.bounding import contributions
 from dpbeam.errors import Refused, RunFailed, UsageError
 from dpbeam.mechanisms.events import Gaussian
@@ -29,7 +29,7 @@ from dpbeam.policy.violations import PolicyError
 from dpbeam.queries import custom
 from dpbeam.queries.bounds import Bounds
 from dpbeam.queries.custom import CustomMetric, RowBound
-from dpbeam.queries.metric import Metric
+from dpbeam.queries.metrics.custom import Custom
 from tests.helpers import kernel_reference as reference
 
 ROOT = Path(__file__).parents[3]
@@ -143,7 +143,7 @@ def registered(monkeypatch):
 
 
 def spec_of(made, **bounds):
-    return reference.stage(metrics=(Metric(kind="custom", name="c", columns=("v",), custom=made),), **bounds)
+    return reference.stage(metrics=(Custom(name="c", columns=("v",), custom=made),), **bounds)
 
 
 VALUES = st.floats(allow_nan=False, allow_infinity=False) | st.floats(-1, 1) | st.sampled_from([1e308, -1e308, 5e-324])
@@ -169,8 +169,8 @@ def test_a_unit_moves_the_sums_by_the_declared_sensitivity_whatever_the_code_giv
         batch = pa.RecordBatch.from_pylist([dict(zip("upv", row, strict=True)) for row in rows], schema=schema)
         found = accumulate.accumulate(contributions.bound([batch], spec, reference.SALT, (0,)), spec)
         keys = found.column("p").to_pylist()
-        step = Fraction(columns.grid_of(quantity).step)
-        steps = columns.vectors(quantity, found.column("__q_0")).tolist()
+        step = Fraction(kernels.grid_of(quantity).step)
+        steps = kernels.vectors(quantity, found.column("__q_0")).tolist()
         return {(key, i): n * step for key, row in zip(keys, steps, strict=True) for i, n in enumerate(row)}
 
     before, after = sums(others), sums([*others, *own])

@@ -10,8 +10,19 @@ import pytest
 from dpbeam.queries.automatic import ClipSearch
 from dpbeam.queries.bounds import Bounds, vector_norms
 from dpbeam.queries.custom import RowBound
-from dpbeam.queries.metric import Metric
-from dpbeam.queries.quantities import Quantity, by_definition, named, noisy_by_themselves, parts, quantities, served
+from dpbeam.queries.metrics import TYPES
+from dpbeam.queries.metrics.base import Metric
+from dpbeam.queries.metrics.counts import Count, CountOfCounts, UnitCount
+from dpbeam.queries.metrics.custom import Custom
+from dpbeam.queries.metrics.distinct import DistinctCount
+from dpbeam.queries.metrics.histograms import Histogram
+from dpbeam.queries.metrics.means import Mean, StdDev, Variance
+from dpbeam.queries.metrics.quantiles import Max, Median, Min, Quantiles
+from dpbeam.queries.metrics.sums import Sum, SumOfTotals
+from dpbeam.queries.metrics.top_k import TopK
+from dpbeam.queries.metrics.vectors import VectorSum
+from dpbeam.queries.quantities import QUANTITIES, Quantity
+from dpbeam.queries.sharing import by_definition, named, noisy_by_themselves, quantities, served
 from tests.helpers import kernel_reference as reference
 
 VALUE = {"column": "v", "low": -1.0, "high": 5.0}
@@ -35,7 +46,8 @@ PAIR = Pair(low=1.0, high=2.0)
 
 
 def quantity(kind, **more):
-    return Quantity(name="q", kind=kind, weight=1.0, **more)
+    (made,) = (found for found in QUANTITIES if found.kind == kind)
+    return made(name="q", weight=1.0, **more)
 
 
 @pytest.mark.parametrize(
@@ -94,24 +106,23 @@ def test_one_unit_moves_a_quantity_by(made, sensitivity):
 
 
 def test_what_is_unknown_has_no_sensitivity():
-    with pytest.raises(ValueError, match=r"^unknown quantity 'mode'$"):
-        quantity("mode").sensitivity(ROWS)
+    with pytest.raises(TypeError, match="abstract"):
+        Quantity(name="q", weight=1.0)
     with pytest.raises(ValueError, match=r"^a vector's norm must be l1, l2 or linf, got 'l3'$"):
         vector_norms("l3", 1.0, 2)
-    with pytest.raises(ValueError, match=r"^unknown metric 'mode'$"):
-        parts(Metric(kind="mode", name="m"))
+    with pytest.raises(TypeError, match="abstract"):
+        Metric(name="m")
 
 
 @pytest.mark.parametrize(
     ("made", "size"),
     [
         (quantity("bins", edges=(0.0, 1.0, 2.0)), 2),
-        (quantity("vector", columns=("a", "b", "c")), 3),
-        (quantity("candidates", candidates=("a", "b")), 2),
-        (quantity("custom"), 1),
-        (quantity("custom", custom=reference.GeometricMean(low=1.0, high=2.0)), 1),
-        (quantity("custom", custom=PAIR), 2),
-        (quantity("tree"), 1),
+        (quantity("vector", columns=("a", "b", "c"), norm="l1", max_norm=1.0), 3),
+        (quantity("candidates", candidates=("a", "b"), max_values=1), 2),
+        (quantity("custom", custom=reference.GeometricMean(low=1.0, high=2.0), norm="l1", max_norm=1.0), 1),
+        (quantity("custom", custom=PAIR, norm="linf", max_norm=3.0), 2),
+        (quantity("tree", low=0.0, high=1.0), 1),
     ],
 )
 def test_a_quantity_has_as_many_numbers_as_it_counts(made, size):
@@ -119,51 +130,52 @@ def test_a_quantity_has_as_many_numbers_as_it_counts(made, size):
 
 
 def shape(metric):
-    return [(made.name, made.kind, made.weight, made.low, made.high, made.centre) for made in parts(metric)]
+    ends = ("low", "high", "centre")
+    return [(made.name, made.kind, made.weight, *(getattr(made, end, 0.0) for end in ends)) for made in metric.parts]
 
 
 @pytest.mark.parametrize(
     ("metric", "made"),
     [
-        (Metric(kind="count", name="n", weight=3.0), [("count", "count", 3.0, 0.0, 0.0, 0.0)]),
+        (Count(name="n", weight=3.0), [("count", "count", 3.0, 0.0, 0.0, 0.0)]),
         (
-            Metric(kind="count", name="n", column="c", low_total=1.0, high_total=9.0),
+            CountOfCounts(name="n", column="c", low_total=1.0, high_total=9.0),
             [("count", "total", 1.0, 1.0, 9.0, 0.0)],
         ),
-        (Metric(kind="privacy_id_count", name="u"), [("privacy_id_count", "privacy_id_count", 1.0, 0.0, 0.0, 0.0)]),
-        (Metric(kind="sum", name="s", **VALUE), [("s", "sum", 1.0, -1.0, 5.0, 0.0)]),
+        (UnitCount(name="u"), [("privacy_id_count", "privacy_id_count", 1.0, 0.0, 0.0, 0.0)]),
+        (Sum(name="s", **VALUE), [("s", "sum", 1.0, -1.0, 5.0, 0.0)]),
         (
-            Metric(kind="sum", name="s", column="v", low_total=-2.0, high_total=3.0),
+            SumOfTotals(name="s", column="v", low_total=-2.0, high_total=3.0),
             [("s", "total", 1.0, -2.0, 3.0, 0.0)],
         ),
         (
-            Metric(kind="mean", name="m", weight=3.0, **VALUE),
+            Mean(name="m", weight=3.0, **VALUE),
             [("m.sum", "sum", 1.5, -1.0, 5.0, 2.0), ("count", "count", 1.5, 0.0, 0.0, 0.0)],
         ),
         *(
             (
-                Metric(kind=kind, name="m", weight=3.0, **VALUE),
+                kind(name="m", weight=3.0, **VALUE),
                 [
                     ("m.sum", "sum", 1.0, -1.0, 5.0, 2.0),
                     ("m.squares", "squares", 1.0, -1.0, 5.0, 2.0),
                     ("count", "count", 1.0, 0.0, 0.0, 0.0),
                 ],
             )
-            for kind in ("variance", "stddev")
+            for kind in (Variance, StdDev)
         ),
         *(
-            (Metric(kind=kind, name="m", ranks=(0.5,), **VALUE), [("m.tree", "tree", 1.0, -1.0, 5.0, 0.0)])
-            for kind in ("quantiles", "median", "min", "max")
+            (kind(name="m", ranks=(0.5,), **VALUE), [("m.tree", "tree", 1.0, -1.0, 5.0, 0.0)])
+            for kind in (Quantiles, Median, Min, Max)
         ),
-        (Metric(kind="histogram", name="h", column="v", edges=(0.0, 1.0)), [("h", "bins", 1.0, 0.0, 0.0, 0.0)]),
+        (Histogram(name="h", column="v", edges=(0.0, 1.0)), [("h", "bins", 1.0, 0.0, 0.0, 0.0)]),
         (
-            Metric(kind="vector_sum", name="w", columns=("a",), norm="l2", max_norm=1.0),
+            VectorSum(name="w", columns=("a",), norm="l2", max_norm=1.0),
             [("w", "vector", 1.0, 0.0, 0.0, 0.0)],
         ),
-        (Metric(kind="distinct_count", name="d", column="t"), [("d", "distinct", 1.0, 0.0, 0.0, 0.0)]),
-        (Metric(kind="top_k", name="t", column="t", k=1, max_values=1), [("t", "values", 1.0, 0.0, 0.0, 0.0)]),
+        (DistinctCount(name="d", column="t"), [("d", "distinct", 1.0, 0.0, 0.0, 0.0)]),
+        (TopK(name="t", column="t", k=1, max_values=1), [("t", "values", 1.0, 0.0, 0.0, 0.0)]),
         (
-            Metric(kind="top_k", name="t", column="t", k=1, max_values=1, candidates=("a",)),
+            TopK(name="t", column="t", k=1, max_values=1, candidates=("a",)),
             [("t", "candidates", 1.0, 0.0, 0.0, 0.0)],
         ),
     ],
@@ -174,27 +186,26 @@ def test_a_metric_is_made_of(metric, made):
 
 
 def test_what_a_metric_needs_to_know_reaches_its_quantity():
-    (vector,) = parts(Metric(kind="vector_sum", name="w", columns=("a", "b"), norm="l2", max_norm=2.0))
+    (vector,) = VectorSum(name="w", columns=("a", "b"), norm="l2", max_norm=2.0).parts
     assert (vector.columns, vector.norm, vector.max_norm) == (("a", "b"), "l2", 2.0)
-    (bins,) = parts(Metric(kind="histogram", name="h", column="v", edges=(0.0, 1.0)))
+    (bins,) = Histogram(name="h", column="v", edges=(0.0, 1.0)).parts
     assert (bins.columns, bins.edges) == (("v",), (0.0, 1.0))
-    (tree,) = parts(Metric(kind="quantiles", name="q", ranks=(0.1, 0.9), searches=(("low", SEARCH),), **VALUE))
+    (tree,) = Quantiles(name="q", ranks=(0.1, 0.9), searches=(("low", SEARCH),), **VALUE).parts
     assert (tree.columns, tree.ranks, tree.auto) == (("v",), (0.1, 0.9), ("low",))
-    (counted,) = parts(
-        Metric(kind="top_k", name="t", column="t", k=2, max_values=3, pre_threshold=4, candidates=("a", "b"))
-    )
-    assert (counted.columns, counted.max_values, counted.pre_threshold) == (("t",), 3, 4)
-    assert counted.candidates == ("a", "b")
-    (rows,) = parts(Metric(kind="count", name="n", column="c", low_total=1.0, high_total=9.0))
-    (distinct,) = parts(Metric(kind="distinct_count", name="d", column="t"))
+    (counted,) = TopK(name="t", column="t", k=2, max_values=3, candidates=("a", "b")).parts
+    assert (counted.columns, counted.max_values, counted.candidates) == (("t",), 3, ("a", "b"))
+    (kept,) = TopK(name="t", column="t", k=2, max_values=3, pre_threshold=4).parts
+    assert (kept.columns, kept.max_values, kept.pre_threshold) == (("t",), 3, 4)
+    (rows,) = CountOfCounts(name="n", column="c", low_total=1.0, high_total=9.0).parts
+    (distinct,) = DistinctCount(name="d", column="t").parts
     assert (rows.columns, distinct.columns) == (("c",), ("t",))
-    (summed,) = parts(Metric(kind="sum", name="s", searches=(("high", SEARCH),), **VALUE))
+    (summed,) = Sum(name="s", searches=(("high", SEARCH),), **VALUE).parts
     assert (summed.columns, summed.auto) == (("v",), ("high",))
-    plain, _ = parts(Metric(kind="mean", name="m", **VALUE))
-    automatic, _ = parts(Metric(kind="mean", name="m", searches=(("low", SEARCH),), **VALUE))
+    plain, _ = Mean(name="m", **VALUE).parts
+    automatic, _ = Mean(name="m", searches=(("low", SEARCH),), **VALUE).parts
     assert (plain.columns, plain.auto, automatic.auto) == (("v",), (), ("low", "centred"))
     made = reference.GeometricMean(low=1.0, high=4.0)
-    sums, count = parts(Metric(kind="custom", name="g", columns=("v",), custom=made, weight=4.0))
+    sums, count = Custom(name="g", columns=("v",), custom=made, weight=4.0).parts
     assert (sums.kind, sums.norm, sums.max_norm, sums.columns, sums.custom) == (
         "custom",
         "l1",
@@ -206,30 +217,32 @@ def test_what_a_metric_needs_to_know_reaches_its_quantity():
 
 
 @pytest.mark.parametrize(
-    ("metric", "message"),
+    ("kind", "given", "message"),
     [
-        (Metric(kind="sum", name="s"), "metric s: a sum needs a column and finite bounds with low < high"),
-        (Metric(kind="sum", name="s", column="v", low=1.0, high=1.0), "metric s: a sum needs a column and finite"),
-        (Metric(kind="mean", name="m", column="v", low=0.0, high=math.inf), "metric m: a mean needs a column and"),
-        (Metric(kind="mean", name="m", column="v", low=-math.inf, high=0.0), "metric m: a mean needs a column and"),
-        (Metric(kind="mean", name="m", column="v", low=0.0), "metric m: a mean needs a column and"),
-        (Metric(kind="mean", name="m", low=0.0, high=1.0), "metric m: a mean needs a column and"),
-        (Metric(kind="histogram", name="h", edges=(0.0, 1.0)), "metric h: a histogram needs a column"),
-        (Metric(kind="custom", name="c"), "metric c: a custom metric must be built first"),
+        (
+            Sum,
+            {"column": "v", "low": 1.0, "high": 1.0},
+            "metric m: a sum needs a column and finite bounds with low < high",
+        ),
+        (Mean, {"column": "v", "low": 0.0, "high": math.inf}, "metric m: a mean needs a column and"),
+        (Mean, {"column": "v", "low": -math.inf, "high": 0.0}, "metric m: a mean needs a column and"),
+        (Mean, {"column": "v", "low": math.nan, "high": 0.0}, "metric m: a mean needs a column and"),
+        (SumOfTotals, {"column": "v", "low_total": 1.0, "high_total": 1.0}, "metric m: a sum needs a column and"),
+        (
+            CountOfCounts,
+            {"column": "v", "low_total": 0.0, "high_total": math.inf},
+            "metric m: a count needs a column and",
+        ),
         *(
-            (
-                Metric(kind="vector_sum", name="w", columns=("a",), **more),
-                "metric w: a vector_sum needs a norm and a pos",
-            )
+            (VectorSum, {"columns": ("a",), **more}, "metric m: a vector_sum needs a norm and a pos")
             for more in (
-                {"norm": "l1"},
-                {"max_norm": 1.0},
+                {"norm": None, "max_norm": 1.0},
                 {"norm": "l1", "max_norm": 0.0},
                 {"norm": "l1", "max_norm": math.inf},
             )
         ),
         *(
-            (Metric(kind="top_k", name="t", column="t", **more), "metric t: a top_k needs k, max_values and pre_thresh")
+            (TopK, {"column": "t", **more}, "metric m: a top_k needs k, max_values and pre_thresh")
             for more in (
                 {"k": 0, "max_values": 1},
                 {"k": 1, "max_values": 0},
@@ -238,19 +251,25 @@ def test_what_a_metric_needs_to_know_reaches_its_quantity():
         ),
     ],
 )
-def test_a_metric_that_lacks_what_its_kind_needs_is_refused(metric, message):
+def test_a_metric_that_could_not_be_bounded_cannot_be_made(kind, given, message):
     with pytest.raises(ValueError, match=f"^{message}"):
-        parts(metric)
+        kind(name="m", **given)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in TYPES if kind not in (Count, UnitCount)])
+def test_a_metric_that_lacks_what_its_type_needs_cannot_be_made(kind):
+    with pytest.raises(TypeError, match=r"missing .* required keyword-only argument"):
+        kind(name="m")
 
 
 def test_metrics_share_what_they_have_in_common_at_the_sum_of_their_weights():
     found = quantities(
         (
-            Metric(kind="count", name="count", weight=1.0),
-            Metric(kind="mean", name="mean", weight=2.0, **VALUE),
-            Metric(kind="variance", name="variance", weight=3.0, **VALUE),
-            Metric(kind="quantiles", name="a", ranks=(0.9, 0.1), **VALUE),
-            Metric(kind="median", name="b", ranks=(0.5,), **VALUE),
+            Count(name="count", weight=1.0),
+            Mean(name="mean", weight=2.0, **VALUE),
+            Variance(name="variance", weight=3.0, **VALUE),
+            Quantiles(name="a", ranks=(0.9, 0.1), **VALUE),
+            Median(name="b", ranks=(0.5,), **VALUE),
         )
     )
     assert [(made.name, made.weight) for made in found] == [
@@ -264,9 +283,9 @@ def test_metrics_share_what_they_have_in_common_at_the_sum_of_their_weights():
 
 def test_a_quantity_serves_every_metric_that_is_made_from_it_once():
     count, mean, variance = (
-        Metric(kind="count", name="count"),
-        Metric(kind="mean", name="mean", **VALUE),
-        Metric(kind="variance", name="variance", **VALUE),
+        Count(name="count"),
+        Mean(name="mean", **VALUE),
+        Variance(name="variance", **VALUE),
     )
     found = {
         made.name: [metric.name for metric in served((count, mean, variance))[made.definition]]
@@ -280,9 +299,9 @@ def test_a_quantity_serves_every_metric_that_is_made_from_it_once():
 
 
 def test_two_quantities_of_one_name_are_refused():
-    other = Metric(kind="sum", name="s", column="v", low=0.0, high=1.0)
+    other = Sum(name="s", column="v", low=0.0, high=1.0)
     with pytest.raises(ValueError, match=r"^two different quantities are called s; rename a metric$"):
-        quantities((Metric(kind="sum", name="s", **VALUE), other))
+        quantities((Sum(name="s", **VALUE), other))
 
 
 def test_a_threshold_counts_units_too_so_they_need_no_noise_of_their_own():
@@ -293,21 +312,21 @@ def test_a_threshold_counts_units_too_so_they_need_no_noise_of_their_own():
 
 def test_a_quantity_that_is_missing_is_an_error():
     with pytest.raises(KeyError):
-        named(Metric(kind="count", name="count"), {})
+        named(Count(name="count"), {})
 
 
 def test_what_is_released_has_a_name_for_each_number():
     made = reference.GeometricMean(low=1.0, high=2.0)
     for metric, names in (
-        (Metric(kind="count", name="n"), ("n",)),
-        (Metric(kind="quantiles", name="q", ranks=(0.5, 0.999)), ("q_p50", "q_p99_9")),
-        (Metric(kind="histogram", name="h", edges=(0.0, 1.0, 2.0)), ("h_0", "h_1")),
-        (Metric(kind="vector_sum", name="w", columns=("a", "b")), ("w_0", "w_1")),
-        (Metric(kind="top_k", name="t", k=2), ("t_1_count", "t_2_count")),
-        (Metric(kind="custom", name="c", custom=made), ("c",)),
-        (Metric(kind="custom", name="c"), ("c",)),
-        (Metric(kind="custom", name="c", custom=PAIR), ("c_left", "c_right")),
+        (Count(name="n"), ("n",)),
+        (Quantiles(name="q", ranks=(0.5, 0.999), **VALUE), ("q_p50", "q_p99_9")),
+        (Histogram(name="h", column="v", edges=(0.0, 1.0, 2.0)), ("h_0", "h_1")),
+        (VectorSum(name="w", columns=("a", "b"), norm="l1", max_norm=1.0), ("w_0", "w_1")),
+        (TopK(name="t", column="t", k=2, max_values=1), ("t_1_count", "t_2_count")),
+        (Custom(name="c", columns=("v",), custom=made), ("c",)),
+        (Custom(name="c", columns=("v",), custom=PAIR), ("c_left", "c_right")),
     ):
         assert metric.released == names
         assert metric.labels == (("t_1", "t_2") if metric.kind == "top_k" else ())
-    assert replace(quantity("tree", ranks=(0.5,)), name="other").definition == quantity("tree").definition
+    tree = quantity("tree", low=0.0, high=1.0)
+    assert replace(tree, ranks=(0.5,), name="other").definition == tree.definition

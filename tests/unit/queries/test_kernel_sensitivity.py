@@ -10,25 +10,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpbeam.engine.aggregation import accumulate, columns
+from dpbeam.engine.aggregation import accumulate, kernels
+from dpbeam.engine.aggregation.tree import tree_leaves
 from dpbeam.engine.bounding import contributions
+from dpbeam.engine.metrics.sums import totals
 from dpbeam.queries.bounds import Bounds
-from dpbeam.queries.metric import Metric
-from dpbeam.queries.quantities import Quantity
+from dpbeam.queries.metrics.histograms import Histogram
+from dpbeam.queries.metrics.means import Variance
+from dpbeam.queries.metrics.quantiles import Median
+from dpbeam.queries.metrics.sums import Sum, SumOfTotals
+from dpbeam.queries.metrics.vectors import VectorSum
+from dpbeam.queries.quantities import Shortened, Total
 from tests.helpers import kernel_reference as reference
 
 BOUNDS = {"column": "v", "low": -1.0, "high": 0.7}
 METRICS = (
     *reference.COUNTS,
-    Metric(kind="sum", name="sum", **BOUNDS),
-    Metric(kind="sum", name="total", column="v", low_total=-0.9, high_total=0.4),
-    Metric(kind="variance", name="variance", **BOUNDS),
-    Metric(kind="median", name="median", ranks=(0.5,), **BOUNDS),
-    Metric(kind="histogram", name="bins", column="v", edges=(-0.5, 0.0, 0.1)),
-    *(
-        Metric(kind="vector_sum", name=f"{norm}", columns=("v", "w", "x"), norm=norm, max_norm=0.3)
-        for norm in ("l1", "l2", "linf")
-    ),
+    Sum(name="sum", **BOUNDS),
+    SumOfTotals(name="total", column="v", low_total=-0.9, high_total=0.4),
+    Variance(name="variance", **BOUNDS),
+    Median(name="median", ranks=(0.5,), **BOUNDS),
+    Histogram(name="bins", column="v", edges=(-0.5, 0.0, 0.1)),
+    *(VectorSum(name=f"{norm}", columns=("v", "w", "x"), norm=norm, max_norm=0.3) for norm in ("l1", "l2", "linf")),
 )
 # Values on which float sums lose their sensitivity: halves of a step, one step and a huge value, subnormals.
 HOSTILE = st.sampled_from(
@@ -44,14 +47,14 @@ def numbers(batch, quantity, spec):
     keys = batch.column("p").to_pylist()
     found = {}
     if quantity.kind == "tree":
-        for partition, leaf, rows in zip(*(part.tolist() for part in columns.tree_leaves(column)), strict=True):
+        for partition, leaf, rows in zip(*(part.tolist() for part in tree_leaves(column)), strict=True):
             for level in range(1, 5):
                 node = (keys[partition], level, leaf >> (4 * (4 - level)))
                 found[node] = found.get(node, 0) + rows
         return found
     whole = quantity.kind in ("count", "privacy_id_count", "bins")
-    step = Fraction(1) if whole else Fraction(columns.grid_of(quantity).step)
-    for key, row in zip(keys, columns.vectors(quantity, column).tolist(), strict=True):
+    step = Fraction(1) if whole else Fraction(kernels.grid_of(quantity).step)
+    for key, row in zip(keys, kernels.vectors(quantity, column).tolist(), strict=True):
         found.update({(key, i): number * step for i, number in enumerate(row)})
     return found
 
@@ -71,7 +74,11 @@ def rows_of(unit):
 def test_a_unit_moves_every_quantity_by_its_sensitivity_at_most(others, own, bounds, kind, scale):
     """Also where the noise is so large that values are summed on a coarser grid."""
     spec = reference.stage(metrics=METRICS, kind=kind, scale=scale, **vars(bounds))
-    coarser = [columns.grid_of(q).step > columns.grid_of(q.definition).step for q in spec.quantities if q.norm]
+    coarser = [
+        kernels.grid_of(q).step > kernels.grid_of(q.definition).step
+        for q in spec.quantities
+        if isinstance(q, Shortened)
+    ]
     assert set(coarser) == {scale > 1}
 
     def quantities(rows):
@@ -94,7 +101,7 @@ def test_a_unit_moves_every_quantity_by_its_sensitivity_at_most(others, own, bou
 @settings(max_examples=200, deadline=None)
 @given(st.lists(VALUES, min_size=1, max_size=40), st.floats(1e-12, 1e12))
 def test_a_shortened_vector_is_never_too_long_and_keeps_its_direction(norm, vector, most):
-    (short,) = columns.shorten(np.array([vector]), norm, most).tolist()
+    (short,) = kernels.shorten(np.array([vector]), norm, most).tolist()
     exact = [abs(Fraction(number)) for number in short]
     length = {"l1": sum(exact), "l2": sum(x**2 for x in exact), "linf": max(exact)}[norm]
     assert length <= (Fraction(most) ** 2 if norm == "l2" else Fraction(most))
@@ -105,7 +112,7 @@ def test_a_shortened_vector_is_never_too_long_and_keeps_its_direction(norm, vect
 def test_each_vector_is_cut_to_whole_steps_before_it_is_added_up():
     spec = reference.stage(unit=None, l0=1, linf=1, metrics=METRICS[-1:])
     (quantity,) = spec.quantities
-    step = columns.grid_of(quantity).step
+    step = kernels.grid_of(quantity).step
     batch = pa.record_batch({"p": [0] * 5, "v": [1.6 * step] * 5, "w": [-1.6 * step] * 5, "x": [0.9 * step] * 5})
     assert accumulate.accumulate_rows(batch, spec).column("__q_0").to_pylist() == [[5, -5, 0]]
 
@@ -113,7 +120,7 @@ def test_each_vector_is_cut_to_whole_steps_before_it_is_added_up():
 @settings(max_examples=60, deadline=None)
 @given(rows_of(1), rows_of(2), st.integers(1, 3))
 def test_totals_need_no_bound_on_rows(others, own, l0):
-    metrics = (reference.COUNTS[1], Metric(kind="sum", name="total", column="v", low_total=-0.9, high_total=0.4))
+    metrics = (reference.COUNTS[1], SumOfTotals(name="total", column="v", low_total=-0.9, high_total=0.4))
     spec = reference.stage(metrics=metrics, l0=l0, linf=None)
     rows = [dict(zip("upvwx", row, strict=True)) for row in [*others, *own]]
     schema = pa.schema([("u", pa.int64()), ("p", pa.int64()), *((name, pa.float64()) for name in "vwx")])
@@ -130,10 +137,10 @@ def test_totals_need_no_bound_on_rows(others, own, l0):
 
 def total_of(values, low=-9.0, high=5.0):
     """The total, in the column's unit, of one unit's values in one partition."""
-    quantity = Quantity(name="t", kind="total", weight=1.0, columns=("v",), low=low, high=high)
+    quantity = Total(name="t", weight=1.0, columns=("v",), low=low, high=high)
     rows = np.zeros(len(values), dtype=np.int64)
-    column = columns.accumulate_totals(quantity, {"v": np.asarray(values)}, rows, np.array([0]), 1)
-    return column.to_pylist()[0] * Fraction(columns.grid_of(quantity).step)
+    column = totals(quantity, {"v": np.asarray(values)}, rows, np.array([0]), 1)
+    return column.to_pylist()[0] * Fraction(kernels.grid_of(quantity).step)
 
 
 @pytest.mark.parametrize(
@@ -162,12 +169,10 @@ def test_no_number_of_rows_makes_a_total_wrap_round():
 
 def test_values_whose_float_sum_is_off_by_more_than_one_row_add_up_exactly():
     """Casacuberta et al., section 5: 2**53 + 1 + 1 is 2**53 in floats, so one more row moves a float sum by 0 or 2."""
-    spec = reference.stage(
-        unit=None, l0=1, linf=1, metrics=(Metric(kind="sum", name="s", column="v", low=0.0, high=2.0),)
-    )
+    spec = reference.stage(unit=None, l0=1, linf=1, metrics=(Sum(name="s", column="v", low=0.0, high=2.0),))
     (quantity,) = spec.quantities
     values = [2.0, *[2.0**-29] * 3000]
     for order in (values, values[::-1]):
         batch = pa.record_batch({"p": [0] * len(order), "v": order})
         (steps,) = accumulate.accumulate_rows(batch, spec).column("__q_0").to_pylist()
-        assert steps * Fraction(columns.grid_of(quantity).step) == 2 + 3000 * Fraction(1, 2**29)
+        assert steps * Fraction(kernels.grid_of(quantity).step) == 2 + 3000 * Fraction(1, 2**29)

@@ -8,7 +8,7 @@ import pytest
 
 from dpbeam.engine.stage import LEVEL, UnitRows
 from dpbeam.queries.bounds import Bounds
-from dpbeam.queries.metric import Metric
+from dpbeam.queries.metrics.top_k import TopK
 from tests.helpers import kernel_reference as reference
 
 FLAT = reference.stage(keys=("a", LEVEL), key_types=("string", "int64"), l0=7)
@@ -35,7 +35,7 @@ def test_rows_are_bounded_by_the_leaves_of_their_keys() -> None:
 
 def test_rows_of_a_stage_of_one_row_a_unit_are_bounded_for_what_the_unit_contributes_to() -> None:
     units = UnitRows(stage="by_b", keys=("b",), key_types=("date",), bounds=Bounds(l0=3, linf=2))
-    metrics = (*reference.COUNTS, Metric(kind="top_k", name="top", column="t", k=1, max_values=1))
+    metrics = (*reference.COUNTS, TopK(name="top", column="t", k=1, max_values=1))
     own = reference.stage(keys=(), key_types=(), metrics=metrics)
     assert own.thresholds
     whole = replace(own, name="by_b.units", units=units, unit="person")

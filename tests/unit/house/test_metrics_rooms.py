@@ -1,0 +1,82 @@
+"""Every metric and quantity is known in every room that has to know it, each in one module a family."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dpbeam.accounting.expectations.base import parts
+from dpbeam.engine.aggregation.kernels import KERNELS
+from dpbeam.engine.metrics import shown
+from dpbeam.policy.metrics import ARGUMENTS
+from dpbeam.queries.metrics import FAMILIES, KINDS, TYPES
+from dpbeam.queries.metrics.base import Metric
+from dpbeam.queries.quantities import QUANTITIES, Quantity
+
+ROOT = Path(__file__).parents[3]
+ROOMS = ("queries/metrics", "policy/metrics", "accounting/expectations", "engine/metrics")
+
+
+def concrete(kind: type[Any]) -> Iterator[type[Any]]:
+    """The types that can be made, of all that are derived from `kind` in dpbeam."""
+    for derived in kind.__subclasses__():
+        if derived.__module__.startswith("dpbeam.") and not inspect.isabstract(derived) and "kind" in vars(derived):
+            yield derived
+        yield from concrete(derived)
+
+
+def missing(metrics: tuple[type[Metric], ...], quantities: tuple[type[Quantity], ...]) -> list[str]:
+    """What some room doesn't know, by name."""
+    return [
+        *(f"dpbeam.policy.metrics: {each.kind}" for each in metrics if each.kind not in ARGUMENTS),
+        *(
+            f"{where}: {each.__name__}"
+            for where, known in (("dpbeam.accounting.expectations", parts), ("dpbeam.engine.metrics", shown))
+            for each in metrics
+            if known.dispatch(each) is known.dispatch(object)
+        ),
+        *(f"dpbeam.engine.metrics, kernel of {each.__name__}" for each in quantities if each not in KERNELS),
+    ]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_room_has_a_module_a_family_and_no_other(room: str) -> None:
+    found = {path.stem for path in (ROOT / "dpbeam" / room).glob("*.py")} - {"__init__", "base"}
+    assert found == set(FAMILIES)
+
+
+def test_every_room_knows_every_metric_and_quantity() -> None:
+    assert missing(TYPES, tuple(set(concrete(Quantity)))) == []
+
+
+def test_what_no_room_knows_is_named() -> None:
+    mode = type("Mode", (Metric,), {"kind": "mode"})
+    values = type("Modes", (Quantity,), {"kind": "modes"})
+    assert missing((mode,), (values,)) == [
+        "dpbeam.policy.metrics: mode",
+        "dpbeam.accounting.expectations: Mode",
+        "dpbeam.engine.metrics: Mode",
+        "dpbeam.engine.metrics, kernel of Modes",
+    ]
+
+
+def test_the_lists_of_types_are_whole() -> None:
+    assert set(concrete(Metric)) == set(TYPES)
+    assert set(concrete(Quantity)) >= set(QUANTITIES)
+    assert set(ARGUMENTS) == set(KINDS)
+    assert len({each.kind for each in QUANTITIES}) == len(QUANTITIES)
+
+
+def test_the_second_derivation_uses_nothing_that_the_plan_is_made_from() -> None:
+    """What a metric needs noise for is derived twice, by code that has the metrics' fields in common and no more."""
+    for path in (ROOT / "dpbeam/accounting/expectations").glob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        used = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+        assert not {name for name in used if name.endswith((".quantities", ".sharing", ".residual", ".bounds"))}, path
+        asked = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+        assert not asked & {"parts", "sensitivity", "numbers", "of_rows", "of_partitions", "reach"}, path
