@@ -122,6 +122,7 @@ def test_the_movie_example_runs_and_explains_what_it_did(tmp_path) -> None:
     found = results_in(tmp_path)
     assert sorted(found) == [3, 8]
     assert all(abs(total - 12_000) < 30 * accountant.mechanisms[1].scale for total in found.values())  # 1 in 10^12
+    assert "randomly select at most 2 partitions, and in each at most 1 row\n" in text
     assert "Clamp each value to [1, 5]" in text
     assert f"Add Laplace noise of scale {accountant.mechanisms[1].scale:.6g} " in text
 

@@ -137,9 +137,13 @@ def _reads_values(params: Any) -> bool:
 
 def _bound(bounds: Bounds) -> str:
     if bounds.l1 is not None:
-        return f"{bounds.l1} rows"
-    rows = "" if bounds.linf is None else f", and in each at most {bounds.linf} rows"
-    return f"{bounds.l0} partitions{rows}"
+        return _many(bounds.l1, "row")
+    rows = "" if bounds.linf is None else f", and in each at most {_many(bounds.linf, 'row')}"
+    return f"{_many(bounds.partitions, 'partition')}{rows}"
+
+
+def _many(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
 def _clamping(params: Any) -> Iterator[str]:

@@ -36,7 +36,7 @@ def values(column: Any, dtype: Dtype) -> list[Any]:
     """
     typed = column.astype(dtype)
     # pandas cuts 1.5 to 1 where a column is declared whole
-    if typed.dtype != column.dtype and not (typed == column.astype(plain(column.dtype))).all():
+    if typed.dtype != column.dtype and typed.tolist() != column.tolist():
         raise ValueError("a value isn't of its column's type")
     found: list[Any] = (typed.astype("int64") if _counted(dtype) else typed).tolist()
     return found
