@@ -111,10 +111,11 @@ def seed() -> list[Mutant]:
 
 
 def modules() -> dict[str, Path]:
-    """The modules by name, each with its path below the checkout; those that read files aren't among them."""
+    """The modules by name, each with its path below the checkout; those that read files aren't among them. A family of
+    metrics has a module in two rooms: they are called `queries_sums` and `engine_sums`."""
     found = [path.relative_to(ROOT) for room in ROOMS for path in (ROOT / "dpbeam" / room).rglob("*.py")]
     kept = [path for path in sorted(found) if path.stem != "__init__" and "formats" not in path.parts]
-    named = {path.stem: path for path in kept}
+    named = {f"{path.parts[1]}_{path.stem}" if "metrics" in path.parts else path.stem: path for path in kept}
     assert len(named) == len(kept), "two modules have one name"
     return named
 
