@@ -7,9 +7,10 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 from dpbeam.ledger.amounts import Amount
-from dpbeam.pipelines.lifecycle import publish
+from dpbeam.pipelines.lifecycle import publish, release
 from dpbeam.pipelines.lifecycle.recover import recover
 from dpbeam.reporting.certify import certify_manifest
 from dpbeam.transforms.wire.staging import Area
@@ -24,6 +25,15 @@ INSIDE = {
     "after the ledger's decision": (publish, "complete"),
 }
 """Places within publishing: whose name is replaced by `die`."""
+
+
+STEPS = ("plan", "guard", "reserve", "start", "run_job", "verify", "assemble", "commit")
+"""The lifecycle, in order, by the names of its steps in `release`."""
+
+
+def does(name: str, work) -> None:
+    """From here on `work` is done where the step would be."""
+    setattr(release, name, replace(getattr(release, name), work=work))
 
 
 def forked(work) -> int:

@@ -12,7 +12,6 @@ import random
 import shutil
 import signal
 import time
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -29,15 +28,7 @@ from dpbeam.pipelines.lifecycle.steps import Step
 from dpbeam.pipelines.lifecycle.values import Request
 from dpbeam.policy.load import load_policy
 from dpbeam.transforms.wire.staging import Area
-from tests.helpers.kills import COST, INSIDE, check_sound, die, forked, settle
-
-STEPS = ("plan", "guard", "reserve", "start", "run_job", "verify", "assemble", "commit")
-"""The lifecycle, in order, by the names of its steps in `release`."""
-
-
-def does(name: str, work) -> None:
-    """From here on `work` is done where the step would be."""
-    setattr(release, name, replace(getattr(release, name), work=work))
+from tests.helpers.kills import COST, INSIDE, STEPS, check_sound, die, does, forked, settle
 
 
 def test_these_are_the_steps_that_a_run_takes_in_order(workspace, capsys) -> None:
