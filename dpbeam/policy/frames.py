@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -15,13 +15,21 @@ _KINDS = "a pandas or Polars data frame, or an Arrow table, record batch or data
 
 
 def types_of(frame: Any) -> dict[str, dict[str, Any]]:
-    """What each column is declared as in a policy, by the frame's own types; what dpbeam doesn't read is left out."""
+    """What each column is declared as in a policy, by the frame's own types; what dpbeam doesn't read is left out.
+
+    Guarantee: no value is looked at, for what a policy says is published (its digest). So pandas' columns of objects,
+    which have no type of their own, are left out; and a pandas column of whole numbers is declared float64, as it would
+    be if a value were missing.
+    """
     found: dict[str, dict[str, Any]] = {}
+    pandas = _is_pandas(frame)
     for each in _schema(frame):
         length, kind = vectors.stated_length(each.type), column_type(each.type)
         if length:
             found[each.name] = {"type": "vector", "length": length}
-        elif kind is not None:
+        elif kind == "int64" and pandas:
+            found[each.name] = {"type": "float64"}
+        elif kind is not None and not pa.types.is_null(each.type):
             found[each.name] = {"type": kind}
     return found
 
@@ -30,18 +38,24 @@ def table_of(frame: Any, columns: Sequence[str]) -> pa.Table:
     """The frame's rows of these columns.
 
     Raises:
-        UsageError: it is no frame, lacks a column, or holds values of several types in one. No value is in the error.
+        UsageError: it is no frame, lacks a column or has two of one name, or holds values of several types in one. No
+            value is in the error.
     """
     if isinstance(frame, pa.RecordBatch):
         frame = pa.Table.from_batches([frame])
-    missing = [name for name in columns if name not in _schema(frame).names]
+    names = _schema(frame).names
+    missing = [name for name in columns if names.count(name) != 1]
     if missing:
-        raise UsageError(f"the frame has no column {', '.join(missing)}")
-    if isinstance(frame, pa.Table):
-        return frame.select(list(columns))
-    if hasattr(frame, "to_table"):
-        return frame.to_table(columns=list(columns))
-    return _converted(frame[list(columns)])
+        raise UsageError(f"the frame must have one column {', one column '.join(missing)}")
+
+    def selected() -> pa.Table:
+        if isinstance(frame, pa.Table):
+            return frame.select(list(columns))
+        if hasattr(frame, "to_table"):
+            return frame.to_table(columns=list(columns))
+        return _arrow(frame[list(columns)])
+
+    return _contained(selected)
 
 
 def used(
@@ -69,30 +83,25 @@ def _schema(frame: Any) -> pa.Schema:
         return schema
     if not hasattr(frame, "__getitem__") or not hasattr(frame, "columns"):
         raise UsageError(f"source must be {_KINDS}, or the path of files, got {type(frame).__name__}")
-    return _converted(frame[:0] if not _is_pandas(frame) else frame.iloc[:0], frame).schema
+    return _contained(lambda: _arrow(frame.iloc[:0] if _is_pandas(frame) else frame[:0])).schema
 
 
-def _converted(frame: Any, whole: Any = None) -> pa.Table:
+def _arrow(frame: Any) -> pa.Table:
+    if _is_pandas(frame):
+        return pa.Table.from_pandas(frame, preserve_index=False)
+    return frame.to_arrow() if hasattr(frame, "to_arrow") else pa.table(frame)
+
+
+def _contained(work: Callable[[], pa.Table]) -> pa.Table:
+    """What `work` gives; Arrow's own errors, and those of files, quote values."""
     try:
-        if _is_pandas(frame):
-            table = pa.Table.from_pandas(frame, preserve_index=False)
-            return _with_object_types(table, frame if whole is None else whole)
-        return frame.to_arrow() if hasattr(frame, "to_arrow") else pa.table(frame)
-    except (pa.ArrowException, TypeError, ValueError, OverflowError):
-        # Arrow's own message quotes a value.
-        raise UsageError(
-            "the frame can't be made an Arrow table: a column has values of several types, or of one that Arrow lacks"
-        ) from None
-
-
-def _with_object_types(table: pa.Table, whole: Any) -> pa.Table:
-    """An empty pandas frame says nothing of its columns of objects: they are what pandas infers of the values."""
-    for name in table.column_names:
-        if pa.types.is_null(table.schema.field(name).type) and len(whole):
-            inferred = pa.array(whole[name].dropna().iloc[:1_000], from_pandas=True).type
-            place = table.schema.get_field_index(name)
-            table = table.set_column(place, pa.field(name, inferred), table.column(name).cast(inferred))
-    return table
+        return work()
+    except Exception:
+        failed = UsageError(
+            "the source can't be made an Arrow table: a column has values of several types, or of one that Arrow "
+            "lacks, or a file of a dataset can't be read as its schema says"
+        )
+    raise failed
 
 
 def _is_pandas(frame: Any) -> bool:

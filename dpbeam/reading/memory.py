@@ -54,8 +54,7 @@ def holding(name: str, table: pa.Table) -> Iterator[str]:
     """
     path, sink = path_of(name), pa.BufferOutputStream()
     plain = table.combine_chunks().replace_schema_metadata(None)
-    pq.write_table(plain, sink, row_group_size=_ROWS_A_GROUP, store_schema=False)
-    content = sink.getvalue()
+    content = _written(plain, sink)
     digest = int.from_bytes(hashlib.sha256(content).digest(), "big")
     with _lock:
         if path in _held:
@@ -66,6 +65,15 @@ def holding(name: str, table: pa.Table) -> Iterator[str]:
     finally:
         with _lock:
             del _held[path]
+
+
+def _written(table: pa.Table, sink: pa.BufferOutputStream) -> pa.Buffer:
+    try:
+        pq.write_table(table, sink, row_group_size=_ROWS_A_GROUP, store_schema=False)
+        return sink.getvalue()
+    except (pa.ArrowException, ValueError, OverflowError):  # its text may quote a value
+        failed = UsageError("a column holds values that Parquet can't: times beyond its range, or a type that it lacks")
+    raise failed
 
 
 def held(path: str) -> Held:

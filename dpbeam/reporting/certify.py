@@ -114,11 +114,11 @@ def _check_charge(manifest: Manifest) -> list[str]:
 
 def _check_tables(manifest: Manifest) -> list[str]:
     """A table is named after its stage; one that no mechanism pays for has no guarantee at all."""
-    paid = {mechanism.stage for mechanism in manifest.mechanisms}
+    paid = {f"{m.stage}{suffix}" for m in manifest.mechanisms for suffix in (".parquet", ".csv")}
     return [
         f"file {entry.path!r}: is a table, but no mechanism is of its stage"
         for entry in manifest.files
-        if entry.rows is not None and entry.path.split(".")[0] not in paid
+        if entry.rows is not None and entry.path not in paid
     ]
 
 

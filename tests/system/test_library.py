@@ -27,6 +27,8 @@ ROWS = {
 
 
 def asked(source, **more):
+    if isinstance(source, pd.DataFrame):  # whose columns of text have no type of their own
+        more.setdefault("columns", {"person": "string", "city": "string"})
     begun = dpbeam.query("visits", source=source, unit="person", epsilon=4.0, delta=1e-6, **more)
     return begun.group_by("city").private().bounds(l0=2, linf=5).count().mean("cost", 0, 100)
 
@@ -119,6 +121,33 @@ def test_a_frame_of_mixed_values_is_refused_without_one(ledger, tmp_path) -> Non
         dpbeam.release(asked(mixed), ledger=ledger, output=tmp_path)
     assert "CANARY" not in str(refused.value)
     assert "values of several types" in str(refused.value)
+
+
+def test_no_type_of_a_frame_is_told_by_its_values() -> None:
+    few = pd.DataFrame({"person": ["a", "b"], "city": ["x", "y"], "cost": [1, 2]})
+    more = pd.DataFrame({"person": ["a", "b", "c"], "city": ["x", "y", "z"], "cost": [1, 2, None]})
+    assert asked(few).policy().digest == asked(more).policy().digest
+    odd = few.astype(object)
+    with pytest.raises(dpbeam.PolicyError, match="must name a column that stands under columns"):
+        dpbeam.plan(asked(odd))
+
+
+def test_no_error_of_a_source_in_memory_quotes_a_value(ledger, tmp_path) -> None:
+    far = pa.table({**ROWS, "at": pa.array([2**63 - 1] * 1500, pa.timestamp("s"))})
+    twice = pa.Table.from_arrays([pa.array(["a"])] * 4, names=["person", "city", "cost", "cost"])
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "a.csv").write_text("person,city,cost\na,b,SECRETVALUE\n")
+    schema = pa.schema([("person", pa.string()), ("city", pa.string()), ("cost", pa.float64())])
+    for source in (far, twice, ds.dataset(tmp_path / "files", format="csv", schema=schema)):
+        more = {"columns": {"cost": "float64"}} if source is twice else {}
+        question = asked(source, **more)
+        question = question.where("at", ">", "2020-01-01") if source is far else question
+        with pytest.raises(dpbeam.UsageError) as refused:
+            dpbeam.release(question, ledger=ledger, output=tmp_path / "out")
+        assert "SECRET" not in str(refused.value)
+        assert "9223372036854775807" not in str(refused.value)
+        assert refused.value.__context__ is None
+    assert spent(ledger) == 0
 
 
 def test_a_query_that_is_not_whole_says_what_is_missing() -> None:

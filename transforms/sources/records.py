@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.utils.timestamp import Timestamp
 
-from dpbeam.errors import RunFailed
+from dpbeam.errors import RunFailed, UsageError
 from dpbeam.queries.source import Column, DeclaredType
 from dpbeam.reading.casting import ARROW_TYPES
 from dpbeam.reading.formats.fields import extract, locate
@@ -48,6 +48,13 @@ def raw_of_batch(batch: pa.RecordBatch, columns: Sequence[Column]) -> pa.RecordB
         UsageError: it lacks one, or has it in a type that can't be read as the column's.
     """
     what = "a record batch of the pipeline"
+    for column in columns:
+        place = batch.schema.get_field_index(column.name)
+        if place >= 0 and pa.types.is_fixed_size_binary(batch.schema.field(place).type):
+            raise UsageError(
+                f"column {column.name} of {what} is of bytes of a fixed length, which are read as hex digits: another "
+                "batch may have the same id as text. Cast it to binary or string in all batches"
+            )
     arrays = [extract(batch, locate(column, batch.schema, what, "Arrow")) for column in columns]
     return pa.RecordBatch.from_arrays(arrays, names=[column.name for column in columns])
 

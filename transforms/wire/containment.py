@@ -38,7 +38,11 @@ def contained(step: str, work: Callable[[], T]) -> T:
     except DpbeamError as error:
         kind = type(error).__name__ if type(error).__name__ in _KINDS else "RunFailed"
         message = f"<dpbeam:{kind}>{error}</dpbeam>"
-    except Exception as error:
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # SystemExit has a text too, and a library's panic is none of Exception
+        if not isinstance(error, Exception) and type(error).__module__.startswith("dpbeam."):
+            raise  # a signal that asks the run to end
         # errno's text is a constant of the system; the error's own text may hold a value
         reason = f" ({os.strerror(error.errno)})" if isinstance(error, OSError) and error.errno else ""
         message = (

@@ -93,3 +93,14 @@ pickled = pickle.dumps(Half())
 
 def record(level: int) -> logging.LogRecord:
     return logging.LogRecord("any", level, "any", 1, CANARY, (), None)
+
+
+@pytest.mark.parametrize("kind", [SystemExit, type("PanicException", (BaseException,), {})])
+def test_what_is_no_exception_is_contained_too(kind) -> None:
+    def work() -> None:
+        raise kind("SECRET")
+
+    with pytest.raises(StepError) as failed:
+        contained("Step", work)
+    assert "SECRET" not in str(failed.value)
+    assert failed.value.__context__ is None
