@@ -26,6 +26,7 @@ from dpbeam.engine.bounding import contributions
 from dpbeam.engine.rounds import weighing
 from dpbeam.engine.stage import StageSpec, planned_stage
 from dpbeam.mechanisms.selection import Selector
+from dpbeam.policy.compile import query
 from dpbeam.policy.schema.policy import Policy
 from dpbeam.queries.bounds import Bounds
 
@@ -75,26 +76,28 @@ DATA = {"ngrams": ngrams, "long tail": long_tail, "short tail": short_tail}
 
 def stage(private: Mapping[str, Any], l0: int, key_type: str, unit_type: str) -> StageSpec:
     """A stage that releases the kept keys alone, planned: all of the run's ε and δ go to the selection."""
-    policy = Policy.model_validate(
-        {
-            "version": 1,
-            "dataset": "bench",
-            "source": {"format": "csv", "path": "x.csv"},
-            "privacy_unit": "unit",
-            "columns": {"unit": {"type": unit_type}, "key": {"type": key_type}},
-            "run": {"epsilon": EPSILON, "delta": DELTA},
-            "stages": [
-                {
-                    "name": "s",
-                    "group_by": ["key"],
-                    "partitions": {"private": dict(private)},
-                    "bounds": {"l0": l0},
-                    "metrics": [],
-                }
-            ],
-        }
+    asked = query(
+        Policy.model_validate(
+            {
+                "version": 1,
+                "dataset": "bench",
+                "source": {"format": "csv", "path": "x.csv"},
+                "privacy_unit": "unit",
+                "columns": {"unit": {"type": unit_type}, "key": {"type": key_type}},
+                "run": {"epsilon": EPSILON, "delta": DELTA},
+                "stages": [
+                    {
+                        "name": "s",
+                        "group_by": ["key"],
+                        "partitions": {"private": dict(private)},
+                        "bounds": {"l0": l0},
+                        "metrics": [],
+                    }
+                ],
+            }
+        )
     )
-    return planned_stage(policy.unit, policy.stages[0], plan(policy).mechanisms)
+    return planned_stage(asked.unit, asked.stages[0], plan(asked).mechanisms)
 
 
 def kept(rows: pa.RecordBatch, spec: StageSpec) -> int:

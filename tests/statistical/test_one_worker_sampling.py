@@ -105,7 +105,7 @@ def test_what_is_kept_is_uniform(tmp_path, room_bytes, one_partition, text):
 
 def test_what_is_kept_is_uniform_where_every_shard_is_cut_at_the_source(tmp_path, monkeypatch):
     monkeypatch.setattr(one_worker, "_CROWD_ROWS", -(10**9))
-    monkeypatch.setattr(one_worker.bounding, "_crowded_rows", lambda batch, *_: np.arange(batch.num_rows))
+    monkeypatch.setattr(one_worker.contributions, "_crowded_rows", lambda batch, *_: np.arange(batch.num_rows))
     path = write(tmp_path / "rows.parquet", one_partition=True)
     found, reports = aggregate(path, reference.stage(l0=1, linf=KEEP, **PRIVATE), room_bytes=240_000)
     assert is_uniform(subsets(found["s"], one_partition=True))
@@ -149,7 +149,7 @@ def test_priorities_that_follow_the_rows_are_noticed(tmp_path, monkeypatch):
     def by_value(batches, *_):
         return np.concatenate([batch.column("v").to_numpy().astype(np.uint64) << np.uint64(40) for batch in batches])
 
-    monkeypatch.setattr(one_worker.bounding, "_priorities", by_value)
+    monkeypatch.setattr(one_worker.contributions, "_priorities", by_value)
     path = write(tmp_path / "rows.parquet", one_partition=True)
     found, _ = aggregate(path, reference.stage(l0=1, linf=KEEP, **PRIVATE))
     assert not is_uniform(subsets(found["s"], one_partition=True))

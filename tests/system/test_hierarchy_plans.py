@@ -71,7 +71,7 @@ def test_the_cells_are_those_of_all_rows_at_once(tmp_path, monkeypatch, count, r
     monkeypatch.setattr(one_worker, "BLOCK_ROWS", 1_000)
     if cut:
         monkeypatch.setattr(one_worker, "_CROWD_ROWS", -(10**9))
-        monkeypatch.setattr(one_worker.bounding, "_crowded_rows", lambda batch, *_: np.arange(batch.num_rows))
+        monkeypatch.setattr(one_worker.contributions, "_crowded_rows", lambda batch, *_: np.arange(batch.num_rows))
     rows = rows_of()
     pq.write_table(pa.Table.from_batches([rows]), tmp_path / "rows.parquet", row_group_size=4_000)
     flat = reference.stage(unit="u", keys=("country",), l0=2, linf=99, metrics=reference.COUNTS)

@@ -72,7 +72,7 @@ def run(count):
         route = bound._Route(stage, shards, SALT, None, None, "users")
         for block in blocks(count):
             users.send(route.process(block))
-        step = bound._BoundShard(stage, SALT, None, "users", Parts("aggregating", shards))
+        step = bound._BoundShard(stage, SALT, None, "users", None, Parts("aggregating", shards))
         spread = accumulate._RoutePartitions(stage, {PARTS}, "partitions")
         skeleton = [accumulate.accumulate.empty(stage)] * {PARTS}
         partitions.send(bound._Seed("partitions", skeleton).process(None))
