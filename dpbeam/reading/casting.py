@@ -115,6 +115,13 @@ def accepts(found: pa.DataType, kind: ColumnType) -> bool:
     raise ValueError(f"unknown column type {kind!r}")
 
 
+def as_hex(found: pa.DataType) -> bool | None:
+    """Whether text of this Arrow type is hex digits of its bytes; None of a type without values."""
+    if pa.types.is_dictionary(found):
+        found = found.value_type
+    return None if pa.types.is_null(found) else bool(pa.types.is_fixed_size_binary(found))
+
+
 def is_text(found: pa.DataType) -> bool:
     """Whether `found` is an Arrow string or binary type."""
     types = pa.types

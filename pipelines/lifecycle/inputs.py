@@ -17,6 +17,7 @@ from dpbeam.errors import RunFailed, UsageError
 from dpbeam.pipelines.lifecycle.listing import File, files_of, now
 from dpbeam.queries.source import InputSpec
 from dpbeam.reading import formats
+from dpbeam.reading.formats.path_columns import without_path_columns
 from dpbeam.transforms.steps.read import is_the_one, open_source
 
 LOOKERS = 16
@@ -76,7 +77,8 @@ def resolve(spec: InputSpec) -> Inputs:
     """Lists the files of the spec's paths, folders and patterns and checks each one's header or footer.
 
     Raises:
-        UsageError: a path without a file, a file that lacks a column or isn't of the stated format.
+        UsageError: a path without a file, a file that lacks a column or isn't of the stated format, a column that is of
+            hex digits in one file and of text in another.
     """
     files = [file for path in spec.paths for file in files_of(path)]
     files = sorted(set(files), key=lambda file: file.path)
@@ -84,6 +86,7 @@ def resolve(spec: InputSpec) -> Inputs:
     with ThreadPoolExecutor(LOOKERS) as pool:
         # In order of name, so that of several files at fault it is always the same that is named.
         splits = [split for found in pool.map(lambda file: _inspect(file, spec), files) for split in found]
+    _check_text(splits, spec)
     return Inputs(files=tuple(files), splits=formats.portions(splits))
 
 
@@ -98,6 +101,25 @@ def _inspect(file: File, spec: InputSpec) -> list[formats.Split]:
         if not is_the_one(handle, file.stamp):
             raise UsageError(f"source {seen} changes while it is looked at; run again when it is settled")
         return [replace(split, stamp=file.stamp) for split in formats.inspect_file(handle, spec, file.path)]
+
+
+def _check_text(splits: Sequence[formats.Split], spec: InputSpec) -> None:
+    """Refuses a column whose bytes one file has as text and another as hex digits: one value would be two, and one unit
+    two units, each with all that a unit may contribute."""
+    first: dict[tuple[str, bool], formats.Split] = {}
+    for split in splits:
+        for column, is_hex in zip(without_path_columns(spec).columns, split.as_hex, strict=False):
+            if is_hex is None:
+                continue
+            before = first.setdefault((column.name, is_hex), split)
+            other = first.get((column.name, not is_hex))
+            if other is not None:
+                hexed, text = (before, other) if is_hex else (other, before)
+                raise UsageError(
+                    f"column {column.name} has bytes of a fixed length in {formats.shown(hexed.path)}, which are read "
+                    f"as hex digits, and text in {formats.shown(text.path)}: the same id would be two. Write both in "
+                    "one way"
+                )
 
 
 def check_unchanged(found: Inputs) -> None:

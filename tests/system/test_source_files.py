@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from pathlib import Path
 
@@ -95,6 +96,52 @@ def test_ids_in_bytes_are_units_and_keys(workspace, exact) -> None:
     assert {row["place"]: (row["count"], row["privacy_id_count"]) for row in found} == {
         str(place): (80, 40) for place in places
     }
+
+
+@pytest.mark.parametrize("format", ["parquet", "avro"])
+def test_ids_that_are_hex_in_one_file_and_text_in_another_are_refused_before_the_charge(
+    format, workspace, capsys
+) -> None:
+    """One person would be two units, each with the bounds of one."""
+    (workspace.folder / "data").mkdir()
+    write = {"parquet": _ids_in_parquet, "avro": _ids_in_avro}[format]
+    write(workspace.folder / "data" / f"a.{format}", is_fixed=True)
+    write(workspace.folder / "data" / f"b.{format}", is_fixed=False)
+    workspace.policy["source"] = {"path": "data", "format": format}
+    workspace.create_budget()
+    assert workspace.run() == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert re.search(rf"column person has bytes of a fixed length in \S*a\.{format}, .* text in \S*b\.{format}", said)
+    assert "the same id would be two. Write both in one way" in said
+    assert workspace.open_ledger().balance("visits").spent == ZERO
+
+
+def _ids_in_parquet(path: Path, *, is_fixed: bool) -> None:
+    ids = pa.array([b"p1"], pa.binary(2) if is_fixed else pa.binary())
+    pq.write_table(pa.table({"person": ids, "place": ["inn"], "amount": [1.0]}), path)
+
+
+def _ids_in_avro(path: Path, *, is_fixed: bool) -> None:
+    kind = {"type": "fixed", "name": "id", "size": 2} if is_fixed else "bytes"
+    fields = [{"name": "person", "type": kind}, {"name": "place", "type": "string"},
+              {"name": "amount", "type": "double"}]  # fmt: skip
+    with path.open("wb") as file:
+        fastavro.writer(file, {"type": "record", "name": "r", "fields": fields},
+                        [{"person": b"p1", "place": "inn", "amount": 1.0}])  # fmt: skip
+
+
+def test_a_file_of_no_ids_beside_ids_in_bytes_is_fine(workspace, exact) -> None:
+    (workspace.folder / "data").mkdir()
+    rest = {"place": ["inn"] * 30, "amount": [1.0] * 30}
+    ids = pa.array([bytes([i, 0]) for i in range(30)], pa.binary(2))
+    pq.write_table(pa.table({"person": ids} | rest), workspace.folder / "data" / "a.parquet")
+    pq.write_table(pa.table({"person": pa.nulls(30)} | rest), workspace.folder / "data" / "b.parquet")
+    workspace.policy["source"] = {"path": "data", "format": "parquet"}
+    workspace.policy["stages"][0]["partitions"] = PUBLIC
+    workspace.create_budget()
+    assert workspace.run() == 0
+    found = pq.read_table(workspace.release_folder() / "by_place.parquet")
+    assert found["privacy_id_count"].to_pylist() == [30, 0]
 
 
 def test_what_is_no_file_is_refused_before_the_charge(workspace, capsys) -> None:

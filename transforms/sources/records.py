@@ -21,7 +21,7 @@ from apache_beam.utils.timestamp import Timestamp
 from dpbeam.errors import RunFailed, UsageError
 from dpbeam.queries.source import Column, DeclaredType
 from dpbeam.reading.casting import ARROW_TYPES
-from dpbeam.reading.formats.fields import extract, locate
+from dpbeam.reading.formats.fields import as_hex, extract, locate
 
 _INVALID = b"\xff"
 """Stands for a value that isn't of its column's type: no text, so no value of any type."""
@@ -48,14 +48,14 @@ def raw_of_batch(batch: pa.RecordBatch, columns: Sequence[Column]) -> pa.RecordB
         UsageError: it lacks one, or has it in a type that can't be read as the column's.
     """
     what = "a record batch of the pipeline"
-    for column in columns:
-        place = batch.schema.get_field_index(column.name)
-        if place >= 0 and pa.types.is_fixed_size_binary(batch.schema.field(place).type):
+    paths = [locate(column, batch.schema, what, "Arrow", is_stored=False) for column in columns]
+    for column, is_hex in zip(columns, as_hex(columns, batch.schema, paths), strict=True):
+        if is_hex:
             raise UsageError(
                 f"column {column.name} of {what} is of bytes of a fixed length, which are read as hex digits: another "
                 "batch may have the same id as text. Cast it to binary or string in all batches"
             )
-    arrays = [extract(batch, locate(column, batch.schema, what, "Arrow")) for column in columns]
+    arrays = [extract(batch, path) for path in paths]
     return pa.RecordBatch.from_arrays(arrays, names=[column.name for column in columns])
 
 
@@ -131,15 +131,15 @@ def _text(value: Any, kind: DeclaredType) -> bytes | None:
             return b"true" if value else b"false"
         case "date" if isinstance(value, date) and not isinstance(value, datetime):
             return value.isoformat().encode()
-        case "timestamp" if isinstance(value, datetime):
+        case "timestamp" if isinstance(value, datetime | Timestamp):
             return _moment(value)
-        case "timestamp" if isinstance(value, Timestamp):
-            return str(value.to_rfc3339()).encode()
     return _INVALID
 
 
-def _moment(value: datetime) -> bytes:
+def _moment(value: datetime | Timestamp) -> bytes:
     try:
+        if isinstance(value, Timestamp):
+            return str(value.to_rfc3339()).encode()
         return (value if value.tzinfo is None else value.astimezone(timezone.utc)).isoformat().encode()
     except (OverflowError, ValueError):  # in UTC it isn't within years 1 to 9999
         return _INVALID

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import IO
 
 import pyarrow as pa
@@ -65,7 +66,7 @@ def inspect_file(file: IO[bytes], spec: InputSpec, path: str) -> list[Split]:
     except OSError as error:
         reason = type(error).__name__
     else:
-        return [Split(path, each.row_group, each.start, each.end, each.size) for each in found]
+        return [replace(each, path=path) for each in found]
     raise UsageError(f"{seen} can't be read ({reason}). Check the file and its storage.")
 
 

@@ -26,7 +26,7 @@ from dpbeam.reading.formats import base
 from dpbeam.reading.formats.avro_schema import Unusable, arrow_type, at, at_path, expanded, is_columnar, stored
 from dpbeam.reading.formats.avro_values import stored_type, typed
 from dpbeam.reading.formats.base import Split, attempt, damaged, still
-from dpbeam.reading.formats.fields import Path, extract, locate
+from dpbeam.reading.formats.fields import Path, as_hex, extract, locate
 
 _MAGIC = b"Obj\x01"
 _SYNC = 16
@@ -49,8 +49,8 @@ def inspect(file: IO[bytes], spec: InputSpec, path: str, size: int) -> list[Spli
     Raises:
         UsageError: not an Avro container, or a column is lacking or of another type.
     """
-    _open(file, spec, path)
-    return [Split(path, size=size)]
+    header, paths = _open(file, spec, path)
+    return [Split(path, size=size, as_hex=as_hex(spec.columns, header.arrow, paths))]
 
 
 def read(file: IO[bytes], spec: InputSpec, path: str) -> Iterator[pa.RecordBatch]:

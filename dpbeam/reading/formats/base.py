@@ -49,6 +49,8 @@ class Split:
     end: int | None = None
     size: int = field(default=0, compare=False)
     stamp: Stamp | None = field(default=None, compare=False)
+    as_hex: tuple[bool | None, ...] = field(default=(), compare=False)
+    """Of each column, whether its text is hex digits of bytes (`fields.as_hex`); empty of formats of text."""
 
 
 def is_local(path: str) -> bool:

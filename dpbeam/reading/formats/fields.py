@@ -10,12 +10,13 @@ import pyarrow.compute as pc
 
 from dpbeam.errors import UsageError
 from dpbeam.queries.source import Column, ColumnType
-from dpbeam.reading import vectors
+from dpbeam.reading import casting, vectors
 from dpbeam.reading.casting import accepts
 
 Path = tuple[str, ...]
 
 _NAMES_SHOWN = 30
+_GIVE_IT = "Give it one in the step before (its other names are not shown here, since they may be data)."
 _TYPES: tuple[ColumnType, ...] = ("string", "int64", "float64", "bool", "date", "timestamp")
 
 
@@ -25,10 +26,11 @@ def field_of(column: Column) -> str:
     return field if isinstance(field, str) else ".".join(field)
 
 
-def locate(column: Column, schema: pa.Schema, path: str, format: str) -> Path:
+def locate(column: Column, schema: pa.Schema, path: str, format: str, *, is_stored: bool = True) -> Path:
     """The names that lead to the column in a file of `schema`; checks that it is there once and has a fitting type.
 
     A name with dots is a top-level column if there is one of that name, else a path; a list of names is always a path.
+    A schema that isn't stored was made by a program, maybe of values, so errors show no name that `column` hasn't.
 
     Raises:
         UsageError: it isn't there, or twice, or of a type that can't be read as the column's.
@@ -40,20 +42,39 @@ def locate(column: Column, schema: pa.Schema, path: str, format: str) -> Path:
     else:
         found = stated
     if len(found) == 1 or schema.names.count(found[0]) != 1:
+        if not is_stored and found[0] not in schema.names:
+            raise UsageError(f"{path} has no column {found[0]}. {_GIVE_IT}")
         check_named_once(column, found[0], schema.names, path, is_metadata=True)
     arrow = leaf(schema, found)
     if arrow is None:
-        raise UsageError(f"{path} has no field {'.'.join(found)} (column {column.name}). {_near(schema, found)}")
+        near = _near(schema, found) if is_stored else _GIVE_IT
+        raise UsageError(f"{path} has no field {'.'.join(found)} (column {column.name}). {near}")
     if column.type == "vector":
         fits, wanted = vectors.holds(arrow, column.length or 0), f"a vector of {column.length}"
     else:
         fits, wanted = accepts(arrow, column.type), column.type
     if not fits:
+        shown = str(arrow) if is_stored else str(arrow).partition("<")[0]
         raise UsageError(
-            f"{path}: column {column.name} must be readable as {wanted}, found {format} type {arrow}. "
+            f"{path}: column {column.name} must be readable as {wanted}, found {format} type {shown}. "
             f"{_other_type(arrow)}"
         )
     return found
+
+
+def as_hex(columns: Sequence[Column], schema: pa.Schema, paths: Sequence[Path]) -> tuple[bool | None, ...]:
+    """Of each column, at its path of `locate`, whether its text is hex digits of bytes of a fixed length.
+
+    None of a column that isn't text, and of one whose type has no values.
+
+    Bytes that are read as hex here and as text there would be two values, and the id of one unit two units: a source
+    must say the same everywhere (`dpbeam.pipelines.lifecycle.inputs`).
+    """
+    types = [leaf(schema, path) for path in paths]
+    return tuple(
+        None if column.type != "string" or arrow is None else casting.as_hex(arrow)
+        for column, arrow in zip(columns, types, strict=True)
+    )
 
 
 def extract(batch: pa.RecordBatch, found: Path) -> pa.Array:

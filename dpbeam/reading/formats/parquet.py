@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from dpbeam.errors import UsageError
 from dpbeam.queries.source import InputSpec
 from dpbeam.reading.formats.base import BATCH_BYTES, Split, attempt, damaged, still
-from dpbeam.reading.formats.fields import Path, leaf, locate
+from dpbeam.reading.formats.fields import Path, as_hex, leaf, locate
 from dpbeam.reading.formats.parquet_file import columns_of, open_parquet
 
 _MAGIC = b"PAR1"
@@ -26,9 +26,12 @@ def inspect(file: IO[bytes], spec: InputSpec, path: str) -> list[Split]:
     Raises:
         UsageError: not a whole Parquet file, or a column is lacking, doubled or of another type.
     """
-    metadata = _open(file, spec, path)[0].metadata
-    groups = range(metadata.num_row_groups)
-    return [Split(path, group, size=metadata.row_group(group).total_byte_size) for group in groups] or [Split(path)]
+    found, paths = _open(file, spec, path)
+    metadata, hexed = found.metadata, as_hex(spec.columns, found.schema_arrow, paths)
+    return [
+        Split(path, group, size=metadata.row_group(group).total_byte_size, as_hex=hexed)
+        for group in range(metadata.num_row_groups)
+    ] or [Split(path, as_hex=hexed)]
 
 
 def read(

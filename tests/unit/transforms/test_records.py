@@ -94,6 +94,7 @@ def test_a_value_of_the_columns_type_is_taken(kind, value, found) -> None:
         ("date", "01.11.2026"),
         ("timestamp", date(2026, 11, 1)),
         ("timestamp", datetime(1, 1, 1, tzinfo=EAST)),
+        ("timestamp", Timestamp.of(2**40)),
         ("vector", [1.0]),
         ("vector", "ab"),
         ("vector", [True, False]),
@@ -174,3 +175,40 @@ def test_an_arrow_batch_is_read_as_a_file_is() -> None:
         raw_of_batch(batch, [column("string")])
     with pytest.raises(UsageError, match="column c must be readable as date, found Arrow type string"):
         raw_of_batch(batch, [column("date", field="address.city")])
+
+
+@pytest.mark.parametrize("field", [None, "within.c"])
+@pytest.mark.parametrize("is_encoded", [False, True], ids=["plain", "dictionary"])
+def test_bytes_of_a_fixed_length_in_a_batch_are_refused(field, is_encoded) -> None:
+    """Of a collection nobody sees all batches beforehand, and another may have the same id as text."""
+    ids = pa.array([b"ab"], pa.binary(2))
+    ids = ids.dictionary_encode() if is_encoded else ids
+    batch = pa.RecordBatch.from_arrays([ids, pa.StructArray.from_arrays([ids], ["c"])], ["c", "within"])
+    with pytest.raises(UsageError, match="which are read as hex digits: another batch may have the same id as text"):
+        raw_of_batch(batch, [column("string", field=field)])
+
+
+def test_a_uuid_and_text_in_batches_are_the_same_id() -> None:
+    text = pa.RecordBatch.from_arrays([[str(UUID)]], ["c"])
+    ids = pa.ExtensionArray.from_storage(pa.uuid(), pa.array([UUID.bytes], pa.binary(16)))
+    columns = [column("string")]
+    spec = InputSpec(format="parquet", paths=("p",), columns=tuple(columns))
+    for batch in (text, pa.RecordBatch.from_arrays([ids], ["c"])):
+        assert rows.prepare(raw_of_batch(batch, columns), spec).column("c").to_pylist() == [str(UUID)]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({}, r"has no column c\. Give it one"),
+        ({"field": "wide.c"}, r"has no field wide\.c \(column c\)\. Give it one"),
+        ({"field": "wide"}, "column c must be readable as string, found Arrow type struct"),
+        ({"field": "many"}, "column c must be readable as string, found Arrow type list"),
+    ],
+)
+def test_an_error_shows_no_name_of_a_batch_that_the_query_hasn_t(asked, said) -> None:
+    """Who pivots rows in the step before makes names of values."""
+    batch = pa.RecordBatch.from_pylist([{"Ann": 1, "wide": {"Ann": 1}, "many": [{"Ann": 1}]}])
+    with pytest.raises(UsageError, match=said) as refused:
+        raw_of_batch(batch, [column("string", **asked)])
+    assert "Ann" not in str(refused.value)
