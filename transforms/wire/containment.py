@@ -33,13 +33,17 @@ def contained(step: str, work: Callable[[], T]) -> T:
     Guarantee: no exception text of a library leaves, neither as message nor as cause or context: the new error is
     raised after the old one is forgotten, so that no traceback, printed or pickled, can show it.
     """
+    is_stopped = False
+    message = ""
     try:
         return work()
     except DpbeamError as error:
         kind = type(error).__name__ if type(error).__name__ in _KINDS else "RunFailed"
         message = f"<dpbeam:{kind}>{error}</dpbeam>"
-    except (KeyboardInterrupt, GeneratorExit):
+    except GeneratorExit:
         raise
+    except KeyboardInterrupt:
+        is_stopped = True
     except BaseException as error:  # SystemExit has a text too, and a library's panic is none of Exception
         if not isinstance(error, Exception) and type(error).__module__.startswith("dpbeam."):
             raise  # a signal that asks the run to end
@@ -48,7 +52,7 @@ def contained(step: str, work: Callable[[], T]) -> T:
         message = (
             f"<dpbeam:RunFailed>step {step} failed with {type(error).__name__}{reason}; nothing was published</dpbeam>"
         )
-    raise StepError(message)
+    raise KeyboardInterrupt if is_stopped else StepError(message)
 
 
 class ContainedDoFn(beam.DoFn):

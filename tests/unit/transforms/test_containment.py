@@ -104,3 +104,13 @@ def test_what_is_no_exception_is_contained_too(kind) -> None:
         contained("Step", work)
     assert "SECRET" not in str(failed.value)
     assert failed.value.__context__ is None
+
+
+def test_an_interrupt_stays_one_without_its_text() -> None:
+    def work() -> None:
+        raise KeyboardInterrupt(CANARY)
+
+    with pytest.raises(KeyboardInterrupt) as stopped:
+        contained("Step", work)
+    assert stopped.value.args == ()
+    assert stopped.value.__context__ is None
