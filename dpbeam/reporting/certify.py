@@ -14,7 +14,7 @@ import pyarrow.parquet
 
 from dpbeam.errors import DpbeamError
 from dpbeam.reporting.digests import file_digest
-from dpbeam.reporting.manifest import FileEntry, Manifest, StatedCertificate, read_manifest
+from dpbeam.reporting.manifest import REPORT_NAME, FileEntry, Manifest, StatedCertificate, read_manifest
 
 METHODS = ("naive", "rdp", "pld")
 RELATIVE_TOLERANCE = 1e-6  # the composition's own rounding over platforms; far below what a reader would round to
@@ -113,12 +113,17 @@ def _check_charge(manifest: Manifest) -> list[str]:
 
 
 def _check_tables(manifest: Manifest) -> list[str]:
-    """A table is named after its stage; one that no mechanism pays for has no guarantee at all."""
+    """A table is named after its stage; one that no mechanism pays for has no guarantee at all. What is no table can be
+    the report alone, whatever it holds."""
     paid = {f"{m.stage}{suffix}" for m in manifest.mechanisms for suffix in (".parquet", ".csv")}
     return [
         f"file {entry.path!r}: is a table, but no mechanism is of its stage"
         for entry in manifest.files
         if entry.rows is not None and entry.path not in paid
+    ] + [
+        f"file {entry.path!r}: is neither a table nor {REPORT_NAME}, the only other file of a release"
+        for entry in manifest.files
+        if entry.rows is None and entry.path != REPORT_NAME
     ]
 
 

@@ -17,6 +17,7 @@ VERSION = 2
 """The newest version. What our own engine made with stated bounds and plain keys is written as version 1, without what
 2 added."""
 MANIFEST_NAME = "manifest.json"
+REPORT_NAME = "report.html"
 
 
 Engine = Literal["dpbeam", "pipelinedp"]

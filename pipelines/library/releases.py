@@ -15,13 +15,18 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from dpbeam.errors import UsageError
 from dpbeam.reporting.certify import certify_manifest
-from dpbeam.reporting.manifest import MANIFEST_NAME, FileEntry, Guarantee, Manifest, StatedCertificate
+from dpbeam.reporting.manifest import (
+    MANIFEST_NAME,
+    REPORT_NAME,
+    FileEntry,
+    Guarantee,
+    Manifest,
+    StatedCertificate,
+)
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
-
-REPORT_NAME = "report.html"
 
 
 @dataclass(frozen=True)

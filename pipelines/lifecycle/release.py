@@ -35,8 +35,6 @@ from dpbeam.queries.query import Query
 from dpbeam.reporting import manifest as manifests
 from dpbeam.transforms.wire.containment import from_runner
 
-REPORT_NAME = "report.html"
-
 
 def make_release(request: Request, progress: Progress = lambda says: None) -> Published:
     """Takes a request through its whole lifecycle.
@@ -224,8 +222,8 @@ def assemble(verified: Verified) -> Assembled:
             chosen_bounds=known.chosen,
         )
         report = render(manifest, known.stages, tables, ledger.balance(query.dataset))
-        (folder / REPORT_NAME).write_text(report, encoding="utf-8")
-        files = publish.entries(folder, _rows(tables), REPORT_NAME)
+        (folder / manifests.REPORT_NAME).write_text(report, encoding="utf-8")
+        files = publish.entries(folder, _rows(tables), manifests.REPORT_NAME)
         return Assembled(charged=charged, parameters=known, manifest=replace(manifest, files=files))
 
 

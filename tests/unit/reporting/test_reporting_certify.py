@@ -115,6 +115,15 @@ def test_a_table_that_no_mechanism_pays_for_is_named(release: Path, stated: Stat
     )
 
 
+def test_what_is_no_table_can_be_the_report_alone(release: Path, stated: StatedCertificate) -> None:
+    (release / "rows.jsonl").write_text('{"person": "p1"}', encoding="utf-8")
+    names: dict[str, int | None] = {"a.parquet": 2, "a.csv": 2, "report.html": None, "rows.jsonl": None}
+    write(release, stated, files=tuple(entry(release, name, rows) for name, rows in names.items()))
+    assert problems(release) == (
+        "file 'rows.jsonl': is neither a table nor report.html, the only other file of a release",
+    )
+
+
 def test_a_changed_file_is_named_with_both_digests(release: Path) -> None:
     before = hashlib.sha256((release / "report.html").read_bytes()).hexdigest()
     (release / "report.html").write_text("<b>", encoding="utf-8")
