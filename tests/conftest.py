@@ -14,9 +14,11 @@ from hypothesis import settings
 
 settings.register_profile("dpbeam", deadline=None)  # no test depends on how busy the machine is
 settings.load_profile("dpbeam")
-# A shell without job control starts background jobs with SIGINT ignored, and they would hand that on to their children.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell without job control starts background jobs with SIGINT ignored, nohup with SIGHUP; children would inherit
+# that, and dpbeam leaves alone what it was started to ignore.
+for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, default)
 
 
 @dataclass

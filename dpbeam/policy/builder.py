@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 
 from dpbeam.errors import UsageError
+from dpbeam.queries.source import format_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,8 +30,6 @@ Bound = int | Mapping[str, Any]
 """A bound, or `{"auto": {"max": …}}` for one that the run is to find."""
 Clip = float | Mapping[str, Any]
 """A clipping bound, or `{"auto": {}}` for one that the run is to find."""
-
-_SUFFIXES = {".parquet": "parquet", ".pq": "parquet", ".avro": "avro", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,7 +263,7 @@ def _source(dataset: str, source: Any, format: str | None) -> dict[str, Any]:
 
         return {"format": "parquet", "path": memory.path_of(dataset)}
     paths = [str(path) for path in (source if isinstance(source, list | tuple) else [source])]
-    found = {_SUFFIXES.get(Path(path.removesuffix(".gz")).suffix, "csv" if ".csv" in path else "") for path in paths}
-    if format is None and (len(found) != 1 or "" in found):
+    expected = {format_of(path) for path in paths}
+    if format is None and (len(expected) != 1 or None in expected):
         raise UsageError('the format of the files can\'t be told from their names: say format="csv", "parquet", …')
-    return {"format": format or found.pop(), "path": paths if len(paths) > 1 else paths[0]}
+    return {"format": format or expected.pop(), "path": paths if len(paths) > 1 else paths[0]}

@@ -9,6 +9,7 @@ from dpbeam.policy.checks.common import declared, unique
 from dpbeam.policy.checks.parts import Parts
 from dpbeam.policy.values import DESCRIPTIONS
 from dpbeam.policy.violations import ABSENT, Finding, Key
+from dpbeam.queries.source import FORMATS
 
 _LEAVE_OUT = "Leave the key out."
 
@@ -24,7 +25,7 @@ def source_findings(parts: Parts) -> Iterator[Finding]:
     if source.format != "csv" and not source.quoted_newlines:
         rule = "applies to the format csv only"
         yield Finding(key=("source", "quoted_newlines"), rule=rule, remedy=_LEAVE_OUT, value=False)
-    if source.format not in ("csv", "jsonl") and source.compression not in ("auto", "none"):
+    if not FORMATS[source.format].packed_whole and source.compression not in ("auto", "none"):
         rule = f"applies to the formats csv and jsonl only: {source.format} files are compressed inside"
         yield Finding(key=("source", "compression"), rule=rule, remedy=_LEAVE_OUT, value=source.compression)
     at: Key = ("source", "path_columns")

@@ -53,7 +53,7 @@ def inspect(file: IO[bytes], spec: InputSpec, path: str, size: int) -> list[Spli
     return [Split(path, size=size, as_hex=as_hex(spec.columns, header.arrow, paths))]
 
 
-def read(file: IO[bytes], spec: InputSpec, path: str) -> Iterator[pa.RecordBatch]:
+def read(file: IO[bytes], spec: InputSpec, split: Split, path: str, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """The file's needed columns, in Arrow's types for the file's own.
 
     Guarantee: a record becomes one row, whatever the others hold. A block whose size, count or end isn't as it says

@@ -57,7 +57,7 @@ def inspect(file: IO[bytes], spec: InputSpec, path: str, size: int) -> list[Spli
     return [Split(path, start=start, end=end, size=(size if end is None else end) - start) for start, end in cuts]
 
 
-def read(file: IO[bytes], spec: InputSpec, split: Split, path: str) -> Iterator[pa.RecordBatch]:
+def read(file: IO[bytes], spec: InputSpec, split: Split, path: str, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """The split's rows. One of the wrong width is left out, or fails the run under `on_invalid: fail`.
 
     Raises:

@@ -67,7 +67,7 @@ def inspect(file: IO[bytes], spec: InputSpec, path: str, size: int) -> list[Spli
     ]
 
 
-def read(file: IO[bytes], spec: InputSpec, split: Split, path: str) -> Iterator[pa.RecordBatch]:
+def read(file: IO[bytes], spec: InputSpec, split: Split, path: str, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """The split's rows. A lacking field is null; a line that isn't one JSON object is left out, or fails the run under
     `on_invalid: fail`.
 

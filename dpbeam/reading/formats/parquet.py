@@ -19,7 +19,7 @@ _MAGIC = b"PAR1"
 _ARROW_KEY = b"ARROW:schema"
 
 
-def inspect(file: IO[bytes], spec: InputSpec, path: str) -> list[Split]:
+def inspect(file: IO[bytes], spec: InputSpec, path: str, size: int) -> list[Split]:
     """One split a row group; of a file without row groups, which is how an empty result is written, one that names
     none and gives no rows. Reads the footer.
 
@@ -34,15 +34,14 @@ def inspect(file: IO[bytes], spec: InputSpec, path: str) -> list[Split]:
     ] or [Split(path, as_hex=hexed)]
 
 
-def read(
-    file: IO[bytes], spec: InputSpec, path: str, row_group: int | None, batch_rows: int
-) -> Iterator[pa.RecordBatch]:
+def read(file: IO[bytes], spec: InputSpec, split: Split, path: str, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """The row group's needed columns; of structs, the needed fields alone are read.
 
     Raises:
         RunFailed: it is damaged, or another file than `inspect` saw.
     """
     found, paths = still(lambda: _open(file, spec, path), path)
+    row_group = split.row_group
     if row_group is None:
         if found.metadata.num_row_groups:
             raise damaged(path)
@@ -59,7 +58,7 @@ def read(
     raise damaged(path)
 
 
-def file_schema(file: IO[bytes]) -> pa.Schema:
+def file_schema(file: IO[bytes], path: str) -> pa.Schema:
     """The Arrow types of the file's columns, as `read` gives them.
 
     Raises:
