@@ -1,4 +1,4 @@
-"""Batches of a Beam job's own rows in; one released row a partition out, for the job to go on with.
+"""One released row a partition of a Beam job's own rows, for the job to go on with.
 
 The data flow and kernels are those of the main job: bound, accumulate, select, add noise. What it lacks of a release is
 all that a launcher does: the ledger, control totals, and the protocol that shows one draw of each value whatever a

@@ -1,4 +1,4 @@
-"""A private vocabulary as a step of your own pipeline: blocks of typed rows go in; the keys that are kept come out.
+"""A private vocabulary within a pipeline of your own: the keys that are kept of blocks of typed rows.
 
 `dpbeam run` with `metrics: []` does this with a ledger, a certificate and a release. Here the caller pays: it takes the
 mechanism from a plan, charges what that costs, and uses what comes out of one execution only.

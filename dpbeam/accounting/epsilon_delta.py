@@ -1,4 +1,4 @@
-"""A mechanism in, the (ε, δ) out from which PipelineDP and PyDP build one of at least its noise."""
+"""The (ε, δ) from which PipelineDP or PyDP, which take no scales, build a mechanism of at least the planned noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A selection by weights in; its rounds as requests, and each round's mechanism at a known noise, out.
+"""What a selection by weights asks the calibration for, and its rounds as mechanisms once the noise is known.
 
 A round is a Gaussian mechanism on weights that one unit moves by l2 ≤ 1, and a failure with δ: that a partition is kept
 which the unit alone made eligible. docs/accounting.md has the proof; `dpbeam.accounting.certify` checks a round again

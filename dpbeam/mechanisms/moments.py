@@ -1,4 +1,4 @@
-"""Noisy sums and counts in, means and variances with their 95 % intervals out. Post-processing: it costs nothing.
+"""Means and variances of noisy sums and counts, with 95 % intervals. Post-processing: it costs nothing.
 
 An interval holds the parameters that the noisy figures don't reject at 5 % (Fieller, 1954): it is the partition's
 bounded mean or variance over the noise alone. Where the noisy count isn't clearly above 0, it is all that the bounds

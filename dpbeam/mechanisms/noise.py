@@ -1,4 +1,4 @@
-"""Exact accumulators in, noisy float64 quantities out, by the mechanisms of Google's C++ library through PyDP.
+"""The one place where noise is added: by the mechanisms of Google's C++ library, through PyDP, to exact accumulators.
 
 dpbeam draws no noise of its own. Noise is drawn apart from any value, as an integer: so many steps of a power of two
 that the plan fixes (`dpbeam.mechanisms.noise_step`). It is added to the exact integer accumulator by integer

@@ -1,4 +1,4 @@
-"""Unit counts of many partitions and PyDP's selection strategy in; which partitions are kept, out.
+"""Which of very many partitions a selection of PyDP's keeps, decided without asking it for each.
 
 PyDP decides one partition at a time. Where millions of partitions have the same few units, each is kept with the same
 tiny probability and nearly every decision says no: there the number of noes before the next yes is drawn instead, from

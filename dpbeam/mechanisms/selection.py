@@ -1,6 +1,4 @@
-"""Unit counts of partitions in, which partitions may be released out (private partition selection), and by threshold
-mechanisms the noisy counts that decided it.
-"""
+"""Private partition selection by unit counts; by threshold, also the noisy counts that decided it."""
 
 from __future__ import annotations
 

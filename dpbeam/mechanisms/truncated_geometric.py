@@ -1,4 +1,4 @@
-"""A truncated geometric selection as planned in, the ε and δ that PyDP is given for it out.
+"""The ε and δ that PyDP is handed for a truncated geometric selection, so that its doubles stay within the plan.
 
 PyDP computes the probabilities of keeping in doubles (`NearTruncatedGeometricPartitionSelection` of
 google/differential-privacy, cc/algorithms/partition-selection.h), so that each is off by a little, and beside a tiny δ

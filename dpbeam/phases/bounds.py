@@ -1,5 +1,5 @@
-"""The phase in which a run finds bounds: noisy histograms of values and of units come out of a Beam job; the query,
-the plan and the stages with the bounds chosen from them go on to the main job.
+"""The phase in which a run finds bounds: a Beam job makes noisy histograms of values and of units, and the query, the
+plan and the stages go on to the main job with the bounds chosen from them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Phases: a run's parameters as planned come in; what its main job works with goes out, after the jobs before it.
+"""Phases: jobs before the main one, each of which turns a run's parameters into what the next works with.
 
 Some of what a query asks for is found privately before the main job: a phase is one such Beam job. Its result is
 noisy, staged and taken like that of the main job, and only then does the next begin, so that all later jobs build on

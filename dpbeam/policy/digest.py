@@ -1,4 +1,4 @@
-"""A policy comes in; the digest of all that its guarantee and its results depend on goes out."""
+"""The digest of a policy: of all that its guarantee and its results depend on, and of nothing else."""
 
 from __future__ import annotations
 

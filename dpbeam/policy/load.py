@@ -1,4 +1,4 @@
-"""A policy file comes in; a `Policy` that keeps every rule goes out, or a `PolicyError` with all that is wrong."""
+"""Loading a policy file: a `Policy` that keeps every rule, or one `PolicyError` with all that is wrong."""
 
 from __future__ import annotations
 

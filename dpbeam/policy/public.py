@@ -1,4 +1,4 @@
-"""Public partitions as a policy lists them come in; a table of keys, or what is wrong with the list, goes out."""
+"""Public partitions: the table of keys that a policy lists, or what is wrong with the list."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file's schema comes in (names and types, no values); a commented first policy for it goes out."""
+"""A commented first policy for a file, from names and types alone."""
 
 from __future__ import annotations
 

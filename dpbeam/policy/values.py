@@ -1,4 +1,4 @@
-"""A scalar of the policy and a column's type come in; whether the one suits the other goes out."""
+"""Whether a scalar in a policy is a value of a column's type."""
 
 from __future__ import annotations
 

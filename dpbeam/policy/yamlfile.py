@@ -1,4 +1,4 @@
-"""A policy file comes in; plain values go out, with the line of every key and all that is wrong with the YAML itself.
+"""A policy file as plain values, with the line of every key and all that is wrong with the YAML itself.
 
 Scalars follow YAML 1.2's core schema: `1e-6` is a number, only `true` and `false` are booleans (`NO` is Norway),
 dates are text. Numbers with leading zeros are text, for they are mostly postcodes and ids.

@@ -1,4 +1,4 @@
-"""What one privacy unit may contribute to a stage in; how far it moves what is added up, in l1 and l2, out."""
+"""What one privacy unit may contribute to a stage, and how far that moves what is added up, in l1 and l2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Takes a raw batch as `sources` reads it, gives the validated one: typed, without nulls, derived, filtered.
+"""Validation of raw batches: typed columns without nulls, derived columns, and the conditions that rows must meet.
 
 The order is fixed: each declared column is cast and its rules applied (invalid, null, NaN, infinity), rows that a
 rule drops leave, derived columns are added, `where` keeps the rest.

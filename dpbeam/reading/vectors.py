@@ -1,4 +1,4 @@
-"""Lists as a source holds them come in; a vector of the declared length a row goes out, and what breaks a rule in it.
+"""Lists of a source as vectors of the declared length, one a row, and what breaks a rule in them.
 
 A row's list is found by its own offsets and copied into its own row of a matrix. Rows whose list has another length are
 taken out before anything is laid side by side: lists of 3 and of 1 numbers make two rows of 2 together.

@@ -1,4 +1,4 @@
-"""A manifest's path in, an outsider's verdict out: the certificate recomputed and every file checked."""
+"""An outsider's check of a release: the certificate recomputed from its manifest, and every file compared with it."""
 
 from __future__ import annotations
 

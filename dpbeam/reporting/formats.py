@@ -1,4 +1,4 @@
-"""A format's name or a JSON text in; its JSON Schema, or the document with every rule it breaks, out."""
+"""The JSON Schemas of what dpbeam writes, and every rule of them that a document breaks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A finished release's facts in, manifest.json out, and back: the public statement that an outsider can check."""
+"""manifest.json: the public statement of a release that an outsider can check, written and read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A result table in, its top rows as text and numbers out, ready to be shown to people."""
+"""The top rows of a result table as text and numbers for people."""
 
 from __future__ import annotations
 

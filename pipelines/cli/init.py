@@ -1,4 +1,4 @@
-"""A data file or folder comes in; a first policy for it goes out.
+"""`dpbeam init`: a first policy for a data file or folder.
 
 Reads a header or footer, and no values; of JSON Lines, which have neither, names and types of the first lines.
 """

@@ -1,4 +1,4 @@
-"""The terminal's streams and a command's words come in; streams that can't fail a command go out, and no empty word.
+"""Streams that can't fail a command, and command lines without empty words.
 
 What a command did is done before its screen: a full disk, a closed pipe or a dead terminal must not make a release that
 is out look failed, and a step's progress must not end a run that is paid for.

@@ -1,4 +1,4 @@
-"""What a person sees in the terminal: plans, releases and balances come in; rich renderables go out.
+"""What people see in the terminal of plans, releases and balances.
 
 Keys come from the data: they are shown as plain text made visible, on the one line that is theirs, never as markup.
 """

@@ -1,4 +1,4 @@
-"""The main job: a policy's stages go in as plain values; staged, noisy results of all stages come out.
+"""The main job: from the source to staged, noisy results of all stages.
 
 `build` is the data flow on one screen: read → validate → bound → accumulate → select → add noise → stage. Started as
 `python -m dpbeam.pipelines.aggregate --policy … --runner …` it is the same command as `dpbeam run`.

@@ -1,4 +1,4 @@
-"""Beam's options: the flags a user gave go in; pipeline options that are safe to run with, or a refusal, come out."""
+"""Beam's options as the user's flags state them, made safe to run with, or refused."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The reference job: a policy's stages go in as plain values; PipelineDP's results for them, staged as any others, come
-out.
+"""The reference job: a policy's stages answered by PipelineDP's own engine, and staged as any others.
 
 Reading, validation and staging are the main job's; what lies between is PipelineDP's engine on Beam.
 """

@@ -1,4 +1,4 @@
-"""A charge comes in; whether what lies where its run wrote is that run's own goes out: to be removed, or published.
+"""Whether what lies where a charge's run wrote is that run's own, to be removed or published.
 
 A ledger is a file that somebody may have changed with all its hashes, and folders are moved and linked: what `recover`
 removes is recognized by more than the ledger's word.

@@ -1,4 +1,4 @@
-"""Finds the input: a policy's paths go in; the files, their splits and a keyed fingerprint come out.
+"""The input of a run: files, their splits, and a keyed fingerprint of them.
 
 Only names, sizes, times of change, headers and footers are read here: nothing is charged yet.
 """

@@ -1,4 +1,4 @@
-"""A path of the policy comes in; the files it names go out, each a regular file, none left out in silence.
+"""The files that a path names: each a regular file, none left out in silence.
 
 A path is a file, a folder (all that lies in it, at any depth, but what is by custom not data) or a pattern.
 """

@@ -1,4 +1,4 @@
-"""Publishes a release: its tables and facts go in; a folder of files with a manifest comes out, whole or not at all.
+"""Publishing: a folder of files with a manifest, whole or not at all.
 
 All files of a release, the manifest too, are written and synced inside staging, where nobody else can read them; then
 the ledger decides; then one rename of the whole folder shows the release. A rename that a kill cut off is finished by

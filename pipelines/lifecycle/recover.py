@@ -1,4 +1,4 @@
-"""Settles what kills left behind: charges without a living run come in; each ends published whole or closed, spent.
+"""Settles what kills left behind: each charge without a living run ends published whole, or closed as spent.
 
 The whole ledger is verified first, and charges are taken from its journal. A reserved charge is given back (nothing was
 read). A started one whose release is whole, and waits for the ledger's word alone, is published. Any other is closed

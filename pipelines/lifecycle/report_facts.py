@@ -1,4 +1,4 @@
-"""A run's plan and tables come in; what the reporting room needs to know of them goes out."""
+"""What the report says of a run's plan and tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signals that ask a run to end come in; one `Stopped` goes out of the work that they find under way.
+"""Signals that ask a run to end, as one exception, `Stopped`, in the work that is under way.
 
 SIGINT (Ctrl-C), SIGTERM and SIGHUP are one and the same here. Where work must not be torn (a charge, a publication,
 clearing up), it is `held`: it is done to its end, and the next `check` stops the run. From the first signal on, more of

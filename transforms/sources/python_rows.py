@@ -1,4 +1,4 @@
-"""Python rows and a user's extractors in, Arrow batches out: the user's code runs once a row, all else on batches.
+"""Python rows as Arrow batches: people's extractors run once a row, all else on batches.
 
 Units and keys become text that tells any two of them apart (`dpbeam.transforms.sources.python_keys`), which our kernels
 group and hash by; keys come back as the values they were.

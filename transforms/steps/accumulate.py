@@ -1,4 +1,4 @@
-"""Accumulates by partition: accumulator batches go in; one merged row a partition comes out, in result shards.
+"""Merges accumulators by partition, into result shards.
 
 Partitions are routed by a fixed hash of their keys, so the number and contents of the shards don't depend on how the
 input was sharded. Public partitions join here as zero rows, also those nobody contributed to.

@@ -1,4 +1,4 @@
-"""Bounds contributions: blocks of typed rows go in; one batch of partition accumulators a user shard comes out.
+"""Bounds contributions: one batch of partition accumulators a user shard.
 
 Every row is routed by a hash of its privacy unit, so a unit meets all its rows in one shard; blocks where few units
 hold many rows are cut down before the shuffle. Where each row is a unit of its own, rows accumulate where they are.

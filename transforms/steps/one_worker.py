@@ -1,4 +1,4 @@
-"""The plan for one worker: the splits of the source go in; each stage's merged accumulators come out, by result shard.
+"""The plan for one worker, without a shuffle: from the source's splits to each stage's merged accumulators.
 
 Reading, validating, bounding and accumulating are one step: rows are sorted into user shards in memory and never meet
 a shuffle of the runner. The kernels are those of the plan with shuffles, so both have the same law.

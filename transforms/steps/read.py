@@ -1,4 +1,4 @@
-"""Reads the source: portions (a part of a file, or several small files) go in, blocks of raw rows come out.
+"""Reads portions of the source (a part of a file, or several small files) as blocks of raw rows.
 
 A block is a record batch that knows its place: portion, number within it, and whether it is the portion's last,
 in the schema's metadata. Each portion gives at least one block, if need be an empty one, so that a lost one shows.

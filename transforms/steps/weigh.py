@@ -1,4 +1,4 @@
-"""Weighs partitions: blocks of typed rows go in; one round's kept partitions come out, in result shards.
+"""Weighs partitions: one round's kept partitions, by result shard.
 
 Rows meet by unit, which spread their weight over their partitions; the weights meet by partition. With a saturation the
 weight that is over it goes back to the units once, and on to the partitions, before there is any noise. Every message

@@ -1,4 +1,4 @@
-"""Keeps raw values out of what a failing step says: any exception in, an error of ours with a fixed text out.
+"""Keeps raw values out of what a failing step says: any exception becomes an error of ours with a fixed text.
 
 Exceptions of libraries quote the value they choked on, and a runner prints them in its logs, its job page and the
 launcher's terminal. So every DoFn here is a

@@ -1,4 +1,4 @@
-"""Control totals: what every step sent into a shuffle and received from it goes in; a marker file comes out if equal.
+"""Control totals: a marker file is written only if every step received from a shuffle what others sent into it.
 
 A runner mode was caught losing messages and ending in success. So each message through a shuffle carries a tag made
 of its place (sender, block, destination); senders and receivers report rows and tags for each destination, and the

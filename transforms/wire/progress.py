@@ -1,4 +1,4 @@
-"""How far a job in this process has come: parts of the plan go in, as they are done; a share from 0 to 1 comes out.
+"""How far a job in this process has come, as a share from 0 to 1 of the plan's parts.
 
 Only what the plan knew before the first row was read is counted (splits and shards, never rows), so what is shown says
 no more about the data than the time it takes. A worker in another process reports to nobody.

@@ -1,4 +1,4 @@
-"""PipelineDP's queries on data frames, on our engine: pandas and Beam frames in, frames of the same kind out.
+"""PipelineDP's queries on data frames, pandas' and Beam's, answered by our engine.
 
     query = (QueryBuilder(df, "visitor_id")
              .groupby("day", max_groups_contributed=3, max_contributions_per_group=1)

@@ -1,4 +1,4 @@
-"""The parameters of a PipelineDP job in, the same as a stage of ours out, with the mechanisms it needs.
+"""The parameters of a PipelineDP job read as a stage of ours, and as the mechanisms that it needs.
 
 `AggregateParams` and `SelectPartitionsParams` are taken as they are. What they say that would rest on trust in the
 data, or that our engine doesn't do, is refused by name. What PipelineDP 0.2 hasn't got yet has the default of 0.3.

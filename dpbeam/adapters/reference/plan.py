@@ -1,4 +1,4 @@
-"""A policy in, its plan for PipelineDP's engine out: what that engine is given, and what it then really draws.
+"""The plan of a policy for PipelineDP's own engine: what that engine is told, and what it then really draws.
 
 The engine is asked first which mechanisms it will want (a dry run that computes nothing). Our calibration finds their
 noise, it is turned into what PipelineDP builds its mechanisms from, they are built as PipelineDP builds them, and what

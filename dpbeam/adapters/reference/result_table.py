@@ -1,4 +1,4 @@
-"""What PipelineDP's engine returns for partitions in, the released table out: its own values, with 95 % intervals.
+"""The released table of what PipelineDP's engine returns for partitions: its own values, with 95 % intervals.
 
 All of it is post-processing of noisy numbers and public parameters.
 """

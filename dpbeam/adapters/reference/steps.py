@@ -1,4 +1,4 @@
-"""What PipelineDP's engine will draw in, the steps out in whole numbers of which its noise is added to what it adds up.
+"""The steps, whole numbers, in which PipelineDP's engine adds up, so that its noise can be added to exact sums.
 
 PyDP's Gaussian on floats rounds each sample by the sample's own exponent, so that the last bits of value + sample tell
 of the value. Noise that is drawn apart from any value, and rounded to a step that follows from the plan, tells of none.

@@ -1,4 +1,4 @@
-"""The reference engine: validated blocks of rows go in; a stage's released rows, made by PipelineDP's engine, come out.
+"""The reference engine: a stage of validated rows released by PipelineDP's own engine, to compare ours with.
 
 This is the one place where rows are Python tuples: PipelineDP takes no others. It serves to check our own engine
 against; it is some hundred times slower.

@@ -1,4 +1,4 @@
-"""Bounded rows in, one row a partition out: counts and fixed-point sums that merge exactly, in any order.
+"""Accumulators, one row a partition: counts and fixed-point sums that merge exactly, in any order.
 
 An accumulator batch has the key columns, then `__count` (rows kept), `__users` (units), and `__q_<i>` for each other
 quantity i of the stage, as its kernel in `dpbeam.engine.metrics` lays it out: all of it int64. It is sorted by key.

@@ -1,4 +1,4 @@
-"""Values in, the set of different ones by partition out, as sorted 64-bit identities; and such sets united.
+"""Sets of the different values in each partition, as sorted 64-bit identities, and their union.
 
 An identity is a function of the value alone. Those of int64, bool, date and timestamp values are exact; those of text
 are 64-bit hashes under a fixed seed.

@@ -1,4 +1,4 @@
-"""Bounded rows in, the number of units that have each value of a column in each partition out; and the most frequent.
+"""How many units have each value of a column in each partition, and which values are the most frequent.
 
 A partition's counts are a list of (value as text, units); of a public list of candidates, a vector of units. One unit
 counts once for a value in a partition, and for at most `max_values` values there.

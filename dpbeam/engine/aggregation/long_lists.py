@@ -1,4 +1,4 @@
-"""Accumulators in, the same with long lists cut into several rows of their partition out: merging makes them whole.
+"""Long lists in accumulators, cut into several rows of their partition for transport; merging makes them whole.
 
 A batch is cut into messages between its rows, so one row must not be larger than a message; but a partition's set of
 distinct values, or its counts by value, may be.

@@ -1,4 +1,4 @@
-"""Batches go in one after the other, from several threads; few batches that come to the same come out.
+"""A merge buffer: takes batches from several threads, and holds few that amount to the same.
 
 They are merged as they come, so that what is held depends on what they come to, not on how many there are.
 """

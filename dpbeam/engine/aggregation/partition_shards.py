@@ -1,4 +1,4 @@
-"""Accumulators of many shards go in, from several threads; one merged row a partition comes out, in result parts.
+"""The accumulators of many shards merged, as several threads bring them: one row a partition, by result shard.
 
 They are merged as they come, so that a partition is held about once, not once for every shard that it is in. `merged`
 does the same for one result part, from one thread.

@@ -1,4 +1,4 @@
-"""Columns in, a dense integer code a row out, equal exactly where the rows' values are equal."""
+"""Dense integer codes for rows of several columns, equal exactly where the rows are."""
 
 from __future__ import annotations
 

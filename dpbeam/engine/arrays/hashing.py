@@ -1,4 +1,4 @@
-"""Columns in, one 64-bit keyed hash a row out: the hashes that route rows to shards and rank them.
+"""64-bit keyed hashes of rows, which route them to shards and rank them.
 
 A hash depends on the value and the seed alone: not on the batch, its slicing, its encoding (plain, large or
 dictionary strings), the worker, the architecture or any library's version. Rows are never *grouped* by a hash,

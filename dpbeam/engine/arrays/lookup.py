@@ -1,4 +1,4 @@
-"""A table of distinct keys in, once; for rows of keys, batch after batch, their places in it out."""
+"""Places of keys in a table of distinct keys, which is prepared once for many batches."""
 
 from __future__ import annotations
 

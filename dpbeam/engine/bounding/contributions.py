@@ -1,5 +1,4 @@
-"""Validated rows in; out come at most `linf` rows a (unit, partition) and `l0` partitions a unit, or at most `l1` rows
-a unit, chosen uniformly.
+"""Bounding: of each unit at most `linf` rows a partition and `l0` partitions, or at most `l1` rows, chosen uniformly.
 
 Rows of one unit meet in one shard, by a hash of the unit. There the choice is bottom-k by random priority, which
 is exact, mergeable and commutative: rows have independent uniform 64-bit priorities, in each stage of a job others;

@@ -1,5 +1,5 @@
-"""Rows with hierarchical keys (country, city, shop) and the kept leaves in; bounded rows of cells out: what isn't kept
-goes to its parent's `other`.
+"""Bounding by hierarchical keys (country, city, shop): rows of leaves that aren't kept count for their parent's
+`other`.
 
 A cell is a leaf that was kept, or the rest below a prefix of kept leaves: (country, city, other), (country, other,
 other), …, the total's (other, other, other). Its `level` says how many of its keys are real, so no real key can be

@@ -1,4 +1,4 @@
-"""Pairs of a unit and a leaf in, those that count out: at most `l0` of each unit, spread over as many cells as can be.
+"""Which leaves of a unit count: at most `l0`, spread over as many cells as can be.
 
 A cell is a kept leaf, or an `other` that several leaves of a unit may fall into.
 """

@@ -1,4 +1,4 @@
-"""Rows grouped by unit and by partition in; which rows and which (unit, partition) pairs stay, out.
+"""Which rows, and which partitions of each unit, a sample keeps, of rows that are grouped by both.
 
 The choice is bottom-k: rows by a uniform priority, partitions of a unit by a keyed hash of both.
 """

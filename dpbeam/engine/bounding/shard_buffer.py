@@ -1,4 +1,5 @@
-"""Blocks of typed rows go in, from several threads; all rows of one user shard come out, in the order of their blocks.
+"""A shard buffer: collects the rows of each user shard from several threads, and gives them in the order of their
+blocks.
 
 The in-memory counterpart of a shuffle, for input that one worker goes through by itself. It holds no more than it was
 given room for: shards that don't fit leave whole, and are for another pass over the input.

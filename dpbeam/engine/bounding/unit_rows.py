@@ -1,4 +1,4 @@
-"""Bounded rows in, one row a unit out: in how many partitions it is, and how many rows it has there.
+"""One row a unit: in how many partitions it is, and how many rows it has there.
 
 These rows are what a histogram of units is made from, by which a run chooses `l0`, `linf` or `l1`.
 """

@@ -1,4 +1,4 @@
-"""Quantile trees of partitions in, their noisy quantiles with 95 % intervals out.
+"""Quantiles of partitions by noisy trees of counts, with 95 % intervals.
 
 The tree and the search are those of Google's library (https://github.com/google/differential-privacy, "Differentially
 Private Quantile Trees"): rows are counted in every node on their way to one of 16**4 leaves, every count gets noise,

@@ -1,4 +1,4 @@
-"""Accumulators of kept partitions in, released rows out: noise is drawn, and metrics are made from what is noisy.
+"""The release of kept partitions: noise is drawn once, and all metrics are made of what is noisy.
 
 Others of hierarchical keys may have more noise than leaves; then each kind is released by its own, in one table.
 """

@@ -1,4 +1,4 @@
-"""One round's noisy weights in; what units make of them in the next round of MAD2R, out.
+"""What units make of one round's noisy weights in the next round of MAD2R.
 
 A partition that the noisy weights give a prospect is listed with a bias: 1, or less where a part of a unit's even share
 will do. Of one that isn't listed the noisy weight says no more than noise would. In most data most partitions are such

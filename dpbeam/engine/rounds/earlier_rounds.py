@@ -1,4 +1,4 @@
-"""What earlier rounds of a selection told of partitions comes in; what is known of a batch's partitions goes out."""
+"""What earlier rounds of a selection said of partitions, looked up for the partitions of a batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches of rows in, one round of a selection by weights out: the kept partitions, and what the next round knows.
+"""One round of a selection by weights: which partitions it keeps, and what the next round learns of it.
 
 Each function is one step of `dpbeam.transforms.steps.weigh` between two shuffles. Nothing is drawn before `draw`.
 """

@@ -1,5 +1,4 @@
-"""What user shards say of partitions, in as many rows as they send, comes in; what a round needs of it, in few, goes
-out.
+"""The weights that user shards give partitions, added up into the few rows that a round needs.
 
 A tally row has the key columns, `__share`, `__units` and `__sum` as `weights.Tally` has them, and `__high`, `__low`,
 two limbs of what is sent on to the partition. Several rows are one partition's, in any order: all of them count.

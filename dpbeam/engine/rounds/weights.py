@@ -1,4 +1,4 @@
-"""Units with their partitions in, one exact weight a partition out: the weights that DP-SIPS and MAD add noise to.
+"""The exact weight of each partition, to which DP-SIPS and MAD add noise.
 
 A unit spreads a weight vector of l2 norm at most 1 over its partitions. With `saturation` (MAD), what a partition has
 beyond it goes back to the units, who send a part of it on to their other partitions. Everything is int64 fixed point:

@@ -1,4 +1,4 @@
-"""A key and what a policy says there come in; out goes what is wrong by a rule that several keys share.
+"""Rules that several keys of a policy share.
 
 A name is a column's, of a fitting type; a list rises; no name stands twice; the guardrail on units is kept.
 """

@@ -1,4 +1,4 @@
-"""The parts of a policy come in; what is wrong between them goes out: names that don't exist or clash, types."""
+"""What is wrong between the parts of a policy: names that don't exist or clash, types that don't fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The policy's plain data come in; what the models say about single fields goes out as findings with remedies."""
+"""What the models say is wrong with single fields, as findings with remedies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The policy's plain data come in; every part that is right by itself goes out, so that cross-checks can run on it."""
+"""Every part of a policy that is right by itself, so that the checks between parts run also where others are wrong."""
 
 from __future__ import annotations
 

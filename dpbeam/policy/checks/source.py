@@ -1,4 +1,4 @@
-"""The parts of a policy come in; what is wrong between the source's keys and the columns goes out."""
+"""What is wrong between the source's keys and the columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stage of a policy comes in; what is wrong between its keys, partitions, bounds, selection and metrics goes out."""
+"""What is wrong between a stage's keys, partitions, bounds, selection and metrics."""
 
 from __future__ import annotations
 

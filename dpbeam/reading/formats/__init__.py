@@ -1,4 +1,4 @@
-"""An open source file in, its needed columns as raw Arrow batches out, read a piece at a time.
+"""Source files of every format: checked by names and types, then read as raw Arrow batches, a piece at a time.
 
 Files come opened by the caller (binary, seekable) and stay the caller's to close. `inspect_file` looks at names and
 types before anything is charged; `read_split` is the first to read values. A format is one module, listed in `READERS`;

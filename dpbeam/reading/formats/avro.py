@@ -1,4 +1,4 @@
-"""An open Avro container file in, its needed columns out, read a few blocks at a time.
+"""Avro container files, read a few blocks at a time.
 
 The container is taken apart here: header, and blocks of packed records. Polars unpacks the records where it can read
 the schema (about ten times as fast as record by record); where it can't (maps, unions of several types), fastavro does.

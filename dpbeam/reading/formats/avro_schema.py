@@ -1,4 +1,4 @@
-"""An Avro schema in; the Arrow types of its fields, and the same schema as a reader can take it, out.
+"""Avro schemas: the Arrow types of their fields, and the same schema in a form that a reader takes.
 
 https://avro.apache.org/docs/1.12.0/specification/
 """

@@ -1,4 +1,4 @@
-"""Avro's values as they are stored come in, and their schema; Arrow arrays of what the schema says they are go out."""
+"""Arrow arrays of the values that Avro stores, by the types that its schema states."""
 
 from __future__ import annotations
 

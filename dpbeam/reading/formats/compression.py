@@ -1,4 +1,5 @@
-"""A stored file in, its plain bytes out: gzip, bz2, zstd and xz, by suffix or as declared, and never beyond damage.
+"""Files that are compressed as a whole (gzip, bz2, zstd, xz), as their suffix says or as declared, never read beyond
+damage.
 
 Only text formats are compressed as a whole; the others compress their own parts.
 """

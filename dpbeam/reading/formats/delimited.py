@@ -1,4 +1,4 @@
-"""An open CSV file in, its needed columns out as binary: an empty field is null, a quoted empty field an empty text.
+"""CSV files, whose columns come as binary: an empty field is null, a quoted empty field an empty text.
 
 By default a quoted value may hold line breaks, so only reading from the start tells where rows begin, and a file is one
 split. With `quoted_newlines: false` each line is a row, and a big file is many.

@@ -1,4 +1,4 @@
-"""A declared column and a file's schema in, where the column lies in it out: a name, or a path into structs."""
+"""Where a declared column lies in a file's schema: under a name, or at a path into structs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An open JSON Lines file in, its needed columns out: each line is one object, each column a value at a path in it.
+"""JSON Lines files: each line is one object, each column a value at a path in it.
 
 pyarrow parses whole blocks under a fixed schema, so nothing is inferred from other lines. A block that it refuses is
 searched for the lines at fault, by halves; what it says of a line by itself is what counts.

@@ -1,4 +1,4 @@
-"""An open Parquet file in, the needed columns of one row group out, in the file's own types."""
+"""Parquet files: one split a row group, in the file's own types."""
 
 from __future__ import annotations
 

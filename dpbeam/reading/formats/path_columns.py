@@ -1,4 +1,4 @@
-"""Columns whose values stand in a file's path, as folders `name=value`: the path goes in, constant columns come out."""
+"""Columns whose values stand in a file's path, as folders `name=value`, and are constant in the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bytes in, the same as text that pyarrow's CSV parser reads row by row out, and back.
+"""Any bytes as text that pyarrow's CSV parser takes row by row, and back.
 
 Three things make that parser let one row change another. Each is kept from it here, whichever of its versions it is:
 
