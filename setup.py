@@ -57,7 +57,8 @@ setup(
             "pipeline-dp>=0.2.1,<0.4; python_version<'3.11'",  # which mechanisms it builds of a job
             "pipeline-dp>=0.3,<0.4; python_version>='3.11'",  # its engine isn't offered without 0.3
         ],
-        "all": ["dpbeam[beam,pipelinedp]"],
+        "notebook": ["dpbeam[beam]", "pandas>=2.1,<3"],  # without one below 3 Beam's notebook parts don't load
+        "all": ["dpbeam[beam,notebook,pipelinedp]"],
         "dev": [
             "dpbeam[all]",
             "hypothesis>=6.100,<7",

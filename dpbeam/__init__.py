@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 from dpbeam._version import __version__
 
 if TYPE_CHECKING:
-    from dpbeam.errors import DpbeamError, Interrupted, LedgerError, Refused, RunFailed, UsageError
+    from dpbeam.errors import DataError, DpbeamError, Interrupted, LedgerError, Refused, RunFailed, UsageError
+    from dpbeam.extras import NotInstalled
     from dpbeam.ledger import Amount, Ledger, open_ledger
     from dpbeam.pipelines.library.plans import QueryPlan, plan
     from dpbeam.pipelines.library.releases import Release, read_release
@@ -31,13 +32,17 @@ if TYPE_CHECKING:
     from dpbeam.policy.load import load_policy
     from dpbeam.policy.schema.policy import Policy
     from dpbeam.policy.violations import PolicyError
+    from dpbeam.reporting.certify import CertifyResult, Uncertified, certify
 
 __all__ = [
     "Amount",
+    "CertifyResult",
+    "DataError",
     "DpbeamError",
     "Interrupted",
     "Ledger",
     "LedgerError",
+    "NotInstalled",
     "Policy",
     "PolicyError",
     "QueryBuilder",
@@ -45,8 +50,10 @@ __all__ = [
     "Refused",
     "Release",
     "RunFailed",
+    "Uncertified",
     "UsageError",
     "__version__",
+    "certify",
     "load_policy",
     "open_ledger",
     "plan",
@@ -56,7 +63,16 @@ __all__ = [
 ]
 
 _PLACES = {
-    "dpbeam.errors": ("DpbeamError", "Interrupted", "LedgerError", "Refused", "RunFailed", "UsageError"),
+    "dpbeam.errors": (
+        "DataError",
+        "DpbeamError",
+        "Interrupted",
+        "LedgerError",
+        "Refused",
+        "RunFailed",
+        "UsageError",
+    ),
+    "dpbeam.extras": ("NotInstalled",),
     "dpbeam.ledger": ("Amount", "Ledger", "open_ledger"),
     "dpbeam.pipelines.library.plans": ("QueryPlan", "plan"),
     "dpbeam.pipelines.library.releases": ("Release", "read_release"),
@@ -65,6 +81,7 @@ _PLACES = {
     "dpbeam.policy.load": ("load_policy",),
     "dpbeam.policy.schema.policy": ("Policy",),
     "dpbeam.policy.violations": ("PolicyError",),
+    "dpbeam.reporting.certify": ("CertifyResult", "Uncertified", "certify"),
 }
 _MODULES = {name: module for module, names in _PLACES.items() for name in names}
 

@@ -59,7 +59,7 @@ class SelectKeys(beam.PTransform[Batches, tuple[Batches, Reports]]):
     spec: StageSpec
     shards: int
     parts: int
-    salt: bytes
+    salt: bytes = field(repr=False)
     splits: int
     schema: pa.Schema
     """Schema of a validated block."""

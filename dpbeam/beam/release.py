@@ -70,7 +70,7 @@ class PrivateRelease(beam.PTransform[beam.PCollection[Any], beam.pvalue.PDone]):
         *,
         ledger: Ledger | str,
         output: str | os.PathLike[str],
-        release_name: str = "default",
+        name: str,
         source: str | None = None,
         refresh: bool = False,
         accept_source: bool = False,
@@ -80,7 +80,7 @@ class PrivateRelease(beam.PTransform[beam.PCollection[Any], beam.pvalue.PDone]):
         self.charge = Charge(
             ledger=ledger,
             output=output,
-            release_name=release_name,
+            name=name,
             source=source,
             refresh=refresh,
             accept_source=accept_source,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -9,8 +10,11 @@ import pyarrow as pa
 
 from dpbeam.errors import UsageError
 from dpbeam.policy.starter import column_type
+from dpbeam.policy.violations import closest, shown
 from dpbeam.reading import vectors
 
+_OF_COLUMNS = ("bin", "truncate", "lower")
+"""Keys of `derive` that name a column."""
 _KINDS = "a pandas or Polars data frame, or an Arrow table, record batch or dataset"
 
 
@@ -18,8 +22,8 @@ def types_of(frame: Any) -> dict[str, dict[str, Any]]:
     """What each column is declared as in a policy, by the frame's own types; what dpbeam doesn't read is left out.
 
     Guarantee: no value is looked at, for what a policy says is published (its digest). So pandas' columns of objects,
-    which have no type of their own, are left out; and a pandas column of whole numbers is declared float64, as it would
-    be if a value were missing.
+    which have no type of their own, are left out, and so are Polars'; and a pandas column of whole numbers is declared
+    float64, as it would be if a value were missing.
     """
     found: dict[str, dict[str, Any]] = {}
     pandas = _is_pandas(frame)
@@ -34,8 +38,8 @@ def types_of(frame: Any) -> dict[str, dict[str, Any]]:
     return found
 
 
-def table_of(frame: Any, columns: Sequence[str]) -> pa.Table:
-    """The frame's rows of these columns.
+def table_of(frame: Any, columns: Mapping[str, Mapping[str, Any]]) -> pa.Table:
+    """The frame's rows of these columns, which are declared so; whole numbers of pandas as float64 where that is said.
 
     Raises:
         UsageError: it is no frame, lacks a column or has two of one name, or holds values of several types in one. No
@@ -46,7 +50,10 @@ def table_of(frame: Any, columns: Sequence[str]) -> pa.Table:
     names = _schema(frame).names
     missing = [name for name in columns if names.count(name) != 1]
     if missing:
-        raise UsageError(f"the frame must have one column {', one column '.join(missing)}")
+        raise UsageError(
+            f"the frame must have one column {', one column '.join(missing)}, of a type that Arrow has (Polars' type "
+            "Object is none)"
+        )
 
     def selected() -> pa.Table:
         if isinstance(frame, pa.Table):
@@ -55,7 +62,29 @@ def table_of(frame: Any, columns: Sequence[str]) -> pa.Table:
             return frame.to_table(columns=list(columns))
         return _arrow(frame[list(columns)])
 
-    return _contained(selected)
+    table = _contained(selected)
+    for place, (name, kind) in enumerate(zip(table.schema.names, table.schema.types, strict=True)):
+        if _is_pandas(frame) and pa.types.is_integer(kind) and columns[name].get("type") == "float64":
+            table = table.set_column(place, name, table.column(place).cast(pa.float64(), safe=False))
+    return table
+
+
+def check_there(frame: Any, columns: Sequence[str], declared: Mapping[str, Any]) -> None:
+    """Refuses a question about a column that the frame lacks, or whose type neither the frame nor the question says.
+
+    Raises:
+        UsageError: it does. Names of columns are shown, which are public.
+    """
+    names = _schema(frame).names
+    for name in columns:
+        if name not in names:
+            there = ", ".join(map(shown, names))
+            raise UsageError(f"the frame has no column {shown(name)}.{closest(name, names)} Its columns: {there}")
+        if name not in declared:
+            raise UsageError(
+                f"the frame doesn't say of which type column {shown(name)} is, and dpbeam looks at no value for it: "
+                f'declare it, such as columns={{{name!r}: "string"}}'
+            )
 
 
 def used(
@@ -72,9 +101,9 @@ def used(
             for arguments in metric.values():
                 found += [arguments["column"]] if "column" in arguments else []
                 found += arguments.get("columns", [])
-    found += [each[kind] for each in derived for kind in ("bin", "truncate", "lower") if kind in each]
+    found += [each[kind] for each in derived if isinstance(each, Mapping) for kind in _OF_COLUMNS if kind in each]
     found += [each["column"] for each in conditions]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(name for name in found if isinstance(name, str)))  # the checks name what is no text
 
 
 def _schema(frame: Any) -> pa.Schema:
@@ -83,13 +112,28 @@ def _schema(frame: Any) -> pa.Schema:
         return schema
     if not hasattr(frame, "__getitem__") or not hasattr(frame, "columns"):
         raise UsageError(f"source must be {_KINDS}, or the path of files, got {type(frame).__name__}")
-    return _contained(lambda: _arrow(frame.iloc[:0] if _is_pandas(frame) else frame[:0])).schema
+    return _contained(lambda: _arrow(frame.iloc[:0] if _is_pandas(frame) else _without_objects(frame)[:0])).schema
 
 
 def _arrow(frame: Any) -> pa.Table:
     if _is_pandas(frame):
         return pa.Table.from_pandas(frame, preserve_index=False)
     return frame.to_arrow() if hasattr(frame, "to_arrow") else pa.table(frame)
+
+
+def _without_objects(frame: Any) -> Any:
+    """A Polars frame without columns of Python objects, which Polars gives to Arrow as their addresses in memory: two
+    ids of one person would be two people."""
+    polars = sys.modules.get("polars")
+    if polars is None or not isinstance(frame, polars.DataFrame):
+        return frame
+    return frame.select([name for name, kind in frame.schema.items() if not _has_objects(kind, polars.Object)])
+
+
+def _has_objects(kind: Any, plain: Any) -> bool:
+    """Whether a Polars type is that of Python objects, or holds one."""
+    inner = [getattr(kind, "inner", None), *(field.dtype for field in getattr(kind, "fields", ()))]
+    return bool(kind == plain) or any(_has_objects(each, plain) for each in inner if each is not None)
 
 
 def _contained(work: Callable[[], pa.Table]) -> pa.Table:
@@ -105,4 +149,5 @@ def _contained(work: Callable[[], pa.Table]) -> pa.Table:
 
 
 def _is_pandas(frame: Any) -> bool:
-    return type(frame).__module__.partition(".")[0] == "pandas"
+    pandas = sys.modules.get("pandas")  # also a class that somebody derived from pandas'
+    return pandas is not None and isinstance(frame, pandas.DataFrame)

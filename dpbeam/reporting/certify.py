@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from dpbeam.errors import DpbeamError
+from dpbeam.errors import DpbeamError, UsageError
 from dpbeam.reporting.digests import file_digest
-from dpbeam.reporting.manifest import REPORT_NAME, FileEntry, Manifest, StatedCertificate, read_manifest
+from dpbeam.reporting.manifest import MANIFEST_NAME, REPORT_NAME, FileEntry, Manifest, StatedCertificate, read_manifest
 
 METHODS = ("naive", "rdp", "pld")
 RELATIVE_TOLERANCE = 1e-6  # the composition's own rounding over platforms; far below what a reader would round to
@@ -50,35 +50,37 @@ class CertifyResult:
         return min((value for value in values if value is not None), default=math.inf)
 
 
-def certify_manifest(path: str | Path) -> CertifyResult:
-    """Checks a release from its manifest alone: needs neither the policy, the ledger nor the data.
+def certify(path: str | Path) -> CertifyResult:
+    """Checks a release, `path` being its folder or manifest, alone: needs neither the policy, the ledger nor the data.
 
     The mechanisms are composed anew, and must give the stated certificate and stay within the stated guarantee;
     the charge must cover the guarantee; every listed file must be there with its digest and rows, and no other.
 
     Guarantee: what is checked is that the listed mechanisms satisfy the stated (ε, δ) and that the files are those
-    that were published. That these mechanisms are what was run rests on the publisher's word.
+    that were published. That these mechanisms are what was run, and that the tables hold what they gave and nothing
+    else, rests on the publisher's word: nobody can tell an exact sum from a noisy one by looking at it.
 
     Raises:
-        UsageError: the manifest can't be read or breaks its format.
+        UsageError: the manifest can't be read or breaks its format, or its folder can't be listed.
         Uncertified: anything doesn't match; lists all of it.
     """
+    path = Path(path) / MANIFEST_NAME if Path(path).is_dir() else Path(path)
     manifest = read_manifest(path)
     recomputed, problems = _recompose(manifest)
     problems += _check_charge(manifest)
     problems += _check_tables(manifest)
-    problems += _check_files(Path(path), manifest.files)
+    problems += _check_files(path, manifest.files)
     if problems or recomputed is None:
         raise Uncertified(path, tuple(problems))
     return CertifyResult(manifest=manifest, certificate=recomputed)
 
 
 def _recompose(manifest: Manifest) -> tuple[StatedCertificate | None, list[str]]:
-    from dpbeam.accounting.certify import certify  # lazily: it loads SciPy and dp-accounting
+    from dpbeam.accounting.certify import certify as compose  # lazily: it loads SciPy and dp-accounting
 
     guarantee = manifest.guarantee
     try:
-        composed = certify(manifest.mechanisms, epsilon=guarantee.epsilon, delta=guarantee.delta)
+        composed = compose(manifest.mechanisms, epsilon=guarantee.epsilon, delta=guarantee.delta)
     except DpbeamError as error:
         return None, [f"mechanisms: they don't meet the guarantee ({error})"]
     values = {method: float(getattr(composed, method)) for method in METHODS}
@@ -131,12 +133,21 @@ def _check_files(manifest_path: Path, entries: tuple[FileEntry, ...]) -> list[st
     folder = manifest_path.parent
     problems = [problem for entry in entries for problem in _check_file(folder, entry)]
     listed = {entry.path for entry in entries} | {manifest_path.name}
-    for root, _, names in sorted(os.walk(folder)):
+    for root, folders, names in sorted(os.walk(folder, onerror=_raised)):
+        for name in sorted(folders):
+            inner = Path(root) / name  # of one with files, each is named below
+            if inner.is_symlink() or not any(inner.iterdir()):
+                relative = inner.relative_to(folder).as_posix()
+                problems.append(f"folder {relative!r}: holds nothing that the manifest lists")
         for name in sorted(names):
             relative = (Path(root) / name).relative_to(folder).as_posix()
             if relative not in listed:
                 problems.append(f"file {relative!r}: is not listed in the manifest")
     return problems
+
+
+def _raised(error: OSError) -> None:
+    raise UsageError(f"the release's folder can't be listed ({error.strerror})") from None
 
 
 def _check_file(folder: Path, entry: FileEntry) -> list[str]:

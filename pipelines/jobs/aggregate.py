@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import apache_beam as beam
 import pyarrow as pa
@@ -49,7 +49,7 @@ class Job:
     user_shards: int
     parts: int
     """Result files a stage; from the policy, never from the data."""
-    salt: bytes
+    salt: bytes = field(repr=False)
     area: Area
     one_worker: OneWorker | None = None
     """How one worker aggregates all rows by itself; None where rows go to several, through the runner's shuffles."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from dpbeam.errors import UsageError
-from dpbeam.reporting.certify import certify_manifest
+from dpbeam.reporting.certify import certify
 from dpbeam.reporting.manifest import (
     MANIFEST_NAME,
     REPORT_NAME,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Release:
     """A verified release. `cached`: it had been made before it was asked for, and cost nothing now."""
 
@@ -93,6 +93,9 @@ class Release:
         (entry,) = (entry for entry in self.manifest.files if entry.path == REPORT_NAME)
         return self._bytes(entry).decode("utf-8")
 
+    def __repr__(self) -> str:
+        return f"<dpbeam.Release {self.manifest.release_id} of {self.manifest.dataset} in {self.folder}>"
+
     def _repr_html_(self) -> str:
         page = html.escape(self.report(), quote=True)
         return f'<iframe srcdoc="{page}" sandbox width="100%" height="600" title="report"></iframe>'
@@ -119,5 +122,5 @@ def read_release(path: str | Path) -> Release:
         Uncertified: anything in it isn't as its manifest says, or the guarantee doesn't follow from its mechanisms.
     """
     manifest = Path(path) / MANIFEST_NAME if Path(path).is_dir() else Path(path)
-    found = certify_manifest(manifest)
+    found = certify(manifest)
     return Release(folder=manifest.parent, manifest=found.manifest, certificate=found.certificate)

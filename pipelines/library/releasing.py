@@ -6,12 +6,15 @@ a runner that works in it is taken.
 
 from __future__ import annotations
 
+import logging
+import signal
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from dpbeam.errors import UsageError
+from dpbeam.errors import Interrupted, UsageError
 from dpbeam.extras import require
 from dpbeam.ledger import Ledger, open_ledger
 from dpbeam.pipelines.library.plans import policy_of
@@ -19,6 +22,9 @@ from dpbeam.pipelines.library.releases import Release, read_release
 from dpbeam.policy.builder import QueryBuilder
 from dpbeam.policy.schema.policy import Policy
 from dpbeam.reading import memory
+
+if TYPE_CHECKING:
+    from dpbeam.pipelines.lifecycle.values import Published, Request
 
 
 def release(
@@ -41,15 +47,19 @@ def release(
         UsageError: the query, its source, the output folder or a flag can't be used; nothing was charged.
         Refused, LedgerError: the budget or the ledger says no.
         RunFailed: the run broke off after it was charged; nothing was published.
-        Interrupted: a signal ended it; says what is spent.
+        Interrupted: Ctrl-C stopped it; what it staged is removed, and the message says what is spent. On SIGTERM and
+            SIGHUP the same is logged, as a warning of the logger `dpbeam`; then the program's own handler gets the
+            signal, or, without one, the program ends as it would have. (In another thread than the main one a release
+            isn't told of signals; `dpbeam recover` settles what a process that ended left behind.)
     """
     require("beam")
     from dpbeam.pipelines.jobs.options import beam_options, runs_here
-    from dpbeam.pipelines.lifecycle.release import make_release
     from dpbeam.pipelines.lifecycle.values import Request
 
-    if not 0 < len(name) <= 128 or not name.isprintable():
-        raise UsageError(f"name must be 1 to 128 printable characters, got {name!r}")
+    if not isinstance(ledger, str | Ledger):
+        raise UsageError(
+            f"ledger must be a ledger's URL, or what dpbeam.open_ledger gives, got {type(ledger).__name__}"
+        )
     policy, options = policy_of(asked), beam_options(list(flags))
     folder = Path(policy.output.path if output is None else output)
     if "://" in str(policy.output.path if output is None else output):
@@ -72,5 +82,21 @@ def release(
     with ExitStack() as stack:
         if rows is not None:
             stack.enter_context(memory.holding(policy.dataset, rows))
-        done = make_release(request)
+        done = _made(request)
     return replace(read_release(done.folder), cached=done.cached)
+
+
+def _made(request: Request) -> Published:
+    """What `make_release` makes, with signals taken while it is at work."""
+    from dpbeam.pipelines.lifecycle import stopping
+    from dpbeam.pipelines.lifecycle.release import make_release
+
+    try:
+        with stopping.listening():
+            return make_release(request)
+    except Interrupted as interrupted:
+        number = interrupted.exit_code - 128
+        if number != signal.SIGINT:
+            logging.getLogger("dpbeam").warning("%s", interrupted)
+            stopping.hand_on(number)
+        raise

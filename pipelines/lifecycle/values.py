@@ -16,6 +16,7 @@ import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from dpbeam.engine.stage import StageSpec
+from dpbeam.errors import UsageError
 from dpbeam.ledger import Ledger
 from dpbeam.ledger.accounts import OPEN, Charge
 from dpbeam.ledger.amounts import Amount
@@ -42,6 +43,9 @@ class Request:
     dataset's budget to be, None where they don't say. A run that failed may be tried again under its charge, up to
     `max_attempts` times in all. `refresh` asks for a new release although it exists;
     `accept_source` says that a source that is new to the dataset's budget is meant.
+
+    Raises:
+        UsageError: a name that no release can have.
     """
 
     query: Query
@@ -55,6 +59,10 @@ class Request:
     max_attempts: int = 3
     refresh: bool = False
     accept_source: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.release_name) <= 128 or not self.release_name.isprintable():
+            raise UsageError(f"a release's name must be 1 to 128 printable characters, got {self.release_name!r}")
 
     @classmethod
     def of(cls, policy: Policy, **how: Any) -> Request:

@@ -159,7 +159,7 @@ class BoundContributions(beam.PTransform[Batches, tuple[Batches, Reports]]):
 
     spec: StageSpec
     shards: int
-    salt: bytes
+    salt: bytes = field(repr=False)
     public: pa.Table | None
     splits: int | None
     schema: pa.Schema

@@ -201,7 +201,7 @@ class AggregateInOneWorker(beam.PTransform[beam.pvalue.PBegin, tuple[dict[str, S
     stages: tuple[StageSpec, ...]
     public: Mapping[str, pa.Table]
     parts: int
-    salt: bytes
+    salt: bytes = field(repr=False)
     among: Mapping[str, Hierarchy] = field(default_factory=dict)
     """The kept leaves of stages with hierarchical keys: rows are bounded by leaves, then rolled up to their cells."""
 

@@ -47,7 +47,7 @@ class _Round:
     spec: StageSpec
     shards: int
     parts: int
-    salt: bytes
+    salt: bytes = field(repr=False)
     known: Known | None
 
     def shuffle(self, name: str) -> str:
@@ -220,7 +220,7 @@ class WeighPartitions(beam.PTransform[Batches, tuple[Sharded, Reports]]):
     spec: StageSpec
     shards: int
     parts: int
-    salt: bytes
+    salt: bytes = field(repr=False)
     known: pa.Table | None
     splits: int
     schema: pa.Schema

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
@@ -69,7 +69,7 @@ def is_deferred(df: Any) -> bool:
 class Query:
     """A query on a data frame: `QueryBuilder` makes it, `run_query` runs it."""
 
-    df: Any
+    df: Any = field(repr=False)
     unit: str
     groups: Groups
     value: str | None

@@ -149,9 +149,11 @@ class QueryBuilder:
         return self
 
     def _known(self, column: Any) -> str:
+        if not isinstance(column, str):
+            raise UsageError(f"a column must be named by text, got {type(column).__name__}: rename df's columns first")
         if column not in self._names:
             raise UsageError(f"df must have the column {column!r}")
-        return str(column)
+        return column
 
     def _bounds(self, *, needed: bool) -> tuple[float | None, float | None]:
         if not needed:

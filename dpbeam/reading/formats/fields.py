@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 
@@ -30,7 +31,8 @@ def locate(column: Column, schema: pa.Schema, path: str, format: str, *, is_stor
     """The names that lead to the column in a file of `schema`; checks that it is there once and has a fitting type.
 
     A name with dots is a top-level column if there is one of that name, else a path; a list of names is always a path.
-    A schema that isn't stored was made by a program, maybe of values, so errors show no name that `column` hasn't.
+    A schema that isn't stored was made by a program, maybe of values, so errors show no name that `column` hasn't, and
+    of a type its kind alone: a struct's fields may be a row's words, a decimal's digits those of its largest value.
 
     Raises:
         UsageError: it isn't there, or twice, or of a type that can't be read as the column's.
@@ -54,7 +56,7 @@ def locate(column: Column, schema: pa.Schema, path: str, format: str, *, is_stor
     else:
         fits, wanted = accepts(arrow, column.type), column.type
     if not fits:
-        shown = str(arrow) if is_stored else str(arrow).partition("<")[0]
+        shown = str(arrow) if is_stored else re.split(r"[<(\[]", str(arrow))[0]
         raise UsageError(
             f"{path}: column {column.name} must be readable as {wanted}, found {format} type {shown}. "
             f"{_other_type(arrow)}"

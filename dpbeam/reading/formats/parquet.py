@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from dpbeam.errors import UsageError
 from dpbeam.queries.source import InputSpec
+from dpbeam.reading import memory
 from dpbeam.reading.formats.base import BATCH_BYTES, Split, attempt, damaged, still
 from dpbeam.reading.formats.fields import Path, as_hex, leaf, locate
 from dpbeam.reading.formats.parquet_file import columns_of, open_parquet
@@ -81,7 +82,10 @@ def _open(file: IO[bytes], spec: InputSpec, path: str) -> tuple[pq.ParquetFile, 
             f"{path} is not a whole Parquet file: its footer can't be read. It may be truncated, encrypted or of "
             "another format; write it again, or correct source.format."
         )
-    paths = [locate(column, schema, path, "Parquet") for column in spec.columns]
+    stored = not memory.is_held(path)
+    paths = [
+        locate(column, schema, path, "Parquet" if stored else "Arrow", is_stored=stored) for column in spec.columns
+    ]
     kinds = [leaf(schema, each) for each in paths]
     if any(kind is not None and pa.types.is_fixed_size_list(kind) for kind in kinds):
         found = attempt(lambda: _with_plain_lists(file))

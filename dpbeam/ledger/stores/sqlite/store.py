@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class SqliteStore:
     """A ledger in one SQLite file. Make one with `SqliteStore.open`."""
 
     path: Path
-    secret: bytes
+    secret: bytes = field(repr=False)
 
     @classmethod
     def open(cls, path: Path, *, create: bool, reading: bool = False) -> SqliteStore:
