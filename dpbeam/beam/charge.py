@@ -87,7 +87,8 @@ class Charge:
         """
         if self._published is None:
             raise UsageError(
-                "nothing is published under this charge yet: that is done when the release is left, or by finish(result) after the pipeline has run"
+                "nothing is published under this charge yet: that is done when what it was entered for is left, or by "
+                "finish(result) after the pipeline has run"
             )
         return replace(read_release(self._published.folder), cached=self._published.cached)
 
