@@ -3,16 +3,85 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from scipy import fft, special
 
-from dpbeam.accounting.loss_grids import Grid
+from dpbeam.accounting.loss_grids import Floats, Grid
+
+Parts = Sequence[tuple[Grid, int]]
+"""Grids of privacy losses, and how often each is composed."""
+
+MOST_CELLS = 1 << 22
+"""Cells of the composed grid. Where the whole of it would be larger, only a window of it is computed."""
+# Chernoff's bounds are taken, and tilts chosen, among these multiples of one over the losses' typical size.
+_TILTS = np.geomspace(1e-3, 1e4, 29)
+_OUTSIDE = math.log(1e15)
 
 
-def tilted_epsilon(parts: list[tuple[Grid, int]], step: float, tilt: float, delta: float) -> float:
-    size = fft.next_fast_len(1 + sum((len(grid) - 1) * count for (_, grid), count in parts), real=True)
+def whole_cells(parts: Parts) -> int:
+    """How many cells the composition of all parts has."""
+    return 1 + sum((len(grid) - 1) * count for (_, grid), count in parts)
+
+
+def tilted_epsilon(parts: Parts, step: float, tilt: float, delta: float) -> float:
+    """The ε of all parts composed, computed on every loss that they can have together."""
+    size = fft.next_fast_len(whole_cells(parts), real=True)
+    lowest = sum(first * count for (first, _), count in parts)
+    return _least_epsilon(*_composed(parts, step, tilt, lowest, size), delta)
+
+
+def windowed_epsilon(parts: Parts, step: float, tail: float, delta: float) -> tuple[float, float]:
+    """An ε of all parts composed, and the step that their window needs: if that is larger than `step`, the ε is by
+    Rényi divergences alone, and a coarser grid may give a smaller one.
+
+    Guarantee: not below the ε of the parts' composition at δ = `delta` + `tail`. Losses above the window have together
+    at most a probability of `tail`, by Chernoff's bound, which is all that they add to δ. What lies outside comes up
+    within, by the FFT, where it adds to δ what it may not have. So nothing that counts is lost, whatever the window; it
+    is wide enough that next to nothing is gained, outside being less than e^−`_OUTSIDE` of what was tilted.
+    """
+    scale = math.sqrt(math.fsum(count * _second_moment(grid, step) for grid, count in parts))
+    tilts = np.concatenate([-_TILTS[::4], [0.0], _TILTS]) / max(scale, step)
+    tilts = tilts[np.abs(tilts) * step <= 100]
+    logs = sum((count * _log_moments(grid, step, tilts) for grid, count in parts), np.zeros(len(tilts)))
+    up, moments = tilts[tilts > 0], logs[tilts > 0]
+    # The conversion from Rényi divergences, as in `composition`. Its best tilt brings that ε to the middle.
+    converted = (moments - math.log(delta) - np.log1p(up)) / up + np.log(up / (1 + up))
+    tilt, moment, enough = (float(of[np.argmin(converted)]) for of in (up, moments, converted))
+    if enough <= 0:
+        return 0.0, step
+    lower, higher = tilts < tilt, tilts > tilt
+    bottom = float(np.max((moment - logs[lower] - _OUTSIDE) / (tilt - tilts[lower])))
+    top = float(np.min((moments - math.log(tail)) / up))
+    if np.any(higher):
+        top = max(top, float(np.min((logs[higher] - moment + _OUTSIDE) / (tilts[higher] - tilt))))
+    lowest = sum(first * count for (first, _), count in parts)
+    start = max(lowest, min(0, math.floor(bottom / step)))
+    cells = min(whole_cells(parts), max(2, math.ceil(top / step) + 2 - start))
+    if cells > MOST_CELLS:
+        return enough, step * cells / MOST_CELLS * 1.1
+    size = fft.next_fast_len(cells, real=True)
+    return min(enough, _least_epsilon(*_composed(parts, step, tilt, start, size), delta)), step
+
+
+def _second_moment(grid: Grid, step: float) -> float:
+    first, masses = grid
+    return float(np.dot(masses, ((first + np.arange(len(masses))) * step) ** 2))
+
+
+def _log_moments(grid: Grid, step: float, tilts: Floats) -> Floats:
+    """ln of the sum of masses times e^(tilt·loss), for each tilt."""
+    first, masses = grid
+    there = np.flatnonzero(masses)
+    logs, losses = np.log(masses[there]), (first + there) * step
+    return np.array([float(special.logsumexp(logs + tilt * losses)) for tilt in tilts])
+
+
+def _composed(parts: Parts, step: float, tilt: float, start: int, size: int) -> tuple[Floats, Floats]:
+    """The losses above 0 of `size` cells from the index `start` on, and their masses, from above. Losses that don't lie
+    on these come up on them, a multiple of `size` away."""
     lowest = sum(first * count for (first, _), count in parts)
     spectrum: Any = 1.0
     log_normaliser = 0.0
@@ -22,18 +91,26 @@ def tilted_epsilon(parts: list[tuple[Grid, int]], step: float, tilt: float, delt
         with np.errstate(divide="ignore"):
             logs = np.log(grid) + exponents
         total = float(special.logsumexp(logs))
-        transform = fft.rfft(np.exp(logs - total), size)
+        masses = np.exp(logs - total)
+        if len(masses) > size:
+            masses = np.pad(masses, (0, -len(masses) % size)).reshape(-1, size).sum(axis=0)
+        transform = fft.rfft(masses, size)
         spectrum = spectrum * (transform**count if count > 1 else transform)
         log_normaliser += count * total
         factors += count
-    tilted = fft.irfft(spectrum, size)
+    tilted = np.roll(fft.irfft(spectrum, size), (lowest - start) % size)
     # The FFT's rounding error in each element is at most this; added, so that it can't lower δ.
     tilted = np.maximum(tilted, 0.0) + 4 * np.finfo(float).eps * math.log2(size + 2) * factors
-    losses = (lowest + np.arange(size)) * step
+    losses: Floats = (start + np.arange(size, dtype=np.float64)) * step
     positive = losses > 0
     losses, tilted = losses[positive], tilted[positive]
     with np.errstate(over="ignore"):
         masses = tilted * np.exp(np.minimum(log_normaliser - tilt * losses, 600.0))
+    return losses, np.asarray(masses)
+
+
+def _least_epsilon(losses: Floats, masses: Floats, delta: float) -> float:
+    """The least ε ≥ 0 at which masses on rising losses give at most `delta`, from above."""
 
     def delta_at(epsilon: float) -> float:
         start = int(np.searchsorted(losses, epsilon, side="right"))

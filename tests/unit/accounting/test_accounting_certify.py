@@ -60,13 +60,13 @@ def test_a_pair_of_worst_case_mechanisms_costs_what_the_exact_composition_theore
     epsilon, delta = 1.0, 0.05
     high = 1 / (1 + math.exp(-epsilon))
     exact = 2 * epsilon + math.log1p(-delta / high**2)
-    assert pld_epsilon(Losses(laplace={}, worst={epsilon: 2}), delta) == pytest.approx(exact, rel=2e-3)
+    assert pld_epsilon(Losses(worst={epsilon: 2}), delta) == pytest.approx(exact, rel=2e-3)
 
 
 @pytest.mark.parametrize("delta", [1e-4, 1e-7, 1e-10])
 @pytest.mark.parametrize(("mu", "laplaces"), [(0.3, {0.1: 5}), (1.0, {1.0: 1, 0.02: 40}), (0.05, {0.3: 12})])
 def test_the_certifier_agrees_with_dp_accounting(mu, laplaces, delta):
-    losses = Losses(gaussian=(mu,), laplace=laplaces, worst={})
+    losses = Losses(gaussian={mu: 1}, laplace=laplaces)
     events = [dp_event.GaussianDpEvent(1 / mu)]
     events += [dp_event.SelfComposedDpEvent(dp_event.LaplaceDpEvent(1 / e), n) for e, n in laplaces.items()]
     event = dp_event.ComposedDpEvent(events)
@@ -85,12 +85,12 @@ def test_the_certifier_agrees_with_dp_accounting(mu, laplaces, delta):
 )
 @settings(deadline=None, max_examples=60)
 def test_the_pld_epsilon_is_never_above_the_renyi_epsilon_by_more_than_the_grid(mu, laplaces, worst, delta):
-    losses = Losses(gaussian=(mu,), laplace=laplaces, worst=worst)
+    losses = Losses(gaussian={mu: 1}, laplace=laplaces, worst=worst)
     assert 0 <= pld_epsilon(losses, delta) <= rdp_epsilon(losses, delta) * 1.03 + 1e-6
 
 
 def test_a_delta_far_below_float_rounding_is_still_composed():
-    losses = Losses(gaussian=(0.2,), laplace={}, worst={})
+    losses = Losses(gaussian={0.2: 1})
     assert pld_epsilon(losses, 1e-100) == pytest.approx(naive_epsilon(losses, 1e-100), rel=2e-3)
 
 
