@@ -16,8 +16,12 @@ Parts = Sequence[tuple[Grid, int]]
 
 MOST_CELLS = 1 << 22
 """Cells of the composed grid. Where the whole of it would be larger, only a window of it is computed."""
-# Chernoff's bounds are taken, and tilts chosen, among these multiples of one over the losses' typical size.
+# Tilts are chosen among these multiples of one over the losses' typical size. Chernoff's bounds, by these multiples of
+# the chosen tilt, say that next to nothing lies outside the window.
 _TILTS = np.geomspace(1e-3, 1e4, 29)
+_LOWER = np.array([-1.0, -0.3, 0.0, 0.3, 0.6, 0.8, 0.9])
+_HIGHER = np.array([1.1, 1.2, 1.4, 1.7, 2.5, 5.0, 20.0])
+_MOST_OF_A_STEP = 100.0
 _OUTSIDE = math.log(1e15)
 
 
@@ -43,20 +47,18 @@ def windowed_epsilon(parts: Parts, step: float, tail: float, delta: float) -> tu
     is wide enough that next to nothing is gained, outside being less than e^−`_OUTSIDE` of what was tilted.
     """
     scale = math.sqrt(math.fsum(count * _second_moment(grid, step) for grid, count in parts))
-    tilts = np.concatenate([-_TILTS[::4], [0.0], _TILTS]) / max(scale, step)
-    tilts = tilts[np.abs(tilts) * step <= 100]
-    logs = sum((count * _log_moments(grid, step, tilts) for grid, count in parts), np.zeros(len(tilts)))
-    up, moments = tilts[tilts > 0], logs[tilts > 0]
+    tilts, moments = _moments(parts, step, _TILTS / max(scale, step))
     # The conversion from Rényi divergences, as in `composition`. Its best tilt brings that ε to the middle.
-    converted = (moments - math.log(delta) - np.log1p(up)) / up + np.log(up / (1 + up))
-    tilt, moment, enough = (float(of[np.argmin(converted)]) for of in (up, moments, converted))
+    converted = (moments - math.log(delta) - np.log1p(tilts)) / tilts + np.log(tilts / (1 + tilts))
+    tilt, moment, enough = (float(of[np.argmin(converted)]) for of in (tilts, moments, converted))
     if enough <= 0:
         return 0.0, step
-    lower, higher = tilts < tilt, tilts > tilt
-    bottom = float(np.max((moment - logs[lower] - _OUTSIDE) / (tilt - tilts[lower])))
-    top = float(np.min((moments - math.log(tail)) / up))
-    if np.any(higher):
-        top = max(top, float(np.min((logs[higher] - moment + _OUTSIDE) / (tilts[higher] - tilt))))
+    top = float(np.min((moments - math.log(tail)) / tilts))
+    low, low_moments = _moments(parts, step, tilt * _LOWER)
+    high, high_moments = _moments(parts, step, tilt * _HIGHER)
+    bottom = float(np.max((moment - low_moments - _OUTSIDE) / (tilt - low)))
+    if len(high):
+        top = max(top, float(np.min((high_moments - moment + _OUTSIDE) / (high - tilt))))
     lowest = sum(first * count for (first, _), count in parts)
     start = max(lowest, min(0, math.floor(bottom / step)))
     cells = min(whole_cells(parts), max(2, math.ceil(top / step) + 2 - start))
@@ -71,12 +73,23 @@ def _second_moment(grid: Grid, step: float) -> float:
     return float(np.dot(masses, ((first + np.arange(len(masses))) * step) ** 2))
 
 
+def _moments(parts: Parts, step: float, tilts: Floats) -> tuple[Floats, Floats]:
+    """Those of the tilts that floats can hold on this grid, and ln E[e^(tilt·loss)] of all parts composed."""
+    tilts = tilts[np.abs(tilts) * step <= _MOST_OF_A_STEP]
+    return tilts, sum((count * _log_moments(grid, step, tilts) for grid, count in parts), np.zeros(len(tilts)))
+
+
 def _log_moments(grid: Grid, step: float, tilts: Floats) -> Floats:
-    """ln of the sum of masses times e^(tilt·loss), for each tilt."""
+    """ln of the sum of masses times e^(tilt·loss), for each tilt, from above."""
     first, masses = grid
     there = np.flatnonzero(masses)
     logs, losses = np.log(masses[there]), (first + there) * step
-    return np.array([float(special.logsumexp(logs + tilt * losses)) for tilt in tilts])
+    return np.array([float(special.logsumexp(logs + tilt * losses)) + _rounding(tilt * losses) for tilt in tilts])
+
+
+def _rounding(exponents: Floats) -> float:
+    """How far a logarithm of a sum of masses times e^exponent may be off: much, where it is composed very often."""
+    return 8 * float(np.finfo(float).eps) * (50 + max(abs(float(exponents[0])), abs(float(exponents[-1]))))
 
 
 def _composed(parts: Parts, step: float, tilt: float, start: int, size: int) -> tuple[Floats, Floats]:
@@ -87,7 +100,7 @@ def _composed(parts: Parts, step: float, tilt: float, start: int, size: int) -> 
     log_normaliser = 0.0
     factors = 0
     for (first, grid), count in parts:
-        exponents = tilt * (first + np.arange(len(grid))) * step
+        exponents: Floats = tilt * (first + np.arange(len(grid), dtype=np.float64)) * step
         with np.errstate(divide="ignore"):
             logs = np.log(grid) + exponents
         total = float(special.logsumexp(logs))
@@ -96,7 +109,7 @@ def _composed(parts: Parts, step: float, tilt: float, start: int, size: int) -> 
             masses = np.pad(masses, (0, -len(masses) % size)).reshape(-1, size).sum(axis=0)
         transform = fft.rfft(masses, size)
         spectrum = spectrum * (transform**count if count > 1 else transform)
-        log_normaliser += count * total
+        log_normaliser += count * (total + _rounding(exponents))
         factors += count
     tilted = np.roll(fft.irfft(spectrum, size), (lowest - start) % size)
     # The FFT's rounding error in each element is at most this; added, so that it can't lower δ.
