@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 from dpbeam._version import __version__
 
 if TYPE_CHECKING:
+    from dpbeam import events
+    from dpbeam.accounting.certify import Certificate, certify
     from dpbeam.errors import DpbeamError, Interrupted, LedgerError, Refused, RunFailed, UsageError
     from dpbeam.ledger import Amount, Ledger, open_ledger
     from dpbeam.pipelines.library.plans import QueryPlan, plan
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Amount",
+    "Certificate",
     "DpbeamError",
     "Interrupted",
     "Ledger",
@@ -47,6 +50,8 @@ __all__ = [
     "RunFailed",
     "UsageError",
     "__version__",
+    "certify",
+    "events",
     "load_policy",
     "open_ledger",
     "plan",
@@ -56,6 +61,7 @@ __all__ = [
 ]
 
 _PLACES = {
+    "dpbeam.accounting.certify": ("Certificate", "certify"),
     "dpbeam.errors": ("DpbeamError", "Interrupted", "LedgerError", "Refused", "RunFailed", "UsageError"),
     "dpbeam.ledger": ("Amount", "Ledger", "open_ledger"),
     "dpbeam.pipelines.library.plans": ("QueryPlan", "plan"),
@@ -70,6 +76,8 @@ _MODULES = {name: module for module, names in _PLACES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "events":
+        return import_module("dpbeam.events")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = getattr(import_module(_MODULES[name]), name)

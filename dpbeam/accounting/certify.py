@@ -17,7 +17,7 @@ from dpbeam.accounting import composition
 from dpbeam.accounting.unfolding import LEAST_LOSS, NO_PRIVACY, unfold
 from dpbeam.errors import Refused, UsageError
 from dpbeam.mechanisms import truncated_geometric
-from dpbeam.mechanisms.cost_events import Composed, Event, PoissonSampled, Repeated
+from dpbeam.mechanisms.cost_events import Event, Nested
 from dpbeam.mechanisms.events import (
     Gaussian,
     GaussianThresholding,
@@ -65,6 +65,8 @@ def certify(events: Sequence[Event], *, epsilon: float, delta: float) -> Certifi
         raise Refused(f"a certificate needs a positive finite epsilon, got {epsilon!r}")
     if isinstance(delta, bool) or not (isinstance(delta, float | int) and 0 < delta < 1):
         raise Refused(f"a certificate needs a delta above 0 and below 1, got {delta!r}")
+    if not isinstance(events, Sequence) or not all(isinstance(event, Event) for event in events):
+        raise Refused("a certificate needs a list of events (dpbeam.events); of a single one, a list of that")
     if not events:
         raise Refused("a certificate needs at least one mechanism: nothing is released")
     unfolded = unfold(events)
@@ -91,8 +93,11 @@ def certify(events: Sequence[Event], *, epsilon: float, delta: float) -> Certifi
         pld=composition.pld_epsilon(losses, left),
     )
     if not certificate.epsilon <= epsilon * (1 + _ROUNDING):
-        remedy = "this plan is not safe to run, report it as a fault in the calibration"
-        if any(isinstance(event, Composed | Repeated | PoissonSampled) for event in events):
+        remedy = (
+            "add noise to events of your own; a plan that dpbeam made is not safe to run, report it as a fault in the "
+            "calibration"
+        )
+        if any(isinstance(event, Nested) for event in events):
             remedy = "add noise, repeat less, or take samples with a smaller probability"
         elif LEAST_LOSS in (*losses.gaussian, *losses.laplace, *losses.worst):
             remedy = f"a mechanism counts as {LEAST_LOSS} at least, so raise epsilon, or ask for fewer metrics"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 from dpbeam.mechanisms import events
 from dpbeam.mechanisms.events import Mechanism
@@ -76,9 +76,9 @@ Event = Mechanism | Nested
 
 def _depth(*inner: Event) -> int:
     for event in inner:
-        if not isinstance(event, (*get_args(Mechanism), *get_args(Nested))):
+        if not isinstance(event, Event):
             raise ValueError(f"an event must be a mechanism, Composed, Repeated or PoissonSampled, got {event!r}")
-    depth = 1 + max(event.depth if isinstance(event, Composed | Repeated | PoissonSampled) else 0 for event in inner)
+    depth = 1 + max(event.depth if isinstance(event, Nested) else 0 for event in inner)
     if depth > MOST_DEPTH:
         raise ValueError(f"events may lie within each other {MOST_DEPTH} deep at most; write equal ones as Repeated")
     return depth

@@ -109,8 +109,8 @@ def test_a_plan_above_its_epsilon_is_refused():
     with pytest.raises(Refused) as refused:
         certify([laplace(1.0)], epsilon=0.9, delta=1e-6)
     assert str(refused.value) == (
-        "the mechanisms cost epsilon 0.999998 at delta 1e-06, but the run may spend 0.9; this plan is not safe to run, "
-        "report it as a fault in the calibration"
+        "the mechanisms cost epsilon 0.999998 at delta 1e-06, but the run may spend 0.9; add noise to events of your "
+        "own; a plan that dpbeam made is not safe to run, report it as a fault in the calibration"
     )
 
 
@@ -127,6 +127,15 @@ def test_no_mechanism_is_refused():
     with pytest.raises(Refused) as refused:
         certify([], epsilon=1.0, delta=1e-6)
     assert str(refused.value) == "a certificate needs at least one mechanism: nothing is released"
+
+
+@pytest.mark.parametrize("events", [laplace(), [laplace(), "laplace"], {laplace()}])
+def test_a_certificate_of_what_is_no_list_of_events_is_refused(events):
+    with pytest.raises(Refused) as refused:
+        certify(events, epsilon=1.0, delta=1e-6)
+    assert str(refused.value) == (
+        "a certificate needs a list of events (dpbeam.events); of a single one, a list of that"
+    )
 
 
 @pytest.mark.parametrize("epsilon", [math.nan, math.inf, 0.0, -1.0, True])
@@ -207,8 +216,8 @@ def test_the_certifier_imports_neither_the_calibration_nor_its_library():
     from pathlib import Path
 
     from dpbeam.accounting import certify as certify_module
-    from dpbeam.accounting import composition
+    from dpbeam.accounting import composition, convolution, gaussian_curve, loss_grids, sampled, unfolding
 
-    for module in (certify_module, composition):
+    for module in (certify_module, composition, convolution, gaussian_curve, loss_grids, sampled, unfolding):
         imports = [line for line in Path(module.__file__).read_text().splitlines() if "import" in line.split(" ")]
         assert not [line for line in imports if "calibrate" in line or "dp_accounting" in line]
