@@ -55,8 +55,8 @@ class PoissonSampled:
     """`event` on a sample, drawn once for all of it, in which each privacy unit is with `probability`, independently of
     all others and of everything else that is drawn. Nobody learns who is in it.
 
-    These aren't Poisson samples of units: samples of a fixed size, batches of a shuffled table, samples of *rows* where a
-    unit has several, and samples that leave out a unit that was drawn because a batch is full.
+    These aren't Poisson samples of units: samples of a fixed size, batches of a shuffled table, samples of *rows* where
+    a unit has several, and samples that leave out a unit that was drawn because a batch is full.
     """
 
     kind: ClassVar[str] = "poisson_sampled"
