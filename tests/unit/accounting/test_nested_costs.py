@@ -126,6 +126,17 @@ def test_a_grid_keeps_the_masses_of_both_distributions(pair, direction):
         assert math.fsum(masses * np.exp(-losses)) == pytest.approx(1, abs=1e-12)
 
 
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_of_what_is_outside_a_grid_only_what_is_above_is_left_to_delta(direction):
+    tail, mu, q = 0.2, 1.0, 0.7
+    _, masses = loss_grid(Sampled(probability=q, pair="gaussian", loss=mu), direction, 1e-4, tail)
+    reach = math.sqrt(2 * math.log(1 / tail))
+    near, far = stats.norm.sf(reach), stats.norm.sf(reach + mu)
+    above = q * near + (1 - q) * far if direction == "less" else near
+    assert 1 - math.fsum(masses) == pytest.approx(above, rel=1e-2)
+    assert above <= tail
+
+
 @given(q=st.floats(1e-9, 1 - 1e-9), loss=st.floats(-20, 300))
 def test_losses_on_a_sample_and_within_are_each_others_inverse(q, loss):
     outer = outer_loss(np.array([loss]), q)
