@@ -387,6 +387,18 @@ def test_ten_thousand_steps_are_one_grid_and_a_window(monkeypatch, event):
     assert all(parts <= 4 and cells <= (1 << 20) + 4 and size <= 1.1 * (1 << 22) for parts, cells, size in sizes)
 
 
+@pytest.mark.parametrize("higher", [convolution._HIGHER, np.array([])])
+@pytest.mark.parametrize("steps", [3, 40, 300])
+def test_a_window_has_no_smaller_epsilon_than_the_whole_and_hardly_a_larger_one(monkeypatch, higher, steps):
+    """Also where only Chernoff's bound on what is above it says how far it reaches."""
+    monkeypatch.setattr(convolution, "_HIGHER", higher)
+    grid = loss_grid(Sampled(probability=0.2, pair="laplace", loss=1.0), "less", 5e-3, 1e-12)
+    whole = convolution.tilted_epsilon([(grid, steps)], 5e-3, 9.0 / math.sqrt(steps), 1e-6)
+    found, wanted = convolution.windowed_epsilon([(grid, steps)], 5e-3, 1e-12, 1e-6 - 1e-12)
+    assert wanted == 5e-3
+    assert whole * (1 - 1e-6) <= found <= whole * 1.001 + (0.0 if len(higher) else 2.0)
+
+
 @given(
     q=st.floats(1e-6, 0.999),
     mu=st.floats(0.01, 5),
