@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 from dpbeam._version import __version__
 
 if TYPE_CHECKING:
+    from dpbeam import events
+    from dpbeam.accounting.certify import Certificate, certify_events
     from dpbeam.errors import DataError, DpbeamError, Interrupted, LedgerError, Refused, RunFailed, UsageError
     from dpbeam.extras import NotInstalled
     from dpbeam.ledger import Amount, Ledger, open_ledger
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Amount",
+    "Certificate",
     "CertifyResult",
     "DataError",
     "DpbeamError",
@@ -54,6 +57,8 @@ __all__ = [
     "UsageError",
     "__version__",
     "certify",
+    "certify_events",
+    "events",
     "load_policy",
     "open_ledger",
     "plan",
@@ -63,6 +68,7 @@ __all__ = [
 ]
 
 _PLACES = {
+    "dpbeam.accounting.certify": ("Certificate", "certify_events"),
     "dpbeam.errors": (
         "DataError",
         "DpbeamError",
@@ -87,6 +93,8 @@ _MODULES = {name: module for module, names in _PLACES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "events":
+        return import_module("dpbeam.events")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = getattr(import_module(_MODULES[name]), name)

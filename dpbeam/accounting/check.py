@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from dpbeam.accounting.certify import Certificate, certify
+from dpbeam.accounting.certify import Certificate, certify_events
 from dpbeam.accounting.check_other import check_other
 from dpbeam.accounting.expected import Expected, expected
 from dpbeam.accounting.requests import Request
@@ -50,7 +50,7 @@ def check_plan(
     for want, mechanism in zip(wanted, mechanisms, strict=True):
         _check_one(want, mechanism)
     _check_scale(wanted, mechanisms)
-    return certify(mechanisms, epsilon=epsilon, delta=delta)
+    return certify_events(mechanisms, epsilon=epsilon, delta=delta)
 
 
 def check_same_losses(before: Sequence[Mechanism], after: Sequence[Mechanism]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dpbeam.accounting.composition import gaussian_delta, gaussian_epsilon
+from dpbeam.accounting.gaussian_curve import gaussian_delta, gaussian_epsilon
 from dpbeam.mechanisms.events import (
     Gaussian,
     GaussianThresholding,

@@ -66,7 +66,7 @@ def certify(path: str | Path) -> CertifyResult:
     """
     path = Path(path) / MANIFEST_NAME if Path(path).is_dir() else Path(path)
     manifest = read_manifest(path)
-    recomputed, problems = _recompose(manifest)
+    recomputed, problems = _recertify_events(manifest)
     problems += _check_charge(manifest)
     problems += _check_tables(manifest)
     problems += _check_files(path, manifest.files)
@@ -75,12 +75,12 @@ def certify(path: str | Path) -> CertifyResult:
     return CertifyResult(manifest=manifest, certificate=recomputed)
 
 
-def _recompose(manifest: Manifest) -> tuple[StatedCertificate | None, list[str]]:
-    from dpbeam.accounting.certify import certify as compose  # lazily: it loads SciPy and dp-accounting
+def _recertify_events(manifest: Manifest) -> tuple[StatedCertificate | None, list[str]]:
+    from dpbeam.accounting.certify import certify_events  # lazily: it loads SciPy and dp-accounting
 
     guarantee = manifest.guarantee
     try:
-        composed = compose(manifest.mechanisms, epsilon=guarantee.epsilon, delta=guarantee.delta)
+        composed = certify_events(manifest.mechanisms, epsilon=guarantee.epsilon, delta=guarantee.delta)
     except DpbeamError as error:
         return None, [f"mechanisms: they don't meet the guarantee ({error})"]
     values = {method: float(getattr(composed, method)) for method in METHODS}

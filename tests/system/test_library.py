@@ -310,6 +310,19 @@ def test_every_public_name_is_on_the_page_and_there() -> None:
         _ = dpbeam.nothing
 
 
+def test_every_public_event_is_on_the_page_and_there() -> None:
+    for name in dpbeam.events.__all__:
+        assert getattr(dpbeam.events, name) is not None
+        assert re.search(rf"`{name}\b", PAGE) or re.search(rf"`dpbeam\.events\.{name}`", PAGE), name
+
+
+def test_the_page_s_certificate_is_what_the_certifier_says() -> None:
+    (block,) = [block for block in blocks() if "PoissonSampled" in block]
+    names = {"dpbeam": dpbeam}
+    exec(block, names)  # noqa: S102
+    assert f"round(certificate.epsilon, 2)  # {names['certificate'].epsilon:.2f}" in block
+
+
 def test_loading_the_face_s_names_needs_no_beam() -> None:
     names = ", ".join(name for name in dpbeam.__all__ if name != "__version__")
     check = f"from dpbeam import {names}; import sys; sys.exit('apache_beam' in sys.modules)"

@@ -19,7 +19,7 @@ from pipeline_dp.budget_accounting import MechanismSpec
 from pydp.algorithms.numerical_mechanisms import GaussianMechanism, LaplaceMechanism
 
 from dpbeam.accounting import utility
-from dpbeam.accounting.certify import Certificate, certify
+from dpbeam.accounting.certify import Certificate, certify_events
 from dpbeam.accounting.epsilon_delta import epsilon_delta
 from dpbeam.accounting.plan import Plan, solve
 from dpbeam.accounting.requests import Request
@@ -157,7 +157,7 @@ def reference_plan(query: Query) -> ReferencePlan:
             for mechanism in _drawn(stage, call, given)
         )
         check_reference(query, drawn)
-        return certify(drawn, epsilon=epsilon, delta=delta)
+        return certify_events(drawn, epsilon=epsilon, delta=delta)
 
     _, certificate = solve(requests, check, epsilon, delta)
     plan = Plan(

@@ -10,7 +10,7 @@ from scipy import stats
 
 from dpbeam.accounting import calibrate as calibration
 from dpbeam.accounting.calibrate import SELECTION_DELTA_SHARE, calibrate
-from dpbeam.accounting.certify import certify
+from dpbeam.accounting.certify import certify_events
 from dpbeam.accounting.check import check_plan
 from dpbeam.accounting.plan import solve
 from dpbeam.accounting.requests import SELECTIONS, Request
@@ -154,7 +154,7 @@ def test_more_epsilon_means_less_noise():
 def test_a_delta_too_small_for_ffts_is_met_by_renyi_divergences():
     for kinds, delta in ((["gaussian", "laplace"], 5e-13), (["laplace", "laplace"], 1e-15)):
         mechanisms = calibrate([request(kind) for kind in kinds], epsilon=1.0, delta=delta)
-        assert 0.9 < certify(mechanisms, epsilon=1.0, delta=delta).epsilon <= 1.0
+        assert 0.9 < certify_events(mechanisms, epsilon=1.0, delta=delta).epsilon <= 1.0
 
 
 @pytest.mark.parametrize("kinds", [["gaussian"], ["gaussian_thresholding", "laplace"], ["gaussian"] * 9])
@@ -255,7 +255,7 @@ def test_a_large_delta_beside_a_small_epsilon_needs_no_finer_grid_than_the_losse
     monkeypatch.setattr(calibration, "_composed_epsilon", looking)
     (mechanism,) = calibrate([request("gaussian")], epsilon=0.01, delta=0.1)
     assert min(seen) > 1 / 9
-    assert certify([mechanism], epsilon=0.01, delta=0.1).epsilon >= 0.0099
+    assert certify_events([mechanism], epsilon=0.01, delta=0.1).epsilon >= 0.0099
 
 
 def planned(kinds, epsilon, delta):

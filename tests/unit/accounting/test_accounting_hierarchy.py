@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from dpbeam.accounting import stage_requests
-from dpbeam.accounting.certify import certify
+from dpbeam.accounting.certify import certify_events
 from dpbeam.accounting.check import check_plan, check_same_losses
 from dpbeam.accounting.check_other import Leaves, _worst_squares
 from dpbeam.accounting.plan import plan
@@ -239,9 +239,9 @@ def test_a_slip_in_the_plans_own_rule_is_refused(monkeypatch, slip):
 )
 def test_what_contradicts_itself_is_not_certified_without_the_policy(noise, change, message):
     selection, count = plan(policy({"l0": 6, "linf": 2}, ["count"], noise, other_l0=4)).mechanisms
-    assert certify([selection, count], epsilon=EPSILON, delta=DELTA)
+    assert certify_events([selection, count], epsilon=EPSILON, delta=DELTA)
     with pytest.raises(Refused) as error:
-        certify([selection, replace(count, other=replace(count.other, **change))], epsilon=EPSILON, delta=DELTA)
+        certify_events([selection, replace(count, other=replace(count.other, **change))], epsilon=EPSILON, delta=DELTA)
     assert str(error.value) == f"stage a, count: {message}"
 
 

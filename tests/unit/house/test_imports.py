@@ -14,8 +14,8 @@ FOLDERS = ("dpbeam", "transforms", "pipelines")
 """The second and third are `dpbeam.transforms` and `dpbeam.pipelines`, by links in the first."""
 
 ROOMS = (
-    "dpbeam.errors", "dpbeam.extras", "dpbeam._version", "dpbeam.array_types",
-    "dpbeam.mechanisms", "dpbeam.queries", "dpbeam.reading", "dpbeam.engine", "dpbeam.policy", "dpbeam.accounting",
+    "dpbeam.errors", "dpbeam.extras", "dpbeam._version", "dpbeam.array_types", "dpbeam.mechanisms",
+    "dpbeam.events", "dpbeam.queries", "dpbeam.reading", "dpbeam.engine", "dpbeam.policy", "dpbeam.accounting",
     "dpbeam.reporting", "dpbeam.ledger", "dpbeam.phases", "dpbeam.transforms", "dpbeam.adapters", "dpbeam.pipelines",
     "dpbeam.beam",
 )  # fmt: skip

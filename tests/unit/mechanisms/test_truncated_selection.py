@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydp.algorithms.partition_selection import create_partition_strategy
 
-from dpbeam.accounting.certify import certify
+from dpbeam.accounting.certify import certify_events
 from dpbeam.errors import Refused, UsageError
 from dpbeam.mechanisms import rare_partitions, truncated_geometric
 from dpbeam.mechanisms.events import TruncatedGeometric
@@ -138,7 +138,7 @@ def test_a_delta_below_what_doubles_reach_is_refused_with_what_to_do(l0, delta):
             "delta or the selection's weight, or lower l0"
         )
     with pytest.raises(Refused, match=r"^stage s: truncated_geometric needs a delta of at least 2\.1e-13"):
-        certify([selection], epsilon=2.0, delta=0.5)
+        certify_events([selection], epsilon=2.0, delta=0.5)
 
 
 @given(st.floats(0.001, 30), st.floats(math.log(3e-13), math.log(0.5)).map(math.exp), st.integers(1, 1000))

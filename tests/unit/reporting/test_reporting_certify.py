@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from dpbeam.accounting.certify import certify as compose
+from dpbeam.accounting.certify import certify_events
 from dpbeam.mechanisms.events import Gaussian, TruncatedGeometric
 from dpbeam.reporting.certify import Uncertified, certify
 from dpbeam.reporting.manifest import Charge, FileEntry, Guarantee, Manifest, StatedCertificate
@@ -25,7 +25,7 @@ GUARANTEE = Guarantee(epsilon=1.0, delta=1e-8, unit="id")
 
 @pytest.fixture(scope="module")
 def stated() -> StatedCertificate:
-    found = compose(MECHANISMS, epsilon=1.0, delta=1e-8)
+    found = certify_events(MECHANISMS, epsilon=1.0, delta=1e-8)
     return StatedCertificate(naive=found.naive, rdp=found.rdp, pld=found.pld)
 
 
