@@ -41,9 +41,9 @@ def decide(strategy: Strategy, users: I64) -> Mask:
     Guarantee: each partition is kept with `strategy.probability_of_keep` of its own unit count, independently of all
     others. Where `should_keep` is asked, that is PyDP's word; it compares one uniform draw with this probability. Where
     it isn't, see `successes`: the partitions of one unit count are trials of one probability, in the order in which
-    they came, which doesn't depend on any draw. No draw serves two unit counts or two calls. What would break it: a
-    probability that isn't that of `should_keep`, or gaps of another law; tests/statistical/test_skipping.py compares
-    both with PyDP.
+    they came, which doesn't depend on any draw. No draw serves two unit counts or two calls. What would break it:
+    a probability that isn't that of `should_keep`, or gaps of another law.
+    tests/statistical/test_rare_partitions.py compares both with PyDP.
     """
     kept = np.zeros(len(users), dtype=np.bool_)
     each = np.ones(len(users), dtype=np.bool_)

@@ -5,7 +5,7 @@ weight that is over it goes back to the units once, and on to the partitions, be
 through every shuffle is counted at both ends.
 
 What meets in a shard is merged as it comes: a user shard is held as its units' sampled pairs, each once, and a
-partition's shard as its partitions' tallies, in `pre_threshold` rows each at most (docs/scale.md has the figures).
+partition's shard as its partitions' weight rows, in `pre_threshold` rows each at most (docs/scale.md has the figures).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import numpy as np
 import pyarrow as pa
 
 from dpbeam.engine.aggregation import accumulate
-from dpbeam.engine.aggregation.merge_buffer import piled
+from dpbeam.engine.aggregation.merge_buffer import merged_as_they_come
 from dpbeam.engine.arrays import hashing
 from dpbeam.engine.arrays.grouping import ordering
 from dpbeam.engine.rounds import weighing, weight_tables
-from dpbeam.engine.rounds.earlier_rounds import Known
+from dpbeam.engine.rounds.earlier_rounds import EarlierRounds
 from dpbeam.engine.stage import StageSpec
 from dpbeam.errors import RunFailed
 from dpbeam.mechanisms.noise import AdditiveNoise
@@ -37,7 +37,7 @@ from dpbeam.transforms.wire.control import Inbox, Outbox, Shuffle, receive
 _PAIRS_PENDING_BYTES = 4 << 20
 """Pairs that wait to be merged: they take eight times their size to be sampled."""
 _FROM = "__from"
-"""The column that says which user shard a tally came from, so that an answer finds its way back."""
+"""The column that says which user shard a weight row came from, so that an answer finds its way back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class _Round:
     shards: int
     parts: int
     salt: bytes
-    known: Known | None
+    known: EarlierRounds | None
 
     def shuffle(self, name: str) -> str:
         return f"{self.spec.name}.{name}"
@@ -69,7 +69,7 @@ class _Sample(_Step):
         split, block, last = place(element)
         outbox = Outbox(self._round.shuffle("users"), split, block, last=last)
         rows = element.select(weighing.columns_of(spec)).replace_schema_metadata(None)
-        rows = weighing.unfound(rows, spec, self._round.known)
+        rows = weighing.without_kept(rows, spec, self._round.known)
         pairs = weighing.sample([rows], spec, self._round.salt, self._round.known).batch(spec)
         sent = [
             message
@@ -95,9 +95,9 @@ class _Share(_Step):
         spec = round.spec
         shard, batches = element
         inbox = Inbox(round.shuffle("users"), shard)
-        found = piled((rows for _, rows in inbox.open(batches)), self._sampled, _PAIRS_PENDING_BYTES)
+        found = merged_as_they_come((rows for _, rows in inbox.open(batches)), self._sampled, _PAIRS_PENDING_BYTES)
         pairs = weighing.chosen(found, spec, round.salt, round.known)
-        given = weighing.tallies(pairs, weighing.shares(pairs), spec)
+        given = weighing.weight_rows(pairs, weighing.shares(pairs), spec)
         if spec.weighing.saturation:
             asked = weight_tables.summed([given], spec)
             yield from _to_partitions(
@@ -132,7 +132,7 @@ class _Return(_Step):
         part, batches = element
         name = self._round.shuffle("shares")
         inbox, again = Inbox(name, part), Inbox(name, part)
-        sums = piled((rows for _, rows in inbox.open(batches)), partial(weight_tables.summed, spec=spec))
+        sums = merged_as_they_come((rows for _, rows in inbox.open(batches)), partial(weight_tables.summed, spec=spec))
         parts = _ordered(weighing.returned(sums, spec), spec.keys, self._round.salt)
         outbox = Outbox(self._round.shuffle("returns"), self._round.shards + part, 0, last=True)
         for tag, asked in again.open(batches):
@@ -164,14 +164,14 @@ class _SendOn(_Step):
             return  # a shard always sends itself its pairs: they were lost, and the control totals will say so
         pairs = weighing.chosen(own, spec, self._round.salt, self._round.known)
         shares = weighing.shares(pairs)
-        given = [weighing.tallies(pairs, shares, spec), weighing.sent_on(pairs, shares, replies, spec)]
+        given = [weighing.weight_rows(pairs, shares, spec), weighing.sent_on(pairs, shares, replies, spec)]
         yield from _to_partitions(self._round, "partitions", shard, weight_tables.folded(given, spec))
 
 
 class _Weigh(_Step):
     """All that one partition shard was given in; its partitions with their exact weights out.
 
-    Held are the partitions' tallies, folded, about four times over: `pre_threshold` rows of a partition at most,
+    Held are the partitions' weight rows, folded, about four times over: `pre_threshold` rows of a partition at most,
     however many units and user shards give it weight.
     """
 
@@ -182,7 +182,8 @@ class _Weigh(_Step):
         spec = self._round.spec
         inbox = Inbox(self._round.shuffle("partitions"), part)
         weighed = weighing.weigh(
-            piled((rows for _, rows in inbox.open(batches)), partial(weight_tables.folded, spec=spec)), spec
+            merged_as_they_come((rows for _, rows in inbox.open(batches)), partial(weight_tables.folded, spec=spec)),
+            spec,
         )
         yield part, weighed
         yield beam.pvalue.TaggedOutput(REPORTS, inbox.report())
@@ -229,7 +230,7 @@ class WeighPartitions(beam.PTransform[Batches, tuple[Sharded, Reports]]):
     shuffles: tuple[Shuffle, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        known = None if self.known is None else Known(table=self.known)
+        known = None if self.known is None else EarlierRounds(table=self.known)
         self._round = _Round(spec=self.spec, shards=self.shards, parts=self.parts, salt=self.salt, known=known)
         users = frozenset(range(self.shards))
         name = self._round.shuffle
@@ -248,7 +249,7 @@ class WeighPartitions(beam.PTransform[Batches, tuple[Sharded, Reports]]):
         round = self._round
         empty = pa.schema([self.schema.field(name) for name in weighing.columns_of(self.spec)])
         pairs = pa.RecordBatch.from_pylist([], schema=empty)
-        tallies = pa.RecordBatch.from_pylist([], schema=weight_tables.tally_schema(self.spec))
+        weight_rows = pa.RecordBatch.from_pylist([], schema=weight_tables.weight_schema(self.spec))
         sums = pa.RecordBatch.from_pylist([], schema=weight_tables.sums_schema(self.spec))
         seeds = seed(blocks.pipeline, "Seed", round.shuffle("users"), [pairs] * self.shards)
         sampled = blocks | "SampleAtSource" >> messages(_Sample(round))
@@ -272,7 +273,7 @@ class WeighPartitions(beam.PTransform[Batches, tuple[Sharded, Reports]]):
             reports += [shared[REPORTS], asked[REPORTS], answered[REPORTS]]
         else:
             given = by_unit | "Share" >> messages(_Share(round))
-        skeleton = seed(blocks.pipeline, "Skeleton", round.shuffle("partitions"), [tallies] * self.parts)
+        skeleton = seed(blocks.pipeline, "Skeleton", round.shuffle("partitions"), [weight_rows] * self.parts)
         weighed = (
             (given.main, skeleton.main)
             | "WeightsTogether" >> beam.Flatten()

@@ -13,7 +13,7 @@ from functools import partial
 import pyarrow as pa
 
 from dpbeam.engine.aggregation import accumulate
-from dpbeam.engine.aggregation.merge_buffer import Pile, piled
+from dpbeam.engine.aggregation.merge_buffer import MergeBuffer, merged_as_they_come
 from dpbeam.engine.stage import StageSpec
 
 _BUCKETS = 16
@@ -21,11 +21,11 @@ _BUCKETS = 16
 
 def merged(accumulators: Iterable[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
     """The exact sum of accumulators, whatever their order: as `accumulate.merge`, but not all held at a time."""
-    return accumulate.merge(piled(accumulators, partial(accumulate.merge, spec=spec)), spec)
+    return accumulate.merge(merged_as_they_come(accumulators, partial(accumulate.merge, spec=spec)), spec)
 
 
 @dataclass(kw_only=True)
-class Tally:
+class PartitionShards:
     """The running sum of one stage's accumulators, spread over `parts` result shards by a fixed hash of the key.
 
     About `pending_bytes` of them wait to be merged, or twice as much as there is merged: many wait for one sort.
@@ -37,7 +37,7 @@ class Tally:
     spec: StageSpec
     parts: int
     pending_bytes: int
-    _buckets: list[Pile] = field(default_factory=list)
+    _buckets: list[MergeBuffer] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._each = max(1, _BUCKETS // self.parts)
@@ -56,6 +56,6 @@ class Tally:
             self._buckets[at] = self._bucket()
         return accumulate.merge(found, self.spec)
 
-    def _bucket(self) -> Pile:
+    def _bucket(self) -> MergeBuffer:
         merge = partial(accumulate.merge, spec=self.spec)
-        return Pile(merge=merge, most_pending_bytes=self.pending_bytes // (self.parts * self._each))
+        return MergeBuffer(merge=merge, most_pending_bytes=self.pending_bytes // (self.parts * self._each))

@@ -1,6 +1,6 @@
 """The weights that user shards give partitions, added up into the few rows that a round needs.
 
-A tally row has the key columns, `__share`, `__units` and `__sum` as `weights.Tally` has them, and `__high`, `__low`,
+A row has the key columns, `__share`, `__units` and `__sum` as `weights.WeightTable` has them, and `__high`, `__low`,
 two limbs of what is sent on to the partition. Several rows are one partition's, in any order: all of them count.
 """
 
@@ -15,15 +15,15 @@ from dpbeam.array_types import I64
 from dpbeam.engine.aggregation.accumulate import key_fields
 from dpbeam.engine.arrays.grouping import Groups, group, runs
 from dpbeam.engine.rounds import weights
-from dpbeam.engine.rounds.weights import Tally
+from dpbeam.engine.rounds.weights import WeightTable
 from dpbeam.engine.stage import StageSpec
 from dpbeam.mechanisms.fixedpoint import checked_sum
 
 SHARE, UNITS, SUM, HIGH, LOW = "__share", "__units", "__sum", "__high", "__low"
 
 
-def tally_schema(spec: StageSpec) -> pa.Schema:
-    """The schema of tallies."""
+def weight_schema(spec: StageSpec) -> pa.Schema:
+    """The schema of these rows."""
     return pa.schema([*key_fields(spec), *(pa.field(name, pa.int64()) for name in (SHARE, UNITS, SUM, HIGH, LOW))])
 
 
@@ -38,20 +38,22 @@ def rows(keys: Sequence[pa.Array], numbers: Sequence[I64], schema: pa.Schema) ->
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def read(batches: Sequence[pa.RecordBatch], spec: StageSpec) -> tuple[tuple[pa.Array, ...], Tally, tuple[I64, I64]]:
-    """The partitions' keys, their tallies, and what was sent on to each, as limbs."""
-    table = pa.Table.from_batches(list(batches), schema=tally_schema(spec))
+def read(
+    batches: Sequence[pa.RecordBatch], spec: StageSpec
+) -> tuple[tuple[pa.Array, ...], WeightTable, tuple[I64, I64]]:
+    """The partitions' keys, their weight table, and what was sent on to each, as limbs."""
+    table = pa.Table.from_batches(list(batches), schema=weight_schema(spec))
     found = group([table.column(name) for name in spec.keys], table.num_rows)
     order, starts = found.order()
     share, units, sums, high, low = (table.column(name).to_numpy() for name in (SHARE, UNITS, SUM, HIGH, LOW))
     sent = checked_sum(high[order], starts), checked_sum(low[order], starts)
-    return found.keys, Tally(partitions=found.codes, shares=share, units=units, sums=sums), sent
+    return found.keys, WeightTable(partitions=found.codes, shares=share, units=units, sums=sums), sent
 
 
 def folded(batches: Sequence[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
-    """Tallies in as few rows as can be: of a partition at most as many as its round's pre-threshold.
+    """Rows of weight tables in as few rows as can be: of a partition at most as many as its round's pre-threshold.
 
-    Guarantee: what a round makes of tallies is what it makes of them folded, in any parts and any order (see
+    Guarantee: what a round makes of such rows is what it makes of them folded, in any parts and any order (see
     `weights.folded`; what is sent on is added up exactly). So they may be folded where they are made, and wherever they
     meet, and what is held doesn't depend on how many units a partition has, or how many shards they are in.
     """
@@ -62,11 +64,11 @@ def folded(batches: Sequence[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch
     limbs[:, runs(made.partitions)] = high, low
     partitions = pa.array(made.partitions)
     numbers = [made.shares, made.units, made.sums, *limbs]
-    return rows([key.take(partitions) for key in keys], numbers, tally_schema(spec))
+    return rows([key.take(partitions) for key in keys], numbers, weight_schema(spec))
 
 
 def summed(batches: Sequence[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
-    """Sums of shares, or tallies, as sums of shares: one row a partition."""
+    """Sums of shares, or rows of weight tables, as sums of shares: one row a partition."""
     schema = sums_schema(spec)
     table = pa.Table.from_batches([batch.select(schema.names) for batch in batches], schema=schema)
     found = group([table.column(name) for name in spec.keys], table.num_rows)

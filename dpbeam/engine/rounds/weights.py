@@ -40,7 +40,7 @@ _CAP = 1 << 60
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tally:
+class WeightTable:
     """Shares by partition, in steps of 2**-20: `units[k]` units give partition `partitions[k]` shares that add up to
     `sums[k]`. Each of them gives `shares[k]`; or that is `LOOSE`, and which of them gives what isn't told any more."""
 
@@ -68,25 +68,25 @@ def shares(units: I64, biases: I64 | None = None) -> I64:
     return np.asarray(roots - (roots * roots > wanted))
 
 
-def tally(partitions: I64, given: I64) -> Tally:
+def count_units(partitions: I64, given: I64) -> WeightTable:
     """Counts the units of each (partition, share)."""
     packed = np.sort((partitions << SHARE_BITS) | given)
     starts = runs(packed)
     packed, units = packed[starts], np.diff(starts, append=len(packed))
     found = packed & _SHARE_MASK
-    return Tally(partitions=packed >> SHARE_BITS, shares=found, units=units, sums=found * units)
+    return WeightTable(partitions=packed >> SHARE_BITS, shares=found, units=units, sums=found * units)
 
 
-def totals(found: Tally, size: int) -> tuple[I64, I64]:
+def totals(found: WeightTable, size: int) -> tuple[I64, I64]:
     """(units, sum of shares) of each of `size` partitions."""
     order = ordering(found.partitions.view(np.uint64), size.bit_length())
     starts = runs(found.partitions[order])
     if len(starts) != size:
-        raise ValueError("every partition must have a row in the tally")
+        raise ValueError("every partition must have a row in the table of weights")
     return checked_sum(found.units[order], starts), checked_sum(found.sums[order], starts)
 
 
-def folded(found: Tally, size: int, drop: int) -> Tally:
+def folded(found: WeightTable, size: int, drop: int) -> WeightTable:
     """As few rows as say the same to `totals` and to `trimmed` with this `drop`: each partition's `drop` largest
     shares, in at most so many rows, and one row of loose units for the rest. Sorted by partition, loose units last.
 
@@ -96,7 +96,7 @@ def folded(found: Tally, size: int, drop: int) -> Tally:
     """
     if not drop:
         units, sums = totals(found, size)
-        return Tally(partitions=np.arange(size), shares=np.full(size, LOOSE), units=units, sums=sums)
+        return WeightTable(partitions=np.arange(size), shares=np.full(size, LOOSE), units=units, sums=sums)
     packed = (found.partitions << SHARE_BITS) | (_SHARE_MASK - found.shares)
     order = ordering(packed.view(np.uint64), size.bit_length() + SHARE_BITS)
     packed = packed[order]
@@ -105,7 +105,7 @@ def folded(found: Tally, size: int, drop: int) -> Tally:
     units, sums = checked_sum(found.units[order], equal), checked_sum(found.sums[order], equal)
     starts = runs(partitions)
     if len(starts) != size:
-        raise ValueError("every partition must have a row in the tally")
+        raise ValueError("every partition must have a row in the table of weights")
     told = np.where(shares == LOOSE, 0, _among_the_first(units, starts, drop))
     loose_units = np.add.reduceat(units - told, starts)
     loose_sums = np.add.reduceat(sums - told * shares, starts)
@@ -113,7 +113,7 @@ def folded(found: Tally, size: int, drop: int) -> Tally:
     loose = np.flatnonzero((loose_units > 0) | (np.add.reduceat(told, starts) == 0))
     whole = np.concatenate([partitions[kept], loose])
     place = ordering(whole.view(np.uint64), size.bit_length())
-    return Tally(
+    return WeightTable(
         partitions=whole[place],
         shares=np.concatenate([shares[kept], np.full(len(loose), LOOSE)])[place],
         units=np.concatenate([told[kept], loose_units[loose]])[place],
@@ -121,7 +121,7 @@ def folded(found: Tally, size: int, drop: int) -> Tally:
     )
 
 
-def trimmed(found: Tally, size: int, drop: int) -> I64:
+def trimmed(found: WeightTable, size: int, drop: int) -> I64:
     """The sum of shares of each partition but for its `drop` largest (0 where there are no more).
 
     Guarantee: one unit more with share s raises it by 0 to s. Where that unit makes `drop` + 1 of them, what is left

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dpbeam.accounting.rounds import novel_weight
 from dpbeam.engine.rounds import biases, weighing, weights
-from dpbeam.engine.rounds.earlier_rounds import Known
+from dpbeam.engine.rounds.earlier_rounds import EarlierRounds
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms.events import Gaussian
 from tests.helpers import weighing as helpers
@@ -145,11 +145,11 @@ def test_a_unit_is_sampled_to_its_bound_wherever_its_rows_are_read():
 def test_rows_of_partitions_that_a_round_has_kept_are_left_out():
     made, rows = spec(), table({1: {0, 1, 2}, 2: {1}})
     told = pa.table({"p": [1, 2], weighing.KEPT: [True, False], weighing.BIAS: [1024, 600]})
-    known = Known(table=told)
-    assert weighing.unfound(rows, made, known).to_pydict() == {"u": [1, 1], "p": [0, 2]}
-    assert weighing.unfound(rows, made, None) is rows
-    assert weighing.unfound(rows, made, Known(table=told.slice(1))).equals(rows)
-    assert weighing.unfound(rows.slice(0, 0), made, known).num_rows == 0
+    known = EarlierRounds(table=told)
+    assert weighing.without_kept(rows, made, known).to_pydict() == {"u": [1, 1], "p": [0, 2]}
+    assert weighing.without_kept(rows, made, None) is rows
+    assert weighing.without_kept(rows, made, EarlierRounds(table=told.slice(1))).equals(rows)
+    assert weighing.without_kept(rows.slice(0, 0), made, known).num_rows == 0
 
 
 class Exact:
@@ -217,7 +217,7 @@ def test_only_partitions_over_their_saturation_reply_and_without_replies_nothing
     made = spec(l0=2, saturation=2.0)
     pairs = weighing.sample([table({i: {0, 1} if i < 2 else {0} for i in range(9)})], made, SALT, None)
     given = weighing.shares(pairs)
-    (reply,) = weighing.returned([weighing.tallies(pairs, given, made)], made).to_pylist()
+    (reply,) = weighing.returned([weighing.weight_rows(pairs, given, made)], made).to_pylist()
     assert reply["p"] == 0
     assert 0 < reply[weighing.PART] < 1
     assert weighing.sent_on(pairs, given, [], made).num_rows == 0
@@ -265,7 +265,7 @@ def test_a_share_rounded_up_would_break_the_norm(monkeypatch):
 
 
 def test_trimming_takes_the_largest_shares():
-    made = weights.tally(np.array([0, 0, 0, 1, 1]), np.array([5, 9, 5, 7, 7]))
+    made = weights.count_units(np.array([0, 0, 0, 1, 1]), np.array([5, 9, 5, 7, 7]))
     assert weights.trimmed(made, 2, 1).tolist() == [10, 7]
     assert weights.trimmed(made, 2, 2).tolist() == [5, 0]
     assert weights.trimmed(made, 2, 9).tolist() == [0, 0]
