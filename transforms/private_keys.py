@@ -58,7 +58,7 @@ class SelectKeys(beam.PTransform[Batches, tuple[Batches, Reports]]):
 
     spec: StageSpec
     shards: int
-    parts: int
+    result_shards: int
     salt: bytes
     splits: int
     schema: pa.Schema
@@ -82,7 +82,7 @@ class SelectKeys(beam.PTransform[Batches, tuple[Batches, Reports]]):
             self._weigh = WeighPartitions(
                 spec=spec,
                 shards=self.shards,
-                parts=self.parts,
+                result_shards=self.result_shards,
                 salt=self.salt,
                 known=None,
                 splits=self.splits,
@@ -93,7 +93,9 @@ class SelectKeys(beam.PTransform[Batches, tuple[Batches, Reports]]):
         self._bound = BoundContributions(
             spec=spec, shards=self.shards, salt=self.salt, public=None, splits=self.splits, schema=self.schema
         )
-        self._accumulate = AccumulateByPartition(spec=spec, parts=self.parts, public=None, senders=self._bound.senders)
+        self._accumulate = AccumulateByPartition(
+            spec=spec, result_shards=self.result_shards, public=None, senders=self._bound.senders
+        )
         self._select = SelectPartitions(spec)
         self.shuffles = (*self._bound.shuffles, self._accumulate.shuffle)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dpbeam.accounting.check_other import Leaves, by_leaves
-from dpbeam.accounting.expectations import Part, parts
+from dpbeam.accounting.expectations import ExpectedQuantity, expected_quantities
 from dpbeam.accounting.requests import Request
 from dpbeam.errors import Refused
 from dpbeam.queries.bounds import Bounds
@@ -157,7 +157,7 @@ def _noisy(stage: Stage) -> dict[str, tuple[float, float, float]]:
     """What gets noise in a stage, in order of first use: its change by one unit in l1 and in l2, and its weight."""
     found: dict[str, tuple[float, float, float]] = {}
     known: dict[tuple[object, ...], str] = {}
-    for part in _parts(stage):
+    for part in _quantities(stage):
         name = known.setdefault(part.what, part.name)
         if part.max_values is not None:
             pairs = _pairs(stage.bounds, part.max_values)
@@ -172,7 +172,7 @@ def _noisy(stage: Stage) -> dict[str, tuple[float, float, float]]:
 def _leaves(stage: Stage) -> dict[str, Leaves | None]:
     """What one unit does to each quantity by leaves of hierarchical keys; None where keys aren't."""
     found: dict[str, Leaves | None] = {}
-    for part in _parts(stage):
+    for part in _quantities(stage):
         if part.name not in found:
             found[part.name] = by_leaves(stage, part)
     return found
@@ -183,15 +183,15 @@ def _kept_values(stage: Stage) -> dict[str, tuple[int, int]]:
     units."""
     return {
         part.name: (_pairs(stage.bounds, part.max_values or 0), part.least_units)
-        for part in _parts(stage)
+        for part in _quantities(stage)
         if part.least_units is not None
     }
 
 
-def _parts(stage: Stage) -> Iterator[Part]:
+def _quantities(stage: Stage) -> Iterator[ExpectedQuantity]:
     """All that the stage's metrics need, each as it is derived from the metric's own fields."""
     for metric in stage.metrics:
-        for part in parts(metric, stage):
+        for part in expected_quantities(metric, stage):
             if stage.counted_by is not None and part.moved_by not in ("unit", "total"):
                 raise Refused(f"stage {stage.name}: {metric.kind} can't be bounded on rows that are aggregated already")
             yield part

@@ -246,7 +246,7 @@ def keep_probability(selection: Selection | WeightedThresholding, units: int) ->
 def _truncated_geometric(selection: TruncatedGeometric, units: int) -> float:
     """Theorem 1 of Desfontaines et al.: grows by e^ε and δ up to a half, mirrored above it; exact at any size. By the
     ε and δ that PyDP is given."""
-    epsilon, delta = truncated_geometric.handed(selection)
+    epsilon, delta = truncated_geometric.pydp_parameters(selection)
     epsilon, delta = epsilon / selection.l0, -math.expm1(math.log1p(-delta) / selection.l0)
     growth = math.expm1(epsilon)
     crossover = 1 + math.floor(math.log1p((growth + 2 * delta) / ((growth + 2) * delta) - 1) / epsilon)

@@ -39,9 +39,9 @@ def _build(rows: beam.PCollection[Any], charge: Charge, charged: Charged) -> agg
         splits=None,
         stages=known.stages,
         public=known.public,
-        found=known.found,
+        earlier_rounds=known.earlier_rounds,
         user_shards=1 << (shards - 1).bit_length(),
-        parts=request.shards,
+        result_shards=request.shards,
         salt=secrets.token_bytes(16),
         area=charged.area,
     )
@@ -181,7 +181,7 @@ def _within(rows: beam.PCollection[Any], query: Question, charge: Charge) -> Row
     freeze = FreezeStage(
         stage=spec.name,
         keys=spec.keys,
-        parts=charged.request.shards,
+        result_shards=charged.request.shards,
         shuffles=built.shuffles,
         area=charged.area,
     )

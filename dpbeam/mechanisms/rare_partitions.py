@@ -77,7 +77,7 @@ def successes(chance: float, trials: int) -> I64:
         raise ValueError(f"partitions are skipped by a probability from {LEAST:g} to {MOST:g}, got {chance:g}")
     from pydp.distributions import GeometricDistribution
 
-    randomness.own()
+    randomness.discard_inherited()
     sampler = GeometricDistribution(rate(chance))
     last, found = -1, [np.empty(0, dtype=np.int64)]
     while last < trials:

@@ -69,7 +69,7 @@ class Selector:
         return found
 
     def _strategy(self) -> rare_partitions.Strategy | Thresholding:
-        randomness.own()
+        randomness.discard_inherited()
         if not self._built:
             self._built.append(_strategy(self.mechanism))
         return self._built[0]
@@ -107,7 +107,7 @@ def _strategy(mechanism: Selection) -> rare_partitions.Strategy | Thresholding:
         case TruncatedGeometric():
             from pydp.algorithms.partition_selection import create_partition_strategy
 
-            epsilon, delta = truncated_geometric.handed(mechanism)
+            epsilon, delta = truncated_geometric.pydp_parameters(mechanism)
             threshold = () if mechanism.pre_threshold == 1 else (mechanism.pre_threshold,)
             return cast(
                 rare_partitions.Strategy,

@@ -61,7 +61,7 @@ def _stage(policy: schema.Policy, stage: schema.Stage) -> Stage:
     linf = _most(limits.linf)
     found = tuple(choice.metric(policy.vector_lengths) for choice in stage.metrics)
     if policy.counted_by is not None:
-        found = tuple(metric.of_counts(policy.counted_by, linf) for metric in found)
+        found = tuple(metric.over_aggregated_rows(policy.counted_by, linf) for metric in found)
     return Stage(
         name=stage.name,
         keys=stage.group_by,

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from dpbeam.policy.checks.cross import cross_findings
 from dpbeam.policy.checks.fields import field_findings
-from dpbeam.policy.checks.parts import Parts, parts
+from dpbeam.policy.checks.valid_parts import ValidParts, valid_parts
 from dpbeam.policy.public import BadPartitions, public_table
 from dpbeam.policy.schema import policy as schema
 from dpbeam.policy.violations import ABSENT as _ABSENT
@@ -42,7 +42,7 @@ def policy_of(data: Mapping[str, Any], *, name: str = "query", folder: str | Pat
 
 def _checked(document: Document, folder: Path, source: Sequence[str] | None, output: str | None) -> schema.Policy:
     found = [*document.findings, *field_findings(document.data)]
-    known = parts(document.data)
+    known = valid_parts(document.data)
     found += cross_findings(known)
     tables: dict[str, pa.Table] = {}
     digests: dict[str, str] = {}
@@ -58,7 +58,9 @@ def _checked(document: Document, folder: Path, source: Sequence[str] | None, out
     return schema.with_public_files(policy.model_copy(update=updates), tables, digests)
 
 
-def _read_public(known: Parts, folder: Path, tables: dict[str, pa.Table], digests: dict[str, str]) -> list[Finding]:
+def _read_public(
+    known: ValidParts, folder: Path, tables: dict[str, pa.Table], digests: dict[str, str]
+) -> list[Finding]:
     """Resolves every stage's public partitions; fills `tables` and `digests` by stage name."""
     found = []
     for index, stage in enumerate(known.stages):

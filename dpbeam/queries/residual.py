@@ -18,7 +18,7 @@ def other_leaves(bounds: Bounds, other_l0: int | None) -> int:
     return min(bounds.partitions, other_l0 or bounds.partitions)
 
 
-def in_one_other(quantity: Quantity, bounds: Bounds, leaves: int, noise: Literal["laplace", "gaussian"]) -> Other:
+def effect_on_residual(quantity: Quantity, bounds: Bounds, leaves: int, noise: Literal["laplace", "gaussian"]) -> Other:
     """What one unit may do to one `other` if at most `leaves` of its leaves count there.
 
     Guarantee: over all cells, leaves and others together, a unit moves the quantity by no more than
@@ -36,7 +36,7 @@ def in_one_other(quantity: Quantity, bounds: Bounds, leaves: int, noise: Literal
     """
     if not 1 <= leaves <= bounds.partitions:
         raise ValueError(f"an other takes 1 to {bounds.partitions} leaves of a unit by its bounds, got {leaves}")
-    l1, l2, factor = quantity.in_one_other(bounds, leaves)
+    l1, l2, factor = quantity.effect_on_residual(bounds, leaves)
     laplace = noise == "laplace"
     return Other(
         leaves=leaves,

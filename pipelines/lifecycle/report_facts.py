@@ -22,7 +22,7 @@ from dpbeam.mechanisms.events import (
     WeightedThresholding,
     others_of,
 )
-from dpbeam.queries.quantities import ByValue, Shortened, Squares, Sum, Total, Tree, Values
+from dpbeam.queries.quantities import NormClipped, Squares, Sum, Total, Tree, UnitsByValue, Values
 from dpbeam.reporting import report as reports
 from dpbeam.reporting.manifest import ChosenBound, Manifest, by_stage
 from dpbeam.reporting.tables import MetricColumn
@@ -72,7 +72,7 @@ def stage_report(
         )
         for metric in spec.metrics
         for quantity in spec.made_from(metric)
-        if isinstance(quantity, ByValue)
+        if isinstance(quantity, UnitsByValue)
     )
     by_itself = (q for q in spec.quantities if isinstance(q, Sum | Squares | Tree))
     clipped = dict.fromkeys((q.columns[0], q.low, q.high) for q in by_itself)
@@ -90,7 +90,7 @@ def stage_report(
         clipped=tuple(clipped),
         totals=tuple(totals),
         values=values,
-        shortened=tuple((q.name, q.norm, q.max_norm) for q in spec.quantities if isinstance(q, Shortened)),
+        shortened=tuple((q.name, q.norm, q.max_norm) for q in spec.quantities if isinstance(q, NormClipped)),
         chosen=tuple(chosen),
     )
 

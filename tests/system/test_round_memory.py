@@ -83,7 +83,8 @@ def run(count):
     with tempfile.TemporaryDirectory() as folder:
         schema = pa.schema([("u", pa.int64()), ("p", pa.int64())])
         whole = weigh.WeighPartitions(
-            spec=stage, shards=shards, parts={PARTS}, salt=helpers.SALT, known=known, splits=count, schema=schema
+            spec=stage, shards=shards, result_shards={PARTS}, salt=helpers.SALT, known=known, splits=count,
+            schema=schema,
         )
         shared, sampled = whole._round, replace(whole._round, spec=cut)
         users, shares, returns, partitions = (

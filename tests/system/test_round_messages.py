@@ -42,7 +42,7 @@ def mad2r(number: int) -> weigh.WeighPartitions:
     ]
     known = helpers.told({p: 512 + 7 * p for p in range(0, 60, 2)}) if number == 2 else None
     return weigh.WeighPartitions(
-        spec=helpers.spec(*events, number=number), shards=SHARDS, parts=PARTS, salt=helpers.SALT, known=known,
+        spec=helpers.spec(*events, number=number), shards=SHARDS, result_shards=PARTS, salt=helpers.SALT, known=known,
         splits=SPLITS, schema=SCHEMA,
     )  # fmt: skip
 

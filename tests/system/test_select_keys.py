@@ -37,7 +37,7 @@ def selecting(workspace, strategy, **private):
         SelectKeys(
             spec=spec,
             shards=4,
-            parts=2,
+            result_shards=2,
             salt=b"a secret of this run",
             splits=len(found.splits),
             schema=rows.output_schema(policy.source),

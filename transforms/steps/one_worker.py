@@ -34,7 +34,7 @@ from dpbeam.transforms.steps.read import raw_blocks
 from dpbeam.transforms.wire.beam_types import Sharded
 from dpbeam.transforms.wire.containment import ContainedDoFn
 from dpbeam.transforms.wire.control import RECEIVED, SENT, Report, Shuffle
-from dpbeam.transforms.wire.progress import Parts
+from dpbeam.transforms.wire.progress import WorkProgress
 
 T = TypeVar("T")
 
@@ -67,17 +67,18 @@ class _Aggregate(ContainedDoFn):
         splits: tuple[formats.Portion, ...],
         stages: tuple[StageSpec, ...],
         public: Mapping[str, pa.Table],
-        parts: int,
+        result_shards: int,
         salt: bytes,
-        among: Mapping[str, Hierarchy] = MappingProxyType({}),
+        kept_leaves: Mapping[str, Hierarchy] = MappingProxyType({}),
     ) -> None:
-        self._plan, self._source, self._splits, self._among = plan, source, splits, dict(among)
-        self._stages, self._public, self._parts, self._salt = stages, public, parts, salt
+        self._plan, self._source, self._splits, self._kept_leaves = plan, source, splits, dict(kept_leaves)
+        self._stages, self._public, self._result_shards, self._salt = stages, public, result_shards, salt
 
     def work(self, element: object) -> Iterator[object]:
         pending = self._plan.room_bytes // _PENDING_PART // len(self._stages)
         merged_by_stage = {
-            spec.name: PartitionShards(spec=spec, parts=self._parts, pending_bytes=pending) for spec in self._stages
+            spec.name: PartitionShards(spec=spec, result_shards=self._result_shards, pending_bytes=pending)
+            for spec in self._stages
         }
         threads = ThreadPoolExecutor(self._plan.threads, thread_name_prefix="dpbeam")
         try:
@@ -92,8 +93,8 @@ class _Aggregate(ContainedDoFn):
                     accumulators.add(accumulate.zeros(self._public[name], accumulators.spec))
                 elif not accumulators.spec.keys:
                     accumulators.add(accumulate.whole(accumulators.spec))
-                merged = _each(threads, "merging", accumulators.part, range(self._parts))
-                for part in range(self._parts):
+                merged = _each(threads, "merging", accumulators.merged, range(self._result_shards))
+                for part in range(self._result_shards):
                     yield beam.pvalue.TaggedOutput(_STAGE + name, (part, merged[part]))
         finally:
             threads.shutdown(cancel_futures=True)
@@ -145,7 +146,7 @@ class _Aggregate(ContainedDoFn):
             return buffer.put((split, 2 * block), batch, shard)
         many = batch.filter(pa.array(crowded))
         wanted = [(stage, self._public_rows(many, stage)) for stage in stages]
-        cells_of = {name: among.cells_of for name, among in self._among.items()}
+        cells_of = {name: kept_leaves.cells_of for name, kept_leaves in self._kept_leaves.items()}
         cut = contributions.prebound_together(many, wanted, self._salt, (split, block), cells_of)
         calm = np.flatnonzero(~crowded)
         total = buffer.put((split, 2 * block), batch.take(pa.array(calm)), shard[calm])
@@ -155,12 +156,12 @@ class _Aggregate(ContainedDoFn):
         """Bounds one user shard for every stage, and adds up what is kept."""
         found, total = buffer.take(shard)
         for stage in self._stages:
-            among = self._among.get(stage.name)
-            if among is None:
+            kept_leaves = self._kept_leaves.get(stage.name)
+            if kept_leaves is None:
                 public = [self._of_public(batch, stage.of_input) for batch in found]
                 bounded = unit_rows.bound(public, stage, self._salt, (shard,))
             else:
-                bounded = hierarchy.bound(found, stage, among, self._salt, (shard,))
+                bounded = hierarchy.bound(found, stage, kept_leaves, self._salt, (shard,))
             merged_by_stage[stage.name].add(accumulate.accumulate(bounded, stage))
         return total
 
@@ -169,8 +170,8 @@ class _Aggregate(ContainedDoFn):
     ) -> Total:
         """Adds up rows that are units of their own: nothing of them needs to be kept."""
         for stage in self._stages:
-            among = self._among.get(stage.name)
-            own = self._of_public(batch, stage) if among is None else hierarchy.roll_up(batch, among)
+            kept_leaves = self._kept_leaves.get(stage.name)
+            own = self._of_public(batch, stage) if kept_leaves is None else hierarchy.roll_up(batch, kept_leaves)
             merged_by_stage[stage.name].add(accumulate.accumulate_rows(own, stage))
         return Total(rows=batch.num_rows)
 
@@ -187,7 +188,7 @@ class _Aggregate(ContainedDoFn):
 
     def _public_of(self, stage: StageSpec) -> pa.Table | None:
         """The partitions that rows of a stage must be of: of hierarchical keys every row has a cell."""
-        return None if stage.name in self._among else self._public.get(stage.name)
+        return None if stage.name in self._kept_leaves else self._public.get(stage.name)
 
 
 @dataclass(eq=False)
@@ -206,9 +207,9 @@ class AggregateInOneWorker(beam.PTransform[beam.pvalue.PBegin, tuple[dict[str, S
     splits: tuple[formats.Portion, ...]
     stages: tuple[StageSpec, ...]
     public: Mapping[str, pa.Table]
-    parts: int
+    result_shards: int
     salt: bytes
-    among: Mapping[str, Hierarchy] = field(default_factory=dict)
+    kept_leaves: Mapping[str, Hierarchy] = field(default_factory=dict)
     """The kept leaves of stages with hierarchical keys: rows are bounded by leaves, then rolled up to their cells."""
 
     @property
@@ -217,7 +218,14 @@ class AggregateInOneWorker(beam.PTransform[beam.pvalue.PBegin, tuple[dict[str, S
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> tuple[dict[str, Sharded], beam.PCollection[object]]:
         work = _Aggregate(
-            self.plan, self.source, self.splits, self.stages, self.public, self.parts, self.salt, self.among
+            self.plan,
+            self.source,
+            self.splits,
+            self.stages,
+            self.public,
+            self.result_shards,
+            self.salt,
+            self.kept_leaves,
         )
         tags = {spec.name: _STAGE + spec.name for spec in self.stages}
         found = (
@@ -236,12 +244,12 @@ def _shuffle_name(stages: tuple[StageSpec, ...]) -> str:
 def _each(threads: ThreadPoolExecutor, what: str, work: Callable[[int], T], numbers: Iterable[int]) -> dict[int, T]:
     """What `work` gives for each number. The first error ends the waiting; what hasn't begun doesn't begin."""
     futures = {threads.submit(work, number): number for number in numbers}
-    parts, found = Parts(what, len(futures)), {}
+    progress, results = WorkProgress(what, len(futures)), {}
     try:
         for future in as_completed(futures):
-            found[futures[future]] = future.result()
-            parts.done(futures[future])
+            results[futures[future]] = future.result()
+            progress.done(futures[future])
     finally:
         for future in futures:
             future.cancel()
-    return found
+    return results

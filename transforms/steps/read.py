@@ -23,7 +23,7 @@ from dpbeam.reading import formats, memory
 from dpbeam.reading.formats.base import is_local
 from dpbeam.transforms.wire.beam_types import Batches
 from dpbeam.transforms.wire.containment import ContainedDoFn
-from dpbeam.transforms.wire.progress import Parts
+from dpbeam.transforms.wire.progress import WorkProgress
 
 _PLACE = b"dpbeam.block"
 
@@ -92,7 +92,7 @@ def raw_blocks(
 class _ReadSplit(ContainedDoFn):
     step = "Read"
 
-    def __init__(self, spec: InputSpec, progress: Parts) -> None:
+    def __init__(self, spec: InputSpec, progress: WorkProgress) -> None:
         self._spec, self._progress = spec, progress
 
     def work(self, element: tuple[int, formats.Portion]) -> Iterator[pa.RecordBatch]:
@@ -122,6 +122,8 @@ class ReadBlocks(beam.PTransform[beam.pvalue.PBegin, Batches]):
             | "Splits" >> beam.Create(list(enumerate(self.splits)), reshuffle=False)
             | "Spread" >> beam.Reshuffle()
             | "ReadSplit"
-            >> beam.ParDo(_ReadSplit(self.spec, Parts("reading", len(self.splits)))).with_output_types(pa.RecordBatch)
+            >> beam.ParDo(_ReadSplit(self.spec, WorkProgress("reading", len(self.splits)))).with_output_types(
+                pa.RecordBatch
+            )
         )
         return blocks

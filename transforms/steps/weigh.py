@@ -46,7 +46,7 @@ class _Round:
 
     spec: StageSpec
     shards: int
-    parts: int
+    result_shards: int
     salt: bytes
     known: EarlierRounds | None
 
@@ -133,12 +133,14 @@ class _Return(_Step):
         name = self._round.shuffle("shares")
         inbox, again = Inbox(name, part), Inbox(name, part)
         sums = merged_as_they_come((rows for _, rows in inbox.open(batches)), partial(weight_tables.summed, spec=spec))
-        parts = _ordered(weighing.returned(sums, spec), spec.keys, self._round.salt)
+        returns = _ordered(weighing.returned(sums, spec), spec.keys, self._round.salt)
         outbox = Outbox(self._round.shuffle("returns"), self._round.shards + part, 0, last=True)
         for tag, asked in again.open(batches):
-            if parts.num_rows and asked.num_rows:
+            if returns.num_rows and asked.num_rows:
                 shard = asked.column(_FROM)[0].as_py()
-                yield from outbox.send(shard, accumulate.filter_public(parts, spec, _keys(asked, spec)), answering=tag)
+                yield from outbox.send(
+                    shard, accumulate.filter_public(returns, spec, _keys(asked, spec)), answering=tag
+                )
         if again.report() != inbox.report():
             raise RunFailed(f"shuffle {name} didn't deliver the same messages when they were read again")
         yield beam.pvalue.TaggedOutput(REPORTS, outbox.report())
@@ -220,7 +222,7 @@ class WeighPartitions(beam.PTransform[Batches, tuple[Sharded, Reports]]):
 
     spec: StageSpec
     shards: int
-    parts: int
+    result_shards: int
     salt: bytes
     known: pa.Table | None
     splits: int
@@ -231,17 +233,19 @@ class WeighPartitions(beam.PTransform[Batches, tuple[Sharded, Reports]]):
 
     def __post_init__(self) -> None:
         known = None if self.known is None else EarlierRounds(table=self.known)
-        self._round = _Round(spec=self.spec, shards=self.shards, parts=self.parts, salt=self.salt, known=known)
+        self._round = _Round(
+            spec=self.spec, shards=self.shards, result_shards=self.result_shards, salt=self.salt, known=known
+        )
         users = frozenset(range(self.shards))
         name = self._round.shuffle
         self.shuffles = (
             Shuffle(name=name("users"), senders=frozenset((SEEDER, *range(self.splits))), destinations=self.shards),
-            Shuffle(name=name("partitions"), senders=users | {SEEDER}, destinations=self.parts),
+            Shuffle(name=name("partitions"), senders=users | {SEEDER}, destinations=self.result_shards),
         )
         if self.spec.weighing.saturation:
-            answers = frozenset(range(self.shards + self.parts))
+            answers = frozenset(range(self.shards + self.result_shards))
             self.shuffles += (
-                Shuffle(name=name("shares"), senders=users | {SEEDER}, destinations=self.parts),
+                Shuffle(name=name("shares"), senders=users | {SEEDER}, destinations=self.result_shards),
                 Shuffle(name=name("returns"), senders=answers, destinations=self.shards),
             )
 
@@ -257,7 +261,7 @@ class WeighPartitions(beam.PTransform[Batches, tuple[Sharded, Reports]]):
         reports = [sampled[REPORTS], seeds[REPORTS]]
         if self.spec.weighing.saturation:
             shared = by_unit | "Share" >> messages(_Share(round), "pairs")
-            asked = seed(blocks.pipeline, "SeedShares", round.shuffle("shares"), [sums] * self.parts)
+            asked = seed(blocks.pipeline, "SeedShares", round.shuffle("shares"), [sums] * self.result_shards)
             answered = (
                 (shared.main, asked.main)
                 | "SharesTogether" >> beam.Flatten()
@@ -273,7 +277,7 @@ class WeighPartitions(beam.PTransform[Batches, tuple[Sharded, Reports]]):
             reports += [shared[REPORTS], asked[REPORTS], answered[REPORTS]]
         else:
             given = by_unit | "Share" >> messages(_Share(round))
-        skeleton = seed(blocks.pipeline, "Skeleton", round.shuffle("partitions"), [weight_rows] * self.parts)
+        skeleton = seed(blocks.pipeline, "Skeleton", round.shuffle("partitions"), [weight_rows] * self.result_shards)
         weighed = (
             (given.main, skeleton.main)
             | "WeightsTogether" >> beam.Flatten()
@@ -294,7 +298,7 @@ def _to_partitions(round: _Round, shuffle: str, shard: int, given: pa.RecordBatc
     outbox = Outbox(round.shuffle(shuffle), shard, 0, last=True)
     sent = [
         message
-        for part, rows in accumulate.split_by_partition(given, round.spec, round.parts)
+        for part, rows in accumulate.split_by_partition(given, round.spec, round.result_shards)
         for message in outbox.send(part, _ordered(rows, round.spec.keys, round.salt))
     ]
     yield from sent

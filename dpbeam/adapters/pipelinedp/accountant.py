@@ -75,7 +75,8 @@ class SharedBudgetAccountant(pipeline_dp.NaiveBudgetAccountant):
         Raises:
             UsageError: called after `compute_budgets`, within a scope, or with a stage of a name that is registered.
         """
-        randomness.own()  # PipelineDP draws by itself; a process that is forked from this one is seen to as it is made
+        # PipelineDP draws by itself; a process that is forked from this one is seen to as it is made
+        randomness.discard_inherited()
         self._check_open()
         if self._scopes_stack:
             raise UsageError(
@@ -118,7 +119,8 @@ class SharedBudgetAccountant(pipeline_dp.NaiveBudgetAccountant):
             UsageError: called within a scope, or twice.
             Refused: nothing was asked for, or no noise scale passes the certifier; nothing is filled in then.
         """
-        randomness.own()  # PipelineDP draws by itself; a process that is forked from this one is seen to as it is made
+        # PipelineDP draws by itself; a process that is forked from this one is seen to as it is made
+        randomness.discard_inherited()
         self._check_open()
         if self._scopes_stack:
             raise UsageError("compute_budgets must be called outside of a scope")

@@ -275,7 +275,7 @@ def _fields(params: Any, metrics: Sequence[Metric], *, shared: bool) -> list[Fie
         # PipelineDP states the noise of these alone, and not where it makes them from a mean or thresholds them.
         stated = kind == "privacy_id_count" or (kind in ("count", "sum") and not known.keys() & {"variance", "mean"})
         if noise_stated and stated and not (kind == "privacy_id_count" and shared):
-            found.append(Field(name=f"{kind}_noise_stddev", noise_of=metric.parts[0].name))
+            found.append(Field(name=f"{kind}_noise_stddev", noise_of=metric.quantities[0].name))
     quantiles = known.get("quantiles")
     if isinstance(quantiles, Quantiles):
         of_rank = dict(zip(quantiles.ranks, quantiles.released, strict=True))

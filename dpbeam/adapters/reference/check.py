@@ -13,7 +13,7 @@ from dpbeam.errors import Refused
 from dpbeam.mechanisms.events import Gaussian, Laplace, LaplaceThresholding, Mechanism, TruncatedGeometric
 from dpbeam.queries.metrics.base import Clipped, Metric
 from dpbeam.queries.metrics.means import Mean, Variance
-from dpbeam.queries.metrics.quantiles import Ranked
+from dpbeam.queries.metrics.quantiles import QuantileMetric
 from dpbeam.queries.metrics.sums import Sum, SumOfTotals
 from dpbeam.queries.metrics.vectors import VectorSum
 from dpbeam.queries.query import Query, Stage
@@ -80,7 +80,7 @@ def _sensitivities(stage: Stage) -> dict[str, tuple[float, float]]:
     """What gets noise of its own, by name, with its change by one unit in l1 and in l2."""
     first: dict[str, Metric] = {}
     for metric in stage.metrics:
-        first.setdefault("tree" if isinstance(metric, Ranked) else metric.kind, metric)
+        first.setdefault("tree" if isinstance(metric, QuantileMetric) else metric.kind, metric)
     rows, units = _times(stage)
     found: dict[str, tuple[float, float]] = {}
     moment, total, vector = first.get("variance") or first.get("mean"), first.get("sum"), first.get("vector_sum")

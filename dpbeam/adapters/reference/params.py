@@ -20,13 +20,13 @@ from dpbeam.queries.bounds import Bounds
 from dpbeam.queries.metrics.base import Clipped, Metric
 from dpbeam.queries.metrics.counts import Count, UnitCount
 from dpbeam.queries.metrics.means import Mean, Variance
-from dpbeam.queries.metrics.quantiles import Ranked
+from dpbeam.queries.metrics.quantiles import QuantileMetric
 from dpbeam.queries.metrics.sums import Sum, SumOfTotals
 from dpbeam.queries.metrics.vectors import VectorSum
 from dpbeam.queries.query import Stage
 from dpbeam.queries.selections import Selection, Thresholding
 
-_DOES = (Count, UnitCount, Sum, SumOfTotals, Mean, Variance, Ranked, VectorSum)
+_DOES = (Count, UnitCount, Sum, SumOfTotals, Mean, Variance, QuantileMetric, VectorSum)
 _AT_LEAST_L1 = (Count, UnitCount, Sum, Mean)
 _STRATEGIES = {
     "truncated_geometric": pipeline_dp.PartitionSelectionStrategy.TRUNCATED_GEOMETRIC,
@@ -93,7 +93,7 @@ def reference_call(stage: Stage) -> ReferenceCall:
 
 def percentiles(found: Sequence[Metric]) -> tuple[float, ...]:
     """The ranks that the metrics ask for as PipelineDP has them, 0 to 100, each once, rising."""
-    ranks = {rank for metric in found if isinstance(metric, Ranked) for rank in metric.ranks}
+    ranks = {rank for metric in found if isinstance(metric, QuantileMetric) for rank in metric.ranks}
     return tuple(float(f"{rank * 100:.10g}") for rank in sorted(ranks))
 
 

@@ -227,7 +227,7 @@ def _budget(name: str, kind: str, call: ReferenceCall, wanted: Sequence[Mechanis
     if name in _SELECTIONS:
         selection = next(m for m in wanted if not isinstance(m, Laplace | Gaussian))
         if isinstance(selection, TruncatedGeometric):
-            epsilon, delta = truncated_geometric.handed(selection)
+            epsilon, delta = truncated_geometric.pydp_parameters(selection)
         else:
             epsilon, delta = epsilon_delta(selection)
         return Budget(name=name, kind=kind, epsilon=epsilon, delta=delta)

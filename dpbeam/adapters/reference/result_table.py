@@ -20,7 +20,7 @@ from dpbeam.mechanisms.noise_width import half_width
 from dpbeam.queries.metrics.base import Metric
 from dpbeam.queries.metrics.counts import Count, UnitCount
 from dpbeam.queries.metrics.means import Mean, Moment, Variance
-from dpbeam.queries.metrics.quantiles import Ranked
+from dpbeam.queries.metrics.quantiles import QuantileMetric
 from dpbeam.queries.metrics.sums import Sum, SumOfTotals
 from dpbeam.queries.metrics.vectors import VectorSum
 from dpbeam.queries.quantities import Quantity, Squares
@@ -70,7 +70,7 @@ def _intervals(metric: Metric, noisy: Mapping[str, F64], spec: StageSpec) -> lis
             squares, count = _part_of(metric, 1, noisy, spec), _part_of(metric, 2, noisy, spec)
             found = moments.variance(total, squares, count, shift=0.0)
             return [_holding(noisy["variance"], *found[1:])]
-        case Ranked():
+        case QuantileMetric():
             low, high = metric.low, metric.high
             values = [np.clip(noisy[percentile_name(rank)], low, high) for rank in metric.ranks]
             return [(value, np.full_like(value, low), np.full_like(value, high)) for value in values]

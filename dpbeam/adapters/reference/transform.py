@@ -136,12 +136,12 @@ class ContainedBackend(pipeline_dp.BeamBackend):
 
 
 def _contained(step: str, fn: Callable[..., Any], *args: Any) -> Any:
-    randomness.own()  # any of PipelineDP's steps may draw
+    randomness.discard_inherited()  # any of PipelineDP's steps may draw
     return contained(step, lambda: fn(*args))
 
 
 def _contained_list(step: str, fn: Callable[..., Any], *args: Any) -> list[Any]:
-    randomness.own()
+    randomness.discard_inherited()
     return contained(step, lambda: list(fn(*args)))
 
 
@@ -150,14 +150,14 @@ class _Route(ContainedDoFn):
 
     step = "Release"
 
-    def __init__(self, spec: StageSpec, parts: int) -> None:
-        self._spec, self._parts = spec, parts
+    def __init__(self, spec: StageSpec, result_shards: int) -> None:
+        self._spec, self._result_shards = spec, result_shards
 
     def work(self, element: list[tuple[tuple[Any, ...], Any]]) -> Iterator[tuple[int, pa.RecordBatch]]:
         returned: list[Mapping[str, Any]] = [metrics._asdict() for _, metrics in element]
         keys = key_columns([key for key, _ in element], self._spec)
         released = result_table.table(keys, returned, self._spec)
-        shards = hashing.shard_of(hashing.hash_rows(released, self._spec.keys, hashing.ROUTE_SEED), self._parts)
+        shards = hashing.shard_of(hashing.hash_rows(released, self._spec.keys, hashing.ROUTE_SEED), self._result_shards)
         for part in np.unique(shards).tolist():
             yield int(part), released.filter(pa.array(shards == part))
 
@@ -196,7 +196,7 @@ class PipelineDPAggregate(beam.PTransform[Batches, Sharded]):
     steps: Mapping[str, float]
     accountant: Any
     public: pa.Table | None
-    parts: int
+    result_shards: int
 
     def expand(self, blocks: Batches) -> Sharded:
         engine = SteppedEngine(self.accountant, ContainedBackend(), self.steps)
@@ -213,12 +213,13 @@ class PipelineDPAggregate(beam.PTransform[Batches, Sharded]):
         released = (
             found
             | "Batch" >> beam.BatchElements(min_batch_size=100, max_batch_size=10_000)
-            | "Release" >> beam.ParDo(_Route(self.spec, self.parts)).with_output_types(tuple[int, pa.RecordBatch])
+            | "Release"
+            >> beam.ParDo(_Route(self.spec, self.result_shards)).with_output_types(tuple[int, pa.RecordBatch])
         )
         empty = pa.RecordBatch.from_pylist([], schema=result_schema(self.spec))
         seeds = (
             blocks.pipeline
-            | "Parts" >> beam.Create(list(range(self.parts)), reshuffle=False)
+            | "Shards" >> beam.Create(list(range(self.result_shards)), reshuffle=False)
             | "Seed" >> beam.Map(lambda part: (part, empty)).with_output_types(tuple[int, pa.RecordBatch])
         )
         shards: Sharded = (
@@ -241,4 +242,6 @@ class PipelineDPAggregate(beam.PTransform[Batches, Sharded]):
         known = self._known()
         if known is None:
             return None
-        return {part: rows.num_rows for part, rows in accumulate.split_by_partition(known, self.spec, self.parts)}
+        return {
+            part: rows.num_rows for part, rows in accumulate.split_by_partition(known, self.spec, self.result_shards)
+        }

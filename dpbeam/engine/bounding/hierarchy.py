@@ -67,10 +67,10 @@ def _hierarchy(keys: tuple[str, ...], kept: pa.Table) -> Hierarchy:
 
 
 def bound(
-    batches: Iterable[pa.RecordBatch], spec: StageSpec, among: Hierarchy, salt: bytes, seeds: Sequence[int]
+    batches: Iterable[pa.RecordBatch], spec: StageSpec, kept_leaves: Hierarchy, salt: bytes, seeds: Sequence[int]
 ) -> Bounded:
     """Bounds one shard by leaves, and rolls up what is kept."""
-    return rolled(contributions.bound(batches, spec.of_input, salt, seeds, among.cells_of))
+    return rolled(contributions.bound(batches, spec.of_input, salt, seeds, kept_leaves.cells_of))
 
 
 def rolled(bounded: Bounded) -> Bounded:
@@ -108,12 +108,12 @@ def rolled(bounded: Bounded) -> Bounded:
     )
 
 
-def roll_up(rows: pa.RecordBatch, among: Hierarchy) -> pa.RecordBatch:
+def roll_up(rows: pa.RecordBatch, kept_leaves: Hierarchy) -> pa.RecordBatch:
     """The rows with their cell's keys, and `level` (int64) as a last column: where each row is a unit of its own, which
     is in one leaf, there is nothing to bound before."""
-    level = among.levels([rows.column(name) for name in among.keys], rows.num_rows)
+    level = kept_leaves.levels([rows.column(name) for name in kept_leaves.keys], rows.num_rows)
     columns = dict(zip(rows.schema.names, rows.columns, strict=True))
-    for place, name in enumerate(among.keys):
+    for place, name in enumerate(kept_leaves.keys):
         columns[name] = _where(level > place, columns[name])
     return pa.RecordBatch.from_arrays([*columns.values(), pa.array(level)], names=[*columns, LEVEL])
 

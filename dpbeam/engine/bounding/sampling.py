@@ -15,7 +15,7 @@ from dpbeam.engine.arrays import hashing
 from dpbeam.engine.arrays.grouping import Groups, ordering, runs
 from dpbeam.engine.bounding import leaf_sampling
 from dpbeam.engine.stage import StageSpec
-from dpbeam.queries.quantities import ByValue, Total
+from dpbeam.queries.quantities import Total, UnitsByValue
 
 _PACKED_BITS = 64
 _RANK_BITS = 32
@@ -61,7 +61,7 @@ def choose(
             pair_kept = _within_cells(spec, units, partitions, cells, pair_unit, pair_partition, salt)
         keep, cut_rows = _within_linf(spec.bounds.linf, order, lengths, pair_kept, priorities)
     row_pairs = None
-    if not spec.metrics or any(isinstance(quantity, Total | ByValue) for quantity in spec.quantities):
+    if not spec.metrics or any(isinstance(quantity, Total | UnitsByValue) for quantity in spec.quantities):
         row_pairs = np.empty(len(order), dtype=np.int64)
         row_pairs[order] = np.repeat(np.cumsum(pair_kept) - 1, lengths)
     pairs, pair_units = pair_partition[pair_kept], pair_unit[pair_kept]

@@ -59,7 +59,7 @@ class Drawn:
 
 
 @singledispatch
-def shown(metric: Metric, drawn: Drawn) -> Iterable[pa.Array]:
+def result_columns(metric: Metric, drawn: Drawn) -> Iterable[pa.Array]:
     """The result columns of a metric, in order: of each released column its value and the ends of its interval, after
     the value that it counts and before its bias where it has them.
 

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 
 from dpbeam.array_types import I64, Numbers
-from dpbeam.engine.aggregation.kernels import Kernel, holds
-from dpbeam.engine.metrics.base import as_drawn, shown
+from dpbeam.engine.aggregation.kernels import Kernel, kernel_for
+from dpbeam.engine.metrics.base import as_drawn, result_columns
 from dpbeam.queries.metrics.histograms import Histogram
 from dpbeam.queries.quantities import Bins
 
 
-@holds(Bins)
+@kernel_for(Bins)
 class BinsKernel(Kernel[Bins]):
     """Bins [edge i, edge i + 1), the last with both edges; rows beyond are in none."""
 
@@ -29,4 +29,4 @@ class BinsKernel(Kernel[Bins]):
         return self.column(quantity, counts.astype(np.int64, copy=False).reshape(partitions, size))
 
 
-shown.register(Histogram, as_drawn)
+result_columns.register(Histogram, as_drawn)

@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from dpbeam.array_types import I64, Numbers
-from dpbeam.engine.aggregation.kernels import Kernel, grid_of, holds, sums
+from dpbeam.engine.aggregation.kernels import Kernel, grid_of, kernel_for, sums
 from dpbeam.engine.bounding.contributions import Bounded
-from dpbeam.engine.metrics.base import as_drawn, shown
+from dpbeam.engine.metrics.base import as_drawn, result_columns
 from dpbeam.queries import quantities
 from dpbeam.queries.metrics.sums import Sum, SumOfTotals
 
@@ -18,7 +18,7 @@ _HALF = 2**20
 _TOTAL_REACH = 2**10
 
 
-@holds(quantities.Sum)
+@kernel_for(quantities.Sum)
 class SumKernel(Kernel[quantities.Sum]):
     """Values that are clipped each by itself."""
 
@@ -26,7 +26,7 @@ class SumKernel(Kernel[quantities.Sum]):
         return pa.array(sums(rows, grid_of(quantity).encode_whole(values[quantity.columns[0]]), partitions))
 
 
-@holds(quantities.Total)
+@kernel_for(quantities.Total)
 class TotalKernel(Kernel[quantities.Total]):
     """What a unit's values add up to in a partition, clipped."""
 
@@ -58,5 +58,5 @@ def totals(
     return pa.array(sums(pairs, np.clip(of_pairs, grid.lowest, grid.highest).astype(np.float64), partitions))
 
 
-shown.register(Sum, as_drawn)
-shown.register(SumOfTotals, as_drawn)
+result_columns.register(Sum, as_drawn)
+result_columns.register(SumOfTotals, as_drawn)

@@ -36,7 +36,7 @@ def check(spec: StageSpec) -> None:
         weighing.check(event)
     if isinstance(spec.selection, LaplaceThresholding | GaussianThresholding):
         noise.check_counts(spec.selection)
-    for quantity in spec.noisy_by_themselves:
+    for quantity in spec.with_own_noise:
         if isinstance(quantity, Summed):
             grid = grid_of(quantity.definition)  # as fine as the bounds ask for, whatever the noise
             noise.check(in_others(spec.noise[quantity.name]), grid.finest() if quantity.auto else grid)

@@ -141,7 +141,7 @@ def chosen(batches: Sequence[pa.RecordBatch], spec: StageSpec, salt: bytes, know
     Guarantee: as `sample`'s: nothing that other units alone are in has a say in which of a unit's pairs these are.
     """
     pairs = sample(batches, spec, salt, known)
-    return pairs.only(biases.stays(pairs.units, pairs.biases), spec)
+    return pairs.only(biases.worth_sending(pairs.units, pairs.biases), spec)
 
 
 def split_by_unit(

@@ -133,13 +133,13 @@ def test_a_tally_is_the_exact_merge_from_any_threads(pending_bytes, count):
     found = [
         accumulate.accumulate(contributions.bound([batch], spec, SALT, (i,)), spec) for i, batch in enumerate(batches)
     ]
-    counted = partition_shards.PartitionShards(spec=spec, parts=count, pending_bytes=pending_bytes)
+    counted = partition_shards.PartitionShards(spec=spec, result_shards=count, pending_bytes=pending_bytes)
     threads = [threading.Thread(target=counted.add, args=(batch,)) for batch in found]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    parts = {number: counted.part(number) for number in reversed(range(count))}
+    parts = {number: counted.merged(number) for number in reversed(range(count))}
     wanted = {part: accumulate.merge([rows], spec) for part, rows in accumulate.split_by_partition(
         accumulate.merge(found, spec), spec, count)}  # fmt: skip
     assert {part: batch.to_pylist() for part, batch in parts.items() if batch.num_rows} == {
@@ -159,12 +159,12 @@ def test_accumulators_merged_as_they_come_are_merged_exactly(monkeypatch, pendin
 def test_a_tally_holds_a_partition_about_once():
     spec = reference.stage(metrics=reference.COUNTS)
     one = accumulate.zeros(pa.table({"p": np.arange(1000)}), spec)
-    counted = partition_shards.PartitionShards(spec=spec, parts=1, pending_bytes=one.nbytes)
+    counted = partition_shards.PartitionShards(spec=spec, result_shards=1, pending_bytes=one.nbytes)
     for _ in range(40):
         counted.add(one)
         held = sum(rows.nbytes for bucket in counted._buckets for rows in bucket.batches)
         assert held < 5 * one.nbytes
-    assert counted.part(0).num_rows == 1000
+    assert counted.merged(0).num_rows == 1000
 
 
 @settings(max_examples=60, deadline=None)
