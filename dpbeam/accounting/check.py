@@ -95,22 +95,22 @@ def _check_one(want: Expected, mechanism: Mechanism) -> None:
     where = f"stage {want.stage}, {want.metric}"
     if mechanism.kind != want.kind:
         raise Refused(f"{where}: the mechanism must be {want.kind}, got {mechanism.kind}")
-    found: list[tuple[str, float, float]] = []
+    stated: list[tuple[str, float, float]] = []
     if isinstance(mechanism, Laplace | LaplaceThresholding):
-        found.append(("l1", want.l1, mechanism.l1))
+        stated.append(("l1", want.l1, mechanism.l1))
     if isinstance(mechanism, Gaussian | GaussianThresholding):
-        found.append(("l2", want.l2, mechanism.l2))
+        stated.append(("l2", want.l2, mechanism.l2))
     if not isinstance(mechanism, Laplace | Gaussian):
-        found.append(("l0", want.l0, mechanism.l0))
-        found.append(("pre_threshold", want.pre_threshold, mechanism.pre_threshold))
+        stated.append(("l0", want.l0, mechanism.l0))
+        stated.append(("pre_threshold", want.pre_threshold, mechanism.pre_threshold))
     if isinstance(mechanism, WeightedThresholding):
-        found.append(("l2", 1.0, mechanism.l2))
-        found.append(("least_bias", want.least_bias, mechanism.least_bias))
+        stated.append(("l2", 1.0, mechanism.l2))
+        stated.append(("least_bias", want.least_bias, mechanism.least_bias))
         if mechanism.strategy != want.strategy:
             raise Refused(f"{where}: the strategy must be {want.strategy}, got {mechanism.strategy}")
         if (mechanism.saturation > 0) != (want.strategy != "dp_sips"):
             raise Refused(f"{where}: weights have a saturation in mad and mad2r alone, got {mechanism.saturation:.12g}")
-    for name, must, is_ in found:
+    for name, must, is_ in stated:
         if not math.isclose(must, is_, rel_tol=_CLOSE):
             raise Refused(f"{where}: {name} must be {must:.12g} by the stage's bounds, got {is_:.12g}")
     check_other(where, want.leaves, mechanism)

@@ -47,10 +47,10 @@ def expected(asked: Sequence[Stage | Request]) -> list[Expected]:
     Raises:
         Refused: a metric isn't bounded, or no mechanism is known for it.
     """
-    found: list[Expected] = []
+    mechanisms: list[Expected] = []
     for each in asked:
-        found += [_from_request(each)] if isinstance(each, Request) else _from_stage(each)
-    return found
+        mechanisms += [_from_request(each)] if isinstance(each, Request) else _from_stage(each)
+    return mechanisms
 
 
 def _from_request(request: Request) -> Expected:
@@ -143,19 +143,19 @@ def _rounds(stage: Stage, private: DpSips | Mad | Mad2r, l0: int, weight: float)
 
 def _searches(stage: Stage) -> dict[tuple[str, str], float]:
     """The weights of the histograms that the stage's bounds are found by, in order, by internal stage and metric."""
-    found: dict[tuple[str, str], float] = {}
+    search_weights: dict[tuple[str, str], float] = {}
     for metric in (metric for metric in stage.metrics if isinstance(metric, Clipped)):
         for _, search in metric.searches:
             key = (f"{stage.name}.values", metric.column)
-            found[key] = max(found.get(key, 0.0), search.weight)
+            search_weights[key] = max(search_weights.get(key, 0.0), search.weight)
     for name, bound in stage.searches:
-        found[f"{stage.name}.units", name] = bound.weight
-    return found
+        search_weights[f"{stage.name}.units", name] = bound.weight
+    return search_weights
 
 
 def _noisy(stage: Stage) -> dict[str, tuple[float, float, float]]:
     """What gets noise in a stage, in order of first use: its change by one unit in l1 and in l2, and its weight."""
-    found: dict[str, tuple[float, float, float]] = {}
+    changes: dict[str, tuple[float, float, float]] = {}
     known: dict[tuple[object, ...], str] = {}
     for part in _quantities(stage):
         name = known.setdefault(part.what, part.name)
@@ -164,18 +164,18 @@ def _noisy(stage: Stage) -> dict[str, tuple[float, float, float]]:
             in_l1, in_l2 = float(pairs), pairs**0.5
         else:
             in_l1, in_l2 = _times(stage.bounds, by_partition=part.moved_by in ("unit", "total"))
-        before = found.get(name, (0.0, 0.0, 0.0))[2]
-        found[name] = (in_l1 * part.l1, in_l2 * part.l2, part.weight + before)
-    return found
+        before = changes.get(name, (0.0, 0.0, 0.0))[2]
+        changes[name] = (in_l1 * part.l1, in_l2 * part.l2, part.weight + before)
+    return changes
 
 
 def _leaves(stage: Stage) -> dict[str, Leaves | None]:
     """What one unit does to each quantity by leaves of hierarchical keys; None where keys aren't."""
-    found: dict[str, Leaves | None] = {}
+    by_quantity: dict[str, Leaves | None] = {}
     for part in _quantities(stage):
-        if part.name not in found:
-            found[part.name] = by_leaves(stage, part)
-    return found
+        if part.name not in by_quantity:
+            by_quantity[part.name] = by_leaves(stage, part)
+    return by_quantity
 
 
 def _kept_values(stage: Stage) -> dict[str, tuple[int, int]]:

@@ -73,7 +73,7 @@ def plan(query: Query) -> Plan:
     """
     mechanisms, certificate = solve(
         requests_for(query),
-        lambda found: check_plan(query.stages, found, epsilon=query.epsilon, delta=query.delta),
+        lambda mechanisms: check_plan(query.stages, mechanisms, epsilon=query.epsilon, delta=query.delta),
         query.epsilon,
         query.delta,
     )

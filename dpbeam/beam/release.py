@@ -156,8 +156,8 @@ class PrivateKeys(beam.PTransform[beam.PCollection[Any], beam.PCollection[Any]])
 
 
 def _key(row: dict[str, Any]) -> Any:
-    found = tuple(row.values())
-    return found[0] if len(found) == 1 else found
+    values = tuple(row.values())
+    return values[0] if len(values) == 1 else values
 
 
 def _one_stage(question: Question) -> tuple[str, bool]:

@@ -98,10 +98,10 @@ def variance(total: Part[Clipped], squares: Part[Named], count: Part[Named], *, 
     return value, low, high
 
 
-def half_width_of_sum(parts: Sequence[Part[Named]], weights: Sequence[float]) -> float:
+def half_width_of_sum(quantities: Sequence[Part[Named]], weights: Sequence[float]) -> float:
     """Half the width of the 95 % interval of a weighted sum of figures with independent noises of one kind."""
-    scales = [part.scale * abs(weight) for part, weight in zip(parts, weights, strict=True)]
-    if all(part.noise.kind == "gaussian" for part in parts):
+    scales = [part.scale * abs(weight) for part, weight in zip(quantities, weights, strict=True)]
+    if all(part.noise.kind == "gaussian" for part in quantities):
         return NORMAL_95 * math.hypot(*scales)
     inner, outer = 0.0, LAPLACE_95 * sum(scales)
     for _ in range(_BISECTIONS):

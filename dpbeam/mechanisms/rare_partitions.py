@@ -79,15 +79,15 @@ def successes(chance: float, trials: int) -> I64:
 
     randomness.discard_inherited()
     sampler = GeometricDistribution(rate(chance))
-    last, found = -1, [np.empty(0, dtype=np.int64)]
+    last, successful = -1, [np.empty(0, dtype=np.int64)]
     while last < trials:
         expected = (trials - last) * chance
         draws = int(expected + 6 * math.sqrt(expected)) + 2
         gaps = np.fromiter((sampler.sample() for _ in range(draws)), dtype=np.int64, count=draws)
         places = last + np.cumsum(np.minimum(gaps, trials) + 1)
         last = int(places[-1])
-        found.append(places)
-    places = np.concatenate(found)
+        successful.append(places)
+    places = np.concatenate(successful)
     inside: I64 = places[places < trials]
     return inside
 

@@ -65,8 +65,8 @@ class Selector:
         return kept, noisy
 
     def _open(self, users: I64) -> I64:
-        found: I64 = np.flatnonzero(users >= max(1, self.mechanism.pre_threshold))
-        return found
+        eligible: I64 = np.flatnonzero(users >= max(1, self.mechanism.pre_threshold))
+        return eligible
 
     def _strategy(self) -> rare_partitions.Strategy | Thresholding:
         randomness.discard_inherited()

@@ -21,17 +21,17 @@ def types_of(frame: Any) -> dict[str, dict[str, Any]]:
     which have no type of their own, are left out; and a pandas column of whole numbers is declared float64, as it would
     be if a value were missing.
     """
-    found: dict[str, dict[str, Any]] = {}
+    columns: dict[str, dict[str, Any]] = {}
     pandas = _is_pandas(frame)
     for each in _schema(frame):
         length, kind = vectors.stated_length(each.type), column_type(each.type)
         if length:
-            found[each.name] = {"type": "vector", "length": length}
+            columns[each.name] = {"type": "vector", "length": length}
         elif kind == "int64" and pandas:
-            found[each.name] = {"type": "float64"}
+            columns[each.name] = {"type": "float64"}
         elif kind is not None and not pa.types.is_null(each.type):
-            found[each.name] = {"type": kind}
-    return found
+            columns[each.name] = {"type": kind}
+    return columns
 
 
 def table_of(frame: Any, columns: Sequence[str]) -> pa.Table:
@@ -65,16 +65,16 @@ def used(
     conditions: Iterable[Mapping[str, Any]],
 ) -> list[str]:
     """The names of columns that a question uses, each once, in order of first use; derived ones may be among them."""
-    found = [] if unit == "row" else [unit]
+    names = [] if unit == "row" else [unit]
     for stage in stages:
-        found += stage["group_by"]
+        names += stage["group_by"]
         for metric in stage["metrics"]:
             for arguments in metric.values():
-                found += [arguments["column"]] if "column" in arguments else []
-                found += arguments.get("columns", [])
-    found += [each[kind] for each in derived for kind in ("bin", "truncate", "lower") if kind in each]
-    found += [each["column"] for each in conditions]
-    return list(dict.fromkeys(found))
+                names += [arguments["column"]] if "column" in arguments else []
+                names += arguments.get("columns", [])
+    names += [each[kind] for each in derived for kind in ("bin", "truncate", "lower") if kind in each]
+    names += [each["column"] for each in conditions]
+    return list(dict.fromkeys(names))
 
 
 def _schema(frame: Any) -> pa.Schema:

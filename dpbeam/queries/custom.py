@@ -161,7 +161,7 @@ def known() -> dict[str, Callable[[], Any]]:
     Raises:
         UsageError: two packages register one name.
     """
-    found: dict[str, Callable[[], Any]] = {name: partial(_registered.__getitem__, name) for name in _registered}
+    loaders: dict[str, Callable[[], Any]] = {name: partial(_registered.__getitem__, name) for name in _registered}
     places: dict[str, str] = {}
     for entry in entry_points(group=GROUP):
         if places.setdefault(entry.name, entry.value) != entry.value:
@@ -169,8 +169,8 @@ def known() -> dict[str, Callable[[], Any]]:
                 f"custom metric {entry.name} must be registered once, and is by {places[entry.name]} and by "
                 f"{entry.value}; uninstall one of the packages"
             )
-        found.setdefault(entry.name, entry.load)
-    return found
+        loaders.setdefault(entry.name, entry.load)
+    return loaders
 
 
 def build(name: str, columns: int, params: Mapping[str, Any]) -> CustomMetric:
@@ -215,12 +215,12 @@ def contributions(made: CustomMetric, columns: Sequence[npt.NDArray[Any]]) -> F6
     """
     size, rows = made.row_bound.size, len(columns[0])
     with np.errstate(all="ignore"):
-        found = np.asarray(made.rows([np.asarray(column, dtype=np.float64) for column in columns]), dtype=np.float64)
-    if found.shape not in ((rows, size), *(((rows,),) if size == 1 else ())):
+        vectors = np.asarray(made.rows([np.asarray(column, dtype=np.float64) for column in columns]), dtype=np.float64)
+    if vectors.shape not in ((rows, size), *(((rows,),) if size == 1 else ())):
         raise RunFailed(
             f"custom metric {type(made).__name__} must give {size} numbers a row; nothing was published; correct rows()"
         )
-    return np.nan_to_num(found.reshape(rows, size), nan=0.0, posinf=_FINITE, neginf=-_FINITE)
+    return np.nan_to_num(vectors.reshape(rows, size), nan=0.0, posinf=_FINITE, neginf=-_FINITE)
 
 
 def released(made: CustomMetric, noisy: Noisy) -> list[tuple[F64, ...]]:
@@ -236,21 +236,23 @@ def released(made: CustomMetric, noisy: Noisy) -> list[tuple[F64, ...]]:
     what = "nothing was published; correct release()"
     try:
         with np.errstate(all="ignore"):
-            found = [tuple(np.asarray(end, dtype=np.float64) for end in interval) for interval in made.release(noisy)]
+            intervals = [
+                tuple(np.asarray(end, dtype=np.float64) for end in interval) for interval in made.release(noisy)
+            ]
     except Exception as error:
         raise RunFailed(f"{who} failed in its release() with {type(error).__name__}; {what}") from None
     wanted = [(len(noisy.sums),)] * 3
-    if len(found) != max(1, len(made.outputs)) or any([end.shape for end in each] != wanted for each in found):
+    if len(intervals) != max(1, len(made.outputs)) or any([end.shape for end in each] != wanted for each in intervals):
         raise RunFailed(
             f"{who} must release a value and the ends of its interval for each partition and output; {what}"
         )
-    for value, low, high in found:
+    for value, low, high in intervals:
         finite = np.isfinite(value) & np.isfinite(low) & np.isfinite(high)
         if not (finite & (low <= value) & (value <= high)).all():
             raise RunFailed(
                 f"{who} must release finite values, each within the ends of its interval, and didn't; {what}"
             )
-    return found
+    return intervals
 
 
 def _loaded(name: str, load: Callable[[], Any]) -> type[CustomMetric]:

@@ -119,5 +119,5 @@ def read_release(path: str | Path) -> Release:
         Uncertified: anything in it isn't as its manifest says, or the guarantee doesn't follow from its mechanisms.
     """
     manifest = Path(path) / MANIFEST_NAME if Path(path).is_dir() else Path(path)
-    found = certify_manifest(manifest)
-    return Release(folder=manifest.parent, manifest=found.manifest, certificate=found.certificate)
+    certified = certify_manifest(manifest)
+    return Release(folder=manifest.parent, manifest=certified.manifest, certificate=certified.certificate)

@@ -30,7 +30,7 @@ from dpbeam.reporting.tables import MetricColumn
 
 def metric_columns(spec: StageSpec) -> tuple[MetricColumn, ...]:
     """The stage's released columns with their noise, which for some metrics differs from partition to partition."""
-    found: list[MetricColumn] = []
+    columns: list[MetricColumn] = []
     for metric in spec.metrics:
         quantity = spec.made_from(metric)[0].name
         biased = spec.passed_threshold(metric)
@@ -41,7 +41,7 @@ def metric_columns(spec: StageSpec) -> tuple[MetricColumn, ...]:
         other_std = None if std is None or others is None or others.noise == 1 else std * others.noise
         law: Literal["laplace", "gaussian"] = "laplace" if noise.kind.startswith("laplace") else "gaussian"
         labels = metric.labels or (None,) * len(metric.released)
-        found.extend(
+        columns.extend(
             MetricColumn(
                 name=name,
                 kind=metric.kind,
@@ -55,7 +55,7 @@ def metric_columns(spec: StageSpec) -> tuple[MetricColumn, ...]:
             )
             for place, (name, label) in enumerate(zip(metric.released, labels, strict=True))
         )
-    return tuple(found)
+    return tuple(columns)
 
 
 def stage_report(
@@ -97,13 +97,13 @@ def stage_report(
 
 def _deciding(stage: str, mechanisms: Sequence[Mechanism]) -> Selection | WeightedThresholding | None:
     """The mechanism that decides on the stage's partitions: of rounds, the last; None where they are public."""
-    found = None
+    deciding = None
     for mechanism in mechanisms:
         if mechanism.stage == stage and mechanism.metric.partition(".")[0] == "partitions":
             if isinstance(mechanism, Laplace | Gaussian):
                 raise ValueError(f"stage {stage}: partitions must be selected by a selection, got {mechanism.kind}")
-            found = mechanism
-    return found
+            deciding = mechanism
+    return deciding
 
 
 def _selection(mechanism: Selection | WeightedThresholding) -> reports.SelectionFacts:

@@ -97,13 +97,13 @@ class _BoundShard(ContainedDoFn):
 
     def work(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[object]:
         shard, batches = element
-        found, report = receive(self._shuffle, shard, batches)
+        received, report = receive(self._shuffle, shard, batches)
         if self._sealed is not None:  # tags are of no use here: a batch that is read again gets another
-            found.sort(key=lambda batch: _fingerprint(batch, self._salt))
+            received.sort(key=lambda batch: _fingerprint(batch, self._salt))
         if self._kept_leaves is None:
-            bounded = unit_rows.bound(found, self._spec, self._salt, (shard,))
+            bounded = unit_rows.bound(received, self._spec, self._salt, (shard,))
         else:
-            bounded = hierarchy.bound(found, self._spec, self._kept_leaves, self._salt, (shard,))
+            bounded = hierarchy.bound(received, self._spec, self._kept_leaves, self._salt, (shard,))
         accumulators = accumulate.accumulate(bounded, self._spec)
         if self._sealed is not None:
             self._sealed.seal(f"{self._shuffle}-{shard}", _fingerprint(accumulators, self._salt))

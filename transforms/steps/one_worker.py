@@ -154,14 +154,14 @@ class _Aggregate(ContainedDoFn):
 
     def _bound(self, buffer: ShardBuffer, merged_by_stage: Mapping[str, PartitionShards], shard: int) -> Total:
         """Bounds one user shard for every stage, and adds up what is kept."""
-        found, total = buffer.take(shard)
+        batches, total = buffer.take(shard)
         for stage in self._stages:
             kept_leaves = self._kept_leaves.get(stage.name)
             if kept_leaves is None:
-                public = [self._of_public(batch, stage.of_input) for batch in found]
+                public = [self._of_public(batch, stage.of_input) for batch in batches]
                 bounded = unit_rows.bound(public, stage, self._salt, (shard,))
             else:
-                bounded = hierarchy.bound(found, stage, kept_leaves, self._salt, (shard,))
+                bounded = hierarchy.bound(batches, stage, kept_leaves, self._salt, (shard,))
             merged_by_stage[stage.name].add(accumulate.accumulate(bounded, stage))
         return total
 
@@ -228,12 +228,12 @@ class AggregateInOneWorker(beam.PTransform[beam.pvalue.PBegin, tuple[dict[str, S
             self.kept_leaves,
         )
         tags = {spec.name: _STAGE + spec.name for spec in self.stages}
-        found = (
+        outputs = (
             pbegin
             | "Once" >> beam.Create([None], reshuffle=False)
             | "Aggregate" >> beam.ParDo(work).with_outputs(REPORTS, *tags.values())
         )
-        return {name: found[tag] for name, tag in tags.items()}, found[REPORTS]
+        return {name: outputs[tag] for name, tag in tags.items()}, outputs[REPORTS]
 
 
 def _shuffle_name(stages: tuple[StageSpec, ...]) -> str:

@@ -63,10 +63,10 @@ def is_the_one(file: IO[bytes], stamp: formats.Stamp | None) -> bool:
     """
     if stamp is None:
         return True
-    found = os.fstat(file.fileno())
+    stats = os.fstat(file.fileno())
     is_here = stamp.host == socket.gethostname()
-    return (found.st_size, found.st_mtime_ns) == (stamp.size, stamp.changed) and (
-        not is_here or found.st_ino == stamp.inode
+    return (stats.st_size, stats.st_mtime_ns) == (stamp.size, stamp.changed) and (
+        not is_here or stats.st_ino == stamp.inode
     )
 
 

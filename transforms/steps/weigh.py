@@ -95,8 +95,8 @@ class _Share(_Step):
         spec = round.spec
         shard, batches = element
         inbox = Inbox(round.shuffle("users"), shard)
-        found = merged_as_they_come((rows for _, rows in inbox.open(batches)), self._sampled, _PAIRS_PENDING_BYTES)
-        pairs = weighing.chosen(found, spec, round.salt, round.known)
+        sampled = merged_as_they_come((rows for _, rows in inbox.open(batches)), self._sampled, _PAIRS_PENDING_BYTES)
+        pairs = weighing.chosen(sampled, spec, round.salt, round.known)
         given = weighing.weight_rows(pairs, weighing.shares(pairs), spec)
         if spec.weighing.saturation:
             asked = weight_tables.summed([given], spec)
@@ -158,9 +158,9 @@ class _SendOn(_Step):
     def work(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[object]:
         spec = self._round.spec
         shard, batches = element
-        found, report = receive(self._round.shuffle("returns"), shard, batches)
-        replies = [batch for batch in found if weighing.PART in batch.schema.names]
-        own = [batch for batch in found if weighing.PART not in batch.schema.names]
+        received, report = receive(self._round.shuffle("returns"), shard, batches)
+        replies = [batch for batch in received if weighing.PART in batch.schema.names]
+        own = [batch for batch in received if weighing.PART not in batch.schema.names]
         yield beam.pvalue.TaggedOutput(REPORTS, report)
         if not own:
             return  # a shard always sends itself its pairs: they were lost, and the control totals will say so

@@ -128,13 +128,13 @@ class SharedBudgetAccountant(pipeline_dp.NaiveBudgetAccountant):
         self._finalize()
         requests = [request for stage in self._stages for request in stage.requests]
 
-        def check(found: tuple[Mechanism, ...]) -> Certificate:
+        def check(mechanisms: tuple[Mechanism, ...]) -> Certificate:
             stages = [budget.stage for budget in self._stages]
-            return check_plan(stages, found, epsilon=self._total_epsilon, delta=self._total_delta)
+            return check_plan(stages, mechanisms, epsilon=self._total_epsilon, delta=self._total_delta)
 
-        found, self._certificate = solve(requests, check, self._total_epsilon, self._total_delta)
-        self._mechanisms_of_stages = found
-        rest = iter(found)
+        mechanisms, self._certificate = solve(requests, check, self._total_epsilon, self._total_delta)
+        self._mechanisms_of_stages = mechanisms
+        rest = iter(mechanisms)
         for stage in self._stages:
             stage._mechanisms = tuple(next(rest) for _ in stage.requests)
 

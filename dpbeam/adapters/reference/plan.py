@@ -144,9 +144,9 @@ def reference_plan(query: Query) -> ReferencePlan:
     drawn: tuple[Mechanism, ...] = ()
     budgets: list[tuple[Budget, ...]] = []
 
-    def check(found: tuple[Mechanism, ...]) -> Certificate:
+    def check(mechanisms: tuple[Mechanism, ...]) -> Certificate:
         nonlocal drawn, budgets
-        by_stage = [[m for m in found if m.stage == stage.name] for stage in query.stages]
+        by_stage = [[m for m in mechanisms if m.stage == stage.name] for stage in query.stages]
         budgets = [
             tuple(_budget(name, kind, call, wanted) for name, kind in names)
             for call, names, wanted in zip(calls, asked, by_stage, strict=True)
@@ -198,8 +198,8 @@ def _asked(call: ReferenceCall, *, public: bool) -> list[tuple[str, str]]:
 def _requests(stage: Stage, call: ReferenceCall) -> Iterator[Request]:
     """Each mechanism that PipelineDP draws, with the query's weights, as in `dpbeam.accounting.plan.requests_for`."""
     needed = {q.name: q for q in quantities(call.folded)}
-    found = stage_requests(replace(stage, metrics=call.folded))
-    for request in found:
+    requests = stage_requests(replace(stage, metrics=call.folded))
+    for request in requests:
         quantity = needed.get(request.metric)
         if not isinstance(quantity, Squares):
             yield request
@@ -257,28 +257,28 @@ def _as_taken(mechanism: Additive, sensitivity: Any) -> Additive:
 
 def _parts(name: str, call: ReferenceCall) -> Iterator[tuple[Quantity, Any]]:
     """The quantities behind one of PipelineDP's specs, with the sensitivities that it takes them to have."""
-    params, found = call.params, {q.kind: q for q in quantities(call.folded)}
+    params, by_kind = call.params, {q.kind: q for q in quantities(call.folded)}
     values, limits = params, call.bounds
     count = dp_computations.compute_sensitivities_for_count(values)
     match name:
         case "Count" | "MeanCount":
-            yield found["count"], count
+            yield by_kind["count"], count
         case "PrivacyIdCount":
-            yield found["privacy_id_count"], dp_computations.compute_sensitivities_for_privacy_id_count(values)
+            yield by_kind["privacy_id_count"], dp_computations.compute_sensitivities_for_privacy_id_count(values)
         case "Sum":
-            total = found.get("total") or found["sum"]
+            total = by_kind.get("total") or by_kind["sum"]
             yield total, dp_computations.compute_sensitivities_for_sum(values)
         case "MeanSum":
-            yield found["sum"], dp_computations.compute_sensitivities_for_normalized_sum(values)
+            yield by_kind["sum"], dp_computations.compute_sensitivities_for_normalized_sum(values)
         case "Variance":
-            yield found["sum"], dp_computations.compute_sensitivities_for_normalized_sum(values)
+            yield by_kind["sum"], dp_computations.compute_sensitivities_for_normalized_sum(values)
             low, high = dp_computations.compute_squares_interval(params.min_value, params.max_value)
-            yield found["squares"], _sensitivities(*limits.of_rows((high - low) / 2, (high - low) / 2))
-            yield found["count"], count
+            yield by_kind["squares"], _sensitivities(*limits.of_rows((high - low) / 2, (high - low) / 2))
+            yield by_kind["count"], count
         case "Quantile":
-            yield found["tree"], _sensitivities(*found["tree"].sensitivity(limits))
+            yield by_kind["tree"], _sensitivities(*by_kind["tree"].sensitivity(limits))
         case "VectorSum":
-            yield found["vector"], _sensitivities(*found["vector"].sensitivity(limits))
+            yield by_kind["vector"], _sensitivities(*by_kind["vector"].sensitivity(limits))
         case _:
             raise Refused(f"PipelineDP asked for {name}, which no plan is known for")
 
@@ -290,7 +290,7 @@ def _sensitivities(l1: float, l2: float) -> Any:
 def _drawn(stage: Stage, call: ReferenceCall, budgets: Sequence[Budget]) -> list[Mechanism]:
     """The mechanisms that PipelineDP builds from its budgets, read from what it builds; the selection first."""
     selections: list[Mechanism] = []
-    found: dict[str, Mechanism] = {}
+    drawn: dict[str, Mechanism] = {}
     for budget in budgets:
         if budget.name in _SELECTIONS:
             selections.append(_selection(stage, call, budget))
@@ -300,12 +300,12 @@ def _drawn(stage: Stage, call: ReferenceCall, budgets: Sequence[Budget]) -> list
             noise = _noise(replace(budget, epsilon=budget.epsilon / share, delta=budget.delta / share), taken)
             l1, l2 = _sensitivity(quantity, call)
             if isinstance(noise, LaplaceMechanism):
-                found[quantity.name] = Laplace(
+                drawn[quantity.name] = Laplace(
                     stage=stage.name, metric=quantity.name, scale=noise.diversity, l1=float(l1)
                 )
             else:
-                found[quantity.name] = Gaussian(stage=stage.name, metric=quantity.name, sigma=noise.std, l2=float(l2))
-    return [*selections, *(found[q.name] for q in quantities(call.folded) if q.name in found)]
+                drawn[quantity.name] = Gaussian(stage=stage.name, metric=quantity.name, sigma=noise.std, l2=float(l2))
+    return [*selections, *(drawn[q.name] for q in quantities(call.folded) if q.name in drawn)]
 
 
 def _noise(budget: Budget, taken: Any) -> Any:

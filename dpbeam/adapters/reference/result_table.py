@@ -68,8 +68,8 @@ def _intervals(metric: Metric, noisy: Mapping[str, F64], spec: StageSpec) -> lis
         case Variance():
             total = _sum_of(metric, noisy, spec)
             squares, count = _part_of(metric, 1, noisy, spec), _part_of(metric, 2, noisy, spec)
-            found = moments.variance(total, squares, count, shift=0.0)
-            return [_holding(noisy["variance"], *found[1:])]
+            interval = moments.variance(total, squares, count, shift=0.0)
+            return [_holding(noisy["variance"], *interval[1:])]
         case QuantileMetric():
             low, high = metric.low, metric.high
             values = [np.clip(noisy[percentile_name(rank)], low, high) for rank in metric.ranks]

@@ -46,8 +46,8 @@ def plain(column: pa.Array) -> list[Any]:
         column = column.cast(pa.int32())
     elif pa.types.is_timestamp(kind):
         column = column.cast(pa.int64())
-    found: list[Any] = column.to_pylist()
-    return found
+    values: list[Any] = column.to_pylist()
+    return values
 
 
 def keys_of(batch: pa.RecordBatch, spec: StageSpec) -> list[tuple[Any, ...]]:
@@ -58,16 +58,16 @@ def keys_of(batch: pa.RecordBatch, spec: StageSpec) -> list[tuple[Any, ...]]:
 
 def key_columns(keys: list[tuple[Any, ...]], spec: StageSpec) -> list[pa.Array]:
     """What `keys_of` gave, as columns of the stage's key types."""
-    found = []
+    columns = []
     for at, field in enumerate(accumulate.key_fields(spec)):
         values = [key[at] for key in keys]
         if pa.types.is_date32(field.type):
-            found.append(pa.array(values, pa.int32()).cast(field.type))
+            columns.append(pa.array(values, pa.int32()).cast(field.type))
         elif pa.types.is_timestamp(field.type):
-            found.append(pa.array(values, pa.int64()).cast(field.type))
+            columns.append(pa.array(values, pa.int64()).cast(field.type))
         else:
-            found.append(pa.array(values, field.type))
-    return found
+            columns.append(pa.array(values, field.type))
+    return columns
 
 
 def rows_of(block: pa.RecordBatch, spec: StageSpec, grid: FloatGrid | None) -> Iterator[Row]:
@@ -93,17 +93,17 @@ def _values(block: pa.RecordBatch, spec: StageSpec, grid: FloatGrid | None) -> l
         return [0.0] * block.num_rows
     values = block.column(spec.value_columns[0]).to_numpy(zero_copy_only=False)
     if any(isinstance(q, Total) for q in spec.quantities):
-        found: list[float] = grid.snap(values, _TOTAL_REACH * max(abs(grid.low), abs(grid.high))).tolist()
-        return found
+        snapped: list[float] = grid.snap(values, _TOTAL_REACH * max(abs(grid.low), abs(grid.high))).tolist()
+        return snapped
     clipped: list[float] = grid.clip(values).tolist()
     return clipped
 
 
 def _vectors(block: pa.RecordBatch, quantity: Vector) -> Any:
     """The rows' vectors within their norm, rounded towards 0 to a grid."""
-    found = [contributions.numbers(block.column(name)).astype(np.float64) for name in quantity.columns]
+    numbers = [contributions.numbers(block.column(name)).astype(np.float64) for name in quantity.columns]
     step = vector_step(quantity.max_norm)
-    return np.trunc(shorten(np.column_stack(found), quantity.norm, quantity.max_norm) / step) * step
+    return np.trunc(shorten(np.column_stack(numbers), quantity.norm, quantity.max_norm) / step) * step
 
 
 class _Rows(ContainedDoFn):
@@ -208,10 +208,10 @@ class PipelineDPAggregate(beam.PTransform[Batches, Sharded]):
         rows = blocks | "Rows" >> beam.ParDo(_Rows(self.spec, self.grid))
         known = self._known()
         public = None if known is None else keys_of(known, self.spec)
-        found = engine.aggregate(rows, self.params, extractors, public)
+        aggregated = engine.aggregate(rows, self.params, extractors, public)
         self.accountant.compute_budgets()
         released = (
-            found
+            aggregated
             | "Batch" >> beam.BatchElements(min_batch_size=100, max_batch_size=10_000)
             | "Release"
             >> beam.ParDo(_Route(self.spec, self.result_shards)).with_output_types(tuple[int, pa.RecordBatch])

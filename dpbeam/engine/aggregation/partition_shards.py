@@ -50,11 +50,11 @@ class PartitionShards:
 
     def merged(self, number: int) -> pa.RecordBatch:
         """The merged accumulators of one result shard. To be taken once, when all is added: it lets go of them."""
-        found: list[pa.RecordBatch] = []
+        accumulators: list[pa.RecordBatch] = []
         for at in range(number * self._each, (number + 1) * self._each):
-            found += self._buckets[at].batches
+            accumulators += self._buckets[at].batches
             self._buckets[at] = self._bucket()
-        return accumulate.merge(found, self.spec)
+        return accumulate.merge(accumulators, self.spec)
 
     def _bucket(self) -> MergeBuffer:
         merge = partial(accumulate.merge, spec=self.spec)

@@ -31,11 +31,11 @@ class Hierarchy:
     _prefixes: tuple[pa.Table, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        found = tuple(
+        prefixes = tuple(
             self.kept.select(list(self.keys[:depth])).group_by(list(self.keys[:depth]), use_threads=False).aggregate([])
             for depth in range(1, len(self.keys) + 1)
         )
-        object.__setattr__(self, "_prefixes", found)
+        object.__setattr__(self, "_prefixes", prefixes)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Sent to workers without what follows from it."""
@@ -120,7 +120,7 @@ def roll_up(rows: pa.RecordBatch, kept_leaves: Hierarchy) -> pa.RecordBatch:
 
 def cells(kept: pa.Table, keys: Sequence[str]) -> pa.Table:
     """All cells, distinct: the kept leaves, and an `other` below each of their prefixes, the empty one too."""
-    found = []
+    levels = []
     for depth in range(len(keys), -1, -1):
         names = list(keys[:depth])
         prefixes = kept.select(list(keys))
@@ -133,8 +133,8 @@ def cells(kept: pa.Table, keys: Sequence[str]) -> pa.Table:
             else _placeholders(kept.schema.field(name).type, size)
             for place, name in enumerate(keys)
         ]
-        found.append(pa.table([*columns, pa.array([depth] * size, pa.int64())], names=[*keys, LEVEL]))
-    return pa.concat_tables(found)
+        levels.append(pa.table([*columns, pa.array([depth] * size, pa.int64())], names=[*keys, LEVEL]))
+    return pa.concat_tables(levels)
 
 
 def shown(table: pa.Table, keys: Sequence[str]) -> pa.Table:

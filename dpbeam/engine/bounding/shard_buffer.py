@@ -99,7 +99,7 @@ class ShardBuffer:
             if start < end:
                 pieces.setdefault(block.columns, []).append(block.rows.slice(start, end - start))
                 total += Total(rows=end - start, tags=(end - start) * int(block.tags[at]))
-        return [_joined(found) for found in pieces.values()], total
+        return [_joined(batches) for batches in pieces.values()], total
 
     def _keep(self, block: _Block) -> None:
         with self._lock:

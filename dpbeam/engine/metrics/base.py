@@ -41,10 +41,10 @@ class Drawn:
         Raises:
             TypeError: it is of another type.
         """
-        found = self.spec.made_from(metric)[place]
-        if not isinstance(found, kind):
-            raise TypeError(f"{metric.name}: {found.name} must be a {kind.kind}, got a {found.kind}")
-        return found
+        needed = self.spec.made_from(metric)[place]
+        if not isinstance(needed, kind):
+            raise TypeError(f"{metric.name}: {needed.name} must be a {kind.kind}, got a {needed.kind}")
+        return needed
 
     def part(self, metric: Metric, kind: type[Q], place: int = 0) -> Part[Q]:
         """The same as a part of what is shown."""

@@ -22,10 +22,10 @@ class BinsKernel(Kernel[Bins]):
 
     def of_rows(self, quantity: Bins, values: Mapping[str, Numbers], rows: I64, partitions: int) -> pa.Array:
         numbers, edges, size = values[quantity.columns[0]], np.array(quantity.edges), quantity.size
-        found = np.searchsorted(edges, numbers.astype(np.float64), side="right") - 1
-        found[numbers == edges[-1]] = size - 1
-        inside = (found >= 0) & (found < size)
-        counts = np.bincount(rows[inside] * size + found[inside], minlength=partitions * size)
+        bins = np.searchsorted(edges, numbers.astype(np.float64), side="right") - 1
+        bins[numbers == edges[-1]] = size - 1
+        inside = (bins >= 0) & (bins < size)
+        counts = np.bincount(rows[inside] * size + bins[inside], minlength=partitions * size)
         return self.column(quantity, counts.astype(np.int64, copy=False).reshape(partitions, size))
 
 

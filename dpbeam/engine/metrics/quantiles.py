@@ -32,8 +32,8 @@ class TreeKernel(Kernel[Tree]):
         return pa.ListArray.from_arrays(np.zeros(partitions + 1, dtype=np.int32), pa.array([], pa.int64()))
 
     def of_rows(self, quantity: Tree, values: Mapping[str, Numbers], rows: I64, partitions: int) -> pa.Array:
-        found = tree.leaves(values[quantity.columns[0]].astype(np.float64), quantity.low, quantity.high)
-        return tree.grown(rows * tree.LEAVES + found, partitions)
+        leaf = tree.leaves(values[quantity.columns[0]].astype(np.float64), quantity.low, quantity.high)
+        return tree.grown(rows * tree.LEAVES + leaf, partitions)
 
     def merge(self, quantity: Tree, column: pa.Array, codes: I64, order: I64, starts: I64) -> pa.Array:
         return tree.merged(column, codes, len(starts))

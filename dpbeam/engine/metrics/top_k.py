@@ -28,9 +28,9 @@ class ValuesKernel(Kernel[Values]):
         return frequent.empty(partitions)
 
     def of_kept(self, quantity: Values, kept: Bounded) -> pa.Array:
-        row_pairs, found = _by_value(quantity, kept)
-        partition, code = _cells(quantity, kept, row_pairs, found.codes, found.texts)
-        return frequent.count_values(partition, code, found.texts, kept.partitions)
+        row_pairs, values = _by_value(quantity, kept)
+        partition, code = _cells(quantity, kept, row_pairs, values.codes, values.texts)
+        return frequent.count_values(partition, code, values.texts, kept.partitions)
 
     def merge(self, quantity: Values, column: pa.Array, codes: I64, order: I64, starts: I64) -> pa.Array:
         return frequent.merge(column, codes, len(starts))
@@ -46,8 +46,8 @@ class CandidatesKernel(Kernel[Candidates]):
     is_vector = True
 
     def of_kept(self, quantity: Candidates, kept: Bounded) -> pa.Array:
-        row_pairs, found = _by_value(quantity, kept)
-        codes = frequent.among(found, quantity.candidates)
+        row_pairs, values = _by_value(quantity, kept)
+        codes = frequent.among(values, quantity.candidates)
         listed = codes >= 0  # what is no candidate takes no place among a unit's values
         texts = pa.array(quantity.candidates, pa.large_string())
         partition, code = _cells(quantity, kept, row_pairs[listed], codes[listed], texts)
@@ -56,10 +56,10 @@ class CandidatesKernel(Kernel[Candidates]):
 
 def _by_value(quantity: UnitsByValue, kept: Bounded) -> tuple[I64, frequent.Words]:
     """Of each row its (unit, partition) pair, and the values."""
-    found = kept.words.get(quantity.columns[0])
-    if found is None or kept.row_pairs is None:
+    values = kept.words.get(quantity.columns[0])
+    if values is None or kept.row_pairs is None:
         raise ValueError(f"{quantity.name}: counts by value need to know each row's pair")
-    return kept.row_pairs, found
+    return kept.row_pairs, values
 
 
 def _cells(quantity: UnitsByValue, kept: Bounded, row_pairs: I64, codes: I64, texts: pa.Array) -> tuple[I64, I64]:

@@ -68,12 +68,12 @@ class Releaser:
         if len(self._noises) == 1:
             return _released(rows, *self._noises[0])
         is_leaf = rows.column(LEVEL).to_numpy() == len(self.spec.leaf_keys)
-        parts = [
+        tables = [
             _released(rows.filter(pa.array(mine)), *kind)
             for mine, kind in zip((is_leaf, ~is_leaf), self._noises, strict=True)
         ]
         order = np.argsort(np.concatenate([np.flatnonzero(is_leaf), np.flatnonzero(~is_leaf)]))
-        return pa.concat_batches(parts).take(pa.array(order))
+        return pa.concat_batches(tables).take(pa.array(order))
 
 
 def _released(rows: pa.RecordBatch, spec: StageSpec, own: dict[str, AdditiveNoise]) -> pa.RecordBatch:

@@ -164,15 +164,15 @@ def shares(pairs: Pairs) -> I64:
 
 def weight_rows(pairs: Pairs, given: I64, spec: StageSpec) -> pa.RecordBatch:
     """Units by partition and share, for the partitions' shards; none with no share for partitions that have no more."""
-    found = weights.count_units(pairs.partitions, given)
+    weighed = weights.count_units(pairs.partitions, given)
     none = np.zeros(len(pairs.others), dtype=np.int64)
     partitions, share, units, sums = (
         np.concatenate(columns)
         for columns in (
-            (found.partitions, pairs.others),
-            (found.shares, none),
-            (found.units, none),
-            (found.sums, none),
+            (weighed.partitions, pairs.others),
+            (weighed.shares, none),
+            (weighed.units, none),
+            (weighed.sums, none),
         )
     )
     nothing = np.zeros(len(units), dtype=np.int64)
@@ -181,12 +181,12 @@ def weight_rows(pairs: Pairs, given: I64, spec: StageSpec) -> pa.RecordBatch:
 
 def sent_on(pairs: Pairs, given: I64, replies: Iterable[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
     """What the units send on, by partition, given the parts that partitions return."""
-    parts, pairs_of = np.zeros(pairs.size), Lookup(keys=pairs.keys)
+    returned, pairs_of = np.zeros(pairs.size), Lookup(keys=pairs.keys)
     for reply in replies:
         places = pairs_of.find([reply.column(name) for name in spec.keys])
         own = np.flatnonzero(places != ABSENT)
-        parts[places[own]] = reply.column(PART).to_numpy()[own]
-    high, low = weights.sent_on(pairs.units, pairs.partitions, given, parts, _denominator(spec), pairs.size)
+        returned[places[own]] = reply.column(PART).to_numpy()[own]
+    high, low = weights.sent_on(pairs.units, pairs.partitions, given, returned, _denominator(spec), pairs.size)
     some = np.flatnonzero(high | low)
     nothing = np.zeros(len(some), dtype=np.int64)
     return _weight_rows_of(pairs, some, (nothing, nothing, nothing, high[some], low[some]), spec)
@@ -196,10 +196,10 @@ def returned(batches: Sequence[pa.RecordBatch], spec: StageSpec) -> pa.RecordBat
     """The partitions over their saturation, each with the part of every share that goes back; from sums of shares."""
     sums = weight_tables.summed(batches, spec)
     event = spec.weighing
-    parts = weights.returned(sums.column(SUM).to_numpy(), event.saturation, event.pre_threshold)
-    some = np.flatnonzero(parts > 0)
+    fractions = weights.returned(sums.column(SUM).to_numpy(), event.saturation, event.pre_threshold)
+    some = np.flatnonzero(fractions > 0)
     over = sums.take(pa.array(some)).select(list(spec.keys))
-    return over.append_column(pa.field(PART, pa.float64()), pa.array(parts[some]))
+    return over.append_column(pa.field(PART, pa.float64()), pa.array(fractions[some]))
 
 
 def weigh(batches: Sequence[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
@@ -209,10 +209,10 @@ def weigh(batches: Sequence[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
     to `pre_threshold` units weighs at most what `rounds.novel_weight` of the accounting room says (docs/accounting.md).
     """
     event = spec.weighing
-    keys, found, sent = weight_tables.read(batches, spec)
+    keys, shares, sent = weight_tables.read(batches, spec)
     size = len(keys[0])
-    units, _ = weights.totals(found, size)
-    kept = weights.trimmed(found, size, event.pre_threshold - 1)
+    units, _ = weights.totals(shares, size)
+    kept = weights.trimmed(shares, size, event.pre_threshold - 1)
     others = weights.sent_by_others(event.pre_threshold, event.l0, _denominator(spec))
     weight = weights.final(kept, event.saturation, sent if event.saturation else None, others)
     schema = pa.schema([*key_fields(spec), pa.field(UNITS, pa.int64()), pa.field(WEIGHT, pa.int64())])

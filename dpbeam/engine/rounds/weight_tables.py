@@ -43,11 +43,11 @@ def read(
 ) -> tuple[tuple[pa.Array, ...], WeightTable, tuple[I64, I64]]:
     """The partitions' keys, their weight table, and what was sent on to each, as limbs."""
     table = pa.Table.from_batches(list(batches), schema=weight_schema(spec))
-    found = group([table.column(name) for name in spec.keys], table.num_rows)
-    order, starts = found.order()
+    partitions = group([table.column(name) for name in spec.keys], table.num_rows)
+    order, starts = partitions.order()
     share, units, sums, high, low = (table.column(name).to_numpy() for name in (SHARE, UNITS, SUM, HIGH, LOW))
     sent = checked_sum(high[order], starts), checked_sum(low[order], starts)
-    return found.keys, WeightTable(partitions=found.codes, shares=share, units=units, sums=sums), sent
+    return partitions.keys, WeightTable(partitions=partitions.codes, shares=share, units=units, sums=sums), sent
 
 
 def folded(batches: Sequence[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
@@ -57,13 +57,13 @@ def folded(batches: Sequence[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch
     `weights.folded`; what is sent on is added up exactly). So they may be folded where they are made, and wherever they
     meet, and what is held doesn't depend on how many units a partition has, or how many shards they are in.
     """
-    keys, found, (high, low) = read(batches, spec)
+    keys, shares, (high, low) = read(batches, spec)
     size = len(keys[0])
-    made = weights.folded(found, size, spec.weighing.pre_threshold - 1)
-    limbs = np.zeros((2, len(made.partitions)), dtype=np.int64)
-    limbs[:, runs(made.partitions)] = high, low
-    partitions = pa.array(made.partitions)
-    numbers = [made.shares, made.units, made.sums, *limbs]
+    fewest = weights.folded(shares, size, spec.weighing.pre_threshold - 1)
+    limbs = np.zeros((2, len(fewest.partitions)), dtype=np.int64)
+    limbs[:, runs(fewest.partitions)] = high, low
+    partitions = pa.array(fewest.partitions)
+    numbers = [fewest.shares, fewest.units, fewest.sums, *limbs]
     return rows([key.take(partitions) for key in keys], numbers, weight_schema(spec))
 
 
@@ -71,10 +71,10 @@ def summed(batches: Sequence[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch
     """Sums of shares, or rows of weight tables, as sums of shares: one row a partition."""
     schema = sums_schema(spec)
     table = pa.Table.from_batches([batch.select(schema.names) for batch in batches], schema=schema)
-    found = group([table.column(name) for name in spec.keys], table.num_rows)
-    return rows(found.keys, [_summed(table.column(SUM), found)], schema)
+    partitions = group([table.column(name) for name in spec.keys], table.num_rows)
+    return rows(partitions.keys, [_summed(table.column(SUM), partitions)], schema)
 
 
-def _summed(column: pa.ChunkedArray, found: Groups) -> I64:
-    order, starts = found.order()
+def _summed(column: pa.ChunkedArray, partitions: Groups) -> I64:
+    order, starts = partitions.order()
     return checked_sum(column.to_numpy()[order], starts)

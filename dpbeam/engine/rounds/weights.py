@@ -73,20 +73,20 @@ def count_units(partitions: I64, given: I64) -> WeightTable:
     packed = np.sort((partitions << SHARE_BITS) | given)
     starts = runs(packed)
     packed, units = packed[starts], np.diff(starts, append=len(packed))
-    found = packed & _SHARE_MASK
-    return WeightTable(partitions=packed >> SHARE_BITS, shares=found, units=units, sums=found * units)
+    shares = packed & _SHARE_MASK
+    return WeightTable(partitions=packed >> SHARE_BITS, shares=shares, units=units, sums=shares * units)
 
 
-def totals(found: WeightTable, size: int) -> tuple[I64, I64]:
+def totals(table: WeightTable, size: int) -> tuple[I64, I64]:
     """(units, sum of shares) of each of `size` partitions."""
-    order = ordering(found.partitions.view(np.uint64), size.bit_length())
-    starts = runs(found.partitions[order])
+    order = ordering(table.partitions.view(np.uint64), size.bit_length())
+    starts = runs(table.partitions[order])
     if len(starts) != size:
         raise ValueError("every partition must have a row in the table of weights")
-    return checked_sum(found.units[order], starts), checked_sum(found.sums[order], starts)
+    return checked_sum(table.units[order], starts), checked_sum(table.sums[order], starts)
 
 
-def folded(found: WeightTable, size: int, drop: int) -> WeightTable:
+def folded(table: WeightTable, size: int, drop: int) -> WeightTable:
     """As few rows as say the same to `totals` and to `trimmed` with this `drop`: each partition's `drop` largest
     shares, in at most so many rows, and one row of loose units for the rest. Sorted by partition, loose units last.
 
@@ -95,14 +95,14 @@ def folded(found: WeightTable, size: int, drop: int) -> WeightTable:
     as much or more each, and more of them can only come.
     """
     if not drop:
-        units, sums = totals(found, size)
+        units, sums = totals(table, size)
         return WeightTable(partitions=np.arange(size), shares=np.full(size, LOOSE), units=units, sums=sums)
-    packed = (found.partitions << SHARE_BITS) | (_SHARE_MASK - found.shares)
+    packed = (table.partitions << SHARE_BITS) | (_SHARE_MASK - table.shares)
     order = ordering(packed.view(np.uint64), size.bit_length() + SHARE_BITS)
     packed = packed[order]
     equal = runs(packed)
     partitions, shares = packed[equal] >> SHARE_BITS, _SHARE_MASK - (packed[equal] & _SHARE_MASK)
-    units, sums = checked_sum(found.units[order], equal), checked_sum(found.sums[order], equal)
+    units, sums = checked_sum(table.units[order], equal), checked_sum(table.sums[order], equal)
     starts = runs(partitions)
     if len(starts) != size:
         raise ValueError("every partition must have a row in the table of weights")
@@ -121,18 +121,18 @@ def folded(found: WeightTable, size: int, drop: int) -> WeightTable:
     )
 
 
-def trimmed(found: WeightTable, size: int, drop: int) -> I64:
+def trimmed(table: WeightTable, size: int, drop: int) -> I64:
     """The sum of shares of each partition but for its `drop` largest (0 where there are no more).
 
     Guarantee: one unit more with share s raises it by 0 to s. Where that unit makes `drop` + 1 of them, what is left
     is the smallest of their shares, so at most s. Assumes that loose units come from `folded` with the same `drop`.
     """
-    _, sums = totals(found, size)
+    _, sums = totals(table, size)
     if not drop:
         return sums
-    order = np.lexsort((-found.shares, found.partitions))
-    starts = runs(found.partitions[order])
-    largest = _among_the_first(found.units[order], starts, drop) * found.shares[order]
+    order = np.lexsort((-table.shares, table.partitions))
+    starts = runs(table.partitions[order])
+    largest = _among_the_first(table.units[order], starts, drop) * table.shares[order]
     return np.asarray(sums - checked_sum(largest, starts))
 
 
@@ -156,16 +156,16 @@ def returned(sums: I64, saturation: float, pre_threshold: int) -> F64:
     return over / np.maximum(sums, 1).astype(np.float64)
 
 
-def sent_on(units: I64, partitions: I64, given: I64, parts: F64, denominator: int, size: int) -> tuple[I64, I64]:
+def sent_on(units: I64, partitions: I64, given: I64, fractions: F64, denominator: int, size: int) -> tuple[I64, I64]:
     """What units send on to each partition, as two limbs: high · 2**28 + low, in steps of 2**-56.
 
-    A unit gets back `parts[partition]` of each of its shares, and sends 1/`denominator` of all that to each of its
+    A unit gets back `fractions[partition]` of each of its shares, and sends 1/`denominator` of all that to each of its
     partitions. `units` are sorted codes.
 
-    Guarantee: what one unit sends is a function of its pairs and of `parts`; it never falls when parts grow.
+    Guarantee: what one unit sends is a function of its pairs and of `fractions`; it never falls when parts grow.
     """
     scale = float(1 << (_RETURN_BITS - SHARE_BITS))
-    back = np.floor(given.astype(np.float64) * scale * parts[partitions]).astype(np.int64)
+    back = np.floor(given.astype(np.float64) * scale * fractions[partitions]).astype(np.int64)
     starts = runs(units)
     if not len(starts):
         return np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)

@@ -35,8 +35,8 @@ def sweep(path: Path) -> None:
     """Removes the drafts of the ledger `path` that nobody makes any more, and any that is the ledger itself."""
     ours = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}")
     with suppress(OSError):
-        found = {Path(entry.path) for entry in os.scandir(path.parent) if ours.match(entry.name)}
-        for made in {each.with_name(ours.match(each.name)[0]) for each in found}:  # type: ignore[index]
+        drafts = {Path(entry.path) for entry in os.scandir(path.parent) if ours.match(entry.name)}
+        for made in {each.with_name(ours.match(each.name)[0]) for each in drafts}:  # type: ignore[index]
             with suppress(OSError):
                 if not made.exists() or (path.exists() and made.samefile(path)) or _abandoned(made):
                     _remove(made)
