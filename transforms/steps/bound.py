@@ -30,7 +30,7 @@ SEEDER = -1  # the sender of the empty messages that make every destination exis
 
 
 class _Route(ContainedDoFn):
-    """A block in; its rows out, keyed by user shard, after what can be dropped or cut without other blocks."""
+    """Routes a block's rows to user shards, after dropping or cutting what needs no other blocks."""
 
     step = "BoundAtSource"
 
@@ -79,7 +79,7 @@ class _Seed(ContainedDoFn):
 
 
 class _BoundShard(ContainedDoFn):
-    """All rows of one user shard in; its accumulators out, labelled with the shard as their sender."""
+    """Bounds and accumulates all rows of one user shard; the shard is the sender of its accumulators."""
 
     step = "Bound"
 
@@ -121,7 +121,7 @@ def _fingerprint(batch: pa.RecordBatch, salt: bytes) -> bytes:
 
 
 class _AccumulateRows(ContainedDoFn):
-    """A block whose rows are units of their own in; its accumulators out, under the block's own label."""
+    """Accumulates a block whose rows are units of their own, under the block's own label."""
 
     step = "Accumulate"
 

@@ -51,7 +51,7 @@ class _Freeze(ContainedDoFn):
 
 @dataclass(eq=False)
 class FreezeStage(beam.PTransform[Told, beam.PCollection[dict[str, Any]]]):
-    """The numbers of a stage's staged shards, and the names of the shuffles that agreed, in; its released rows out.
+    """Reads a stage's released rows back once all of its shards are staged and all shuffles agreed.
 
     Guarantee: rows come out only when all shards are staged and the control totals of all shuffles agree; and all that
     ever come out, of however many executions, are of one draw of each value: the one that is published

@@ -111,7 +111,7 @@ class _ReadSplit(ContainedDoFn):
 
 @dataclass(eq=False)
 class ReadBlocks(beam.PTransform[beam.pvalue.PBegin, Batches]):
-    """The portions of `spec`'s input, numbered in order; blocks of its needed columns out, as the source holds them."""
+    """Reads the portions of `spec`'s input into numbered blocks of its needed columns, as the source holds them."""
 
     spec: InputSpec
     splits: tuple[formats.Portion, ...]

@@ -60,7 +60,7 @@ class _Step(ContainedDoFn):
 
 
 class _Sample(_Step):
-    """A block in; its distinct (unit, partition) pairs out, as far as they can matter, keyed by user shard."""
+    """Samples a block's distinct (unit, partition) pairs, as far as they can matter, and routes them to user shards."""
 
     step = "SampleAtSource"
 
@@ -81,8 +81,8 @@ class _Sample(_Step):
 
 
 class _Share(_Step):
-    """All pairs of one user shard in; the units' shares out, by partition. Where there is a saturation only their sums
-    are, to be asked about, and the pairs that got them go to the shard itself, to be met there by the answers.
+    """Shares out the weight of one user shard's units among their partitions. Where there is a saturation only their
+    sums are, to be asked about, and the pairs that got them go to the shard itself, to be met there by the answers.
 
     Held are the shard's distinct pairs, about eight times over: no more than `l0` of a unit, however many blocks it is
     in.
@@ -116,7 +116,7 @@ class _Share(_Step):
 
 
 class _Return(_Step):
-    """All sums of shares of one partition shard in; what goes back, to each user shard that has any of it.
+    """Returns what a partition shard has beyond the saturation, to each user shard that gave any of it.
 
     Held is one sum a partition, about four times over. So the messages are gone through twice: what goes back is known
     when all have been added up, and to whom it goes only they say.
@@ -148,7 +148,7 @@ class _Return(_Step):
 
 
 class _SendOn(_Step):
-    """One user shard's pairs and what comes back to it in; its shares and what it sends on out, by partition.
+    """Sends on, by partition, what comes back to one user shard, and its shares anew.
 
     Held are the shard's distinct pairs, about eight times over, and at most one answer for each of their partitions.
     """
@@ -171,7 +171,7 @@ class _SendOn(_Step):
 
 
 class _Weigh(_Step):
-    """All that one partition shard was given in; its partitions with their exact weights out.
+    """Weighs the partitions of one shard exactly, from all that units gave them.
 
     Held are the partitions' weight rows, folded, about four times over: `pre_threshold` rows of a partition at most,
     however many units and user shards give it weight.
@@ -192,7 +192,7 @@ class _Weigh(_Step):
 
 
 class _Draw(ContainedDoFn):
-    """Weights in; noise, and what is told of each partition, out."""
+    """Draws the noise of weights, and decides by it what is said of each partition."""
 
     step = "AddNoise"
 
@@ -211,7 +211,8 @@ class _Draw(ContainedDoFn):
 
 @dataclass(eq=False)
 class WeighPartitions(beam.PTransform[Batches, tuple[Sharded, Reports]]):
-    """One round of DP-SIPS, MAD or MAD2R: validated blocks in; (result shard, its told partitions) out.
+    """One round of DP-SIPS, MAD or MAD2R, from validated blocks to (result shard, what the round says of its
+    partitions).
 
     Guarantee: what comes out is private as the round's mechanism states, given that `known` comes from the rounds
     before it and that `salt` stays secret. Everything before `AddNoise` is a function of rows and salt alone, so a step

@@ -1,4 +1,4 @@
-"""Stages results: released rows go in, by result shard; each shard's file is written to the staging area.
+"""Stages results: writes the released rows of each result shard to its file in the staging area.
 
 This is the only sink of a stage. The number of files comes from the plan and each has a fixed name, so a repeated
 bundle replaces its own file, and the launcher, which reads each file once after the job, sees one draw of each value.

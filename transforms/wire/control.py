@@ -156,7 +156,7 @@ class _Check(ContainedDoFn):
 
 @dataclass(eq=False)
 class CheckControlTotals(beam.PTransform[beam.PCollection[Report], beam.PCollection[str]]):
-    """Reports of all shuffles in; the name of each shuffle whose totals agree out, its marker written to staging.
+    """Compares the reports of all shuffles: names each whose totals agree, and writes its marker to staging.
 
     Raises:
         RunFailed: (inside the job) the totals of a shuffle don't agree.

@@ -118,7 +118,8 @@ class Query:
 
 @dataclass(eq=False)
 class _Aggregate(beam.PTransform[Any, Any]):
-    """Pandas frames with the query's columns in; (key, figures in the order of the query's aggregations) out."""
+    """Aggregates pandas frames with the query's columns into (key, figures in the order of the query's
+    aggregations)."""
 
     query: Query
     params: Any

@@ -146,7 +146,7 @@ def _contained_list(step: str, fn: Callable[..., Any], *args: Any) -> list[Any]:
 
 
 class _Route(ContainedDoFn):
-    """A list of (key, MetricsTuple) in; released rows out, keyed by the number of their result shard."""
+    """Turns a list of (key, MetricsTuple) into released rows, keyed by the number of their result shard."""
 
     step = "Release"
 
@@ -163,7 +163,7 @@ class _Route(ContainedDoFn):
 
 
 class _OneShard(ContainedDoFn):
-    """All released rows of one result shard in; one batch of them out, sorted by key."""
+    """Joins all released rows of one result shard to one batch, sorted by key."""
 
     step = "Gather"
 
@@ -184,7 +184,7 @@ class _OneShard(ContainedDoFn):
 
 @dataclass(eq=False)
 class PipelineDPAggregate(beam.PTransform[Batches, Sharded]):
-    """A stage's blocks in; its released rows out, keyed by result shard: PipelineDP's engine between the two.
+    """Releases a stage's blocks by PipelineDP's engine, as rows keyed by result shard.
 
     `params` and `accountant` are PipelineDP's, the accountant filled in by the plan; `steps` those of its noise. A
     shard that shows a partition twice (two draws), or lacks a public one, ends the run.

@@ -44,7 +44,7 @@ class PartitionShards:
         self._buckets = [self._bucket() for _ in range(self.result_shards * self._each)]
 
     def add(self, accumulators: pa.RecordBatch) -> None:
-        """Adds accumulators in."""
+        """Adds accumulators to the sums."""
         for number, rows in accumulate.split_by_partition(accumulators, self.spec, len(self._buckets)):
             self._buckets[number].add(rows)
 
