@@ -46,6 +46,26 @@ def choose(
     priorities: Callable[[], U64],
     cells: Groups | None = None,
 ) -> Choice:
+    """Chooses the rows, and the (unit, partition) pairs, that count in a stage: those that its bounds let in.
+
+    `units` and `partitions` are of the same rows: in `contributions.bound` all rows of each unit; in `prebound` those
+    of one batch, of which what goes wouldn't have stayed in `bound` either. `priorities()` has one number a row, and is
+    asked only where rows must go. With `cells`, the cell of each partition, partitions are leaves of hierarchical keys.
+
+    - With `l1`: of each unit the `l1` rows of lowest priority, whatever partitions they are in.
+    - Else of each unit the `l0` partitions of lowest keyed hash of (unit, partition), or with `cells` the leaves that
+      `leaf_sampling.spread_over_cells` says; and of each of these pairs the `linf` rows of lowest priority, or all.
+
+    Guarantee: of a unit with n partitions exactly min(l0, n) are kept, of a kept pair with n rows exactly min(linf, n),
+    or of a unit with n rows exactly min(l1, n); with `cells`, at most `l0` leaves of a unit, and at most `other_leaves`
+    in one cell. What is kept of one unit depends on that unit's rows, their priorities and the salt alone, not on
+    who else is here: with one unit more, the rows of all others stay as they were. All sensitivities rest on this, also
+    those of several stages together (docs/accounting.md, "All stages together": both worlds have the same hashes, and
+    the same priorities of others' rows). And the subsets are uniform, but for leaves, which are spread over cells.
+    Assumes that priorities are independent and uniform, and that the salt is secret, random and independent of the
+    data. What would break it: priorities or hashes that depend on other units' rows; or a unit whose rows are divided
+    between two calls whose results both count.
+    """
     order, starts, pair_unit, pair_partition = _pairs(units, partitions)
     lengths = np.diff(starts, append=len(order))
     if spec.bounds.l1 is not None:

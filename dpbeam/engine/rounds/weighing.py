@@ -163,7 +163,8 @@ def shares(pairs: Pairs) -> I64:
 
 
 def weight_rows(pairs: Pairs, given: I64, spec: StageSpec) -> pa.RecordBatch:
-    """Units by partition and share, for the partitions' shards; none with no share for partitions that have no more."""
+    """The weight table of these pairs, for the shards of their partitions. A partition that no pair is of, but that the
+    next round asks for (`others`), has a row of no units."""
     weighed = weights.count_units(pairs.partitions, given)
     none = np.zeros(len(pairs.others), dtype=np.int64)
     partitions, share, units, sums = (
@@ -278,10 +279,10 @@ def draw(weighed: pa.RecordBatch, spec: StageSpec, noise: AdditiveNoise) -> pa.R
         listed = biases.biases(noisy, event.sigma, spec.rounds[spec.round])
     else:
         listed = np.full(len(units), UNLISTED, dtype=np.int64)
-    told = np.flatnonzero(kept | (listed != UNLISTED))
-    columns = [weighed.column(name).take(pa.array(told)) for name in spec.keys]
+    some = np.flatnonzero(kept | (listed != UNLISTED))
+    columns = [weighed.column(name).take(pa.array(some)) for name in spec.keys]
     schema = result_schema(spec)
-    return pa.RecordBatch.from_arrays([*columns, pa.array(kept[told]), pa.array(listed[told])], schema=schema)
+    return pa.RecordBatch.from_arrays([*columns, pa.array(kept[some]), pa.array(listed[some])], schema=schema)
 
 
 def _noisy(exact: I64, spec: StageSpec, noise: AdditiveNoise) -> F64:
@@ -304,8 +305,8 @@ def _biases(keys: tuple[pa.Array, ...], spec: StageSpec, known: EarlierRounds | 
     """Each partition's bias: from what the round before told, where this one has biases."""
     if spec.weighing.least_bias == 1 or known is None:
         return np.full(len(keys[0]), weights.BIAS_ONE, dtype=np.int64)
-    told = known.biases(keys)
-    return np.where(told == UNLISTED, told, np.maximum(told, biases.least_of(spec.weighing)))
+    earlier = known.biases(keys)
+    return np.where(earlier == UNLISTED, earlier, np.maximum(earlier, biases.least_of(spec.weighing)))
 
 
 def _denominator(spec: StageSpec) -> int:

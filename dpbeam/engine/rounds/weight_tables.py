@@ -1,7 +1,8 @@
-"""The weights that user shards give partitions, added up into the few rows that a round needs.
+"""Weight tables as record batches: the shares that units give partitions, in as few rows as a round needs.
 
-A row has the key columns, `__share`, `__units` and `__sum` as `weights.WeightTable` has them, and `__high`, `__low`,
-two limbs of what is sent on to the partition. Several rows are one partition's, in any order: all of them count.
+The columns are the keys; `__share`, `__units` and `__sum`, as in `weights.WeightTable`; and `__high` and `__low`, the
+two limbs of the weight that is sent on to the partition. A partition may have several rows, in any order. What it is
+given is their sum.
 """
 
 from __future__ import annotations
@@ -51,11 +52,12 @@ def read(
 
 
 def folded(batches: Sequence[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
-    """Rows of weight tables in as few rows as can be: of a partition at most as many as its round's pre-threshold.
+    """The same table in as few rows as can be. A partition has at most as many rows as its pre-threshold.
 
-    Guarantee: what a round makes of such rows is what it makes of them folded, in any parts and any order (see
-    `weights.folded`; what is sent on is added up exactly). So they may be folded where they are made, and wherever they
-    meet, and what is held doesn't depend on how many units a partition has, or how many shards they are in.
+    Guarantee: a round gives the same result for the folded table. It doesn't matter which batches are folded
+    together, or in which order (see `weights.folded`; weight that is sent on is added up exactly). So a worker may
+    fold what it sends, and fold again what it receives. The memory that a partition needs doesn't grow with its units,
+    or with the shards that they are in.
     """
     keys, shares, (high, low) = read(batches, spec)
     size = len(keys[0])

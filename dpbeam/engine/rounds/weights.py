@@ -87,12 +87,15 @@ def totals(table: WeightTable, size: int) -> tuple[I64, I64]:
 
 
 def folded(table: WeightTable, size: int, drop: int) -> WeightTable:
-    """As few rows as say the same to `totals` and to `trimmed` with this `drop`: each partition's `drop` largest
-    shares, in at most so many rows, and one row of loose units for the rest. Sorted by partition, loose units last.
+    """Folds a table into fewer rows. `totals`, and `trimmed` with this `drop`, give the same for it.
 
-    Guarantee: folding what was folded, in any parts and any order, gives the same rows as folding all at once. For no
-    share is made loose that could be among the `drop` largest of its partition: `drop` units that are told apart give
-    as much or more each, and more of them can only come.
+    Each partition keeps its `drop` largest shares, in at most that many rows. One more row stands for all other units
+    of the partition: it has their number and the sum of their shares, and its own share is `LOOSE`. Rows are sorted by
+    partition, loose units last.
+
+    Guarantee: a table may be folded in pieces, and folded again, in any order: the rows are those of folding it at
+    once. For a share becomes loose only if `drop` units of its partition, each with a row of its own, give as much or
+    more. More rows can only add such units. So a loose share is never among the `drop` largest.
     """
     if not drop:
         units, sums = totals(table, size)
@@ -106,18 +109,18 @@ def folded(table: WeightTable, size: int, drop: int) -> WeightTable:
     starts = runs(partitions)
     if len(starts) != size:
         raise ValueError("every partition must have a row in the table of weights")
-    told = np.where(shares == LOOSE, 0, _among_the_first(units, starts, drop))
-    loose_units = np.add.reduceat(units - told, starts)
-    loose_sums = np.add.reduceat(sums - told * shares, starts)
-    kept = np.flatnonzero(told)
-    loose = np.flatnonzero((loose_units > 0) | (np.add.reduceat(told, starts) == 0))
+    apart = np.where(shares == LOOSE, 0, _among_the_first(units, starts, drop))
+    loose_units = np.add.reduceat(units - apart, starts)
+    loose_sums = np.add.reduceat(sums - apart * shares, starts)
+    kept = np.flatnonzero(apart)
+    loose = np.flatnonzero((loose_units > 0) | (np.add.reduceat(apart, starts) == 0))
     whole = np.concatenate([partitions[kept], loose])
     place = ordering(whole.view(np.uint64), size.bit_length())
     return WeightTable(
         partitions=whole[place],
         shares=np.concatenate([shares[kept], np.full(len(loose), LOOSE)])[place],
-        units=np.concatenate([told[kept], loose_units[loose]])[place],
-        sums=np.concatenate([(told * shares)[kept], loose_sums[loose]])[place],
+        units=np.concatenate([apart[kept], loose_units[loose]])[place],
+        sums=np.concatenate([(apart * shares)[kept], loose_sums[loose]])[place],
     )
 
 
@@ -162,7 +165,7 @@ def sent_on(units: I64, partitions: I64, given: I64, fractions: F64, denominator
     A unit gets back `fractions[partition]` of each of its shares, and sends 1/`denominator` of all that to each of its
     partitions. `units` are sorted codes.
 
-    Guarantee: what one unit sends is a function of its pairs and of `fractions`; it never falls when parts grow.
+    Guarantee: what one unit sends is a function of its pairs and of `fractions`; it never falls when they grow.
     """
     scale = float(1 << (_RETURN_BITS - SHARE_BITS))
     back = np.floor(given.astype(np.float64) * scale * fractions[partitions]).astype(np.int64)
