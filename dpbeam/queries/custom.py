@@ -90,8 +90,8 @@ class Noisy:
         if self.count is None or self.count_noise is None:
             raise ValueError("a mean needs the number of rows: set needs_count = True")
         return moments.mean(
-            moments.Part(quantity=_Sum(low=low, high=high), noise=self.noise, noisy=self.sums[:, [place]]),
-            moments.Part(quantity=_Rows(), noise=self.count_noise, noisy=self.count.reshape(-1, 1)),
+            moments.NoisyQuantity(quantity=_Sum(low=low, high=high), noise=self.noise, noisy=self.sums[:, [place]]),
+            moments.NoisyQuantity(quantity=_Rows(), noise=self.count_noise, noisy=self.count.reshape(-1, 1)),
         )
 
 

@@ -20,6 +20,9 @@ TREE_HEIGHT = 4
 TREE_BRANCHING = 16
 """A quantile tree's shape: 16**4 leaves, as in Google's library and PipelineDP."""
 
+TOTAL_REACH = 2**10
+"""How far one value counts towards a unit's total, in bounds of the total."""
+
 Self = TypeVar("Self", bound="Quantity")
 
 

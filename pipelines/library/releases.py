@@ -7,7 +7,6 @@ is changed after the opening isn't read.
 
 from __future__ import annotations
 
-import hashlib
 import html
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from dpbeam.errors import UsageError
 from dpbeam.reporting.certify import certify_manifest
+from dpbeam.reporting.digests import digest
 from dpbeam.reporting.manifest import (
     MANIFEST_NAME,
     REPORT_NAME,
@@ -106,7 +106,7 @@ class Release:
 
     def _bytes(self, entry: FileEntry) -> bytes:
         content = self.folder.joinpath(*entry.path.split("/")).read_bytes()
-        if hashlib.sha256(content).hexdigest() != entry.sha256:
+        if digest(content) != entry.sha256:
             raise UsageError(f"{entry.path} of release {self.manifest.release_id} has changed since it was opened")
         return content
 

@@ -125,7 +125,7 @@ def test_a_repeated_bundle_sends_the_same_messages(number) -> None:
         assert flow(whole, random.Random(seed)) == first
     joined = pa.Table.from_batches([block.replace_schema_metadata(None) for block in blocks()])
     known = None if number == 1 else whole.known
-    wanted = weighing.weigh_whole(joined.combine_chunks().to_batches()[0], whole.spec, helpers.SALT, known)
+    wanted = helpers.weigh_whole(joined.combine_chunks().to_batches()[0], whole.spec, helpers.SALT, known)
     assert weights_of(first) == sorted(map(repr, wanted.to_pylist()))
     assert any(weighing.PART in names for sent, _ in first for messages in sent.values() for _, names, _ in messages)
 

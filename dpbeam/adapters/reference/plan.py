@@ -51,7 +51,7 @@ _SELECTIONS = ("PartitionSelection", "PostAggregationThresholding")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Budget:
+class SpecBudget:
     """What PipelineDP is given for one of its specs: (ε, δ), or a standard deviation per unit of sensitivity."""
 
     name: str
@@ -68,7 +68,7 @@ class ReferenceStage:
 
     spec: StageSpec
     call: ReferenceCall
-    budgets: tuple[Budget, ...]
+    budgets: tuple[SpecBudget, ...]
     steps: Mapping[str, float]
 
 
@@ -86,7 +86,7 @@ class PlannedBudgets(pipeline_dp.NaiveBudgetAccountant):
     Guarantee: what the engine builds its mechanisms from is what was planned, or it doesn't start.
     """
 
-    def __init__(self, budgets: Sequence[Budget]) -> None:
+    def __init__(self, budgets: Sequence[SpecBudget]) -> None:
         super().__init__(1.0, 1e-6)  # satisfies the base; nothing here is computed from a total
         self._left = list(budgets)
 
@@ -142,7 +142,7 @@ def reference_plan(query: Query) -> ReferencePlan:
     for stage, call in pairs:
         requests += _requests(stage, call)
     drawn: tuple[Mechanism, ...] = ()
-    budgets: list[tuple[Budget, ...]] = []
+    budgets: list[tuple[SpecBudget, ...]] = []
 
     def check(mechanisms: tuple[Mechanism, ...]) -> Certificate:
         nonlocal drawn, budgets
@@ -222,7 +222,7 @@ def _taken_for(quantity: Squares, call: ReferenceCall) -> float:
     return call.bounds.of_rows(float(high - low) / 2, 1.0)[0]
 
 
-def _budget(name: str, kind: str, call: ReferenceCall, wanted: Sequence[Mechanism]) -> Budget:
+def _budget(name: str, kind: str, call: ReferenceCall, wanted: Sequence[Mechanism]) -> SpecBudget:
     """What to give PipelineDP for a spec, for it to draw at least the noise that is wanted."""
     if name in _SELECTIONS:
         selection = next(m for m in wanted if not isinstance(m, Laplace | Gaussian))
@@ -230,16 +230,16 @@ def _budget(name: str, kind: str, call: ReferenceCall, wanted: Sequence[Mechanis
             epsilon, delta = truncated_geometric.pydp_parameters(selection)
         else:
             epsilon, delta = epsilon_delta(selection)
-        return Budget(name=name, kind=kind, epsilon=epsilon, delta=delta)
+        return SpecBudget(name=name, kind=kind, epsilon=epsilon, delta=delta)
     quantity, sensitivity = next(_parts(name, call))
     mechanism = next(m for m in wanted if isinstance(m, Laplace | Gaussian) and m.metric == quantity.name)
     relative = _as_taken(mechanism, sensitivity)
     epsilon, delta = epsilon_delta(relative)
     if name == "Variance":  # PipelineDP gives each of its three parts a third
-        return Budget(name=name, kind=kind, epsilon=3 * epsilon, delta=3 * delta)
+        return SpecBudget(name=name, kind=kind, epsilon=3 * epsilon, delta=3 * delta)
     if name in ("VectorSum", "Quantile"):
-        return Budget(name=name, kind=kind, epsilon=epsilon, delta=delta)
-    return Budget(
+        return SpecBudget(name=name, kind=kind, epsilon=epsilon, delta=delta)
+    return SpecBudget(
         name=name,
         kind=kind,
         epsilon=epsilon,
@@ -287,7 +287,7 @@ def _sensitivities(l1: float, l2: float) -> Any:
     return dp_computations.Sensitivities(l1=l1, l2=l2)
 
 
-def _drawn(stage: Stage, call: ReferenceCall, budgets: Sequence[Budget]) -> list[Mechanism]:
+def _drawn(stage: Stage, call: ReferenceCall, budgets: Sequence[SpecBudget]) -> list[Mechanism]:
     """The mechanisms that PipelineDP builds from its budgets, read from what it builds; the selection first."""
     selections: list[Mechanism] = []
     drawn: dict[str, Mechanism] = {}
@@ -308,7 +308,7 @@ def _drawn(stage: Stage, call: ReferenceCall, budgets: Sequence[Budget]) -> list
     return [*selections, *(drawn[q.name] for q in quantities(call.folded) if q.name in drawn)]
 
 
-def _noise(budget: Budget, taken: Any) -> Any:
+def _noise(budget: SpecBudget, taken: Any) -> Any:
     """PyDP's mechanism, built as PipelineDP builds it."""
     if budget.std is not None:
         if budget.kind == "LAPLACE":
@@ -319,7 +319,7 @@ def _noise(budget: Budget, taken: Any) -> Any:
     return GaussianMechanism(epsilon=budget.epsilon, delta=budget.delta, sensitivity=taken.l2)
 
 
-def _selection(stage: Stage, call: ReferenceCall, budget: Budget) -> Selection:
+def _selection(stage: Stage, call: ReferenceCall, budget: SpecBudget) -> Selection:
     """The selection that PyDP makes of (ε, δ): its threshold is the object's own, δ what that threshold leaves."""
     private = stage.selection
     if private is None:

@@ -15,7 +15,7 @@ from dpbeam.array_types import F64
 from dpbeam.engine.release.results import result_schema
 from dpbeam.engine.stage import StageSpec
 from dpbeam.mechanisms import moments, threshold_bias
-from dpbeam.mechanisms.moments import Part
+from dpbeam.mechanisms.moments import NoisyQuantity
 from dpbeam.mechanisms.noise_width import half_width
 from dpbeam.queries.metrics.base import Metric
 from dpbeam.queries.metrics.counts import Count, UnitCount
@@ -97,14 +97,14 @@ def _sum(metric: Metric, noisy: Mapping[str, F64], spec: StageSpec) -> tuple[F64
     return _holding(noisy["sum"], about - margin, about + margin)
 
 
-def _sum_of(metric: Moment, noisy: Mapping[str, F64], spec: StageSpec) -> Part[Centred]:
+def _sum_of(metric: Moment, noisy: Mapping[str, F64], spec: StageSpec) -> NoisyQuantity[Centred]:
     """The noisy centred sum that PipelineDP made its mean or variance from, computed back from what it returned."""
     quantity = _centred(metric, spec)
     away = noisy["mean"] - quantity.centre
     return _part(quantity, away * np.maximum(noisy["count"], 1.0), spec)
 
 
-def _part_of(metric: Moment, place: int, noisy: Mapping[str, F64], spec: StageSpec) -> Part[Quantity]:
+def _part_of(metric: Moment, place: int, noisy: Mapping[str, F64], spec: StageSpec) -> NoisyQuantity[Quantity]:
     """The same of what else it was made from: squares, or the count, which is the last."""
     quantity = spec.made_from(metric)[place]
     if isinstance(quantity, Squares):
@@ -123,8 +123,8 @@ def _centred(metric: Moment, spec: StageSpec) -> Centred:
 Q = TypeVar("Q", bound=Quantity)
 
 
-def _part(quantity: Q, values: F64, spec: StageSpec) -> Part[Q]:
-    return Part(quantity=quantity, noise=spec.noise[quantity.name], noisy=values.reshape(-1, 1))
+def _part(quantity: Q, values: F64, spec: StageSpec) -> NoisyQuantity[Q]:
+    return NoisyQuantity(quantity=quantity, noise=spec.noise[quantity.name], noisy=values.reshape(-1, 1))
 
 
 def _holding(value: F64, low: F64, high: F64) -> tuple[F64, F64, F64]:

@@ -27,16 +27,13 @@ from dpbeam.engine.stage import StageSpec
 from dpbeam.errors import RunFailed
 from dpbeam.mechanisms import randomness
 from dpbeam.mechanisms.float_grid import FloatGrid, vector_step
-from dpbeam.queries.quantities import Total, Vector
+from dpbeam.queries.quantities import TOTAL_REACH, Total, Vector
 from dpbeam.transforms.steps.read import place
 from dpbeam.transforms.wire.beam_types import Batches, Sharded
 from dpbeam.transforms.wire.containment import ContainedDoFn, contained
 
 Row = tuple[Any, tuple[Any, ...], Any]
 """(privacy unit, partition key, value) as PipelineDP gets it; see `plain`."""
-
-_TOTAL_REACH = 2.0**10
-"""As far as our own engine lets one value count towards a unit's total, in bounds of the total."""
 
 
 def plain(column: pa.Array) -> list[Any]:
@@ -93,7 +90,7 @@ def _values(block: pa.RecordBatch, spec: StageSpec, grid: FloatGrid | None) -> l
         return [0.0] * block.num_rows
     values = block.column(spec.value_columns[0]).to_numpy(zero_copy_only=False)
     if any(isinstance(q, Total) for q in spec.quantities):
-        snapped: list[float] = grid.snap(values, _TOTAL_REACH * max(abs(grid.low), abs(grid.high))).tolist()
+        snapped: list[float] = grid.snap(values, TOTAL_REACH * max(abs(grid.low), abs(grid.high))).tolist()
         return snapped
     clipped: list[float] = grid.clip(values).tolist()
     return clipped

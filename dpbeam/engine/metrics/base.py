@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from dpbeam.array_types import F64
 from dpbeam.engine.stage import StageSpec
-from dpbeam.mechanisms.moments import Part
+from dpbeam.mechanisms.moments import NoisyQuantity
 from dpbeam.mechanisms.noise_width import half_width
 from dpbeam.queries.metrics.base import Metric
 from dpbeam.queries.quantities import Quantity
@@ -46,16 +46,16 @@ class Drawn:
             raise TypeError(f"{metric.name}: {needed.name} must be a {kind.kind}, got a {needed.kind}")
         return needed
 
-    def part(self, metric: Metric, kind: type[Q], place: int = 0) -> Part[Q]:
+    def part(self, metric: Metric, kind: type[Q], place: int = 0) -> NoisyQuantity[Q]:
         """The same as a part of what is shown."""
         return self.part_of(self.quantity(metric, kind, place))
 
-    def part_of(self, quantity: Q) -> Part[Q]:
+    def part_of(self, quantity: Q) -> NoisyQuantity[Q]:
         """A quantity with its noise and its noisy numbers, a row a partition."""
         column = self.column(quantity)
         flat, size = (column, 1) if column.type == pa.float64() else (column.flatten(), column.type.list_size)
         numbers: F64 = flat.to_numpy().reshape(-1, size)
-        return Part(quantity=quantity, noise=self.spec.noise[quantity.name], noisy=numbers)
+        return NoisyQuantity(quantity=quantity, noise=self.spec.noise[quantity.name], noisy=numbers)
 
 
 @singledispatch

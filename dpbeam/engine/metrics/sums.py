@@ -15,7 +15,6 @@ from dpbeam.queries import quantities
 from dpbeam.queries.metrics.sums import Sum, SumOfTotals
 
 _HALF = 2**20
-_TOTAL_REACH = 2**10
 
 
 @kernel_for(quantities.Sum)
@@ -49,7 +48,7 @@ def totals(
     if row_pairs is None:
         raise ValueError(f"{quantity.name}: totals need to know each row's pair")
     grid = grid_of(quantity)
-    most = _TOTAL_REACH * quantity.reach
+    most = quantities.TOTAL_REACH * quantity.reach
     steps = np.rint(np.clip(values[quantity.columns[0]].astype(np.float64), -most, most) / grid.step)
     # A value is at most 2**40 steps: its two halves add up exactly, and neither overflows.
     high = np.floor(steps / _HALF)

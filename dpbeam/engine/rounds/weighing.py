@@ -221,25 +221,6 @@ def weigh(batches: Sequence[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
     return batch.take(pc.sort_indices(batch, sort_keys=[(name, "ascending") for name in spec.keys]))
 
 
-def weigh_whole(
-    rows: pa.RecordBatch, spec: StageSpec, salt: bytes, known: pa.Table | None = None, shards: int = 1
-) -> pa.RecordBatch:
-    """A round's weights of rows that fit in memory, by the steps that a job takes; the shards don't matter."""
-    before = None if known is None else EarlierRounds(table=known)
-    sampled = sample([without_kept(rows.select(columns_of(spec)), spec, before)], spec, salt, before).batch(spec)
-    parts: dict[int, list[pa.RecordBatch]] = {}
-    for shard, part in split_by_unit(sampled, spec, shards, salt):
-        parts.setdefault(shard, []).append(part)
-    found = [chosen(part, spec, salt, before) for part in parts.values()]
-    given = [shares(pairs) for pairs in found]
-    weight_tables = [weight_rows(pairs, share, spec) for pairs, share in zip(found, given, strict=True)]
-    empty = pa.RecordBatch.from_pylist([], schema=weight_schema(spec))
-    if spec.weighing.saturation:
-        replies = [returned([empty, *weight_tables], spec)]
-        weight_tables += [sent_on(pairs, share, replies, spec) for pairs, share in zip(found, given, strict=True)]
-    return weigh([empty, *weight_tables], spec)
-
-
 def check(event: WeightedThresholding) -> None:
     """Refuses noise that leaves no room for weights in int64. To be called before anything is charged.
 

@@ -290,18 +290,18 @@ def test_a_pre_threshold_that_takes_off_more_than_any_weight_leaves_none(pre_thr
 def test_a_pre_threshold_hides_a_partition_however_heavy():
     made = replace(spec(pre_threshold=5), rounds=(replace(spec(pre_threshold=5).weighing, threshold=1e-9, sigma=1e-9),))
     told = weighing.draw(
-        weighing.weigh_whole(table({i: {0} for i in range(4)}), made, SALT), made, weighing.noise_of(made)
+        helpers.weigh_whole(table({i: {0} for i in range(4)}), made, SALT), made, weighing.noise_of(made)
     )
     assert told.num_rows == 0
     told = weighing.draw(
-        weighing.weigh_whole(table({i: {0} for i in range(5)}), made, SALT), made, weighing.noise_of(made)
+        helpers.weigh_whole(table({i: {0} for i in range(5)}), made, SALT), made, weighing.noise_of(made)
     )
     assert told.to_pydict() == {"p": [0], weighing.KEPT: [True], weighing.BIAS: [biases.UNLISTED]}
 
 
 def test_partitions_that_a_round_has_kept_weigh_nothing_in_the_next():
     known = pa.table({"p": [0], weighing.KEPT: [True], weighing.BIAS: [1024]})
-    found = weighing.weigh_whole(table({1: {0, 1}, 2: {0}}), spec(), SALT, known)
+    found = helpers.weigh_whole(table({1: {0, 1}, 2: {0}}), spec(), SALT, known)
     assert found.to_pydict() == {"p": [1], weighing.UNITS: [1], weighing.WEIGHT: [weights.NORM << 20]}
 
 
@@ -353,7 +353,7 @@ def test_a_unit_is_cut_to_its_bound_where_its_batches_meet():
 
 def test_a_round_before_one_without_biases_tells_of_what_it_kept_alone():
     made = helpers.spec(helpers.event("dp_sips"), helpers.event("dp_sips"))
-    weighed = weighing.weigh_whole(helpers.table({unit: {0, unit} for unit in range(1, 200)}), made, helpers.SALT, None)
+    weighed = helpers.weigh_whole(helpers.table({unit: {0, unit} for unit in range(1, 200)}), made, helpers.SALT, None)
     told = weighing.draw(weighed, made, weighing.noise_of(made))
     assert told.column(weighing.KEPT).to_pylist() == [True] * told.num_rows
     assert 0 in told.column("p").to_pylist()
