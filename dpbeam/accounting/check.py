@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dpbeam.accounting.certify import Certificate, certify
 from dpbeam.accounting.check_other import check_other
 from dpbeam.accounting.expected import Expected, expected
-from dpbeam.accounting.requests import Request
 from dpbeam.errors import Refused
 from dpbeam.mechanisms.events import (
     Gaussian,
@@ -30,19 +29,30 @@ _ONE_SCALE = 1e-6
 
 
 def check_plan(
-    asked: Sequence[Stage | Request], mechanisms: Sequence[Mechanism], *, epsilon: float, delta: float
+    stages: Sequence[Stage], mechanisms: Sequence[Mechanism], *, epsilon: float, delta: float
 ) -> Certificate:
     """Certifies the mechanisms, and that they are the ones asked for, in order, on one common noise scale.
 
     Guarantee: if it returns, the mechanisms are (ε, δ)-DP together, each for the sensitivity that follows from the
-    stages' bounds, and no quantity or private selection of the stages is without its mechanism. Of a `Request` in
-    place of a stage, what it protects is taken as it states it.
+    stages' bounds, and no quantity or private selection of the stages is without its mechanism.
 
     Raises:
         Refused: a mechanism is missing, one too many, out of order, of another kind or sensitivity; the noise or the
             δs don't follow the weights; or `certify` refuses.
     """
-    wanted = expected(asked)
+    return check_mechanisms(expected(stages), mechanisms, epsilon=epsilon, delta=delta)
+
+
+def check_mechanisms(
+    wanted: Sequence[Expected], mechanisms: Sequence[Mechanism], *, epsilon: float, delta: float
+) -> Certificate:
+    """As `check_plan`, where what the mechanisms must be has been derived already.
+
+    Guarantee: if it returns, the mechanisms are (ε, δ)-DP together, and one to one those of `wanted`.
+
+    Raises:
+        Refused: as `check_plan`.
+    """
     names = [f"{e.stage}/{e.metric}" for e in wanted]
     given = [f"{m.stage}/{m.metric}" for m in mechanisms]
     if names != given:

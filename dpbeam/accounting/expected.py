@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from dpbeam.accounting.check_other import Leaves, by_leaves
 from dpbeam.accounting.expectations import ExpectedQuantity, expected_quantities
-from dpbeam.accounting.requests import Request
 from dpbeam.errors import Refused
 from dpbeam.queries.bounds import Bounds
 from dpbeam.queries.metrics.base import Clipped
@@ -38,7 +37,7 @@ class Expected:
     leaves: Leaves | None = None
 
 
-def expected(asked: Sequence[Stage | Request]) -> list[Expected]:
+def expected(stages: Sequence[Stage]) -> list[Expected]:
     """What the plan must consist of, in order.
 
     Guarantee: each noisy quantity, private selection and histogram of the stages is in it, with the most that one
@@ -47,25 +46,7 @@ def expected(asked: Sequence[Stage | Request]) -> list[Expected]:
     Raises:
         Refused: a metric isn't bounded, or no mechanism is known for it.
     """
-    mechanisms: list[Expected] = []
-    for each in asked:
-        mechanisms += [_from_request(each)] if isinstance(each, Request) else _from_stage(each)
-    return mechanisms
-
-
-def _from_request(request: Request) -> Expected:
-    return Expected(
-        stage=request.stage,
-        metric=request.metric,
-        kind=request.kind,
-        l1=request.sensitivity[0],
-        l2=request.sensitivity[1],
-        l0=request.l0,
-        pre_threshold=request.pre_threshold,
-        weight=request.weight,
-        strategy=request.strategy,
-        least_bias=request.least_bias,
-    )
+    return [mechanism for stage in stages for mechanism in _from_stage(stage)]
 
 
 def _from_stage(stage: Stage) -> Iterator[Expected]:
