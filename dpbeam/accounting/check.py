@@ -54,9 +54,9 @@ def check_mechanisms(
         Refused: as `check_plan`.
     """
     names = [f"{e.stage}/{e.metric}" for e in wanted]
-    given = [f"{m.stage}/{m.metric}" for m in mechanisms]
-    if names != given:
-        raise Refused(f"the plan must have the mechanisms {', '.join(names)} in this order, got {', '.join(given)}")
+    actual = [f"{m.stage}/{m.metric}" for m in mechanisms]
+    if names != actual:
+        raise Refused(f"the plan must have the mechanisms {', '.join(names)} in this order, got {', '.join(actual)}")
     for want, mechanism in zip(wanted, mechanisms, strict=True):
         _check_one(want, mechanism)
     _check_scale(wanted, mechanisms)

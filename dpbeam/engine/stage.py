@@ -220,7 +220,7 @@ def planned_stage(unit: str | None, stage: Stage, mechanisms: Sequence[Mechanism
         else:
             thresholds[mechanism.metric] = mechanism
     hierarchy = None if stage.selection is None else stage.selection.hierarchy
-    made = StageSpec(
+    spec = StageSpec(
         name=stage.name,
         unit=unit,
         keys=stage.keys,
@@ -234,10 +234,10 @@ def planned_stage(unit: str | None, stage: Stage, mechanisms: Sequence[Mechanism
         hierarchical=hierarchy is not None,
         other_l0=None if hierarchy is None else hierarchy.other_l0,
     )
-    needed = with_own_noise(made.quantities, shares_count=stage.shares_count)
+    needed = with_own_noise(spec.quantities, shares_count=stage.shares_count)
     by_threshold = {quantity.name for quantity in needed if isinstance(quantity, Values)}
     if set(thresholds) != by_threshold or set(noise) != {quantity.name for quantity in needed} - by_threshold:
         raise ValueError(f"stage {stage.name}: the plan's noise doesn't match the stage's quantities")
     if (selected is None and not rounds) != (stage.selection is None):
         raise ValueError(f"stage {stage.name}: the plan's selection doesn't match the stage's partitions")
-    return made
+    return spec

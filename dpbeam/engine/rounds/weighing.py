@@ -162,10 +162,10 @@ def shares(pairs: Pairs) -> I64:
     return weights.shares(pairs.units, np.where(listed, pairs.biases, weights.BIAS_ONE))
 
 
-def weight_rows(pairs: Pairs, given: I64, spec: StageSpec) -> pa.RecordBatch:
+def weight_rows(pairs: Pairs, pair_shares: I64, spec: StageSpec) -> pa.RecordBatch:
     """The weight table of these pairs, for the shards of their partitions. A partition that no pair is of, but that the
     next round asks for (`others`), has a row of no units."""
-    weighed = weights.count_units(pairs.partitions, given)
+    weighed = weights.count_units(pairs.partitions, pair_shares)
     none = np.zeros(len(pairs.others), dtype=np.int64)
     partitions, share, units, sums = (
         np.concatenate(columns)
@@ -180,14 +180,14 @@ def weight_rows(pairs: Pairs, given: I64, spec: StageSpec) -> pa.RecordBatch:
     return _weight_rows_of(pairs, partitions, (share, units, sums, nothing, nothing), spec)
 
 
-def sent_on(pairs: Pairs, given: I64, replies: Iterable[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
+def sent_on(pairs: Pairs, pair_shares: I64, replies: Iterable[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
     """What the units send on, by partition, given the parts that partitions return."""
     returned, pairs_of = np.zeros(pairs.size), Lookup(keys=pairs.keys)
     for reply in replies:
         places = pairs_of.find([reply.column(name) for name in spec.keys])
         own = np.flatnonzero(places != ABSENT)
         returned[places[own]] = reply.column(PART).to_numpy()[own]
-    high, low = weights.sent_on(pairs.units, pairs.partitions, given, returned, _denominator(spec), pairs.size)
+    high, low = weights.sent_on(pairs.units, pairs.partitions, pair_shares, returned, _denominator(spec), pairs.size)
     some = np.flatnonzero(high | low)
     nothing = np.zeros(len(some), dtype=np.int64)
     return _weight_rows_of(pairs, some, (nothing, nothing, nothing, high[some], low[some]), spec)

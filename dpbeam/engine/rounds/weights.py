@@ -68,9 +68,9 @@ def shares(units: I64, biases: I64 | None = None) -> I64:
     return np.asarray(roots - (roots * roots > wanted))
 
 
-def count_units(partitions: I64, given: I64) -> WeightTable:
+def count_units(partitions: I64, pair_shares: I64) -> WeightTable:
     """Counts the units of each (partition, share)."""
-    packed = np.sort((partitions << SHARE_BITS) | given)
+    packed = np.sort((partitions << SHARE_BITS) | pair_shares)
     starts = runs(packed)
     packed, units = packed[starts], np.diff(starts, append=len(packed))
     shares = packed & _SHARE_MASK
@@ -159,7 +159,9 @@ def returned(sums: I64, saturation: float, pre_threshold: int) -> F64:
     return over / np.maximum(sums, 1).astype(np.float64)
 
 
-def sent_on(units: I64, partitions: I64, given: I64, fractions: F64, denominator: int, size: int) -> tuple[I64, I64]:
+def sent_on(
+    units: I64, partitions: I64, pair_shares: I64, fractions: F64, denominator: int, size: int
+) -> tuple[I64, I64]:
     """What units send on to each partition, as two limbs: high · 2**28 + low, in steps of 2**-56.
 
     A unit gets back `fractions[partition]` of each of its shares, and sends 1/`denominator` of all that to each of its
@@ -168,7 +170,7 @@ def sent_on(units: I64, partitions: I64, given: I64, fractions: F64, denominator
     Guarantee: what one unit sends is a function of its pairs and of `fractions`; it never falls when they grow.
     """
     scale = float(1 << (_RETURN_BITS - SHARE_BITS))
-    back = np.floor(given.astype(np.float64) * scale * fractions[partitions]).astype(np.int64)
+    back = np.floor(pair_shares.astype(np.float64) * scale * fractions[partitions]).astype(np.int64)
     starts = runs(units)
     if not len(starts):
         return np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)
