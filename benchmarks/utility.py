@@ -29,6 +29,7 @@ from dpbeam.mechanisms.selection import Selector
 from dpbeam.policy.compile import query
 from dpbeam.policy.schema.policy import Policy
 from dpbeam.queries.bounds import Bounds
+from tests.helpers.weighing import weigh_whole
 
 ROOT = Path(__file__).parents[1]
 STRATEGIES: Mapping[str, dict[str, Any]] = {
@@ -110,7 +111,7 @@ def kept(rows: pa.RecordBatch, spec: StageSpec) -> int:
     known: pa.Table | None = None
     for number in range(1, len(spec.rounds) + 1):
         one = replace(spec, name=f"s.round{number}", bounds=Bounds(l0=spec.bounds.partitions), round=number)
-        weighed = weighing.weigh_whole(rows, one, secrets.token_bytes(16), known)
+        weighed = weigh_whole(rows, one, secrets.token_bytes(16), known)
         told = pa.Table.from_batches([weighing.draw(weighed, one, weighing.noise_of(one))])
         before = [] if known is None else [known.filter(known.column(weighing.KEPT))]
         known = pa.concat_tables([*before, told])

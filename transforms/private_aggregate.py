@@ -53,7 +53,7 @@ def with_mechanisms(spec: StageSpec, mechanisms: Sequence[Mechanism]) -> StageSp
 
 
 class _Route(ContainedDoFn):
-    """A batch in; its rows out by unit shard, after what can be dropped or cut without other batches."""
+    """Routes a batch's rows to unit shards, after dropping or cutting what needs no other batches."""
 
     step = "BoundAtSource"
 
@@ -72,7 +72,7 @@ class _Route(ContainedDoFn):
 
 
 class _Bound(ContainedDoFn):
-    """All rows of a unit shard in; its accumulators out, by result shard.
+    """Bounds and accumulates all rows of a unit shard; accumulators go to result shards.
 
     Sums are on the grid that the noise asks for (`StageSpec.quantities`), so the mechanisms are needed here too.
     """
@@ -96,7 +96,7 @@ class _Bound(ContainedDoFn):
 
 
 class _Release(ContainedDoFn):
-    """A result shard's accumulators in; its released rows out. Draws all randomness that is released."""
+    """Releases the rows of a result shard, from its accumulators. Draws all randomness that is released."""
 
     step = "Release"
 
@@ -117,7 +117,7 @@ class _Release(ContainedDoFn):
 
 @dataclass(eq=False)
 class AggregatePrivately(beam.PTransform[Batches, Batches]):
-    """At most what the stage's bounds say of each unit, accumulated, selected and noised; released batches out.
+    """Aggregates rows privately: at most what the stage's bounds say of each unit, accumulated, selected and noised.
 
     `public` are the partitions to show (a table with the key column, distinct), None where they are selected privately.
 

@@ -22,7 +22,7 @@ from dpbeam.mechanisms.events import Mechanism
 from dpbeam.queries.metrics.base import Metric
 from dpbeam.queries.quantities import Quantity
 from dpbeam.queries.query import Query, Stage
-from dpbeam.queries.sharing import noisy_by_themselves, quantities, served
+from dpbeam.queries.sharing import quantities, served, with_own_noise
 
 SELECTION_NAME = "partition selection"
 """What a plan calls the selection among what a quantity serves."""
@@ -73,7 +73,7 @@ def plan(query: Query) -> Plan:
     """
     mechanisms, certificate = solve(
         requests_for(query),
-        lambda found: check_plan(query.stages, found, epsilon=query.epsilon, delta=query.delta),
+        lambda mechanisms: check_plan(query.stages, mechanisms, epsilon=query.epsilon, delta=query.delta),
         query.epsilon,
         query.delta,
     )
@@ -127,7 +127,9 @@ def requests_for(query: Query, *, share: bool = True) -> tuple[Request, ...]:
 def _unshared(stage_metrics: Sequence[Metric]) -> list[tuple[Metric, Quantity]]:
     """Each metric with each of its quantities, under a name of its own."""
     return [
-        (metric, replace(part, name=f"{metric.name}/{part.name}")) for metric in stage_metrics for part in metric.parts
+        (metric, replace(part, name=f"{metric.name}/{part.name}"))
+        for metric in stage_metrics
+        for part in metric.quantities
     ]
 
 
@@ -137,7 +139,7 @@ def _sharing(query: Query, mechanisms: Sequence[Mechanism]) -> tuple[utility.Sha
     for stage in query.stages:
         noisy = quantities(stage.metrics)
         users = served(stage.metrics)
-        alone = {quantity.name for quantity in noisy_by_themselves(noisy, shares_count=stage.shares_count)}
+        alone = {quantity.name for quantity in with_own_noise(noisy, shares_count=stage.shares_count)}
         for quantity in noisy:
             serves = users[quantity.definition]
             names = (*(() if quantity.name in alone else (SELECTION_NAME,)), *(metric.name for metric in serves))

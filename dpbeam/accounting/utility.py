@@ -171,14 +171,14 @@ def utility(mechanisms: Sequence[Mechanism], metrics: Mapping[str, Sequence[Metr
 def noise_of_quantities(mechanisms: Sequence[Mechanism]) -> dict[tuple[str, str], NoiseFigure]:
     """The noise of each quantity by stage and name; the unit count's is that of its stage's thresholding, if it has no
     mechanism of its own, and that of values that a threshold keeps is the threshold's."""
-    found: dict[tuple[str, str], NoiseFigure] = {}
+    figures: dict[tuple[str, str], NoiseFigure] = {}
     for mechanism in mechanisms:
         if isinstance(mechanism, Laplace | Gaussian):
-            found[mechanism.stage, mechanism.metric] = noise_figure(mechanism)
+            figures[mechanism.stage, mechanism.metric] = noise_figure(mechanism)
         elif isinstance(mechanism, LaplaceThresholding | GaussianThresholding):
             counted = "privacy_id_count" if mechanism.metric == "partitions" else mechanism.metric
-            found.setdefault((mechanism.stage, counted), noise_figure(mechanism))
-    return found
+            figures.setdefault((mechanism.stage, counted), noise_figure(mechanism))
+    return figures
 
 
 def noise_figure(mechanism: Laplace | Gaussian | LaplaceThresholding | GaussianThresholding) -> NoiseFigure:
@@ -194,11 +194,11 @@ def noise_figure(mechanism: Laplace | Gaussian | LaplaceThresholding | GaussianT
 
 def _deciding(mechanisms: Sequence[Mechanism]) -> list[Selection | WeightedThresholding]:
     """The selections; of those in rounds the last round, which has the least noise."""
-    found: dict[tuple[str, str], Selection | WeightedThresholding] = {}
+    selections: dict[tuple[str, str], Selection | WeightedThresholding] = {}
     for mechanism in mechanisms:
         if not isinstance(mechanism, Laplace | Gaussian):
-            found[mechanism.stage, mechanism.metric.partition(".")[0]] = mechanism
-    return list(found.values())
+            selections[mechanism.stage, mechanism.metric.partition(".")[0]] = mechanism
+    return list(selections.values())
 
 
 def selection_figure(mechanism: Selection | WeightedThresholding) -> SelectionFigure:
@@ -246,7 +246,7 @@ def keep_probability(selection: Selection | WeightedThresholding, units: int) ->
 def _truncated_geometric(selection: TruncatedGeometric, units: int) -> float:
     """Theorem 1 of Desfontaines et al.: grows by e^ε and δ up to a half, mirrored above it; exact at any size. By the
     ε and δ that PyDP is given."""
-    epsilon, delta = truncated_geometric.handed(selection)
+    epsilon, delta = truncated_geometric.pydp_parameters(selection)
     epsilon, delta = epsilon / selection.l0, -math.expm1(math.log1p(-delta) / selection.l0)
     growth = math.expm1(epsilon)
     crossover = 1 + math.floor(math.log1p((growth + 2 * delta) / ((growth + 2) * delta) - 1) / epsilon)

@@ -25,10 +25,10 @@ from dpbeam.mechanisms.events import (
 from dpbeam.mechanisms.noise_step import step_of
 from dpbeam.queries.bounds import Bounds
 from dpbeam.queries.metrics.base import Metric
-from dpbeam.queries.quantities import ByValue, Quantity, Summed, UnitCount, Values
+from dpbeam.queries.quantities import Quantity, Summed, UnitCount, UnitsByValue, Values
 from dpbeam.queries.query import Query, Stage
 from dpbeam.queries.residual import other_leaves
-from dpbeam.queries.sharing import by_definition, named, noisy_by_themselves, quantities
+from dpbeam.queries.sharing import by_definition, named, quantities, with_own_noise
 from dpbeam.queries.source import ColumnType
 
 LEVEL = "level"
@@ -167,20 +167,20 @@ class StageSpec:
         return isinstance(self.selection, LaplaceThresholding | GaussianThresholding) and not self.hierarchical
 
     @property
-    def noisy_by_themselves(self) -> tuple[Quantity, ...]:
+    def with_own_noise(self) -> tuple[Quantity, ...]:
         """The quantities that have a mechanism of their own."""
-        return noisy_by_themselves(self.quantities, shares_count=self.counts_to_select)
+        return with_own_noise(self.quantities, shares_count=self.counts_to_select)
 
     @property
     def number_columns(self) -> tuple[str, ...]:
         """The value columns of which numbers are needed (of text, identities), in order of first use."""
-        own = (q for q in self.quantities if not isinstance(q, ByValue))
+        own = (q for q in self.quantities if not isinstance(q, UnitsByValue))
         return tuple(dict.fromkeys(column for q in own for column in q.columns))
 
     @property
     def word_columns(self) -> tuple[str, ...]:
         """The value columns whose values are counted by value, in order of first use."""
-        own = (q for q in self.quantities if isinstance(q, ByValue))
+        own = (q for q in self.quantities if isinstance(q, UnitsByValue))
         return tuple(dict.fromkeys(column for q in own for column in q.columns))
 
     @property
@@ -220,7 +220,7 @@ def planned_stage(unit: str | None, stage: Stage, mechanisms: Sequence[Mechanism
         else:
             thresholds[mechanism.metric] = mechanism
     hierarchy = None if stage.selection is None else stage.selection.hierarchy
-    made = StageSpec(
+    spec = StageSpec(
         name=stage.name,
         unit=unit,
         keys=stage.keys,
@@ -234,10 +234,10 @@ def planned_stage(unit: str | None, stage: Stage, mechanisms: Sequence[Mechanism
         hierarchical=hierarchy is not None,
         other_l0=None if hierarchy is None else hierarchy.other_l0,
     )
-    needed = noisy_by_themselves(made.quantities, shares_count=stage.shares_count)
+    needed = with_own_noise(spec.quantities, shares_count=stage.shares_count)
     by_threshold = {quantity.name for quantity in needed if isinstance(quantity, Values)}
     if set(thresholds) != by_threshold or set(noise) != {quantity.name for quantity in needed} - by_threshold:
         raise ValueError(f"stage {stage.name}: the plan's noise doesn't match the stage's quantities")
     if (selected is None and not rounds) != (stage.selection is None):
         raise ValueError(f"stage {stage.name}: the plan's selection doesn't match the stage's partitions")
-    return made
+    return spec

@@ -112,10 +112,10 @@ class Ledger:
             except ValueError as error:
                 raise UsageError(str(error)) from None
             entry = chained(dataset, None, fact)
-            made = Budget(
+            budget = Budget(
                 dataset=dataset, balance=balance, head_seq=entry.seq, head_hash=entry.hash, protected=protected
             )
-            tx.insert_budget(made)
+            tx.insert_budget(budget)
             tx.append(entry)
         return balance
 

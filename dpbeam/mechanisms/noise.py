@@ -70,7 +70,7 @@ class AdditiveNoise:
 
     def draw(self, size: int) -> I64:
         """`size` fresh draws, in steps."""
-        randomness.own()
+        randomness.discard_inherited()
         if not self._sampler:
             self._sampler.append(_sampler(self.mechanism))
         add = self._sampler[0].add_noise

@@ -40,8 +40,8 @@ def stages(known: Parameters) -> tuple[StageSpec, ...]:
     """
     made: list[StageSpec] = []
     for stage in known.query.stages:
-        found = stage.histograms
-        for name in dict.fromkeys(histogram.stage for histogram in found):
+        histograms = stage.histograms
+        for name in dict.fromkeys(histogram.stage for histogram in histograms):
             of_units = name == units_stage(stage.name)
             spec = StageSpec(
                 name=name,
@@ -49,7 +49,7 @@ def stages(known: Parameters) -> tuple[StageSpec, ...]:
                 keys=(),
                 key_types=(),
                 bounds=Bounds(l0=1, linf=1),
-                metrics=tuple(_metric(histogram) for histogram in found if histogram.stage == name),
+                metrics=tuple(_metric(histogram) for histogram in histograms if histogram.stage == name),
                 noise={m.metric: m for m in _noises(known) if m.stage == name},
                 selection=None,
             )
@@ -74,8 +74,8 @@ def learn(known: Parameters, tables: Mapping[str, pa.Table]) -> Parameters:
                 counts = _counts(tables, histogram)
                 noise = _noise(known, histogram)
                 most, growth = histogram.search.max, _growth(stage, histogram.metric)
-                found = choose_count(counts, noise, most=most, growth=growth)
-                chosen |= {(stage.name, None, name): found for name, _ in stage.searches if name == histogram.metric}
+                choice = choose_count(counts, noise, most=most, growth=growth)
+                chosen |= {(stage.name, None, name): choice for name, _ in stage.searches if name == histogram.metric}
     query = known.query.with_chosen({key: each.value for key, each in chosen.items()})
     made = plan(query)
     check_same_losses(known.plan.mechanisms, made.mechanisms)

@@ -27,7 +27,7 @@ class Parameters:
     plan: Plan
     stages: tuple[StageSpec, ...]
     public: Mapping[str, pa.Table]
-    found: Mapping[str, pa.Table] = field(default_factory=dict)
+    earlier_rounds: Mapping[str, pa.Table] = field(default_factory=dict)
     """What the rounds of a stage's selection found so far, for the next of them alone; by stage."""
     chosen: tuple[ChosenBound, ...] = ()
     """Bounds that a phase found; `query` then stands for them."""

@@ -59,9 +59,9 @@ def _stage(policy: schema.Policy, stage: schema.Stage) -> Stage:
         if isinstance(bound, auto.AutoCount):
             searches.append((name, CountSearch(max=bound.auto.max, weight=bound.auto.weight)))  # type: ignore[arg-type]
     linf = _most(limits.linf)
-    found = tuple(choice.metric(policy.vector_lengths) for choice in stage.metrics)
+    metrics = tuple(choice.metric(policy.vector_lengths) for choice in stage.metrics)
     if policy.counted_by is not None:
-        found = tuple(metric.of_counts(policy.counted_by, linf) for metric in found)
+        metrics = tuple(metric.over_aggregated_rows(policy.counted_by, linf) for metric in metrics)
     return Stage(
         name=stage.name,
         keys=stage.group_by,
@@ -69,7 +69,7 @@ def _stage(policy: schema.Policy, stage: schema.Stage) -> Stage:
         partitions=_partitions(policy, stage),
         # Of rows aggregated already, linf clips the counts.
         bounds=Bounds(l0=_most(limits.l0), linf=None if policy.counted_by else linf, l1=_most(limits.l1)),
-        metrics=found,
+        metrics=metrics,
         noise=stage.noise,
         weight=stage.weight,
         searches=tuple(searches),

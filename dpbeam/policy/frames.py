@@ -25,17 +25,17 @@ def types_of(frame: Any) -> dict[str, dict[str, Any]]:
     which have no type of their own, are left out, and so are Polars'; and a pandas column of whole numbers is declared
     float64, as it would be if a value were missing.
     """
-    found: dict[str, dict[str, Any]] = {}
+    columns: dict[str, dict[str, Any]] = {}
     pandas = _is_pandas(frame)
     for each in _schema(frame):
         length, kind = vectors.stated_length(each.type), column_type(each.type)
         if length:
-            found[each.name] = {"type": "vector", "length": length}
+            columns[each.name] = {"type": "vector", "length": length}
         elif kind == "int64" and pandas:
-            found[each.name] = {"type": "float64"}
+            columns[each.name] = {"type": "float64"}
         elif kind is not None and not pa.types.is_null(each.type):
-            found[each.name] = {"type": kind}
-    return found
+            columns[each.name] = {"type": kind}
+    return columns
 
 
 def table_of(frame: Any, columns: Mapping[str, Mapping[str, Any]]) -> pa.Table:
@@ -94,16 +94,16 @@ def used(
     conditions: Iterable[Mapping[str, Any]],
 ) -> list[str]:
     """The names of columns that a question uses, each once, in order of first use; derived ones may be among them."""
-    found = [] if unit == "row" else [unit]
+    names = [] if unit == "row" else [unit]
     for stage in stages:
-        found += stage["group_by"]
+        names += stage["group_by"]
         for metric in stage["metrics"]:
             for arguments in metric.values():
-                found += [arguments["column"]] if "column" in arguments else []
-                found += arguments.get("columns", [])
-    found += [each[kind] for each in derived if isinstance(each, Mapping) for kind in _OF_COLUMNS if kind in each]
-    found += [each["column"] for each in conditions]
-    return list(dict.fromkeys(name for name in found if isinstance(name, str)))  # the checks name what is no text
+                names += [arguments["column"]] if "column" in arguments else []
+                names += arguments.get("columns", [])
+    names += [each[kind] for each in derived if isinstance(each, Mapping) for kind in _OF_COLUMNS if kind in each]
+    names += [each["column"] for each in conditions]
+    return list(dict.fromkeys(name for name in names if isinstance(name, str)))  # the checks name what is no text
 
 
 def _schema(frame: Any) -> pa.Schema:

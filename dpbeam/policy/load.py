@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from dpbeam.policy.checks.cross import cross_findings
 from dpbeam.policy.checks.fields import field_findings
-from dpbeam.policy.checks.parts import Parts, parts
+from dpbeam.policy.checks.valid_parts import ValidParts, valid_parts
 from dpbeam.policy.public import BadPartitions, public_table
 from dpbeam.policy.schema import policy as schema
 from dpbeam.policy.violations import ABSENT as _ABSENT
@@ -41,14 +41,14 @@ def policy_of(data: Mapping[str, Any], *, name: str = "query", folder: str | Pat
 
 
 def _checked(document: Document, folder: Path, source: Sequence[str] | None, output: str | None) -> schema.Policy:
-    found = [*document.findings, *field_findings(document.data)]
-    known = parts(document.data)
-    found += cross_findings(known)
+    findings = [*document.findings, *field_findings(document.data)]
+    known = valid_parts(document.data)
+    findings += cross_findings(known)
     tables: dict[str, pa.Table] = {}
     digests: dict[str, str] = {}
-    found += _read_public(known, folder, tables, digests)
-    if found:
-        raise PolicyError(_placed(document, found))
+    findings += _read_public(known, folder, tables, digests)
+    if findings:
+        raise PolicyError(_placed(document, findings))
     policy = schema.Policy.model_validate(document.data)
     paths = tuple(source) if source else tuple(_relative(folder, each) for each in policy.source.path)
     updates = {
@@ -58,9 +58,11 @@ def _checked(document: Document, folder: Path, source: Sequence[str] | None, out
     return schema.with_public_files(policy.model_copy(update=updates), tables, digests)
 
 
-def _read_public(known: Parts, folder: Path, tables: dict[str, pa.Table], digests: dict[str, str]) -> list[Finding]:
+def _read_public(
+    known: ValidParts, folder: Path, tables: dict[str, pa.Table], digests: dict[str, str]
+) -> list[Finding]:
     """Resolves every stage's public partitions; fills `tables` and `digests` by stage name."""
-    found = []
+    findings = []
     for index, stage in enumerate(known.stages):
         public = None if stage.partitions is None else stage.partitions.public
         keys = [key for key in stage.group_by if key is not None]
@@ -73,15 +75,15 @@ def _read_public(known: Parts, folder: Path, tables: dict[str, pa.Table], digest
             if digest is not None:
                 digests[stage.name] = digest
         except BadPartitions as error:
-            found.append(error.finding)
-    return found
+            findings.append(error.finding)
+    return findings
 
 
 def _relative(folder: Path, path: str) -> str:
     return path if "://" in path else str(folder / path)
 
 
-def _placed(document: Document, found: Sequence[Finding]) -> list[Violation]:
+def _placed(document: Document, findings: Sequence[Finding]) -> list[Violation]:
     placed = {
         (finding.key, finding.rule, finding.line): Violation(
             file=document.file,
@@ -91,6 +93,6 @@ def _placed(document: Document, found: Sequence[Finding]) -> list[Violation]:
             rule=finding.rule,
             remedy=finding.remedy,
         )
-        for finding in found
+        for finding in findings
     }
     return sorted(placed.values(), key=lambda violation: (violation.line or 0, violation.key))

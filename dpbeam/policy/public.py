@@ -150,14 +150,14 @@ def _parquet(content: bytes) -> pa.Table | None:
     """The file's rows, of which no more are unpacked than tell that they are too large; None if its footer already
     states too many."""
     file = pa.BufferReader(content)
-    found = open_parquet(file)
-    if found.metadata.num_rows > MAX_PARTITIONS:
+    parquet = open_parquet(file)
+    if parquet.metadata.num_rows > MAX_PARTITIONS:
         return None
-    schema = found.schema_arrow
+    schema = parquet.schema_arrow
     batches: list[pa.RecordBatch] = []
     size = 0
-    for group in range(found.metadata.num_row_groups if len(set(schema.names)) == len(schema) else 0):
-        for columns in columns_of(file, found, group, [(name,) for name in schema.names], _FILE_ROWS):
+    for group in range(parquet.metadata.num_row_groups if len(set(schema.names)) == len(schema) else 0):
+        for columns in columns_of(file, parquet, group, [(name,) for name in schema.names], _FILE_ROWS):
             batches.append(pa.RecordBatch.from_arrays(columns, schema=schema))
             size += sum(map(_unpacked_bytes, columns))
             if size > MAX_KEY_BYTES:

@@ -79,8 +79,8 @@ class Stage:
         if not self.weight > 0:
             raise ValueError(f"stage {self.name}: weight must be above 0, got {self.weight!r}")
         for name, search in self.searches:
-            found = getattr(self.bounds, name)
-            if found is None or not found <= search.max:
+            bound = getattr(self.bounds, name)
+            if bound is None or not bound <= search.max:
                 raise ValueError(f"stage {self.name}: {name} must be bounded by what its search may find")
 
     @property
@@ -92,8 +92,8 @@ class Stage:
     def counting(self) -> Selection | None:
         """The selection that looks at the very partitions that the metrics count in; None for public partitions, and
         for hierarchical keys, whose leaves are selected beforehand."""
-        found = self.selection
-        return None if found is None or found.hierarchy is not None else found
+        selection = self.selection
+        return None if selection is None or selection.hierarchy is not None else selection
 
     @property
     def shares_count(self) -> bool:

@@ -90,10 +90,10 @@ def held(path: str) -> Held:
     Raises:
         UsageError: nothing is, in this process.
     """
-    found = _held.get(path)
-    if found is None:
+    table = _held.get(path)
+    if table is None:
         raise UsageError(f"{path} is held by no program here: another process can't read what lies in memory")
-    return found
+    return table
 
 
 def opened(path: str) -> pa.BufferReader:

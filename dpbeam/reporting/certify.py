@@ -87,9 +87,9 @@ def _recertify_events(manifest: Manifest) -> tuple[StatedCertificate | None, lis
     recomputed = StatedCertificate(**{method: v if math.isfinite(v) else None for method, v in values.items()})
     problems = []
     for method in METHODS:
-        stated, found = getattr(manifest.certificate, method), getattr(recomputed, method)
-        if not _same(stated, found):
-            problems.append(f"certificate.{method}: stated {stated}, the mechanisms compose to {found}")
+        stated, computed = getattr(manifest.certificate, method), getattr(recomputed, method)
+        if not _same(stated, computed):
+            problems.append(f"certificate.{method}: stated {stated}, the mechanisms compose to {computed}")
     if not min(values.values()) <= guarantee.epsilon * (1 + RELATIVE_TOLERANCE):
         problems.append(
             f"guarantee.epsilon: stated {guarantee.epsilon}, the mechanisms compose to {min(values.values())}"
@@ -97,10 +97,10 @@ def _recertify_events(manifest: Manifest) -> tuple[StatedCertificate | None, lis
     return recomputed, problems
 
 
-def _same(stated: float | None, found: float | None) -> bool:
-    if stated is None or found is None:
-        return stated is found
-    return math.isclose(stated, found, rel_tol=RELATIVE_TOLERANCE)
+def _same(stated: float | None, computed: float | None) -> bool:
+    if stated is None or computed is None:
+        return stated is computed
+    return math.isclose(stated, computed, rel_tol=RELATIVE_TOLERANCE)
 
 
 def _check_charge(manifest: Manifest) -> list[str]:
@@ -191,7 +191,7 @@ def _csv_rows(path: Path) -> int:
     (apache/arrow #50481).
     """
     content = path.read_bytes()
-    found = pa.csv.read_csv(
+    table = pa.csv.read_csv(
         pa.BufferReader(content.replace(b"\0", b"0")),
         read_options=pa.csv.ReadOptions(
             use_threads=False,  # a thread of Arrow's that lets go of our bytes as Python ends would abort it
@@ -201,7 +201,7 @@ def _csv_rows(path: Path) -> int:
         parse_options=pa.csv.ParseOptions(newlines_in_values=True),
         convert_options=pa.csv.ConvertOptions(include_columns=["f0"], column_types={"f0": pa.binary()}),
     )
-    return int(found.num_rows) - 1
+    return int(table.num_rows) - 1
 
 
 def _spell(rows: int | None) -> str:

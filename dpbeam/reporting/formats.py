@@ -28,10 +28,10 @@ def schema(name: str) -> dict[str, Any]:
 
 def violations(name: str, document: Any) -> list[str]:
     """Each rule of the format that `document` breaks, as "place: what is wrong"; empty if it keeps all."""
-    found: list[str] = []
+    broken: list[str] = []
     for error in sorted(_validator(name).iter_errors(document), key=lambda e: [str(part) for part in e.absolute_path]):
-        found.extend(f"{_place(leaf.absolute_path)}: {_shorten(leaf.message)}" for leaf in _leaves(error))
-    return found
+        broken.extend(f"{_place(leaf.absolute_path)}: {_shorten(leaf.message)}" for leaf in _leaves(error))
+    return broken
 
 
 def parse(text: str) -> Any:

@@ -44,10 +44,10 @@ class Job:
     stages: tuple[StageSpec, ...]
     public: Mapping[str, pa.Table]
     """The public partitions of each stage that has them, by stage name."""
-    found: Mapping[str, pa.Table]
+    earlier_rounds: Mapping[str, pa.Table]
     """What earlier rounds of a stage's selection found, or the kept leaves of hierarchical keys; by stage name."""
     user_shards: int
-    parts: int
+    result_shards: int
     """Result files a stage; from the policy, never from the data."""
     salt: bytes = field(repr=False)
     area: Area
@@ -102,7 +102,7 @@ def _staged(pipeline: beam.Pipeline, job: Job, flow: Flow) -> Built:
             released = (
                 released | f"{spec.name}.Select" >> SelectPartitions(spec) | f"{spec.name}.AddNoise" >> AddNoise(spec)
             )
-        staged[spec.name] = released | f"{spec.name}.Stage" >> StageResults(spec.name, job.parts, job.area)
+        staged[spec.name] = released | f"{spec.name}.Stage" >> StageResults(spec.name, job.result_shards, job.area)
     agreed = (
         tuple(reports)
         | "Reports" >> beam.Flatten(pipeline=pipeline)
@@ -125,9 +125,9 @@ def _in_one_worker(pipeline: beam.Pipeline, job: Job, worker: OneWorker) -> Flow
         splits=job.portions,
         stages=job.stages,
         public=job.public,
-        parts=job.parts,
+        result_shards=job.result_shards,
         salt=job.salt,
-        among=_among(job),
+        kept_leaves=_kept_leaves(job),
     )
     merged, reports = pipeline | "Aggregate" >> aggregate
     return merged, [aggregate.shuffle], [reports]
@@ -143,9 +143,9 @@ def _through_shuffles(blocks: Batches, job: Job) -> Flow:
             weigh = WeighPartitions(
                 spec=spec,
                 shards=job.user_shards,
-                parts=job.parts,
+                result_shards=job.result_shards,
                 salt=job.salt,
-                known=rounds.known_to(spec, job.found),
+                known=rounds.known_to(spec, job.earlier_rounds),
                 splits=len(job.portions),
                 schema=rows.output_schema(job.input),
             )
@@ -154,19 +154,19 @@ def _through_shuffles(blocks: Batches, job: Job) -> Flow:
             reports += weigh_reports
             continue
         # Every row has a cell among those of hierarchical keys: none is left out.
-        among = _among(job).get(spec.name)
+        kept_leaves = _kept_leaves(job).get(spec.name)
         bound = BoundContributions(
             spec=spec,
             shards=job.user_shards,
             salt=job.salt,
-            public=job.public.get(spec.of_input.name) if among is None else None,
+            public=job.public.get(spec.of_input.name) if kept_leaves is None else None,
             splits=splits,
             schema=rows.output_schema(job.input),
             sealed=job.area if splits is None else None,
-            among=among,
+            kept_leaves=kept_leaves,
         )
         accumulate = AccumulateByPartition(
-            spec=spec, parts=job.parts, public=job.public.get(spec.name), senders=bound.senders
+            spec=spec, result_shards=job.result_shards, public=job.public.get(spec.name), senders=bound.senders
         )
         accumulators, bound_reports = blocks | f"{spec.name}.Bound" >> bound
         merged[spec.name], merge_reports = accumulators | f"{spec.name}.Accumulate" >> accumulate
@@ -175,10 +175,10 @@ def _through_shuffles(blocks: Batches, job: Job) -> Flow:
     return merged, shuffles, reports
 
 
-def _among(job: Job) -> dict[str, Hierarchy]:
+def _kept_leaves(job: Job) -> dict[str, Hierarchy]:
     """The kept leaves of the stages with hierarchical keys, by stage."""
     hierarchical = [spec for spec in job.stages if spec.hierarchical]
-    return {spec.name: Hierarchy(keys=spec.leaf_keys, kept=job.found[spec.name]) for spec in hierarchical}
+    return {spec.name: Hierarchy(keys=spec.leaf_keys, kept=job.earlier_rounds[spec.name]) for spec in hierarchical}
 
 
 def run(job: Job, options: PipelineOptions) -> tuple[Shuffle, ...]:

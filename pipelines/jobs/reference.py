@@ -33,12 +33,12 @@ def build(pipeline: beam.Pipeline, job: Job, stages: Sequence[ReferenceStage]) -
             steps=stage.steps,
             accountant=PlannedBudgets(stage.budgets),
             public=job.public.get(spec.name),
-            parts=job.parts,
+            result_shards=job.result_shards,
         )
         (
             blocks
             | f"{spec.name}.PipelineDP" >> aggregate
-            | f"{spec.name}.Stage" >> StageResults(spec.name, job.parts, job.area)
+            | f"{spec.name}.Stage" >> StageResults(spec.name, job.result_shards, job.area)
         )
     return ()
 

@@ -7,7 +7,6 @@ is changed after the opening isn't read.
 
 from __future__ import annotations
 
-import hashlib
 import html
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from dpbeam.errors import UsageError
 from dpbeam.reporting.certify import certify
+from dpbeam.reporting.digests import digest
 from dpbeam.reporting.manifest import (
     MANIFEST_NAME,
     REPORT_NAME,
@@ -109,7 +109,7 @@ class Release:
 
     def _bytes(self, entry: FileEntry) -> bytes:
         content = self.folder.joinpath(*entry.path.split("/")).read_bytes()
-        if hashlib.sha256(content).hexdigest() != entry.sha256:
+        if digest(content) != entry.sha256:
             raise UsageError(f"{entry.path} of release {self.manifest.release_id} has changed since it was opened")
         return content
 
@@ -122,5 +122,5 @@ def read_release(path: str | Path) -> Release:
         Uncertified: anything in it isn't as its manifest says, or the guarantee doesn't follow from its mechanisms.
     """
     manifest = Path(path) / MANIFEST_NAME if Path(path).is_dir() else Path(path)
-    found = certify(manifest)
-    return Release(folder=manifest.parent, manifest=found.manifest, certificate=found.certificate)
+    certified = certify(manifest)
+    return Release(folder=manifest.parent, manifest=certified.manifest, certificate=certified.certificate)

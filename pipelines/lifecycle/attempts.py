@@ -19,7 +19,7 @@ from dpbeam.ledger import Ledger
 from dpbeam.ledger.accounts import OPEN, Charge
 from dpbeam.ledger.entries import Reason
 from dpbeam.ledger.refusals import FenceLost, Locked
-from dpbeam.pipelines.lifecycle import belongings, publish, stopping
+from dpbeam.pipelines.lifecycle import ownership, publish, stopping
 from dpbeam.transforms.wire.staging import Area
 
 STAGING_NAME = ".staging"
@@ -77,7 +77,7 @@ def fail(ledger: Ledger, charge: Charge, reason: Reason) -> tuple[str, ...]:
     return spent
 
 
-def told(ledger: Ledger, charge: Charge, manifest_sha256: str) -> Charge:
+def record_published(ledger: Ledger, charge: Charge, manifest_sha256: str) -> Charge:
     """Tells the ledger that the charge's release is out. A run that has come so far is patient.
 
     Raises:
@@ -148,7 +148,7 @@ def clear(charge: Charge) -> None:
         RunFailed: something can't be removed, isn't this charge's own, or the folder holds a manifest.
     """
     areas = [staging_area(replace(charge, attempt=attempt)) for attempt in range(1, charge.attempt + 1)]
-    belongings.check_own(charge, areas)
+    ownership.check_own(charge, areas)
     for area in areas:
         area.remove()
     publish.discard(publish.release_folder(charge))

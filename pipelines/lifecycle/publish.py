@@ -151,10 +151,10 @@ def _is_whole(manifest: Path, manifest_sha256: str, final: Path) -> bool:
         return False
     for entry in parse_manifest(data.decode()).files:
         try:
-            found = file_digest(manifest.parent / entry.path)
+            actual = file_digest(manifest.parent / entry.path)
         except OSError:
-            found = ""
-        if found != entry.sha256:
+            actual = ""
+        if actual != entry.sha256:
             raise _broken(final, f"its file {entry.path}")
     return True
 

@@ -17,7 +17,7 @@ from dpbeam.ledger.accounts import OPEN, Charge
 from dpbeam.ledger.owner import alive
 from dpbeam.pipelines.lifecycle import publish
 from dpbeam.pipelines.lifecycle.attempts import clear, left_behind, staging_area
-from dpbeam.pipelines.lifecycle.belongings import check_named, pending
+from dpbeam.pipelines.lifecycle.ownership import check_named, pending
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,7 @@ from dpbeam.phases.phase import Parameters, Phase
 from dpbeam.phases.rounds import phases as selection_phases
 from dpbeam.pipelines.jobs import aggregate, workers
 from dpbeam.pipelines.lifecycle import inputs, publish, stopping
-from dpbeam.pipelines.lifecycle.attempts import STAGING_NAME, journalled, settle_stopped, told
+from dpbeam.pipelines.lifecycle.attempts import STAGING_NAME, journalled, record_published, settle_stopped
 from dpbeam.pipelines.lifecycle.charging import reserve, start
 from dpbeam.pipelines.lifecycle.report_facts import metric_columns, render
 from dpbeam.pipelines.lifecycle.steps import Progress, Walk, step
@@ -141,9 +141,9 @@ def _run_stages(charged: Charged, known: Parameters) -> Staged:
         splits=found.splits,
         stages=known.stages,
         public=known.public,
-        found=known.found,
+        earlier_rounds=known.earlier_rounds,
         user_shards=shards,
-        parts=request.shards,
+        result_shards=request.shards,
         salt=secrets.token_bytes(16),
         area=charged.area,
         one_worker=workers.one_worker(request.options, shards),
@@ -234,7 +234,7 @@ def commit(assembled: Assembled) -> Published:
     with journalled(request.ledger, assembled.charge, "publish"):
         manifest_sha256 = publish.write_manifest(Path(area.release), assembled.manifest)
         area.remove_shards()
-    charge = told(request.ledger, assembled.charge, manifest_sha256)
+    charge = record_published(request.ledger, assembled.charge, manifest_sha256)
     published = Published(request=request, charge=charge, stages=known.stages, chosen=known.chosen)
     publish.complete(Path(area.release), published.folder, manifest_sha256)
     area.remove_empty()

@@ -22,7 +22,7 @@ from dpbeam.mechanisms.events import (
     WeightedThresholding,
     others_of,
 )
-from dpbeam.queries.quantities import ByValue, Shortened, Squares, Sum, Total, Tree, Values
+from dpbeam.queries.quantities import NormClipped, Squares, Sum, Total, Tree, UnitsByValue, Values
 from dpbeam.reporting import report as reports
 from dpbeam.reporting.manifest import ChosenBound, Manifest, by_stage
 from dpbeam.reporting.tables import MetricColumn
@@ -30,7 +30,7 @@ from dpbeam.reporting.tables import MetricColumn
 
 def metric_columns(spec: StageSpec) -> tuple[MetricColumn, ...]:
     """The stage's released columns with their noise, which for some metrics differs from partition to partition."""
-    found: list[MetricColumn] = []
+    columns: list[MetricColumn] = []
     for metric in spec.metrics:
         quantity = spec.made_from(metric)[0].name
         biased = spec.passed_threshold(metric)
@@ -41,7 +41,7 @@ def metric_columns(spec: StageSpec) -> tuple[MetricColumn, ...]:
         other_std = None if std is None or others is None or others.noise == 1 else std * others.noise
         law: Literal["laplace", "gaussian"] = "laplace" if noise.kind.startswith("laplace") else "gaussian"
         labels = metric.labels or (None,) * len(metric.released)
-        found.extend(
+        columns.extend(
             MetricColumn(
                 name=name,
                 kind=metric.kind,
@@ -55,7 +55,7 @@ def metric_columns(spec: StageSpec) -> tuple[MetricColumn, ...]:
             )
             for place, (name, label) in enumerate(zip(metric.released, labels, strict=True))
         )
-    return tuple(found)
+    return tuple(columns)
 
 
 def stage_report(
@@ -72,7 +72,7 @@ def stage_report(
         )
         for metric in spec.metrics
         for quantity in spec.made_from(metric)
-        if isinstance(quantity, ByValue)
+        if isinstance(quantity, UnitsByValue)
     )
     by_itself = (q for q in spec.quantities if isinstance(q, Sum | Squares | Tree))
     clipped = dict.fromkeys((q.columns[0], q.low, q.high) for q in by_itself)
@@ -90,20 +90,20 @@ def stage_report(
         clipped=tuple(clipped),
         totals=tuple(totals),
         values=values,
-        shortened=tuple((q.name, q.norm, q.max_norm) for q in spec.quantities if isinstance(q, Shortened)),
+        shortened=tuple((q.name, q.norm, q.max_norm) for q in spec.quantities if isinstance(q, NormClipped)),
         chosen=tuple(chosen),
     )
 
 
 def _deciding(stage: str, mechanisms: Sequence[Mechanism]) -> Selection | WeightedThresholding | None:
     """The mechanism that decides on the stage's partitions: of rounds, the last; None where they are public."""
-    found = None
+    deciding = None
     for mechanism in mechanisms:
         if mechanism.stage == stage and mechanism.metric.partition(".")[0] == "partitions":
             if isinstance(mechanism, Laplace | Gaussian):
                 raise ValueError(f"stage {stage}: partitions must be selected by a selection, got {mechanism.kind}")
-            found = mechanism
-    return found
+            deciding = mechanism
+    return deciding
 
 
 def _selection(mechanism: Selection | WeightedThresholding) -> reports.SelectionFacts:

@@ -18,6 +18,7 @@ from dpbeam.engine.rounds import weighing
 from dpbeam.engine.stage import planned_stage
 from tests.helpers import audit
 from tests.helpers.queries import query_of
+from tests.helpers.weighing import weigh_whole
 
 EPSILON, DELTA, PLACES = 2.0, 0.05, 8
 USUAL_COPIES = 8_000
@@ -69,7 +70,7 @@ def kept(spec, sets, many):
     known = None
     for number in range(1, len(spec.rounds) + 1):
         one = replace(spec, round=number)
-        weighed = weighing.weigh_whole(rows, one, secrets.token_bytes(16), known)
+        weighed = weigh_whole(rows, one, secrets.token_bytes(16), known)
         told = pa.Table.from_batches([weighing.draw(weighed, one, weighing.noise_of(one))])
         before = [] if known is None else [known.filter(known.column(weighing.KEPT))]
         known = pa.concat_tables([*before, told])

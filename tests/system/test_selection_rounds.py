@@ -173,7 +173,7 @@ def test_a_partition_of_a_known_weight_is_kept_as_often_as_its_law_says(workspac
     made = helpers.spec(helpers.event("dp_sips", l0=1))
     people, places = 5, 20_000
     sets = {i * people + j: {i} for i in range(places) for j in range(people)}
-    weighed = weighing.weigh_whole(helpers.table(sets), made, helpers.SALT)
+    weighed = helpers.weigh_whole(helpers.table(sets), made, helpers.SALT)
     kept = weighing.draw(weighed, made, weighing.noise_of(made)).num_rows
     chance = stats.norm.sf(made.weighing.threshold - people * (1 - 2**-15))
     assert stats.binomtest(kept, places, chance).pvalue > 1e-9

@@ -155,9 +155,9 @@ def _tuple_text(value: tuple[Any, ...], depth: int, *, numbers_equal: bool) -> s
 
 
 def _parts(text: str) -> list[str]:
-    found = []
+    texts = []
     while text:
         length, _, text = text.partition(":")
-        found.append(text[: int(length)])
+        texts.append(text[: int(length)])
         text = text[int(length) :]
-    return found
+    return texts

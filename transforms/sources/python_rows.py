@@ -132,7 +132,7 @@ class _Extract(ContainedDoFn):
 
 @dataclass(eq=False)
 class ExtractColumns(beam.PTransform[beam.PCollection[Any], Batches]):
-    """Any rows in, batches of their columns out."""
+    """Batches the columns of any rows."""
 
     extract: Extract
 

@@ -162,14 +162,14 @@ def _numbers(value: Any) -> list[float | None] | None:
         value = value.tolist()
     if not isinstance(value, list | tuple):
         return []
-    found: list[float | None] = []
+    numbers: list[float | None] = []
     for number in value:
         if isinstance(number, np.number):
             number = number.item()
         if number is not None and (isinstance(number, bool) or not isinstance(number, int | float)):
             return []
         try:
-            found.append(None if number is None else float(number))
+            numbers.append(None if number is None else float(number))
         except OverflowError:
             return []
-    return found
+    return numbers

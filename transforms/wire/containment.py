@@ -105,5 +105,5 @@ def from_runner(error: BaseException) -> RunFailed:
 
 def ours(error: BaseException) -> RunFailed | None:
     """The error of ours inside whatever a runner raised; None where there is none."""
-    found = _MARK.search(str(error))
-    return None if found is None else _KINDS.get(found[1], RunFailed)(found[2])
+    match = _MARK.search(str(error))
+    return None if match is None else _KINDS.get(match[1], RunFailed)(match[2])

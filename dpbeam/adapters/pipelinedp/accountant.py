@@ -75,7 +75,8 @@ class SharedBudgetAccountant(pipeline_dp.NaiveBudgetAccountant):
         Raises:
             UsageError: called after `compute_budgets`, within a scope, or with a stage of a name that is registered.
         """
-        randomness.own()  # PipelineDP draws by itself; a process that is forked from this one is seen to as it is made
+        # PipelineDP draws by itself; a process that is forked from this one is seen to as it is made
+        randomness.discard_inherited()
         self._check_open()
         if self._scopes_stack:
             raise UsageError(
@@ -118,7 +119,8 @@ class SharedBudgetAccountant(pipeline_dp.NaiveBudgetAccountant):
             UsageError: called within a scope, or twice.
             Refused: nothing was asked for, or no noise scale passes the certifier; nothing is filled in then.
         """
-        randomness.own()  # PipelineDP draws by itself; a process that is forked from this one is seen to as it is made
+        # PipelineDP draws by itself; a process that is forked from this one is seen to as it is made
+        randomness.discard_inherited()
         self._check_open()
         if self._scopes_stack:
             raise UsageError("compute_budgets must be called outside of a scope")
@@ -126,13 +128,13 @@ class SharedBudgetAccountant(pipeline_dp.NaiveBudgetAccountant):
         self._finalize()
         requests = [request for stage in self._stages for request in stage.requests]
 
-        def check(found: tuple[Mechanism, ...]) -> Certificate:
+        def check(mechanisms: tuple[Mechanism, ...]) -> Certificate:
             stages = [budget.stage for budget in self._stages]
-            return check_plan(stages, found, epsilon=self._total_epsilon, delta=self._total_delta)
+            return check_plan(stages, mechanisms, epsilon=self._total_epsilon, delta=self._total_delta)
 
-        found, self._certificate = solve(requests, check, self._total_epsilon, self._total_delta)
-        self._mechanisms_of_stages = found
-        rest = iter(found)
+        mechanisms, self._certificate = solve(requests, check, self._total_epsilon, self._total_delta)
+        self._mechanisms_of_stages = mechanisms
+        rest = iter(mechanisms)
         for stage in self._stages:
             stage._mechanisms = tuple(next(rest) for _ in stage.requests)
 

@@ -125,11 +125,11 @@ class QueryBuilder:
             raise UsageError("groupby must be called first: a table that is one group is for a policy without group_by")
         if not self._aggregations:
             raise UsageError("there is nothing to compute: call count, sum or mean")
-        columns = {found.column for found in self._aggregations if found.column is not None}
+        columns = {each.column for each in self._aggregations if each.column is not None}
         if len(columns) > 1:
             raise UsageError(f"sum and mean must be of one column, got {', '.join(sorted(columns))}")
         low, high = self._bounds(needed=bool(columns))
-        names = [*self._groups.columns, *(found.name for found in self._aggregations)]
+        names = [*self._groups.columns, *(each.name for each in self._aggregations)]
         if len(set(names)) != len(names):
             raise UsageError(f"each column of the result needs a name of its own, got {', '.join(names)}")
         return Query(
@@ -137,7 +137,7 @@ class QueryBuilder:
             unit=self._unit,
             groups=self._groups,
             value=next(iter(columns), None),
-            aggregations=tuple(replace(found, low=low, high=high) for found in self._aggregations),
+            aggregations=tuple(replace(each, low=low, high=high) for each in self._aggregations),
         )
 
     def _add(self, aggregation: Aggregation) -> QueryBuilder:
@@ -158,8 +158,8 @@ class QueryBuilder:
     def _bounds(self, *, needed: bool) -> tuple[float | None, float | None]:
         if not needed:
             return None, None
-        lows = {found.low for found in self._aggregations} - {None}
-        highs = {found.high for found in self._aggregations} - {None}
+        lows = {each.low for each in self._aggregations} - {None}
+        highs = {each.high for each in self._aggregations} - {None}
         if len(lows) != 1 or len(highs) != 1:
             raise UsageError("sum and mean need one min_value and one max_value: give both once, or the same each time")
         return lows.pop(), highs.pop()

@@ -113,7 +113,7 @@ class DPEngine:
 
 @dataclass(eq=False)
 class PrivateAggregate(beam.PTransform[beam.PCollection[Any], beam.PCollection[Any]]):
-    """`DPEngine.aggregate` as a transform: any rows in, (partition key, MetricsTuple) out.
+    """`DPEngine.aggregate` as a transform of any rows into (partition key, MetricsTuple).
 
     `report`, an `ExplainComputationReport`, says what was done once the budgets are computed.
     """
@@ -141,7 +141,7 @@ class PrivateAggregate(beam.PTransform[beam.PCollection[Any], beam.PCollection[A
 
 @dataclass(eq=False)
 class PrivateSelectPartitions(beam.PTransform[beam.PCollection[Any], beam.PCollection[Any]]):
-    """`DPEngine.select_partitions` as a transform: any rows in, partition keys out; `report` as above."""
+    """`DPEngine.select_partitions` as a transform of any rows into partition keys; `report` as above."""
 
     params: Any
     extractors: Any
@@ -221,7 +221,7 @@ def _public_table(partitions: Any) -> pa.Table | None:
 
 
 class _ToTuples(ContainedDoFn):
-    """A batch of released rows in; (partition key, MetricsTuple) out."""
+    """Turns a batch of released rows into (partition key, MetricsTuple)."""
 
     step = "MetricsTuples"
 

@@ -32,7 +32,7 @@ def steps(stage: str, call: ReferenceCall, mechanisms: Iterable[Mechanism]) -> M
     Raises:
         UsageError: some noise is so large that its low bits would show on values as fine as these.
     """
-    found: dict[str, float] = {}
+    by_kind: dict[str, float] = {}
     by_name = {mechanism.metric: mechanism for mechanism in mechanisms}
     for quantity in quantities(call.folded):
         noise = by_name.get(quantity.name, by_name.get("partitions") if isinstance(quantity, UnitCount) else None)
@@ -47,8 +47,8 @@ def steps(stage: str, call: ReferenceCall, mechanisms: Iterable[Mechanism]) -> M
                 f"add to values in steps of {finest:.4g}; lower the bounds, raise run.epsilon, or run without "
                 "--engine=pipelinedp"
             )
-        found[quantity.kind] = min(finest, math.ldexp(1.0, math.frexp(width)[1] - 1 - COARSEST_BITS))
-    return found
+        by_kind[quantity.kind] = min(finest, math.ldexp(1.0, math.frexp(width)[1] - 1 - COARSEST_BITS))
+    return by_kind
 
 
 def _finest(quantity: Quantity, call: ReferenceCall) -> float:

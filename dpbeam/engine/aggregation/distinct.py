@@ -30,8 +30,8 @@ def identities(column: pa.Array | pa.ChunkedArray) -> I64:
         TypeError: a column of another type; of floats it isn't clear which are equal (−0.0, NaN).
     """
     if isinstance(column, pa.ChunkedArray):
-        parts = [identities(chunk) for chunk in column.chunks]
-        return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+        chunks = [identities(chunk) for chunk in column.chunks]
+        return np.concatenate(chunks) if chunks else np.empty(0, dtype=np.int64)
     kind = column.type
     if pa.types.is_date32(kind):
         column = column.cast(pa.int32())

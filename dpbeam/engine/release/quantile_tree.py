@@ -189,5 +189,5 @@ def _lookup(keys: I64, counts: I64, wanted: I64) -> I64:
     if not len(keys):
         return np.zeros(len(wanted), dtype=np.int64)
     at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    found: I64 = np.where(keys[at] == wanted, counts[at], 0)
-    return found
+    noisy: I64 = np.where(keys[at] == wanted, counts[at], 0)
+    return noisy

@@ -41,12 +41,12 @@ def least_of(event: WeightedThresholding) -> int:
     return int(np.ceil(weights.BIAS_ONE * event.least_bias))
 
 
-def stays(units: I64, found: I64) -> Mask:
+def worth_sending(units: I64, pair_biases: I64) -> Mask:
     """Which pairs get weight: all, but the unlisted ones of a unit with a listed one. `units` are sorted codes.
 
     Guarantee: whether a pair stays depends on the biases of its unit's pairs alone.
     """
-    listed: Mask = found != UNLISTED
+    listed: Mask = pair_biases != UNLISTED
     starts = runs(units)
     if not len(starts):
         return listed

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from dpbeam.policy.checks import pre_aggregated, vector_columns
 from dpbeam.policy.checks.common import NUMERIC, condition_findings, declared, rising, unique
-from dpbeam.policy.checks.parts import Parts
 from dpbeam.policy.checks.source import source_findings
 from dpbeam.policy.checks.stage import stage_findings
+from dpbeam.policy.checks.valid_parts import ValidParts
 from dpbeam.policy.schema import policy as schema
 from dpbeam.policy.values import DESCRIPTIONS, suits
 from dpbeam.policy.violations import ABSENT, Finding, Key
@@ -16,7 +16,7 @@ from dpbeam.policy.violations import ABSENT, Finding, Key
 _RULES = ("on_null", "on_nan", "on_inf", "on_invalid")
 
 
-def cross_findings(parts: Parts) -> list[Finding]:
+def cross_findings(parts: ValidParts) -> list[Finding]:
     """Every violation that no key shows by itself. Parts that are wrong by themselves are passed over."""
     return [
         *source_findings(parts),
@@ -31,7 +31,7 @@ def cross_findings(parts: Parts) -> list[Finding]:
     ]
 
 
-def _columns(parts: Parts) -> Iterator[Finding]:
+def _columns(parts: ValidParts) -> Iterator[Finding]:
     for name, rules in parts.columns.items():
         key: Key = ("columns", name)
         yield from _named(name, key, "Rename the column in the source.")
@@ -52,7 +52,7 @@ def _columns(parts: Parts) -> Iterator[Finding]:
                 )
 
 
-def _derived(parts: Parts) -> Iterator[Finding]:
+def _derived(parts: ValidParts) -> Iterator[Finding]:
     for name, derive in parts.derive.items():
         key: Key = ("derive", name)
         yield from _named(name, key, "Give it another name.")
@@ -76,7 +76,7 @@ def _named(name: str, key: Key, remedy: str) -> Iterator[Finding]:
         yield Finding(key=key, rule=rule, remedy=remedy, value=ABSENT)
 
 
-def _unit(parts: Parts) -> Iterator[Finding]:
+def _unit(parts: ValidParts) -> Iterator[Finding]:
     unit = parts.privacy_unit
     if "row" in parts.columns:
         rule = "must not be called row, for privacy_unit: row means that every row is a unit of its own"
@@ -95,14 +95,14 @@ def _unit(parts: Parts) -> Iterator[Finding]:
             )
 
 
-def _where(parts: Parts) -> Iterator[Finding]:
+def _where(parts: ValidParts) -> Iterator[Finding]:
     for index, where in enumerate(parts.where):
         if where is not None:
             at: Key = ("where", index)
             yield from condition_findings(parts, at, where.column, where.op, where.value, tuple(DESCRIPTIONS))
 
 
-def _budgets(parts: Parts) -> Iterator[Finding]:
+def _budgets(parts: ValidParts) -> Iterator[Finding]:
     run, budget, guard = parts.run, parts.budget, parts.guardrails
     if run is None:
         return

@@ -166,8 +166,8 @@ def field_findings(data: Mapping[str, Any]) -> list[Finding]:
     try:
         schema.Policy.model_validate(data)
     except ValidationError as error:
-        found = [_finding(data, details) for details in error.errors(include_url=False)]
-        return [finding for finding in found if finding is not None]
+        findings = [_finding(data, details) for details in error.errors(include_url=False)]
+        return [finding for finding in findings if finding is not None]
     return []
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from dpbeam.policy.checks import vector_columns
 from dpbeam.policy.checks.common import declared, unique
-from dpbeam.policy.checks.parts import Parts
+from dpbeam.policy.checks.valid_parts import ValidParts
 from dpbeam.policy.values import DESCRIPTIONS
 from dpbeam.policy.violations import ABSENT, Finding, Key
 from dpbeam.queries.source import FORMATS
@@ -14,7 +14,7 @@ from dpbeam.queries.source import FORMATS
 _LEAVE_OUT = "Leave the key out."
 
 
-def source_findings(parts: Parts) -> Iterator[Finding]:
+def source_findings(parts: ValidParts) -> Iterator[Finding]:
     """Keys that don't apply to the format, and columns that the source's keys name wrongly."""
     source = parts.source
     if source is None:

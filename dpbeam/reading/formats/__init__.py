@@ -94,11 +94,11 @@ def inspect_file(file: IO[bytes], spec: InputSpec, path: str) -> list[Split]:
     seen = shown(path)
     try:
         file.seek(0, io.SEEK_END)
-        found = READERS[spec.format].inspect(file, within, seen, file.tell())
+        splits = READERS[spec.format].inspect(file, within, seen, file.tell())
     except OSError as error:
         reason = type(error).__name__
     else:
-        return [replace(each, path=path) for each in found]
+        return [replace(each, path=path) for each in splits]
     raise UsageError(f"{seen} can't be read ({reason}). Check the file and its storage.")
 
 
@@ -133,16 +133,16 @@ def read_split(
 
 def portions(splits: Iterable[Split]) -> tuple[Portion, ...]:
     """The splits in their order, small neighbours together, so that 10,000 small files are some dozens of portions."""
-    found: list[list[Split]] = []
+    groups: list[list[Split]] = []
     filled = _PORTION_BYTES
     for split in splits:
         size = split.size + _OPENING_BYTES
         if filled + size > _PORTION_BYTES:
-            found.append([])
+            groups.append([])
             filled = 0
-        found[-1].append(split)
+        groups[-1].append(split)
         filled += size
-    return tuple(tuple(each) for each in found)
+    return tuple(tuple(each) for each in groups)
 
 
 def gather(batches: Iterable[pa.RecordBatch], *, batch_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:

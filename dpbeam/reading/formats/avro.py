@@ -131,7 +131,7 @@ def _header(file: IO[bytes]) -> _Header:
 
 def _next_blocks(file: IO[bytes], header: _Header) -> tuple[int, bytes]:
     """(records, their bytes) of the next few blocks; (0, b"") at the end of the file."""
-    records, parts, size = 0, [], 0
+    records, blocks, size = 0, [], 0
     while size < base.BLOCK_BYTES:
         first = file.read(1)
         if not first:
@@ -145,10 +145,10 @@ def _next_blocks(file: IO[bytes], header: _Header) -> tuple[int, bytes]:
         if count > len(plain):
             raise ValueError("more records than bytes")
         records, size = records + count, size + len(plain)
-        parts.append(plain)
+        blocks.append(plain)
         if not count and plain:
             raise ValueError("bytes without records")
-    return records, b"".join(parts)
+    return records, b"".join(blocks)
 
 
 def _decompressed(data: bytes, codec: str) -> bytes:

@@ -62,22 +62,22 @@ def check_magic(file: IO[bytes], spec: InputSpec, path: str) -> None:
     """
     file.seek(0)
     head = file.read(8)
-    found = next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
+    actual = next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
     codec = codec_of(spec, path)
     if _SKIPPABLE.match(head):
-        found = "zstd"
-    if codec is not None and found != codec:
+        actual = "zstd"
+    if codec is not None and actual != codec:
         raise UsageError(
             f"{path} is not a {codec} file, but its name or source.compression says so. Correct either; "
             "source.compression: none reads it as it is."
         )
-    other = next((format for name, format in FORMATS.items() if name == found), None)
-    if other is not None and found != spec.format:
+    other = next((format for name, format in FORMATS.items() if name == actual), None)
+    if other is not None and actual != spec.format:
         raise UsageError(
-            f"{path} is {other.label} file, but source.format is {spec.format}. Set source.format: {found}."
+            f"{path} is {other.label} file, but source.format is {spec.format}. Set source.format: {actual}."
         )
-    if codec is None and found in _SUFFIXES.values():
-        raise UsageError(f"{path} is compressed. Set source.compression: {found}, or name the file so that it shows.")
+    if codec is None and actual in _SUFFIXES.values():
+        raise UsageError(f"{path} is compressed. Set source.compression: {actual}, or name the file so that it shows.")
 
 
 class Plain:

@@ -118,10 +118,10 @@ class _Header:
 
     @staticmethod
     def _read(stream: Any, size: int, path: str) -> bytes:
-        found = attempt(lambda: stream.read(size))
-        if found is None:
+        data = attempt(lambda: stream.read(size))
+        if data is None:
             raise UsageError(f"{path} can't be read: it is damaged, or not compressed as it says.")
-        return bytes(found)
+        return bytes(data)
 
 
 def header_names(line: bytes, delimiter: str) -> list[str]:

@@ -40,17 +40,17 @@ def locate(column: Column, schema: pa.Schema, path: str, format: str, *, is_stor
     stated = column.name if column.field is None else column.field
     if isinstance(stated, str):
         dotted = tuple(stated.split("."))
-        found: Path = (stated,) if stated in schema.names or dotted[0] not in schema.names else dotted
+        place: Path = (stated,) if stated in schema.names or dotted[0] not in schema.names else dotted
     else:
-        found = stated
-    if len(found) == 1 or schema.names.count(found[0]) != 1:
-        if not is_stored and found[0] not in schema.names:
-            raise UsageError(f"{path} has no column {found[0]}. {_GIVE_IT}")
-        check_named_once(column, found[0], schema.names, path, is_metadata=True)
-    arrow = leaf(schema, found)
+        place = stated
+    if len(place) == 1 or schema.names.count(place[0]) != 1:
+        if not is_stored and place[0] not in schema.names:
+            raise UsageError(f"{path} has no column {place[0]}. {_GIVE_IT}")
+        check_named_once(column, place[0], schema.names, path, is_metadata=True)
+    arrow = leaf(schema, place)
     if arrow is None:
-        near = _near(schema, found) if is_stored else _GIVE_IT
-        raise UsageError(f"{path} has no field {'.'.join(found)} (column {column.name}). {near}")
+        near = _near(schema, place) if is_stored else _GIVE_IT
+        raise UsageError(f"{path} has no field {'.'.join(place)} (column {column.name}). {near}")
     if column.type == "vector":
         fits, wanted = vectors.holds(arrow, column.length or 0), f"a vector of {column.length}"
     else:
@@ -61,7 +61,7 @@ def locate(column: Column, schema: pa.Schema, path: str, format: str, *, is_stor
             f"{path}: column {column.name} must be readable as {wanted}, found {format} type {shown}. "
             f"{_other_type(arrow)}"
         )
-    return found
+    return place
 
 
 def as_hex(columns: Sequence[Column], schema: pa.Schema, paths: Sequence[Path]) -> tuple[bool | None, ...]:
@@ -79,10 +79,10 @@ def as_hex(columns: Sequence[Column], schema: pa.Schema, paths: Sequence[Path]) 
     )
 
 
-def extract(batch: pa.RecordBatch, found: Path) -> pa.Array:
+def extract(batch: pa.RecordBatch, place: Path) -> pa.Array:
     """The column at a path of `locate`; null where a struct on the way is."""
-    top = batch.column(found[0])
-    return pc.struct_field(top, list(found[1:])) if len(found) > 1 else top
+    top = batch.column(place[0])
+    return pc.struct_field(top, list(place[1:])) if len(place) > 1 else top
 
 
 def check_named_once(column: Column, name: str, names: Sequence[str], path: str, *, is_metadata: bool) -> None:
@@ -109,12 +109,12 @@ def check_named_once(column: Column, name: str, names: Sequence[str], path: str,
     raise UsageError(f"{path} has no column {name}. {hint}Its columns: {shown}.")
 
 
-def leaf(schema: pa.Schema, found: Path) -> pa.DataType | None:
+def leaf(schema: pa.Schema, place: Path) -> pa.DataType | None:
     """The type at a path; None if it isn't there, or there twice."""
-    if schema.names.count(found[0]) != 1:
+    if schema.names.count(place[0]) != 1:
         return None
-    arrow = schema.field(found[0]).type
-    for name in found[1:]:
+    arrow = schema.field(place[0]).type
+    for name in place[1:]:
         index = arrow.get_field_index(name) if pa.types.is_struct(arrow) else -1
         if index < 0:
             return None
@@ -122,10 +122,10 @@ def leaf(schema: pa.Schema, found: Path) -> pa.DataType | None:
     return arrow
 
 
-def _near(schema: pa.Schema, found: Path) -> str:
+def _near(schema: pa.Schema, place: Path) -> str:
     """What there is at the deepest level of the path that exists."""
-    known = [found[:depth] for depth in range(1, len(found)) if leaf(schema, found[:depth]) is not None]
-    deepest = known[-1] if known else found[:1]
+    known = [place[:depth] for depth in range(1, len(place)) if leaf(schema, place[:depth]) is not None]
+    deepest = known[-1] if known else place[:1]
     arrow = leaf(schema, deepest)
     if arrow is None or not pa.types.is_struct(arrow):
         return f"{'.'.join(deepest)} is not a struct, so nothing lies inside it."

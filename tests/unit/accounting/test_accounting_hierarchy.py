@@ -16,7 +16,7 @@ from dpbeam.accounting.plan import plan
 from dpbeam.accounting.requests import Request
 from dpbeam.errors import Refused, UsageError
 from dpbeam.mechanisms.events import Gaussian, Laplace, Other, from_json, to_json
-from dpbeam.queries.residual import in_one_other
+from dpbeam.queries.residual import effect_on_residual
 from dpbeam.reporting.formats import violations
 from tests.helpers.queries import query_of
 
@@ -210,14 +210,14 @@ def test_a_slip_in_what_an_other_takes_is_refused(metric, change, message):
 @pytest.mark.parametrize(
     "slip",
     [
-        lambda quantity, bounds, leaves, noise: in_one_other(quantity, bounds, 1, noise),
-        lambda quantity, bounds, leaves, noise: replace(in_one_other(quantity, bounds, leaves, noise), noise=1.0),
+        lambda quantity, bounds, leaves, noise: effect_on_residual(quantity, bounds, 1, noise),
+        lambda quantity, bounds, leaves, noise: replace(effect_on_residual(quantity, bounds, leaves, noise), noise=1.0),
         lambda quantity, bounds, leaves, noise: None,
     ],
     ids=["one leaf alone", "the noise of leaves", "no other"],
 )
 def test_a_slip_in_the_plans_own_rule_is_refused(monkeypatch, slip):
-    monkeypatch.setattr(stage_requests, "in_one_other", slip)
+    monkeypatch.setattr(stage_requests, "effect_on_residual", slip)
     with pytest.raises(Refused, match=r"^stage a, count: "):
         plan(policy({"l0": 6, "linf": 2}))
 

@@ -25,7 +25,7 @@ from dpbeam.queries.metrics.quantiles import Median
 from dpbeam.queries.metrics.sums import Sum, SumOfTotals
 from dpbeam.queries.metrics.top_k import TopK
 from dpbeam.queries.metrics.vectors import VectorSum
-from dpbeam.queries.residual import in_one_other
+from dpbeam.queries.residual import effect_on_residual
 from tests.helpers import kernel_reference as reference
 
 KEYS = ("country", "city")
@@ -117,7 +117,7 @@ def test_a_unit_moves_all_cells_and_each_other_by_what_is_stated_at_most(others,
         before, after = (numbers(found, quantity, spec) for found in (without, with_unit))
         moved = {key: after.get(key, 0) - before.get(key, 0) for key in {*before, *after}}
         laplace, gaussian = (
-            in_one_other(quantity, bounds, spec.other_leaves, noise) for noise in ("laplace", "gaussian")
+            effect_on_residual(quantity, bounds, spec.other_leaves, noise) for noise in ("laplace", "gaussian")
         )
         l1, l2 = quantity.sensitivity(bounds)
         near = 1 + Fraction(1, 10**12)
@@ -140,7 +140,7 @@ def test_what_is_stated_is_reached_by_a_unit_all_of_whose_leaves_are_in_one_othe
     rows = [(*row[:3], 0.05 if name == "bins" else row[3], *row[4:]) for row in rows]
     (quantity,) = (q for q in spec.quantities if q.name == name)
     moved = [float(n) for n in numbers(accumulated(rows, spec, set()), quantity, spec).values()]
-    stated = in_one_other(quantity, spec.bounds, spec.other_leaves, "gaussian")
+    stated = effect_on_residual(quantity, spec.bounds, spec.other_leaves, "gaussian")
     assert spec.other_leaves == leaves
     assert np.hypot.reduce(moved) == pytest.approx(stated.most, rel=1e-9)
     if leaves == 4 and name != "privacy_id_count":
@@ -305,14 +305,14 @@ def test_only_what_was_bounded_by_leaves_is_rolled_up():
 def test_more_leaves_than_the_bounds_let_in_have_no_figure(leaves, most):
     (quantity, *_) = stage(Bounds(l0=4, linf=1)).quantities
     with pytest.raises(ValueError) as error:
-        in_one_other(quantity, Bounds(l0=4, linf=1), leaves, "laplace")
+        effect_on_residual(quantity, Bounds(l0=4, linf=1), leaves, "laplace")
     assert str(error.value) == f"an other takes 1 to {most} leaves of a unit by its bounds, got {leaves}"
 
 
 def test_unbounded_rows_have_no_figure():
     (quantity, *_) = stage(Bounds(l0=4, linf=1)).quantities
     with pytest.raises(ValueError, match="count: rows of a unit must be bounded by linf or l1"):
-        in_one_other(quantity, Bounds(l0=4), 2, "laplace")
+        effect_on_residual(quantity, Bounds(l0=4), 2, "laplace")
 
 
 @settings(max_examples=100, deadline=None)

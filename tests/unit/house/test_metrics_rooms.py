@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from dpbeam.accounting.expectations.base import parts
+from dpbeam.accounting.expectations.base import expected_quantities
 from dpbeam.engine.aggregation.kernels import KERNELS
-from dpbeam.engine.metrics import shown
+from dpbeam.engine.metrics import result_columns
 from dpbeam.policy.metrics import ARGUMENTS
 from dpbeam.queries.metrics import FAMILIES, KINDS, TYPES
 from dpbeam.queries.metrics.base import Metric
@@ -30,13 +30,16 @@ def concrete(kind: type[Any]) -> Iterator[type[Any]]:
         yield from concrete(derived)
 
 
+ANSWERS = {"dpbeam.accounting.expectations": expected_quantities, "dpbeam.engine.metrics": result_columns}
+
+
 def missing(metrics: tuple[type[Metric], ...], quantities: tuple[type[Quantity], ...]) -> list[str]:
     """What some room doesn't know, by name."""
     return [
         *(f"dpbeam.policy.metrics: {each.kind}" for each in metrics if each.kind not in ARGUMENTS),
         *(
             f"{where}: {each.__name__}"
-            for where, known in (("dpbeam.accounting.expectations", parts), ("dpbeam.engine.metrics", shown))
+            for where, known in ANSWERS.items()
             for each in metrics
             if known.dispatch(each) is known.dispatch(object)
         ),
@@ -87,4 +90,4 @@ def test_the_second_derivation_uses_nothing_that_the_plan_is_made_from() -> None
         used = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
         assert not {name for name in used if name.endswith((".quantities", ".sharing", ".residual", ".bounds"))}, path
         asked = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
-        assert not asked & {"parts", "sensitivity", "numbers", "of_rows", "of_partitions", "reach"}, path
+        assert not asked & {"quantities", "sensitivity", "numbers", "of_rows", "of_partitions", "reach"}, path

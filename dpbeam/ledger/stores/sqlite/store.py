@@ -153,11 +153,11 @@ class SqliteTransaction:
         return self._connection.execute(query, values).fetchall()
 
     def _datasets(self, query: str) -> list[str]:
-        found = [row[0] for row in self._all(query)]
-        for dataset in found:
+        names = [row[0] for row in self._all(query)]
+        for dataset in names:
             if not is_dataset(dataset):
                 raise unverifiable(self._place, "a row is of no dataset", dataset=dataset)
-        return found
+        return names
 
     def _write(self, query: str, *values: object) -> None:
         if self._connection.execute(query, values).rowcount != 1:

@@ -29,7 +29,7 @@ _BOUNDS: TypeAdapter[schema.Bounds] = TypeAdapter(schema.Bounds)
 
 
 @dataclass(frozen=True, kw_only=True)
-class StageParts:
+class ValidStage:
     """One stage. None stands for what is missing or wrong by itself; the position in the lists is kept."""
 
     name: str | None
@@ -44,7 +44,7 @@ class StageParts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class ValidParts:
     """A policy as far as it is right. `columns` and `derive` keep the names of entries that are wrong."""
 
     source: schema.Source | None
@@ -55,7 +55,7 @@ class Parts:
     budget: schema.Budget | None
     run: schema.Run | None
     guardrails: schema.Guardrails | None
-    stages: list[StageParts]
+    stages: list[ValidStage]
 
     @property
     def vector_lengths(self) -> Mapping[str, int]:
@@ -80,9 +80,9 @@ class Parts:
         return None if kind == "vector" else kind
 
 
-def parts(data: Mapping[str, Any]) -> Parts:
+def valid_parts(data: Mapping[str, Any]) -> ValidParts:
     """Validates each part by itself. Never raises, whatever the data."""
-    return Parts(
+    return ValidParts(
         source=_try(_SOURCE, data.get("source")),
         privacy_unit=_try(_TEXT, data.get("privacy_unit")),
         columns={name: _try(_COLUMN, value) for name, value in _mapping(data.get("columns")).items()},
@@ -95,8 +95,8 @@ def parts(data: Mapping[str, Any]) -> Parts:
     )
 
 
-def _stage(data: Mapping[str, Any]) -> StageParts:
-    return StageParts(
+def _stage(data: Mapping[str, Any]) -> ValidStage:
+    return ValidStage(
         name=_try(_TEXT, data.get("name")),
         has_group_by=isinstance(data.get("group_by"), list),
         group_by=[_try(_TEXT, value) for value in _list(data.get("group_by"))],
