@@ -232,15 +232,19 @@ def keep_probability(selection: Selection | WeightedThresholding, units: int) ->
     if units < max(1, selection.pre_threshold):
         return 0.0
     beyond = units - (selection.pre_threshold - 1)
-    if isinstance(selection, WeightedThresholding):  # units without biases that fill l0 partitions each
-        return float(special.ndtr((beyond / math.sqrt(selection.l0) - selection.threshold) / selection.sigma))
-    if isinstance(selection, TruncatedGeometric):
-        return _truncated_geometric(selection, beyond)
-    margin = beyond - selection.threshold
-    if isinstance(selection, LaplaceThresholding):
-        tail = 0.5 * math.exp(-abs(margin) / selection.scale)
-        return 1 - tail if margin >= 0 else tail
-    return float(special.ndtr(margin / selection.sigma))
+    match selection:
+        case TruncatedGeometric():
+            return _truncated_geometric(selection, beyond)
+        case LaplaceThresholding():
+            margin = beyond - selection.threshold
+            tail = 0.5 * math.exp(-abs(margin) / selection.scale)
+            return 1 - tail if margin >= 0 else tail
+        case GaussianThresholding():
+            return float(special.ndtr((beyond - selection.threshold) / selection.sigma))
+        case WeightedThresholding():  # units without biases that fill l0 partitions each
+            return float(special.ndtr((beyond / math.sqrt(selection.l0) - selection.threshold) / selection.sigma))
+        case _:
+            raise TypeError(f"{type(selection).__name__} selects nothing")
 
 
 def _truncated_geometric(selection: TruncatedGeometric, units: int) -> float:
