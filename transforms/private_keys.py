@@ -13,7 +13,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from dpbeam.engine.rounds.earlier_rounds import KEPT
-from dpbeam.engine.stage import StageSpec
+from dpbeam.engine.stage import Flat, Round, StageSpec
 from dpbeam.errors import UsageError
 from dpbeam.queries.bounds import Bounds
 from dpbeam.transforms.steps.accumulate import AccumulateByPartition
@@ -76,7 +76,8 @@ class SelectKeys(beam.PTransform[Batches, tuple[Batches, Reports]]):
         if not self.spec.rounds and self.spec.selection is None:
             raise UsageError(f"{where}: there must be a selection, and its partitions are known beforehand")
         name = f"{self.spec.name}.keys"
-        spec = replace(self.spec, name=name, metrics=(), noise={}, round=len(self.spec.rounds), hierarchical=False)
+        mode = Round(number=1, stage=self.spec.name) if self.spec.rounds else Flat()
+        spec = replace(self.spec, name=name, metrics=(), noise={}, mode=mode)
         if spec.rounds:
             spec = replace(spec, bounds=Bounds(l0=spec.bounds.partitions))
             self._weigh = WeighPartitions(

@@ -9,7 +9,7 @@ import pyarrow as pa
 from dpbeam.accounting.requests import Request
 from dpbeam.accounting.rounds import mechanism
 from dpbeam.engine.rounds import weighing
-from dpbeam.engine.stage import StageSpec
+from dpbeam.engine.stage import Round, StageSpec
 from dpbeam.mechanisms.events import WeightedThresholding
 from dpbeam.queries.bounds import Bounds
 
@@ -45,7 +45,7 @@ def spec(*events: WeightedThresholding, number=1) -> StageSpec:
         noise={},
         selection=None,
         rounds=events,
-        round=number,
+        mode=Round(number=number, stage="s"),
     )
 
 
