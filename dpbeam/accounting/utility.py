@@ -25,6 +25,7 @@ from dpbeam.mechanisms.events import (
     in_others,
 )
 from dpbeam.mechanisms.noise_width import half_width, std
+from dpbeam.mechanisms.targets import OfPartitions, OfQuantity, OfRound, target, target_of
 from dpbeam.queries.metrics.base import Metric
 from dpbeam.queries.sharing import by_definition, named, quantities, served
 
@@ -52,6 +53,11 @@ class SelectionFigure:
     units_99: int
     metric: str = "partitions"
     note: str | None = None
+
+    @property
+    def keeps_values(self) -> bool:
+        """Whether it keeps values in a partition, not partitions."""
+        return isinstance(target(self.stage, self.metric), OfQuantity)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +182,8 @@ def noise_of_quantities(mechanisms: Sequence[Mechanism]) -> dict[tuple[str, str]
         if isinstance(mechanism, Laplace | Gaussian):
             found[mechanism.stage, mechanism.metric] = noise_figure(mechanism)
         elif isinstance(mechanism, LaplaceThresholding | GaussianThresholding):
-            counted = "privacy_id_count" if mechanism.metric == "partitions" else mechanism.metric
+            selects = isinstance(target_of(mechanism), OfPartitions)
+            counted = "privacy_id_count" if selects else mechanism.metric
             found.setdefault((mechanism.stage, counted), noise_figure(mechanism))
     return found
 
@@ -194,10 +201,17 @@ def noise_figure(mechanism: Laplace | Gaussian | LaplaceThresholding | GaussianT
 
 def _deciding(mechanisms: Sequence[Mechanism]) -> list[Selection | WeightedThresholding]:
     """The selections; of those in rounds the last round, which has the least noise."""
-    found: dict[tuple[str, str], Selection | WeightedThresholding] = {}
+    found: dict[OfPartitions | OfQuantity, Selection | WeightedThresholding] = {}
     for mechanism in mechanisms:
-        if not isinstance(mechanism, Laplace | Gaussian):
-            found[mechanism.stage, mechanism.metric.partition(".")[0]] = mechanism
+        if isinstance(mechanism, Laplace | Gaussian):
+            continue
+        match target_of(mechanism):
+            case OfPartitions(stage=stage) | OfRound(stage=stage):
+                found[OfPartitions(stage=stage)] = mechanism
+            case OfQuantity() as quantity:
+                found[quantity] = mechanism
+            case _:
+                raise ValueError(f"stage {mechanism.stage}: a histogram has noise, got {mechanism.kind}")
     return list(found.values())
 
 

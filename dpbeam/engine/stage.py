@@ -23,6 +23,7 @@ from dpbeam.mechanisms.events import (
     in_others,
 )
 from dpbeam.mechanisms.noise_step import step_of
+from dpbeam.mechanisms.targets import OfPartitions, target_of
 from dpbeam.queries.bounds import Bounds
 from dpbeam.queries.metrics.base import Metric
 from dpbeam.queries.quantities import ByValue, Quantity, Summed, UnitCount, Values
@@ -249,6 +250,44 @@ class StageSpec:
         return tuple(dict.fromkeys(column for q in self.quantities for column in q.columns))
 
 
+@dataclass(frozen=True, kw_only=True)
+class ByUse:
+    """The mechanisms of one stage by what they are for, as in `StageSpec`."""
+
+    noise: Mapping[str, Additive]
+    thresholds: Mapping[str, Thresholding]
+    selection: Selection | None
+    rounds: tuple[WeightedThresholding, ...]
+
+
+def by_use(mechanisms: Sequence[Mechanism]) -> ByUse:
+    """The mechanisms of one stage, each where it is applied.
+
+    Raises:
+        ValueError: a mechanism that nothing here applies.
+    """
+    noise: dict[str, Additive] = {}
+    thresholds: dict[str, Thresholding] = {}
+    selection: Selection | None = None
+    rounds: list[WeightedThresholding] = []
+    for mechanism in mechanisms:
+        match mechanism:
+            case Laplace() | Gaussian():
+                noise[mechanism.metric] = mechanism
+            case WeightedThresholding():
+                rounds.append(mechanism)
+            case TruncatedGeometric():
+                selection = mechanism
+            case LaplaceThresholding() | GaussianThresholding():
+                if isinstance(target_of(mechanism), OfPartitions):
+                    selection = mechanism
+                else:
+                    thresholds[mechanism.metric] = mechanism
+            case _:
+                raise ValueError(f"nothing is known to apply {mechanism!r}")
+    return ByUse(noise=noise, thresholds=thresholds, selection=selection, rounds=tuple(rounds))
+
+
 def planned(query: Query, mechanisms: Sequence[Mechanism]) -> tuple[StageSpec, ...]:
     """Every stage of a query with the mechanisms that its plan gave it.
 
@@ -264,21 +303,7 @@ def planned_stage(unit: str | None, stage: Stage, mechanisms: Sequence[Mechanism
     Raises:
         ValueError: the plan lacks a mechanism that the stage needs, or has one too many.
     """
-    noise: dict[str, Additive] = {}
-    thresholds: dict[str, Thresholding] = {}
-    selected: Selection | None = None
-    rounds: list[WeightedThresholding] = []
-    for mechanism in mechanisms:
-        if mechanism.stage != stage.name:
-            continue
-        if isinstance(mechanism, Laplace | Gaussian):
-            noise[mechanism.metric] = mechanism
-        elif isinstance(mechanism, WeightedThresholding):
-            rounds.append(mechanism)
-        elif mechanism.metric == "partitions" or isinstance(mechanism, TruncatedGeometric):
-            selected = mechanism
-        else:
-            thresholds[mechanism.metric] = mechanism
+    own = by_use([mechanism for mechanism in mechanisms if mechanism.stage == stage.name])
     hierarchy = None if stage.selection is None else stage.selection.hierarchy
     made = StageSpec(
         name=stage.name,
@@ -287,16 +312,16 @@ def planned_stage(unit: str | None, stage: Stage, mechanisms: Sequence[Mechanism
         key_types=stage.key_types,
         bounds=stage.bounds,
         metrics=stage.metrics,
-        noise=noise,
-        selection=selected,
-        thresholds=thresholds,
-        rounds=tuple(rounds),
+        noise=own.noise,
+        selection=own.selection,
+        thresholds=own.thresholds,
+        rounds=own.rounds,
         mode=Flat() if hierarchy is None else Hierarchical(other_l0=hierarchy.other_l0),
     )
     needed = noisy_by_themselves(made.quantities, shares_count=stage.shares_count)
     by_threshold = {quantity.name for quantity in needed if isinstance(quantity, Values)}
-    if set(thresholds) != by_threshold or set(noise) != {quantity.name for quantity in needed} - by_threshold:
+    if set(own.thresholds) != by_threshold or set(own.noise) != {quantity.name for quantity in needed} - by_threshold:
         raise ValueError(f"stage {stage.name}: the plan's noise doesn't match the stage's quantities")
-    if (selected is None and not rounds) != (stage.selection is None):
+    if (own.selection is None and not own.rounds) != (stage.selection is None):
         raise ValueError(f"stage {stage.name}: the plan's selection doesn't match the stage's partitions")
     return made
