@@ -24,7 +24,7 @@ from dpbeam.accounting.plan import plan
 from dpbeam.engine.aggregation import accumulate
 from dpbeam.engine.bounding import contributions
 from dpbeam.engine.rounds import weighing
-from dpbeam.engine.stage import StageSpec, planned_stage
+from dpbeam.engine.stage import Round, StageSpec, planned_stage
 from dpbeam.mechanisms.selection import Selector
 from dpbeam.policy.compile import query
 from dpbeam.policy.schema.policy import Policy
@@ -110,7 +110,8 @@ def kept(rows: pa.RecordBatch, spec: StageSpec) -> int:
         return int(Selector(mechanism=spec.selection).keep(users).sum())
     known: pa.Table | None = None
     for number in range(1, len(spec.rounds) + 1):
-        one = replace(spec, name=f"s.round{number}", bounds=Bounds(l0=spec.bounds.partitions), round=number)
+        mode = Round(number=number, stage=spec.name)
+        one = replace(spec, name=f"s.round{number}", bounds=Bounds(l0=spec.bounds.partitions), mode=mode)
         weighed = weigh_whole(rows, one, secrets.token_bytes(16), known)
         told = pa.Table.from_batches([weighing.draw(weighed, one, weighing.noise_of(one))])
         before = [] if known is None else [known.filter(known.column(weighing.KEPT))]

@@ -19,8 +19,8 @@ from dpbeam.engine.aggregation import accumulate
 from dpbeam.engine.bounding import contributions
 from dpbeam.engine.release import releaser, results
 from dpbeam.engine.release.noises import noises
-from dpbeam.engine.stage import StageSpec
-from dpbeam.mechanisms.events import Gaussian, Laplace, Mechanism, WeightedThresholding
+from dpbeam.engine.stage import StageSpec, by_use
+from dpbeam.mechanisms.events import Mechanism
 from dpbeam.mechanisms.noise import AdditiveNoise
 from dpbeam.mechanisms.selection import Selector
 from dpbeam.transforms.steps.select import selected
@@ -45,11 +45,10 @@ def with_mechanisms(spec: StageSpec, mechanisms: Sequence[Mechanism]) -> StageSp
     Raises:
         ValueError: a mechanism that selects in rounds, which are jobs of their own.
     """
-    noise = {m.metric: m for m in mechanisms if isinstance(m, Laplace | Gaussian)}
-    selection = next((m for m in mechanisms if not isinstance(m, Laplace | Gaussian)), None)
-    if isinstance(selection, WeightedThresholding):
+    own = by_use(mechanisms)
+    if own.rounds:
         raise ValueError(f"stage {spec.name}: a selection in rounds must be made by jobs of its own")
-    return replace(spec, noise=noise, selection=selection)
+    return replace(spec, noise=own.noise, thresholds=own.thresholds, selection=own.selection)
 
 
 class _Route(ContainedDoFn):

@@ -136,6 +136,8 @@ def _check_consistent(mechanism: Mechanism) -> None:
             except UsageError as error:
                 raise Refused(str(error)) from None
             return
+        case _:
+            raise Refused(f"no privacy loss is known of {mechanism!r}")
     if not stated >= expected * (1 - 1e-12):
         raise Refused(f"{where}: {name} must be at least {expected:.6g} for l0 {mechanism.l0}, got {stated:.6g}")
     failure = -math.expm1(mechanism.l0 * math.log1p(-tail)) if tail < 1 else 1.0

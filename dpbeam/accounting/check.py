@@ -98,7 +98,8 @@ def _loss(mechanism: Mechanism) -> tuple[float, float]:
             return mechanism.sigma / mechanism.l2, mechanism.delta
         case TruncatedGeometric():
             return mechanism.epsilon, mechanism.delta
-    raise Refused(f"no privacy loss is known of {mechanism!r}")
+        case _:
+            raise Refused(f"no privacy loss is known of {mechanism!r}")
 
 
 def _check_one(want: Expected, mechanism: Mechanism) -> None:
@@ -137,6 +138,8 @@ def _check_scale(wanted: Sequence[Expected], mechanisms: Sequence[Mechanism]) ->
                 deviation = mechanism.sigma / mechanism.l2
             case TruncatedGeometric():
                 deviation = 2**0.5 / mechanism.epsilon
+            case _:
+                raise Refused(f"no noise is known of {mechanism!r}")
         scales.append((deviation * want.weight, want))
         if not isinstance(mechanism, Laplace | Gaussian):
             shares.append((mechanism.delta / want.weight, want))

@@ -11,6 +11,7 @@ from dpbeam.mechanisms.events import (
     Laplace,
     LaplaceThresholding,
     Mechanism,
+    TruncatedGeometric,
     WeightedThresholding,
 )
 
@@ -34,8 +35,10 @@ def epsilon_delta(mechanism: Mechanism) -> tuple[float, float]:
         case WeightedThresholding():
             epsilon, delta = _gaussian_pair(mechanism.l2 / mechanism.sigma, mechanism.delta)
             return epsilon, delta + mechanism.delta
-        case _:
+        case TruncatedGeometric():
             return mechanism.epsilon, mechanism.delta
+        case _:
+            raise TypeError(f"no (ε, δ) is known of {mechanism!r}")
 
 
 def _gaussian_pair(mu: float, most: float) -> tuple[float, float]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dpbeam.accounting import rounds
 from dpbeam.accounting.requests import Request
 from dpbeam.errors import UsageError
+from dpbeam.mechanisms.targets import PARTITIONS
 from dpbeam.queries import selections
 from dpbeam.queries.automatic import Histogram
 from dpbeam.queries.bounds import Bounds
@@ -78,7 +79,7 @@ def _of_selection(
     return [
         Request(
             stage=stage,
-            metric="partitions",
+            metric=PARTITIONS,
             kind=private.strategy,
             weight=(private.weight + served) * unit,
             l0=limits.partitions,

@@ -25,6 +25,7 @@ from dpbeam.mechanisms.events import (
     in_others,
 )
 from dpbeam.mechanisms.noise_width import half_width, std
+from dpbeam.mechanisms.targets import OfPartitions, OfQuantity, OfRound, target, target_of
 from dpbeam.queries.metrics.base import Metric
 from dpbeam.queries.sharing import by_definition, named, quantities, served
 
@@ -52,6 +53,11 @@ class SelectionFigure:
     units_99: int
     metric: str = "partitions"
     note: str | None = None
+
+    @property
+    def keeps_values(self) -> bool:
+        """Whether it keeps values in a partition, not partitions."""
+        return isinstance(target(self.stage, self.metric), OfQuantity)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,7 +182,8 @@ def noise_of_quantities(mechanisms: Sequence[Mechanism]) -> dict[tuple[str, str]
         if isinstance(mechanism, Laplace | Gaussian):
             figures[mechanism.stage, mechanism.metric] = noise_figure(mechanism)
         elif isinstance(mechanism, LaplaceThresholding | GaussianThresholding):
-            counted = "privacy_id_count" if mechanism.metric == "partitions" else mechanism.metric
+            selects = isinstance(target_of(mechanism), OfPartitions)
+            counted = "privacy_id_count" if selects else mechanism.metric
             figures.setdefault((mechanism.stage, counted), noise_figure(mechanism))
     return figures
 
@@ -194,10 +201,17 @@ def noise_figure(mechanism: Laplace | Gaussian | LaplaceThresholding | GaussianT
 
 def _deciding(mechanisms: Sequence[Mechanism]) -> list[Selection | WeightedThresholding]:
     """The selections; of those in rounds the last round, which has the least noise."""
-    selections: dict[tuple[str, str], Selection | WeightedThresholding] = {}
+    selections: dict[OfPartitions | OfQuantity, Selection | WeightedThresholding] = {}
     for mechanism in mechanisms:
-        if not isinstance(mechanism, Laplace | Gaussian):
-            selections[mechanism.stage, mechanism.metric.partition(".")[0]] = mechanism
+        if isinstance(mechanism, Laplace | Gaussian):
+            continue
+        match target_of(mechanism):
+            case OfPartitions(stage=stage) | OfRound(stage=stage):
+                selections[OfPartitions(stage=stage)] = mechanism
+            case OfQuantity() as quantity:
+                selections[quantity] = mechanism
+            case _:
+                raise ValueError(f"stage {mechanism.stage}: a histogram has noise, got {mechanism.kind}")
     return list(selections.values())
 
 
@@ -232,15 +246,19 @@ def keep_probability(selection: Selection | WeightedThresholding, units: int) ->
     if units < max(1, selection.pre_threshold):
         return 0.0
     beyond = units - (selection.pre_threshold - 1)
-    if isinstance(selection, WeightedThresholding):  # units without biases that fill l0 partitions each
-        return float(special.ndtr((beyond / math.sqrt(selection.l0) - selection.threshold) / selection.sigma))
-    if isinstance(selection, TruncatedGeometric):
-        return _truncated_geometric(selection, beyond)
-    margin = beyond - selection.threshold
-    if isinstance(selection, LaplaceThresholding):
-        tail = 0.5 * math.exp(-abs(margin) / selection.scale)
-        return 1 - tail if margin >= 0 else tail
-    return float(special.ndtr(margin / selection.sigma))
+    match selection:
+        case TruncatedGeometric():
+            return _truncated_geometric(selection, beyond)
+        case LaplaceThresholding():
+            margin = beyond - selection.threshold
+            tail = 0.5 * math.exp(-abs(margin) / selection.scale)
+            return 1 - tail if margin >= 0 else tail
+        case GaussianThresholding():
+            return float(special.ndtr((beyond - selection.threshold) / selection.sigma))
+        case WeightedThresholding():  # units without biases that fill l0 partitions each
+            return float(special.ndtr((beyond / math.sqrt(selection.l0) - selection.threshold) / selection.sigma))
+        case _:
+            raise TypeError(f"{type(selection).__name__} selects nothing")
 
 
 def _truncated_geometric(selection: TruncatedGeometric, units: int) -> float:

@@ -119,3 +119,5 @@ def _strategy(mechanism: Selection) -> rare_partitions.Strategy | Thresholding:
                 threshold=mechanism.threshold,
                 pre_threshold=mechanism.pre_threshold,
             )
+        case _:
+            raise TypeError(f"{type(mechanism).__name__} doesn't select by unit counts")

@@ -13,7 +13,7 @@ from dpbeam.accounting.check import check_same_losses
 from dpbeam.accounting.plan import plan
 from dpbeam.engine.automatic_bounds import LINEAR, ROOT, Chosen, choose_clip, choose_count, count_edges, value_edges
 from dpbeam.engine.bounding import unit_rows
-from dpbeam.engine.stage import StageSpec, UnitRows, planned
+from dpbeam.engine.stage import Flat, StageSpec, UnitRows, planned
 from dpbeam.mechanisms.events import Additive, Gaussian, Laplace
 from dpbeam.phases.phase import Parameters, Phase
 from dpbeam.queries.automatic import ClipSearch, CountSearch, Histogram, Key, units_stage, values_stage
@@ -52,8 +52,9 @@ def stages(known: Parameters) -> tuple[StageSpec, ...]:
                 metrics=tuple(_metric(histogram) for histogram in histograms if histogram.stage == name),
                 noise={m.metric: m for m in _noises(known) if m.stage == name},
                 selection=None,
+                mode=_units(stage) if of_units else Flat(),
             )
-            made.append(replace(spec, units=_units(stage)) if of_units else spec)
+            made.append(spec)
     return tuple(made)
 
 

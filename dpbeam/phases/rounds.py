@@ -17,7 +17,7 @@ import pyarrow as pa
 from dpbeam.accounting.rounds import round_weights
 from dpbeam.engine.bounding import hierarchy
 from dpbeam.engine.rounds.earlier_rounds import KEPT
-from dpbeam.engine.stage import LEVEL, StageSpec
+from dpbeam.engine.stage import LEVEL, Flat, Round, StageSpec
 from dpbeam.phases.phase import Parameters, Phase
 from dpbeam.queries.bounds import Bounds
 from dpbeam.queries.query import Query
@@ -71,8 +71,7 @@ def _round(spec: StageSpec, number: int) -> StageSpec:
         bounds=spec.bounds if spec.unit is None else Bounds(l0=spec.bounds.partitions),
         metrics=(),
         noise={},
-        round=number if spec.rounds else 0,
-        hierarchical=False,
+        mode=Round(number=number, stage=spec.name) if spec.rounds else Flat(),
     )
 
 
@@ -88,4 +87,4 @@ def _rolled(spec: StageSpec) -> StageSpec:
 
 def known_to(spec: StageSpec, earlier_rounds: Mapping[str, pa.Table]) -> pa.Table | None:
     """What the rounds before this one found for its stage."""
-    return earlier_rounds.get(spec.name.rpartition(".")[0])
+    return earlier_rounds.get(spec.mode.stage) if isinstance(spec.mode, Round) else None

@@ -5,29 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from dpbeam.policy.schema.policy import Policy
+from typing import Any
 
 
-def policy_digest(policy: Policy, public_files: Mapping[str, str]) -> str:
-    """`sha256:` and 64 hexadecimal digits of the policy's canonical form.
+def digest_of(canonical_form: Mapping[str, Any]) -> str:
+    """`sha256:` and 64 hexadecimal digits of plain data, whatever the order of their keys.
 
-    Two policies have the same digest if they say the same, whatever the order of keys, the comments and the defaults
-    spelled out. Where the input lies, where the output goes and in how many files it is staged are left out: flags may
-    override the first two, and no result depends on them. Of a file of public partitions its SHA-256 is included
-    (`public_files`, by stage), not its name.
+    Raises:
+        ValueError: a number that isn't finite.
     """
-    # Without defaults: a key that a later version adds leaves the digests of all policies without it as they were.
-    plain = policy.model_dump(mode="json", exclude={"source": {"path"}, "output": True}, exclude_defaults=True)
-    for stage, shown in zip(policy.stages, plain["stages"], strict=True):
-        for metric, entry in zip(stage.metrics, shown["metrics"], strict=True):
-            entry[metric.kind]["name"] = metric.result_name
-            implementation = metric.args.implementation
-            if implementation is not None:  # what it computes lies in code, so that belongs to what the policy says
-                entry[metric.kind]["implementation"] = implementation
-        if stage.name in public_files:
-            shown["partitions"]["public"]["file"] = public_files[stage.name]
-    canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+    text = json.dumps(canonical_form, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()

@@ -44,25 +44,24 @@ def _checked(document: Document, folder: Path, source: Sequence[str] | None, out
     findings = [*document.findings, *field_findings(document.data)]
     known = valid_parts(document.data)
     findings += cross_findings(known)
-    tables: dict[str, pa.Table] = {}
-    digests: dict[str, str] = {}
-    findings += _read_public(known, folder, tables, digests)
+    public, unusable = _read_public(known, folder)
+    findings += unusable
     if findings:
         raise PolicyError(_placed(document, findings))
-    policy = schema.Policy.model_validate(document.data)
+    policy = schema.Policy.model_validate(document.data, context=public)
     paths = tuple(source) if source else tuple(_relative(folder, each) for each in policy.source.path)
     updates = {
         "source": policy.source.model_copy(update={"path": paths}),
         "output": policy.output if output is None else policy.output.model_copy(update={"path": output}),
     }
-    return schema.with_public_files(policy.model_copy(update=updates), tables, digests)
+    return policy.model_copy(update=updates)
 
 
-def _read_public(
-    known: ValidParts, folder: Path, tables: dict[str, pa.Table], digests: dict[str, str]
-) -> list[Finding]:
-    """Resolves every stage's public partitions; fills `tables` and `digests` by stage name."""
-    findings = []
+def _read_public(known: ValidParts, folder: Path) -> tuple[schema.PublicPartitions, list[Finding]]:
+    """Every stage's public partitions, and what is wrong with those that can't be used."""
+    findings: list[Finding] = []
+    tables: dict[str, pa.Table] = {}
+    digests: dict[str, str] = {}
     for index, stage in enumerate(known.stages):
         public = None if stage.partitions is None else stage.partitions.public
         keys = [key for key in stage.group_by if key is not None]
@@ -76,7 +75,7 @@ def _read_public(
                 digests[stage.name] = digest
         except BadPartitions as error:
             findings.append(error.finding)
-    return findings
+    return schema.PublicPartitions(tables=tables, digests=digests), findings
 
 
 def _relative(folder: Path, path: str) -> str:

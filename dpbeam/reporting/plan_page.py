@@ -67,7 +67,7 @@ def _noise(figure: MetricFigure) -> tuple[str, str]:
 
 
 def _selection(figure: SelectionFigure) -> tuple[str, str, str, str]:
-    what = "a partition" if figure.metric.startswith("partitions") else f"a value of {visible(figure.metric)}"
+    what = f"a value of {visible(figure.metric)}" if figure.keeps_values else "a partition"
     return visible(figure.stage), what, f"{figure.units_50:,}", f"{figure.units_99:,}"
 
 

@@ -80,7 +80,7 @@ def build(pipeline: beam.Pipeline, job: Job) -> Built:
     """Adds the job to a pipeline, from the source on."""
     arrow_coder.register()
     # Rounds go through shuffles on every runner.
-    worker = None if any(spec.round for spec in job.stages) else job.one_worker
+    worker = None if any(spec.is_round for spec in job.stages) else job.one_worker
     if worker is not None:
         return _staged(pipeline, job, _in_one_worker(pipeline, job, worker))
     blocks = pipeline | "Read" >> ReadBlocks(job.input, job.portions) | "Validate" >> Validate(job.input)
@@ -98,7 +98,7 @@ def _staged(pipeline: beam.Pipeline, job: Job, flow: Flow) -> Built:
     staged = {}
     for spec in job.stages:
         released = merged[spec.name]
-        if not spec.round:
+        if not spec.is_round:
             released = (
                 released | f"{spec.name}.Select" >> SelectPartitions(spec) | f"{spec.name}.AddNoise" >> AddNoise(spec)
             )
@@ -139,7 +139,7 @@ def _through_shuffles(blocks: Batches, job: Job) -> Flow:
     shuffles: list[Shuffle] = []
     reports: list[beam.PCollection[object]] = []
     for spec in job.stages:
-        if spec.round:
+        if spec.is_round:
             weigh = WeighPartitions(
                 spec=spec,
                 shards=job.user_shards,

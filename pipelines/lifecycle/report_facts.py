@@ -22,6 +22,7 @@ from dpbeam.mechanisms.events import (
     WeightedThresholding,
     others_of,
 )
+from dpbeam.mechanisms.targets import OfPartitions, OfRound, target_of
 from dpbeam.queries.quantities import NormClipped, Squares, Sum, Total, Tree, UnitsByValue, Values
 from dpbeam.reporting import report as reports
 from dpbeam.reporting.manifest import ChosenBound, Manifest, by_stage
@@ -99,10 +100,11 @@ def _deciding(stage: str, mechanisms: Sequence[Mechanism]) -> Selection | Weight
     """The mechanism that decides on the stage's partitions: of rounds, the last; None where they are public."""
     deciding = None
     for mechanism in mechanisms:
-        if mechanism.stage == stage and mechanism.metric.partition(".")[0] == "partitions":
-            if isinstance(mechanism, Laplace | Gaussian):
-                raise ValueError(f"stage {stage}: partitions must be selected by a selection, got {mechanism.kind}")
-            deciding = mechanism
+        match target_of(mechanism):
+            case OfPartitions(stage=of) | OfRound(stage=of) if of == stage:
+                if isinstance(mechanism, Laplace | Gaussian):
+                    raise ValueError(f"stage {stage}: partitions must be selected by a selection, got {mechanism.kind}")
+                deciding = mechanism
     return deciding
 
 

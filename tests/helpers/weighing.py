@@ -11,7 +11,7 @@ from dpbeam.accounting.rounds import mechanism
 from dpbeam.engine.rounds import weighing
 from dpbeam.engine.rounds.earlier_rounds import EarlierRounds
 from dpbeam.engine.rounds.weight_tables import weight_schema
-from dpbeam.engine.stage import StageSpec
+from dpbeam.engine.stage import Round, StageSpec
 from dpbeam.mechanisms.events import WeightedThresholding
 from dpbeam.queries.bounds import Bounds
 
@@ -47,7 +47,7 @@ def spec(*events: WeightedThresholding, number=1) -> StageSpec:
         noise={},
         selection=None,
         rounds=events,
-        round=number,
+        mode=Round(number=number, stage="s"),
     )
 
 

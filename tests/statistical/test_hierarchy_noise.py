@@ -16,7 +16,7 @@ from scipy import stats
 from dpbeam.engine.aggregation.accumulate import accumulators_schema
 from dpbeam.engine.aggregation.kernels import grid_of
 from dpbeam.engine.release import releaser
-from dpbeam.engine.stage import LEVEL
+from dpbeam.engine.stage import LEVEL, Hierarchical
 from dpbeam.queries.bounds import Bounds
 from dpbeam.queries.metrics.means import Mean
 from dpbeam.queries.residual import effect_on_residual
@@ -34,7 +34,7 @@ def stage(kind):
     )
     bounds = Bounds(l0=9, linf=2)
     noise = {q.name: replace(spec.noise[q.name], other=effect_on_residual(q, bounds, 9, kind)) for q in spec.quantities}
-    return replace(spec, hierarchical=True, noise=noise)
+    return replace(spec, mode=Hierarchical(), noise=noise)
 
 
 def released(spec):

@@ -12,7 +12,7 @@ import pytest
 from dpbeam.engine.aggregation import accumulate
 from dpbeam.engine.bounding import hierarchy, unit_rows
 from dpbeam.engine.bounding.hierarchy import Hierarchy
-from dpbeam.engine.stage import LEVEL
+from dpbeam.engine.stage import LEVEL, Hierarchical
 from dpbeam.queries.source import Column, InputSpec
 from dpbeam.reading import formats
 from dpbeam.transforms.steps import one_worker
@@ -22,10 +22,11 @@ SALT, PARTS = b"0123456789abcdef", 3
 ROWS = 20_000
 
 
-def stage(name, leaf_keys, l0, **changes):
+def stage(name, leaf_keys, l0, other_l0=None):
     keys = (*leaf_keys, LEVEL)
     own = {"keys": keys, "key_types": ("int64",) * len(keys), "l0": l0, "linf": 1, "metrics": reference.COUNTS}
-    return replace(reference.stage(unit="u", **own), name=name, hierarchical=True, selection=None, **changes)
+    mode = Hierarchical(other_l0=other_l0)
+    return replace(reference.stage(unit="u", **own), name=name, mode=mode, selection=None)
 
 
 def rows_of() -> pa.RecordBatch:
@@ -88,6 +89,6 @@ def test_the_cells_are_those_of_all_rows_at_once(tmp_path, monkeypatch, count, r
         wanted = at_once(rows, spec, kept_leaves.get(spec.name), public[spec.name])
         assert found[spec.name].equals(wanted)
         assert wanted.num_rows == public[spec.name].num_rows
-    everything = at_once(rows, replace(stages[0], bounds=replace(stages[0].bounds, l0=10**6), other_l0=None),
+    everything = at_once(rows, replace(stages[0], bounds=replace(stages[0].bounds, l0=10**6), mode=Hierarchical()),
                          kept_leaves["by_city"], public["by_city"])  # fmt: skip
     assert not found["by_city"].equals(everything)

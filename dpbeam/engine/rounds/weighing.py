@@ -251,13 +251,13 @@ def draw(weighed: pa.RecordBatch, spec: StageSpec, noise: AdditiveNoise) -> pa.R
     event = spec.weighing
     units = weighed.column(UNITS).to_numpy()
     eligible = units >= event.pre_threshold
-    biasing = _biasing(spec)
-    asked = np.flatnonzero(eligible | biasing)
+    following = spec.next_weighing if _biasing(spec) else None
+    asked = np.flatnonzero(eligible | (following is not None))
     noisy = np.full(len(units), -np.inf)
     noisy[asked] = _noisy(weighed.column(WEIGHT).to_numpy()[asked], spec, noise)
     kept = eligible & (noisy >= event.threshold)
-    if biasing:
-        listed = biases.biases(noisy, event.sigma, spec.rounds[spec.round])
+    if following is not None:
+        listed = biases.biases(noisy, event.sigma, following)
     else:
         listed = np.full(len(units), UNLISTED, dtype=np.int64)
     some = np.flatnonzero(kept | (listed != UNLISTED))
@@ -279,7 +279,7 @@ def result_schema(spec: StageSpec) -> pa.Schema:
 
 def _biasing(spec: StageSpec) -> bool:
     """Whether the next round has biases, and so asks for this one's noisy weights."""
-    return spec.round < len(spec.rounds) and spec.rounds[spec.round].least_bias < 1
+    return spec.next_weighing is not None and spec.next_weighing.least_bias < 1
 
 
 def _biases(keys: tuple[pa.Array, ...], spec: StageSpec, known: EarlierRounds | None) -> I64:

@@ -7,7 +7,8 @@ columns exist, that names don't clash). A `Policy` that didn't come through it c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 from pydantic import (
@@ -24,6 +25,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from dpbeam.policy.digest import digest_of
 from dpbeam.policy.schema.auto import CountOrAuto
 from dpbeam.policy.schema.base import (
     ONE_KEY,
@@ -303,6 +305,15 @@ class Output(Strict):
     shards: Annotated[int, Field(ge=1, le=MAX_SHARDS)] = 8
 
 
+@dataclass(frozen=True, kw_only=True)
+class PublicPartitions:
+    """What the public partitions of a policy's stages are, and the SHA-256 of those that lie in files, both by stage
+    name. They are read once, when the policy is loaded: what a file of them holds belongs to the policy."""
+
+    tables: Mapping[str, pa.Table] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+
 class Policy(Strict):
     """A dpbeam policy: what may be released of one dataset, and what one run may spend."""
 
@@ -319,9 +330,12 @@ class Policy(Strict):
     stages: Annotated[tuple[Stage, ...], Field(strict=False, min_length=1)]
     output: Output = Output()
 
-    # Public partitions are resolved once, when the policy is loaded: what a file of them holds belongs to the policy.
-    _tables: Mapping[str, pa.Table] = PrivateAttr(default_factory=dict)
-    _file_digests: Mapping[str, str] = PrivateAttr(default_factory=dict)
+    _public: PublicPartitions = PrivateAttr(default_factory=PublicPartitions)
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Takes the public partitions from the context of the validation; a policy made without has none."""
+        if isinstance(context, PublicPartitions):
+            self._public = context
 
     @property
     def vector_lengths(self) -> Mapping[str, int]:
@@ -335,20 +349,30 @@ class Policy(Strict):
 
     @property
     def digest(self) -> str:
-        """`sha256:…` of all that the guarantee and the results depend on; see `dpbeam.policy.digest`."""
-        from dpbeam.policy.digest import policy_digest
+        """`sha256:…` of all that the guarantee and the results depend on: of the canonical form."""
+        return digest_of(self.canonical_form())
 
-        return policy_digest(self, self._file_digests)
+    def canonical_form(self) -> dict[str, Any]:
+        """What the policy says, as plain data: the same for two policies that say the same, whatever the order of keys,
+        the comments and the defaults spelled out.
 
-
-def with_public_files(policy: Policy, tables: Mapping[str, pa.Table], digests: Mapping[str, str]) -> Policy:
-    """The policy with its public partitions and the SHA-256 of those that lie in files, both by stage name."""
-    loaded = policy.model_copy()
-    loaded._tables = dict(tables)
-    loaded._file_digests = dict(digests)
-    return loaded
+        Where the input lies, where the output goes and in how many files it is staged are left out: flags may override
+        the first two, and no result depends on them. Of a file of public partitions its SHA-256 is included, not its
+        name.
+        """
+        # Without defaults: a key that a later version adds leaves the digests of all policies without it as they were.
+        plain = self.model_dump(mode="json", exclude={"source": {"path"}, "output": True}, exclude_defaults=True)
+        for stage, shown in zip(self.stages, plain["stages"], strict=True):
+            for metric, entry in zip(stage.metrics, shown["metrics"], strict=True):
+                entry[metric.kind]["name"] = metric.result_name
+                implementation = metric.args.implementation
+                if implementation is not None:  # what it computes lies in code, so that belongs to what the policy says
+                    entry[metric.kind]["implementation"] = implementation
+            if stage.name in self._public.digests:
+                shown["partitions"]["public"]["file"] = self._public.digests[stage.name]
+        return plain
 
 
 def public_table_of(policy: Policy, stage: str) -> pa.Table | None:
-    """The stage's public partitions as resolved when the policy was loaded; None if it has none."""
-    return policy._tables.get(stage)
+    """The stage's public partitions as read when the policy was loaded; None if it has none."""
+    return policy._public.tables.get(stage)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from dpbeam.accounting import stage_requests
 from dpbeam.accounting.certify import certify_events
@@ -16,6 +18,7 @@ from dpbeam.accounting.plan import plan
 from dpbeam.accounting.requests import Request
 from dpbeam.errors import Refused, UsageError
 from dpbeam.mechanisms.events import Gaussian, Laplace, Other, from_json, to_json
+from dpbeam.pipelines.cli import terminal
 from dpbeam.queries.residual import effect_on_residual
 from dpbeam.reporting.formats import violations
 from tests.helpers.queries import query_of
@@ -289,3 +292,11 @@ def test_a_selection_has_no_other():
     other = Other(leaves=1, rows=1, most=1.0, noise=1.0)
     with pytest.raises(UsageError, match="a selection looks at leaves, so it has no other"):
         Request(stage="a", metric="partitions", kind="truncated_geometric", weight=1.0, other=other)
+
+
+def test_a_metric_that_is_called_like_a_part_of_others_is_shown_by_its_name():
+    made = plan(policy({"l0": 6, "linf": 2}, [{"sum": V | {"name": "sum"}}, {"mean": V | {"name": "m"}}]))
+    console = Console(width=400)
+    with console.capture() as shown:
+        console.print(terminal.plan(made, None))
+    assert re.search(r"That moves its sum by [0-9.,]+, centred sum by ", shown.get())

@@ -16,7 +16,7 @@ from dpbeam.engine.aggregation import accumulate, distinct, kernels
 from dpbeam.engine.aggregation.tree import tree_leaves
 from dpbeam.engine.bounding import contributions, hierarchy
 from dpbeam.engine.bounding.leaf_sampling import spread_over_cells
-from dpbeam.engine.stage import LEVEL
+from dpbeam.engine.stage import LEVEL, Flat, Hierarchical
 from dpbeam.queries.bounds import Bounds
 from dpbeam.queries.metrics.distinct import DistinctCount
 from dpbeam.queries.metrics.histograms import Histogram
@@ -59,7 +59,7 @@ def rows_of(unit, most=14):
 
 def stage(bounds, other_l0=None, metrics=METRICS):
     spec = reference.stage(keys=(*KEYS, LEVEL), key_types=("string", "int64", "int64"), metrics=metrics, **vars(bounds))
-    return replace(spec, hierarchical=True, other_l0=other_l0)
+    return replace(spec, mode=Hierarchical(other_l0=other_l0))
 
 
 def among(kept):
@@ -162,7 +162,7 @@ def over_all_cells(found, quantity, spec):
 @given(rows_of(1, 20), rows_of(2, 20), KEPT, BOUNDS, st.none() | st.integers(1, 4))
 def test_rolling_up_loses_nothing_of_the_bounded_leaves(one, two, kept, bounds, other_l0):
     spec = stage(bounds, None if bounds.l0 is None else other_l0)
-    leaves = replace(spec.of_input, hierarchical=False)
+    leaves = replace(spec.of_input, mode=Flat())
     bounded = contributions.bound([batch([*one, *two])], spec.of_input, reference.SALT, (0,), among(kept).cells_of)
     by_leaves = accumulate.accumulate(replace(bounded, cells=None), leaves)
     by_cells = accumulate.accumulate(hierarchy.rolled(bounded), spec)

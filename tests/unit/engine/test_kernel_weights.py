@@ -162,7 +162,7 @@ class Exact:
 def test_a_round_keeps_what_reaches_its_threshold_and_tells_the_next_what_is_heavy():
     first = replace(spec(pre_threshold=2).weighing, threshold=5.0, sigma=1.0)
     second = replace(spec(saturation=2.0, least_bias=0.5).weighing, metric="partitions.round2")
-    made = replace(spec(), rounds=(first, second), round=1)
+    made = replace(spec(), rounds=(first, second))
     weights_of = [13.0, 25.0, 10.0, 0.5, 5.0, 3.0]
     weighed = pa.record_batch(
         {
