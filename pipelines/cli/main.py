@@ -6,7 +6,6 @@ Exit codes: 0 done · 2 the command, policy or input can't be used · 3 the budg
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from dpbeam._version import __version__
 from dpbeam.errors import DpbeamError, LedgerError, UsageError
 from dpbeam.ledger import waiting
 from dpbeam.pipelines.cli import streams
+from dpbeam.pipelines.cli.options import DEFAULT_LEDGER, AsJson, Dataset, DryRun, LedgerUrl, PolicyPath
 from dpbeam.pipelines.cli.printing import complain, console, line, note, say, say_json
 from dpbeam.pipelines.lifecycle import stopping
 
@@ -36,31 +36,6 @@ app = typer.Typer(
 )
 budget_app = typer.Typer(help="What a dataset may spend, has spent, and has left.", no_args_is_help=True)
 app.add_typer(budget_app, name="budget")
-
-DEFAULT_LEDGER = "sqlite:///dpbeam-ledger.sqlite"
-LEDGER_VARIABLE = "DPBEAM_LEDGER"
-
-PolicyPath = Annotated[Path, typer.Argument(metavar="POLICY", help="The policy file, YAML.")]
-
-
-def _ledger_named(value: str) -> str:
-    if value == DEFAULT_LEDGER and os.environ.get(LEDGER_VARIABLE, value).strip() == "":
-        raise UsageError(f"{LEDGER_VARIABLE} must not be empty; name the ledger (sqlite:///PATH), or unset it")
-    return value
-
-
-LedgerUrl = Annotated[
-    str,
-    typer.Option(
-        "--ledger",
-        envvar=LEDGER_VARIABLE,
-        callback=_ledger_named,
-        help="The ledger: sqlite:///PATH.",
-        show_default=True,
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
-Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's name, as policies give it.")]
 
 
 def _version(value: bool) -> None:
@@ -102,13 +77,16 @@ def run(
     engine: Annotated[
         str, typer.Option("--engine", help="dpbeam, or pipelinedp: PipelineDP's own engine, slow, to compare with.")
     ] = "dpbeam",
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a private release. Other flags, such as --runner=…, go to Beam; put them after POLICY."""
     from dpbeam.ledger import open_ledger
+    from dpbeam.pipelines.cli import foreseen
     from dpbeam.pipelines.jobs.options import beam_options
+    from dpbeam.pipelines.lifecycle.foreseeing import foresee
     from dpbeam.pipelines.lifecycle.release import make_release
-    from dpbeam.pipelines.lifecycle.values import Request
+    from dpbeam.pipelines.lifecycle.values import Published, Request
     from dpbeam.policy.load import load_policy
     from dpbeam.transforms.wire.progress import listening
 
@@ -124,7 +102,7 @@ def run(
         release_name=release,
         refresh=refresh,
         accept_source=accept_source,
-        ledger=open_ledger(ledger),
+        ledger=open_ledger(ledger, reading=dry_run),
         options=beam_options(context.args),
         output=Path(policy.output.path),
         engine="pipelinedp" if engine == "pipelinedp" else "dpbeam",
@@ -142,7 +120,10 @@ def run(
                 status.update(f"{what.capitalize()}: {100 * done // of} % …")
 
         with listening(share):
-            done = make_release(request, progress)
+            done = foresee(request, progress) if dry_run else make_release(request, progress)
+    if not isinstance(done, Published):
+        foreseen.show(done, as_json=as_json)
+        return
     _show_published(done, as_json=as_json)
 
 

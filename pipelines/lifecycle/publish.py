@@ -141,6 +141,17 @@ def complete(staged: Path, final: Path, manifest_sha256: str) -> bool:
     raise _broken(final, "its manifest")
 
 
+def check_whole(staged: Path, final: Path, manifest_sha256: str) -> None:
+    """Whether `complete` would succeed with a release that the ledger holds as published. Writes nothing.
+
+    Raises:
+        RunFailed: as `complete`.
+    """
+    manifests = (final / MANIFEST_NAME, staged / MANIFEST_NAME, final / PENDING_NAME)
+    if not any(_is_whole(manifest, manifest_sha256, final) for manifest in manifests):
+        raise _broken(final, "its manifest")
+
+
 def _is_whole(manifest: Path, manifest_sha256: str, final: Path) -> bool:
     """Whether the manifest is there. Raises RunFailed if a file that it lists isn't as it says."""
     try:

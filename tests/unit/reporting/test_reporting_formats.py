@@ -92,6 +92,15 @@ EXAMPLES: dict[str, Any] = {
         "guarantee": GUARANTEE,
         "charge": CHARGE,
     },
+    "dry_run": {
+        "version": 1,
+        "dataset": "ngrams",
+        "release_name": "default",
+        "outcome": "would_charge",
+        "charge": AMOUNT,
+        "left": AMOUNT,
+        "path": None,
+    },
     "budget": {
         "version": 2,
         "dataset": "ngrams",
@@ -194,7 +203,7 @@ def test_shared_definitions_are_the_same_in_all_schemas() -> None:
 def test_an_unknown_format_is_refused_by_name() -> None:
     with pytest.raises(ValueError) as caught:
         schema("../x")
-    assert str(caught.value) == "a format must be one of manifest, plan, run, budget, benchmarks, got '../x'"
+    assert str(caught.value) == "a format must be one of manifest, plan, run, dry_run, budget, benchmarks, got '../x'"
 
 
 DOCS = Path(__file__).parents[3] / "docs" / "formats.md"
