@@ -50,8 +50,9 @@ class Ledger:
     """The ledger's rules over a store. Open one with `dpbeam.ledger.open_ledger`.
 
     Guarantee: `spent` of a dataset is at least the sum of the amounts of all its runs that were started, at every
-    moment and after any kill, and `spent` + `held` never exceeds the cap. Assumes that a run reads no sensitive byte
-    before `start` has returned, and publishes nothing after a call was refused.
+    moment and after any kill, and `spent` + `held` never exceeds the cap. Assumes that nothing leaves a run of what it
+    reads before `start` has returned, but for the key by which it asks whether its release was made before; and that it
+    publishes nothing after a call was refused.
 
     Each step on a charge (`start`, `refund`, `publish`, `close`, `retry`, `fail_attempt`) returns the charge as it is
     then, which is what the next step takes, and raises:

@@ -46,6 +46,7 @@ def input_spec(policy: schema.Policy) -> source.InputSpec:
         quoted_newlines=policy.source.quoted_newlines,
         compression=policy.source.compression,
         path_columns=policy.source.path_columns,
+        fingerprint=policy.source.fingerprint,
         columns=columns,
         derived=tuple(_derived(name, derive) for name, derive in policy.derive.items()),
         where=(*where, *pre_aggregated.conditions(policy.source)),

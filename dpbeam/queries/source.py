@@ -12,6 +12,8 @@ DeclaredType = Literal["string", "int64", "float64", "bool", "date", "timestamp"
 Scalar = str | int | float | bool
 Format = Literal["csv", "parquet", "jsonl", "avro", "arrow"]
 Compression = Literal["auto", "none", "gzip", "bz2", "zstd", "xz"]
+Fingerprint = Literal["times", "content"]
+"""How a run tells one input from another: by its files' names, sizes and times of change, or by their bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,3 +141,4 @@ class InputSpec:
     quoted_newlines: bool = True
     compression: Compression = "auto"
     path_columns: tuple[str, ...] = ()
+    fingerprint: Fingerprint = "times"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dpbeam.pipelines.cli.printing import say, say_json
+from dpbeam.pipelines.cli.printing import note, say, say_json
 from dpbeam.pipelines.lifecycle.foreseeing import Foreseen, IsCached, WouldCharge, WouldGoOn, foreseen_json
 
 
@@ -13,7 +13,9 @@ def show(foreseen: Foreseen, *, as_json: bool) -> None:
         return
     name, dataset = foreseen.request.release_name, foreseen.request.query.dataset
     match foreseen:
-        case WouldCharge(amount=amount, after=after):
+        case WouldCharge(amount=amount, after=after, remark=remark):
+            if remark is not None:
+                note(remark)
             say(
                 f"Would charge {amount} to {dataset}, for a new release {name}.",
                 f"Left afterwards: {after.left} of {after.cap}. Nothing was charged or written now.",

@@ -120,7 +120,7 @@ def run(
                 status.update(f"{what.capitalize()}: {100 * done // of} % …")
 
         with listening(share):
-            done = foresee(request, progress) if dry_run else make_release(request, progress)
+            done = foresee(request, progress) if dry_run else make_release(request, progress, note)
     if not isinstance(done, Published):
         foreseen.show(done, as_json=as_json)
         return

@@ -93,7 +93,7 @@ def _made(request: Request) -> Published:
 
     try:
         with stopping.listening():
-            return make_release(request)
+            return make_release(request, note=logging.getLogger("dpbeam").warning)
     except Interrupted as interrupted:
         number = interrupted.exit_code - 128
         if number != signal.SIGINT:

@@ -6,8 +6,6 @@ made under it, at no further cost.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from dpbeam.ledger.refusals import KeyTaken
 from dpbeam.ledger.reserving import Claim
 from dpbeam.ledger.scope import Scope
 from dpbeam.pipelines.jobs import runners
-from dpbeam.pipelines.lifecycle import identity, publish
+from dpbeam.pipelines.lifecycle import identity, keys, publish
 from dpbeam.pipelines.lifecycle.attempts import clear, staging_area
 from dpbeam.pipelines.lifecycle.inputs import Inputs, PipelineRows
 from dpbeam.pipelines.lifecycle.ownership import check_named, pending
@@ -35,7 +33,7 @@ def reserve(checked: Checked) -> Reserved | Published:
     """Holds the run's cost in the ledger, or finds that the same release was paid for before."""
     request, claim = checked.request, claim_of(checked)
     query, ledger = request.query, request.ledger
-    known = ledger.find(claim.dataset, claim.key)
+    known = keys.known(checked)
     if known is not None and (not request.refresh or known.state in ("RESERVED", "STARTED")):
         return _resume(checked, known)
     runners.check_answers(request.options)
@@ -74,7 +72,7 @@ def claim_of(checked: Checked) -> Claim:
     request = checked.request
     return Claim(
         dataset=request.query.dataset,
-        key=_key(checked),
+        key=keys.key_of(checked),
         amount=Amount.charge(request.query.epsilon, request.query.delta),
         scope=_scope(checked),
         cap_stated=request.cap,
@@ -89,15 +87,6 @@ def _scope(checked: Checked) -> Scope:
             return identity.scope(checked.request.query, [], rows.source)
         case Inputs() as inputs:
             return identity.scope(checked.request.query, [file.path for file in inputs.files])
-
-
-def _key(checked: Checked) -> str:
-    """The idempotency key: the same policy on the same input under the same name, by the same engine, is the same
-    release."""
-    request = checked.request
-    engine = [] if request.engine == "dpbeam" else [request.engine]
-    identity = json.dumps([request.query.digest, checked.fingerprint, request.release_name, *engine])
-    return hashlib.sha256(identity.encode()).hexdigest()
 
 
 def _resume(checked: Checked, charge: Charge) -> Reserved | Published:

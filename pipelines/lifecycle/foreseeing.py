@@ -15,7 +15,7 @@ from dpbeam.ledger.accounts import Balance, Charge
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.refusals import KeyTaken
 from dpbeam.pipelines.jobs import runners
-from dpbeam.pipelines.lifecycle import inputs, publish
+from dpbeam.pipelines.lifecycle import inputs, keys, publish
 from dpbeam.pipelines.lifecycle.attempts import staging_area
 from dpbeam.pipelines.lifecycle.charging import check_attempts, check_free, claim_of
 from dpbeam.pipelines.lifecycle.ownership import check_named, pending
@@ -26,11 +26,12 @@ from dpbeam.pipelines.lifecycle.values import Checked, Planned, Request
 
 @dataclass(frozen=True, kw_only=True)
 class WouldCharge:
-    """A new release would be made. `after` is the dataset's balance then."""
+    """A new release would be made. `after` is the dataset's balance then, `remark` what is worth knowing before."""
 
     request: Request
     amount: Amount
     after: Balance
+    remark: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,14 +82,14 @@ def _look(planned: Planned) -> Checked:
 def _look_up(checked: Checked) -> Foreseen:
     request, claim = checked.request, claim_of(checked)
     ledger = request.ledger
-    known = ledger.find(claim.dataset, claim.key)
+    known = keys.known(checked)
     if known is None or (request.refresh and known.state not in ("RESERVED", "STARTED")):
         try:
             after = ledger.foresee(claim)
         except KeyTaken as taken:
             return _resuming(request, taken.charge, claim.amount)
         runners.check_answers(request.options)
-        return WouldCharge(request=request, amount=claim.amount, after=after)
+        return WouldCharge(request=request, amount=claim.amount, after=after, remark=keys.remark(checked))
     return _resuming(request, known, claim.amount)
 
 

@@ -104,6 +104,10 @@ class Checked:
     def fingerprint(self) -> str:
         return self.inputs.fingerprint(self.request.ledger.secret())
 
+    def published_fingerprint(self, release_id: str) -> str:
+        """What the release's manifest says of the input."""
+        return self.inputs.published_fingerprint(self.request.ledger.secret(), release_id)
+
     @property
     def files(self) -> Inputs:
         """The input of a run that reads files.

@@ -42,7 +42,7 @@ from dpbeam.policy.schema.base import (
 )
 from dpbeam.policy.schema.metrics import MetricEntry
 from dpbeam.queries.selections import MAX_ROUNDS
-from dpbeam.queries.source import ColumnType, Compression, DeclaredType, Format
+from dpbeam.queries.source import ColumnType, Compression, DeclaredType, Fingerprint, Format
 from dpbeam.reading.vectors import MAX_LENGTH
 
 MAX_SHARDS = 1024
@@ -113,6 +113,7 @@ class Source(Strict):
     compression: Compression = "auto"
     path_columns: Annotated[tuple[Name, ...], Field(strict=False)] = ()
     pre_aggregated: PreAggregated | None = None
+    fingerprint: Fingerprint = "times"
 
 
 class Replace(Strict):
