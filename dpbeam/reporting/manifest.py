@@ -13,9 +13,9 @@ from dpbeam.errors import UsageError
 from dpbeam.mechanisms.events import Mechanism, from_json, others_of, to_json
 from dpbeam.reporting.formats import parse, violations
 
-VERSION = 2
-"""The newest version. What our own engine made with stated bounds and plain keys is written as version 1, without what
-2 added."""
+VERSION = 3
+"""The newest version. What has nothing that a later version added is written as an earlier one, which older programs
+verify."""
 MANIFEST_NAME = "manifest.json"
 REPORT_NAME = "report.html"
 
@@ -85,7 +85,8 @@ def by_stage(chosen: Sequence[ChosenBound]) -> dict[str, tuple[ChosenBound, ...]
 class Manifest:
     """What a release is, what it guarantees and what it cost. `docs/formats.md` describes every field.
 
-    One without `chosen_bounds` and hierarchical keys is written as version 1, which doesn't know them.
+    Without a `period` it is written as version 2, and also without `chosen_bounds` and hierarchical keys as version 1:
+    they don't know them.
 
     Guarantee: `guarantee` holds for all files of `files` together, if `mechanisms` are what was run;
     `dpbeam.reporting.certify` recomputes the first from the second.
@@ -108,9 +109,12 @@ class Manifest:
     files: tuple[FileEntry, ...]
     engine: Engine = "dpbeam"
     chosen_bounds: tuple[ChosenBound, ...] = ()
+    period: str | None = None
 
     @property
     def version(self) -> int:
+        if self.period is not None:
+            return 3
         old = self.engine == "dpbeam" and not self.chosen_bounds and not any(map(others_of, self.mechanisms))
         return 1 if old else 2
 
@@ -130,7 +134,7 @@ class Manifest:
                         plain[field.name] = value
                 case "mechanisms":
                     plain[field.name] = [to_json(mechanism) for mechanism in value]
-                case "chosen_bounds" if not value:
+                case "chosen_bounds" | "period" if not value:
                     continue
                 case "files" | "chosen_bounds":
                     plain[field.name] = [_plain(entry) for entry in value]

@@ -19,7 +19,7 @@ from dpbeam._version import __version__
 from dpbeam.errors import DpbeamError, LedgerError, UsageError
 from dpbeam.ledger import waiting
 from dpbeam.pipelines.cli import streams
-from dpbeam.pipelines.cli.options import DEFAULT_LEDGER, AsJson, Dataset, DryRun, LedgerUrl, PolicyPath
+from dpbeam.pipelines.cli.options import DEFAULT_LEDGER, AsJson, Dataset, DryRun, LedgerUrl, Period, PolicyPath
 from dpbeam.pipelines.cli.printing import complain, console, line, note, say, say_json
 from dpbeam.pipelines.lifecycle import stopping
 
@@ -60,6 +60,7 @@ def run(
     release: Annotated[
         str, typer.Option("--release", help="The release's name: the same name is the same release.")
     ] = "default",
+    period: Period = None,
     ledger: LedgerUrl = DEFAULT_LEDGER,
     output: Annotated[
         str | None, typer.Option("--output", help="Where releases go, in place of the policy's output.path.")
@@ -85,6 +86,7 @@ def run(
     from dpbeam.pipelines.cli import foreseen
     from dpbeam.pipelines.jobs.options import beam_options
     from dpbeam.pipelines.lifecycle.foreseeing import foresee
+    from dpbeam.pipelines.lifecycle.naming import ReleaseName
     from dpbeam.pipelines.lifecycle.release import make_release
     from dpbeam.pipelines.lifecycle.values import Published, Request
     from dpbeam.policy.load import load_policy
@@ -99,7 +101,8 @@ def run(
         raise UsageError(f"output.path must be a folder of this machine for now, got {policy.output.path!r}")
     request = Request.of(
         policy,
-        release_name=release,
+        release_name=ReleaseName.of(release, period).text,
+        period=period,
         refresh=refresh,
         accept_source=accept_source,
         ledger=open_ledger(ledger, reading=dry_run),

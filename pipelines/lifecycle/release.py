@@ -224,6 +224,7 @@ def assemble(verified: Verified) -> Assembled:
             files=publish.entries(folder, _rows(tables)),
             engine=request.engine,
             chosen_bounds=known.chosen,
+            period=request.period,
         )
         report = render(manifest, known.stages, tables, ledger.balance(query.dataset))
         (folder / manifests.REPORT_NAME).write_text(report, encoding="utf-8")

@@ -101,6 +101,32 @@ def test_chosen_bounds_stand_in_version_2_and_nowhere_else(changes: dict[str, An
         parse_manifest(json.dumps(document(**changes)))
 
 
+def test_a_period_makes_a_manifest_of_version_3_that_reads_back() -> None:
+    for more in ({}, {"chosen_bounds": CHOSEN}, {"engine": "pipelinedp"}):
+        whole = manifest(period="2026-W48", **more)
+        assert whole.to_json()["version"] == 3
+        assert parse_manifest(whole.to_bytes().decode()) == whole
+    assert "period" not in manifest().to_json()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"period": "2026-W48"},
+            "breaks the format of version 1:\n  the document: False schema does not allow '2026-W48'",
+        ),
+        ({"version": 2, "period": "1", "engine": "pipelinedp"}, "breaks the format of version 2"),
+        ({"version": 3}, "breaks the format of version 3:\n  the document: 'period' is a required property"),
+        ({"version": 3, "period": "week 48"}, "period: 'week 48' does not match"),
+        ({"version": 4}, "is of version 4; this dpbeam reads up to version 3: use a newer dpbeam"),
+    ],
+)
+def test_a_period_stands_in_version_3_and_nowhere_else(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_manifest(json.dumps(document(**changes)))
+
+
 def test_chosen_bounds_are_found_by_stage() -> None:
     other = replace(CHOSEN[0], stage="b")
     assert by_stage((*CHOSEN, other)) == {"a": CHOSEN, "b": (other,)}
@@ -141,11 +167,11 @@ def test_an_unknown_field_is_refused() -> None:
 
 def test_a_newer_version_is_refused_naming_both_versions(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
-    path.write_text(json.dumps(document(version=3, more="fields")), encoding="utf-8")
+    path.write_text(json.dumps(document(version=4, more="fields")), encoding="utf-8")
     with pytest.raises(UsageError) as caught:
         read_manifest(path)
     assert str(caught.value) == (
-        f"manifest {path} is of version 3; this dpbeam reads up to version 2: use a newer dpbeam"
+        f"manifest {path} is of version 4; this dpbeam reads up to version 3: use a newer dpbeam"
     )
 
 
