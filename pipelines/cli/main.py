@@ -21,6 +21,7 @@ from dpbeam.ledger import waiting
 from dpbeam.pipelines.cli import streams
 from dpbeam.pipelines.cli.options import DEFAULT_LEDGER, AsJson, Dataset, DryRun, LedgerUrl, Period, PolicyPath
 from dpbeam.pipelines.cli.printing import complain, console, line, note, say, say_json
+from dpbeam.pipelines.cli.releases import releases
 from dpbeam.pipelines.lifecycle import stopping
 
 if TYPE_CHECKING:
@@ -258,6 +259,9 @@ def recover(
     for each in settled:
         say(f"{each.charge.dataset} {each.charge.release_id} (charge {each.charge.id}): {each.outcome}")
     say("Nothing to settle." if not settled else f"{len(settled)} charges looked at.")
+
+
+app.command()(releases)
 
 
 @budget_app.command("create")

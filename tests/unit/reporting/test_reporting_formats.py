@@ -101,6 +101,23 @@ EXAMPLES: dict[str, Any] = {
         "left": AMOUNT,
         "path": None,
     },
+    "releases": {
+        "version": 1,
+        "releases": [
+            {
+                "dataset": "ngrams",
+                "release_id": "ngrams-1",
+                "path": "releases/ngrams/ngrams-1",
+                "standing": "verified",
+                "release_name": "week-2026-W48",
+                "period": "2026-W48",
+                "created": "2026-11-24T00:30:00Z",
+                "policy_digest": DIGEST,
+                "guarantee": GUARANTEE,
+                "charge": CHARGE,
+            }
+        ],
+    },
     "budget": {
         "version": 2,
         "dataset": "ngrams",
@@ -203,7 +220,10 @@ def test_shared_definitions_are_the_same_in_all_schemas() -> None:
 def test_an_unknown_format_is_refused_by_name() -> None:
     with pytest.raises(ValueError) as caught:
         schema("../x")
-    assert str(caught.value) == "a format must be one of manifest, plan, run, dry_run, budget, benchmarks, got '../x'"
+    assert (
+        str(caught.value)
+        == "a format must be one of manifest, plan, run, dry_run, releases, budget, benchmarks, got '../x'"
+    )
 
 
 DOCS = Path(__file__).parents[3] / "docs" / "formats.md"
