@@ -21,6 +21,7 @@ from dpbeam.ledger import waiting
 from dpbeam.pipelines.cli import streams
 from dpbeam.pipelines.cli.options import DEFAULT_LEDGER, AsJson, Dataset, DryRun, LedgerUrl, Period, PolicyPath
 from dpbeam.pipelines.cli.printing import complain, console, line, note, say, say_json
+from dpbeam.pipelines.cli.rehearse import rehearse
 from dpbeam.pipelines.cli.releases import releases
 from dpbeam.pipelines.lifecycle import stopping
 
@@ -262,6 +263,7 @@ def recover(
 
 
 app.command()(releases)
+app.command()(rehearse)
 
 
 @budget_app.command("create")

@@ -1,0 +1,41 @@
+"""`dpbeam rehearse`: a policy tried out on made-up data."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Annotated
+
+import typer
+
+from dpbeam.pipelines.cli.options import PolicyPath
+from dpbeam.pipelines.cli.printing import console, line
+
+
+def rehearse(
+    policy_path: PolicyPath,
+    units: Annotated[
+        int, typer.Option("--units", min=1, max=1_000_000, help="How many people (privacy units) are made up.")
+    ] = 5000,
+) -> None:
+    """Take a policy through a whole run on made-up data and a throw-away ledger. Reads no source, keeps nothing."""
+    from dpbeam.pipelines.cli import terminal
+    from dpbeam.pipelines.lifecycle.report_facts import published_tables
+    from dpbeam.pipelines.rehearsal.rehearse import rehearsed
+    from dpbeam.policy.load import load_policy
+
+    policy = load_policy(policy_path)
+    out, err = console(), console(stderr=True)
+    with err.status("Making up data") if err.is_terminal else nullcontext():
+
+        def progress(step: str) -> None:
+            err.print(f"· {step}", style="dim")
+
+        with rehearsed(policy, units, progress) as done:
+            published = done.published
+            tables = published_tables(published.folder, published.stages)
+            for spec in published.stages:
+                out.print(terminal.results(spec, tables[spec.name], out.width))
+            out.print(terminal.chosen(published.chosen))
+    out.print(line(f"Rehearsed on made-up data: {done.rows} rows of {units} {published.request.query.unit or 'row'}s."))
+    out.print(line("Planned, charged to a throw-away ledger, run, published and certified; nothing of it is kept."))
+    out.print(line(f"A real run would charge {published.charge.amount} to {policy.dataset}. Its source wasn't read."))
