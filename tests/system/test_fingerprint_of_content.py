@@ -104,16 +104,36 @@ def test_what_a_path_says_of_the_rows_belongs_to_the_content(tmp_path) -> None:
     assert first == same != other
 
 
-def test_a_file_that_changes_while_it_is_digested_is_refused(tmp_path, monkeypatch) -> None:
+@pytest.mark.parametrize("when", ["before", "while", "replaced"])
+def test_a_file_that_changes_while_it_is_digested_is_refused(tmp_path, monkeypatch, when) -> None:
     data = written(tmp_path / "x.csv", "a\nx\n")
 
-    def changing(path):
-        opened = open_source(path)
-        os.utime(path, (0, 0))
-        return opened
+    class Changing:
+        """The file, which somebody touches or replaces as its first piece is read."""
+
+        def __init__(self, path: str) -> None:
+            self._file = open_source(path)
+            if when == "before":
+                os.utime(path, (0, 0))
+
+        def __enter__(self) -> Changing:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self._file.close()
+
+        def fileno(self) -> int:
+            return self._file.fileno()
+
+        def read(self, size: int) -> bytes:
+            if when == "while":
+                os.utime(data, (0, 0))
+            if when == "replaced":
+                written(tmp_path / "y.csv", "a\nz\n").replace(data)
+            return self._file.read(size)
 
     (listed,) = files_of(str(data))
-    monkeypatch.setattr(contents, "open_source", changing)
+    monkeypatch.setattr(contents, "open_source", Changing)
     with pytest.raises(UsageError) as refused:
         contents.contents_of([listed], SPEC)
     assert str(refused.value) == f"source {data} changes while it is looked at; run again when it is settled"
