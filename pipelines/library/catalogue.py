@@ -85,6 +85,8 @@ def _folders(of: Path) -> list[Path]:
         return [Path(entry.path) for entry in os.scandir(of) if entry.is_dir() and not entry.name.startswith(".")]
     except OSError as error:
         reason = error.strerror
+    except ValueError:
+        reason = "no path has a NUL in it"
     raise UsageError(f"folder {of} can't be listed ({reason}); name the folder of releases with --output")
 
 
