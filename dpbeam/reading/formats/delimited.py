@@ -138,8 +138,8 @@ def header_names(line: bytes, delimiter: str) -> list[str]:
     return [narrowed_name(name) for name in names]
 
 
-def all_as_text(file: IO[bytes]) -> pa.Table:
-    """Every column of a small CSV file as text; an empty field is an empty text.
+def all_as_text(file: IO[bytes], *, with_missing: bool = False) -> pa.Table:
+    """Every column of a small CSV file as text; an empty field is an empty text, or `with_missing` a missing one.
 
     Guarantee: what stands in a row is read as `read` does. So a key in a list of public partitions is that of the data.
 
@@ -149,7 +149,11 @@ def all_as_text(file: IO[bytes]) -> pa.Table:
 
     def opened(lent: LentText, names: list[str]) -> Any:
         as_bytes = pacsv.ConvertOptions(
-            check_utf8=False, column_types=dict.fromkeys(names, pa.binary()), strings_can_be_null=False
+            check_utf8=False,
+            column_types=dict.fromkeys(names, pa.binary()),
+            null_values=[""],
+            strings_can_be_null=with_missing,
+            quoted_strings_can_be_null=False,
         )
         read_options = pacsv.ReadOptions(block_size=base.BLOCK_BYTES, use_threads=False)
         parse_options = pacsv.ParseOptions(newlines_in_values=True)
