@@ -32,6 +32,7 @@ setup(
         "fastavro>=1.9,<2",
         "jinja2>=3.1,<4",
         "jsonschema>=4.21,<5",
+        "lark>=1.2,<2",
         "markupsafe>=2.1.2,<4",
         "matplotlib>=3.8,<3.12",  # the markup of its SVG
         "numpy>=1.26,<3",

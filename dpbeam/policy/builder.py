@@ -64,10 +64,11 @@ class QueryBuilder:
         stated = list(value) if isinstance(value, list | tuple | set | frozenset) else value
         return replace(self, conditions=(*self.conditions, {"column": column, "op": op, "value": stated}))
 
-    def derive(self, **made: Mapping[str, Any]) -> QueryBuilder:
-        """Columns made of others, row by row: `day={"truncate": "at", "to": "day"}`,
-        `band={"bin": "age", "edges": [18, 65]}`, `word={"lower": "word"}`."""
-        return replace(self, derived={**self.derived, **{name: dict(each) for name, each in made.items()}})
+    def derive(self, **made: str | Mapping[str, Any]) -> QueryBuilder:
+        """Columns made of others, row by row: an expression (`head="cost / guests"`; docs/expressions.md), or
+        `day={"truncate": "at", "to": "day"}`, `band={"bin": "age", "edges": [18, 65]}`, or else what a policy has."""
+        stated = {name: {"expression": each} if isinstance(each, str) else dict(each) for name, each in made.items()}
+        return replace(self, derived={**self.derived, **stated})
 
     def group_by(self, *keys: str, name: str | None = None) -> QueryBuilder:
         """Begins a result table with one row for each combination of `keys`; `name` is its name (`by_…`)."""

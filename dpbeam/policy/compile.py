@@ -7,6 +7,7 @@ no more. The plan, its check and the engine read the `Query` alone.
 from __future__ import annotations
 
 from dpbeam.policy.checks import pre_aggregated
+from dpbeam.policy.derived import rule_of
 from dpbeam.policy.schema import auto
 from dpbeam.policy.schema import policy as schema
 from dpbeam.policy.values import canonical
@@ -37,8 +38,11 @@ def query(policy: schema.Policy) -> Query:
 def input_spec(policy: schema.Policy) -> source.InputSpec:
     """The source, the columns with their rules, the derived columns and the conditions."""
     columns = tuple(_column(name, rules) for name, rules in policy.columns.items())
-    types = {name: rules.value_type for name, rules in policy.columns.items()}
-    where = tuple(_condition(each, types.get(each.column, "string")) for each in policy.where)
+    derived = schema.derived_of(policy)
+    if {item.name for item in derived} != set(policy.derive):
+        raise ValueError("a policy's derived columns are resolved when it is loaded, by load_policy or policy_of")
+    types = _types(policy)
+    where = tuple(_condition(each, types[each.column]) for each in policy.where)
     return source.InputSpec(
         format=policy.source.format,
         paths=policy.source.path,
@@ -47,7 +51,7 @@ def input_spec(policy: schema.Policy) -> source.InputSpec:
         compression=policy.source.compression,
         path_columns=policy.source.path_columns,
         columns=columns,
-        derived=tuple(_derived(name, derive) for name, derive in policy.derive.items()),
+        derived=derived,
         where=(*where, *pre_aggregated.conditions(policy.source)),
     )
 
@@ -65,7 +69,7 @@ def _stage(policy: schema.Policy, stage: schema.Stage) -> Stage:
     return Stage(
         name=stage.name,
         keys=stage.group_by,
-        key_types=tuple("string" if key in policy.derive else policy.columns[key].value_type for key in stage.group_by),
+        key_types=tuple(_types(policy)[key] for key in stage.group_by),
         partitions=_partitions(policy, stage),
         # Of rows aggregated already, linf clips the counts.
         bounds=Bounds(l0=_most(limits.l0), linf=None if policy.counted_by else linf, l1=_most(limits.l1)),
@@ -75,6 +79,12 @@ def _stage(policy: schema.Policy, stage: schema.Stage) -> Stage:
         searches=tuple(searches),
         counted_by=policy.counted_by,
     )
+
+
+def _types(policy: schema.Policy) -> dict[str, source.ColumnType]:
+    """The type of each column that is read and of each derived one; of a vector that of its numbers."""
+    read = {name: rules.value_type for name, rules in policy.columns.items()}
+    return read | {item.name: item.type for item in schema.derived_of(policy)}
 
 
 def _most(bound: int | auto.AutoCount | None) -> int | None:
@@ -105,27 +115,11 @@ def _column(name: str, rules: schema.ColumnRules) -> source.Column:
         type=rules.type,
         field=rules.field,
         length=rules.length,
-        on_null=_rule(rules.on_null, rules.value_type),
-        on_nan=_rule(rules.on_nan, rules.value_type),
-        on_inf=_rule(rules.on_inf, rules.value_type),
-        on_invalid=_rule(rules.on_invalid, rules.value_type),
+        on_null=rule_of(rules.on_null, rules.value_type),
+        on_nan=rule_of(rules.on_nan, rules.value_type),
+        on_inf=rule_of(rules.on_inf, rules.value_type),
+        on_invalid=rule_of(rules.on_invalid, rules.value_type),
     )
-
-
-def _rule(word: str | schema.Replace, kind: source.ColumnType) -> source.Rule:
-    if isinstance(word, schema.Replace):
-        return source.Rule(action="replace", value=canonical(word.replace, kind))
-    return source.Rule(action="fail" if word == "fail" else "drop")
-
-
-def _derived(name: str, derive: schema.DeriveBin | schema.DeriveTruncate | schema.DeriveLower) -> source.Derived:
-    match derive:
-        case schema.DeriveBin():
-            return source.Bin(name=name, column=derive.bin, edges=tuple(map(float, derive.edges)))
-        case schema.DeriveTruncate():
-            return source.Truncate(name=name, column=derive.truncate, unit=derive.to)
-        case schema.DeriveLower():
-            return source.Lower(name=name, column=derive.lower)
 
 
 def _condition(where: schema.Where, kind: source.ColumnType) -> source.Condition:

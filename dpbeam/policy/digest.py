@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+
+from dpbeam.queries.expressions import canonical_form
+from dpbeam.queries.source import Computed
 
 if TYPE_CHECKING:
     from dpbeam.policy.schema.policy import Policy
+    from dpbeam.queries.source import Derived
 
 
-def policy_digest(policy: Policy, public_files: Mapping[str, str]) -> str:
+def policy_digest(
+    policy: Policy, public_files: Mapping[str, str], derived: Sequence[Derived], tables: Mapping[str, str]
+) -> str:
     """`sha256:` and 64 hexadecimal digits of the policy's canonical form.
 
     Two policies have the same digest if they say the same, whatever the order of keys, the comments and the defaults
     spelled out. Where the input lies, where the output goes and in how many files it is staged are left out: flags may
     override the first two, and no result depends on them. Of a file of public partitions its SHA-256 is included
-    (`public_files`, by stage), not its name.
+    (`public_files`, by stage), not its name; so of a file that is looked up (`tables`, by derived column). Of an
+    expression, what it says is included, with its types, and not how it is written (`derived`).
     """
     # Without defaults: a key that a later version adds leaves the digests of all policies without it as they were.
     plain = policy.model_dump(mode="json", exclude={"source": {"path"}, "output": True}, exclude_defaults=True)
@@ -29,5 +36,10 @@ def policy_digest(policy: Policy, public_files: Mapping[str, str]) -> str:
                 entry[metric.kind]["implementation"] = implementation
         if stage.name in public_files:
             shown["partitions"]["public"]["file"] = public_files[stage.name]
+    for item in derived:
+        if isinstance(item, Computed):
+            plain["derive"][item.name]["expression"] = canonical_form(item.expression)
+        if item.name in tables:
+            plain["derive"][item.name]["table"] = tables[item.name]
     canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from dpbeam.errors import UsageError
+from dpbeam.policy.expressions.syntax import ExpressionError, names_in, parse
 from dpbeam.policy.starter import column_type
 from dpbeam.reading import vectors
 
@@ -72,9 +73,20 @@ def used(
             for arguments in metric.values():
                 found += [arguments["column"]] if "column" in arguments else []
                 found += arguments.get("columns", [])
-    found += [each[kind] for each in derived for kind in ("bin", "truncate", "lower") if kind in each]
+    found += [name for each in derived for name in _made_from(each)]
     found += [each["column"] for each in conditions]
     return list(dict.fromkeys(found))
+
+
+def _made_from(derived: Mapping[str, Any]) -> list[str]:
+    """The names of the columns that a derived one is made from; none of an expression that can't be read, which is said
+    when the policy is checked."""
+    if "expression" not in derived:
+        return [derived[kind] for kind in ("bin", "truncate", "lower", "lookup") if kind in derived]
+    try:
+        return list(names_in(parse(str(derived["expression"]))))
+    except ExpressionError:
+        return []
 
 
 def _schema(frame: Any) -> pa.Schema:

@@ -11,6 +11,8 @@ import pyarrow as pa
 from dpbeam.policy.checks.cross import cross_findings
 from dpbeam.policy.checks.fields import field_findings
 from dpbeam.policy.checks.parts import Parts, parts
+from dpbeam.policy.derived import derived_columns
+from dpbeam.policy.lookups import lookup_tables
 from dpbeam.policy.public import BadPartitions, public_table
 from dpbeam.policy.schema import policy as schema
 from dpbeam.policy.violations import ABSENT as _ABSENT
@@ -47,6 +49,8 @@ def _checked(document: Document, folder: Path, source: Sequence[str] | None, out
     tables: dict[str, pa.Table] = {}
     digests: dict[str, str] = {}
     found += _read_public(known, folder, tables, digests)
+    looked_up = lookup_tables(known, folder)
+    found += looked_up.findings
     if found:
         raise PolicyError(_placed(document, found))
     policy = schema.Policy.model_validate(document.data)
@@ -55,7 +59,8 @@ def _checked(document: Document, folder: Path, source: Sequence[str] | None, out
         "source": policy.source.model_copy(update={"path": paths}),
         "output": policy.output if output is None else policy.output.model_copy(update={"path": output}),
     }
-    return schema.with_public_files(policy.model_copy(update=updates), tables, digests)
+    loaded = schema.with_public_files(policy.model_copy(update=updates), tables, digests)
+    return schema.with_derived(loaded, derived_columns(known, looked_up.tables), looked_up.digests)
 
 
 def _read_public(known: Parts, folder: Path, tables: dict[str, pa.Table], digests: dict[str, str]) -> list[Finding]:
@@ -85,12 +90,14 @@ def _placed(document: Document, found: Sequence[Finding]) -> list[Violation]:
     placed = {
         (finding.key, finding.rule, finding.line): Violation(
             file=document.file,
-            line=finding.line or document.line(finding.key),
+            line=finding.line or (place[0] if place else document.line(finding.key)),
+            column=place[1] if place else None,
             key=dotted(finding.key),
             value=None if finding.value is _ABSENT else shown(finding.value),
             rule=finding.rule,
             remedy=finding.remedy,
         )
         for finding in found
+        for place in [None if finding.offset is None else document.place(finding.key, finding.offset)]
     }
     return sorted(placed.values(), key=lambda violation: (violation.line or 0, violation.key))

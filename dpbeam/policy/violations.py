@@ -18,7 +18,8 @@ MAX_VALUE_CHARS = 60
 class Violation:
     """One broken rule. `key` is dotted (`stages[0].bounds.l0`; empty for the file as a whole), `line` counts from 1.
 
-    `value` is the `repr` of what the policy says there, cut at 60 characters, or None where it says nothing.
+    `value` is the `repr` of what the policy says there, cut at 60 characters, or None where it says nothing. `column`
+    counts characters of the line from 1, where the place within a value is known.
     """
 
     file: str
@@ -27,10 +28,11 @@ class Violation:
     value: str | None
     rule: str
     remedy: str
+    column: int | None = None
 
     @property
     def lines(self) -> tuple[str, str]:
-        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        place = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
         subject = f"{self.key or 'the policy'} {self.rule}"
         got = "" if self.value is None else f", got {self.value}"
         return f"{place}: {subject}{got}", f"    Remedy: {self.remedy}"
@@ -51,7 +53,7 @@ class PolicyError(UsageError):
 class Finding:
     """A violation before it has a place: the key as a path, the value as it is (`ABSENT` where there is none).
 
-    `line` is set only where the key's own line isn't the one to show.
+    `line` is set only where the key's own line isn't the one to show; `offset` where a character of its text is meant.
     """
 
     key: Key
@@ -59,6 +61,7 @@ class Finding:
     remedy: str
     value: object
     line: int | None = None
+    offset: int | None = None
 
 
 class Absent:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import pyarrow as pa
+
+if TYPE_CHECKING:
+    from dpbeam.queries.expressions import Expression
 
 ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
 DeclaredType = Literal["string", "int64", "float64", "bool", "date", "timestamp", "vector"]
@@ -55,6 +61,7 @@ class Bin:
     name: str
     column: str
     edges: tuple[float, ...]
+    type: ClassVar[ColumnType] = "string"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +71,7 @@ class Truncate:
     name: str
     column: str
     unit: Literal["year", "month", "week", "day", "hour", "minute"]
+    type: ClassVar[ColumnType] = "string"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +80,57 @@ class Lower:
 
     name: str
     column: str
+    type: ClassVar[ColumnType] = "string"
 
 
-Derived = Bin | Truncate | Lower
+@dataclass(frozen=True, kw_only=True)
+class Computed:
+    """`name` = `expression`. `on_null` applies to rows in which it is missing, `on_invalid` to those in which it can't
+    be computed or read."""
+
+    name: str
+    expression: Expression
+    on_null: Rule = Rule()
+    on_invalid: Rule = Rule()
+
+    @property
+    def type(self) -> ColumnType:
+        """The expression's type."""
+        return self.expression.type
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lookup:
+    """`name` = what a public table has beside the row's value of `column`; missing where it doesn't have that.
+
+    `keys` and `values` are the table's rows: of one length, of the types of `column` and of `type`, no key missing.
+
+    Raises:
+        ValueError: a key that stands there twice: a lookup adds columns and never rows. Or lengths that differ.
+    """
+
+    name: str
+    column: str
+    keys: pa.Array
+    values: pa.Array
+    type: ColumnType
+    on_null: Rule = Rule()
+
+    def __post_init__(self) -> None:
+        if len(self.keys) != len(self.values) or self.keys.null_count or len(self.keys.unique()) != len(self.keys):
+            raise ValueError(f"derive.{self.name}: a lookup needs each key once, with a value for it")
+
+
+Derived = Bin | Truncate | Lower | Computed | Lookup
+
+
+def uses(item: Derived) -> Iterator[str]:
+    """The names of the columns, read or derived, that a derived column is made from."""
+    if isinstance(item, Computed):
+        from dpbeam.queries.expressions import columns_of
+
+        return columns_of(item.expression)
+    return iter((item.column,))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +144,8 @@ class Condition:
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
-    """The source and every row-local step, in the order they apply: read, validate, derive, where.
+    """The source and every row-local step, in the order they apply: read, validate, derive, where. A derived column
+    stands behind those that it is made from.
 
     `path_columns` are columns whose values stand in the files' paths, as folders `name=value`. `quoted_newlines` says
     whether a quoted CSV value may hold line breaks; if not, each line is a row.

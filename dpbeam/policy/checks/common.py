@@ -51,6 +51,13 @@ def declared(parts: Declared, key: Key, name: str, types: Iterable[str], *, deri
         yield Finding(key=key, rule=rule, remedy=remedy, value=name)
 
 
+def named(name: str, key: Key, remedy: str) -> Iterator[Finding]:
+    """The finding that a column may not be called so, if so."""
+    if not name or name.startswith("__"):
+        rule = "must have a name that is not empty and doesn't start with __"
+        yield Finding(key=key, rule=rule, remedy=remedy, value=ABSENT)
+
+
 def guarded(parts: Declared, key: Key, pre_threshold: int) -> Iterator[Finding]:
     """The finding that what comes from the data, partitions or values, needs fewer units than the guardrail says."""
     least = parts.least_units

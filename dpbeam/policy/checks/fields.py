@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from dpbeam.policy.metrics import ARGUMENTS
 from dpbeam.policy.metrics.top_k import MAX_K
-from dpbeam.policy.schema import auto, metrics
+from dpbeam.policy.schema import auto, derive, metrics
 from dpbeam.policy.schema import policy as schema
+from dpbeam.policy.schema.rules import Replace
 from dpbeam.policy.violations import ABSENT, Finding, Key, closest
 from dpbeam.queries.metrics import KINDS
 from dpbeam.queries.selections import MAX_ROUNDS
@@ -26,8 +27,9 @@ _MODELS: Mapping[tuple[str, ...], tuple[type[BaseModel], ...]] = {
     ("source",): (schema.Source,),
     ("source", "pre_aggregated"): (schema.PreAggregated,),
     ("columns", _ANY): (schema.ColumnRules,),
-    **{("columns", _ANY, rule): (schema.Replace,) for rule in ("on_null", "on_nan", "on_inf", "on_invalid")},
-    ("derive", _ANY): (schema.DeriveBin, schema.DeriveTruncate, schema.DeriveLower),
+    **{("columns", _ANY, rule): (Replace,) for rule in ("on_null", "on_nan", "on_inf", "on_invalid")},
+    ("derive", _ANY): get_args(derive.DeriveEntry),
+    **{("derive", _ANY, rule): (Replace,) for rule in ("on_null", "on_invalid")},
     ("where", _ANY): (schema.Where,),
     ("budget",): (schema.Budget,),
     ("run",): (schema.Run,),
@@ -47,7 +49,7 @@ _MODELS: Mapping[tuple[str, ...], tuple[type[BaseModel], ...]] = {
 }
 
 # After which keys names stand that the policy's writer gave.
-_NAMED = (("columns",), ("derive",), ("stages", _ANY, "partitions", "public", "product"))
+_NAMED = (("columns",), ("derive",), ("derive", _ANY, "values"), ("stages", _ANY, "partitions", "public", "product"))
 _PARAMS = ("stages", _ANY, "metrics", _ANY, _ANY, "params")
 
 # What to do about a bad or missing value, by the name of its key.
@@ -70,6 +72,10 @@ _REMEDIES: Mapping[str, str] = {
     "bin": "Name an int64 or float64 column.",
     "truncate": "Name a date or timestamp column.",
     "lower": "Name a string column.",
+    "expression": 'Write it as in "cost / guests" or "upper(trim(city))"; docs/expressions.md says what there is.',
+    "lookup": "Name the column whose value is looked up.",
+    "table": "Name a CSV or Parquet file that is public and has each key once.",
+    "key": "Name the table's column that has the values looked up, or leave the key out if it has the same name.",
     "where": 'List conditions: [{column: age, op: ">=", value: 18}], or leave the key out.',
     "value": "Give text, a number, true or false; for in and not_in a list of them.",
     "budget": "Write budget: {epsilon: 10, delta: 1e-6}, or leave the key out.",
@@ -237,7 +243,7 @@ def _place(data: object, loc: tuple[int | str, ...], kind: str) -> tuple[Key, ob
     key: Key = ()
     here = data
     for index, part in enumerate(loc):
-        is_rule = len(key) == 3 and key[0] == "columns" and key[2] in _RULES
+        is_rule = len(key) == 3 and key[0] in ("columns", "derive") and key[2] in _RULES
         if is_rule and part in ("word", "mapping") and loc[index - 1] == key[-1]:
             continue
         if len(key) == 2 and key[0] == "derive" and index == 2:
@@ -271,7 +277,7 @@ def _is_at(key: Key, pattern: tuple[str, ...]) -> bool:
 def _known_keys(key: Key) -> list[str]:
     for pattern, models in _MODELS.items():
         if len(pattern) == len(key) and all(want in (_ANY, part) for want, part in zip(pattern, key, strict=True)):
-            return [name for model in models for name in model.model_fields]
+            return list(dict.fromkeys(name for model in models for name in model.model_fields))
     return []
 
 

@@ -13,12 +13,10 @@ import pyarrow as pa
 from pydantic import (
     BeforeValidator,
     ConfigDict,
-    Discriminator,
     Field,
     PlainSerializer,
     PlainValidator,
     PrivateAttr,
-    Tag,
     WithJsonSchema,
     model_validator,
 )
@@ -38,9 +36,11 @@ from dpbeam.policy.schema.base import (
     Weight,
     exactly_one,
 )
+from dpbeam.policy.schema.derive import Derive
 from dpbeam.policy.schema.metrics import MetricEntry
+from dpbeam.policy.schema.rules import RuleWord
 from dpbeam.queries.selections import MAX_ROUNDS
-from dpbeam.queries.source import ColumnType, Compression, DeclaredType, Format
+from dpbeam.queries.source import ColumnType, Compression, DeclaredType, Derived, Format
 from dpbeam.reading.vectors import MAX_LENGTH
 
 MAX_SHARDS = 1024
@@ -61,18 +61,6 @@ def field_path(value: object) -> str | tuple[str, ...]:
     if isinstance(value, list | tuple) and value and all(isinstance(name, str) and name for name in value):
         return tuple(value)
     raise PydanticCustomError("field", "must be a name, a path such as address.city, or a list of names")
-
-
-def _derive_tag(value: object) -> str | None:
-    kinds = {"bin": DeriveBin, "truncate": DeriveTruncate, "lower": DeriveLower}
-    for kind, model in kinds.items():
-        if isinstance(value, model) or (isinstance(value, dict) and kind in value):
-            return kind
-    return None
-
-
-def _rule_tag(value: object) -> str:
-    return "mapping" if isinstance(value, dict | Replace) else "word"
 
 
 # The pattern engine is Rust's, in which $ matches at the very end alone: a trailing newline is refused.
@@ -113,17 +101,6 @@ class Source(Strict):
     pre_aggregated: PreAggregated | None = None
 
 
-class Replace(Strict):
-    """The value that stands in for one that breaks a column's rule."""
-
-    replace: AnyScalar
-
-
-RuleWord = Annotated[
-    Annotated[Literal["drop", "fail"], Tag("word")] | Annotated[Replace, Tag("mapping")], Discriminator(_rule_tag)
-]
-
-
 class ColumnRules(Strict):
     """A column that is read: its type, and what happens to a row whose value breaks a rule."""
 
@@ -147,38 +124,6 @@ class ColumnRules(Strict):
     def value_type(self) -> ColumnType:
         """The type of one value: of a vector that of its numbers."""
         return "float64" if self.type == "vector" else self.type
-
-
-class DeriveBin(Strict):
-    """The interval of `edges` that holds the column `bin`, as text."""
-
-    bin: Name
-    edges: Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
-
-
-class DeriveTruncate(Strict):
-    """The column `truncate` (date or timestamp) cut to the start of its `to`, as text."""
-
-    truncate: Name
-    to: Literal["year", "month", "week", "day", "hour", "minute"]
-
-
-class DeriveLower(Strict):
-    """The column `lower` (string) in lower case."""
-
-    lower: Name
-
-
-Derive = Annotated[
-    Annotated[DeriveBin, Tag("bin")]
-    | Annotated[DeriveTruncate, Tag("truncate")]
-    | Annotated[DeriveLower, Tag("lower")],
-    Discriminator(
-        _derive_tag,
-        custom_error_type="derive",
-        custom_error_message="must be {bin: …, edges: …}, {truncate: …, to: …} or {lower: …}",
-    ),
-]
 
 
 class Where(Strict):
@@ -322,6 +267,9 @@ class Policy(Strict):
     # Public partitions are resolved once, when the policy is loaded: what a file of them holds belongs to the policy.
     _tables: Mapping[str, pa.Table] = PrivateAttr(default_factory=dict)
     _file_digests: Mapping[str, str] = PrivateAttr(default_factory=dict)
+    # So are derived columns: typed, in the order in which they can be computed, with the tables that are looked up.
+    _derived: tuple[Derived, ...] = PrivateAttr(default=())
+    _lookup_digests: Mapping[str, str] = PrivateAttr(default_factory=dict)
 
     @property
     def vector_lengths(self) -> Mapping[str, int]:
@@ -338,7 +286,7 @@ class Policy(Strict):
         """`sha256:…` of all that the guarantee and the results depend on; see `dpbeam.policy.digest`."""
         from dpbeam.policy.digest import policy_digest
 
-        return policy_digest(self, self._file_digests)
+        return policy_digest(self, self._file_digests, self._derived, self._lookup_digests)
 
 
 def with_public_files(policy: Policy, tables: Mapping[str, pa.Table], digests: Mapping[str, str]) -> Policy:
@@ -352,3 +300,16 @@ def with_public_files(policy: Policy, tables: Mapping[str, pa.Table], digests: M
 def public_table_of(policy: Policy, stage: str) -> pa.Table | None:
     """The stage's public partitions as resolved when the policy was loaded; None if it has none."""
     return policy._tables.get(stage)
+
+
+def with_derived(policy: Policy, derived: tuple[Derived, ...], digests: Mapping[str, str]) -> Policy:
+    """The policy with its derived columns as they are computed, and the SHA-256 of tables in files by their names."""
+    loaded = policy.model_copy()
+    loaded._derived = derived
+    loaded._lookup_digests = dict(digests)
+    return loaded
+
+
+def derived_of(policy: Policy) -> tuple[Derived, ...]:
+    """The derived columns as resolved when the policy was loaded, each behind those that it uses."""
+    return policy._derived
