@@ -186,6 +186,49 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selection, "_strategy", keep_all)
 
 
+class ExactMechanism:
+    """Stands in for PyDP's mechanisms inside PipelineDP, in tests alone."""
+
+    def __init__(self, *_, **__) -> None:
+        self.std = self.diversity = 1.0
+
+    @classmethod
+    def create_from_standard_deviation(cls, _):
+        return cls()
+
+    def add_noise(self, value):
+        return value
+
+
+class KeepAll:
+    threshold = 1.0
+
+    def should_keep(self, units):
+        return units > 0
+
+    def noised_value_if_should_keep(self, units):
+        return float(units)
+
+
+@pytest.fixture
+def exact_pipelinedp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference job without noise, keeping every partition; its plan is made with noise, as ever."""
+    from pipeline_dp import dp_computations, partition_selection
+
+    from dpbeam.pipelines.jobs import reference
+
+    real = reference.run
+
+    def run(job, stages, options):
+        with monkeypatch.context() as patch:
+            patch.setattr(dp_computations.dp_mechanisms, "LaplaceMechanism", ExactMechanism)
+            patch.setattr(dp_computations.dp_mechanisms, "GaussianMechanism", ExactMechanism)
+            patch.setattr(partition_selection, "create_partition_selection_strategy", lambda *_: KeepAll())
+            return real(job, stages, options)
+
+    monkeypatch.setattr(reference, "run", run)
+
+
 @pytest.fixture(autouse=True)
 def _quiet_beam() -> None:
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)

@@ -37,12 +37,14 @@ LEVEL = "level"
 
 @dataclass(frozen=True, kw_only=True)
 class UnitRows:
-    """Makes one row of each unit of `stage`, from what it contributes to its partitions by `keys`, within `bounds`."""
+    """Makes one row of each unit of `stage`, from what it contributes to its partitions by `keys`, within `bounds`.
+    `placed` is as in `StageSpec`."""
 
     stage: str
     keys: tuple[str, ...]
     key_types: tuple[ColumnType, ...]
     bounds: Bounds
+    placed: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +79,19 @@ class StageSpec:
     units: UnitRows | None = None
     read_for: str | None = None
     """Of what `of_input` makes: the stage that it is read for."""
+    placed: str | None = None
+    """The column of the input that has each row's partition, where it isn't the one key: where a public partition takes
+    all rows that aren't in any other."""
 
     @property
     def stream(self) -> str:
         """The name under which rows are given their priorities: no other stage of a job has it."""
         return self.read_for or self.name
+
+    @property
+    def input_keys(self) -> tuple[str, ...]:
+        """The columns of the input's rows that have the values of `keys`."""
+        return self.keys if self.placed is None else (self.placed,)
 
     @property
     def leaf_keys(self) -> tuple[str, ...]:
@@ -119,7 +129,8 @@ class StageSpec:
         inner = replace(
             self, name=self.units.stage, read_for=self.stream, units=None, metrics=(), noise={}, thresholds={}
         )
-        return replace(inner, keys=self.units.keys, key_types=self.units.key_types, bounds=self.units.bounds)
+        units = self.units
+        return replace(inner, keys=units.keys, key_types=units.key_types, bounds=units.bounds, placed=units.placed)
 
     @cached_property
     def quantities(self) -> tuple[Quantity, ...]:
@@ -233,6 +244,7 @@ def planned_stage(unit: str | None, stage: Stage, mechanisms: Sequence[Mechanism
         rounds=tuple(rounds),
         hierarchical=hierarchy is not None,
         other_l0=None if hierarchy is None else hierarchy.other_l0,
+        placed=stage.placed,
     )
     needed = noisy_by_themselves(made.quantities, shares_count=stage.shares_count)
     by_threshold = {quantity.name for quantity in needed if isinstance(quantity, Values)}

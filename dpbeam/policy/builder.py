@@ -90,8 +90,10 @@ class QueryBuilder:
         *,
         product: Mapping[str, Sequence[Any]] | None = None,
         file: str | Path | None = None,
+        other: str | int | bool | None = None,
     ) -> QueryBuilder:
-        """Partitions are known beforehand, and all are shown: listed, a product of lists, or a file's rows."""
+        """Partitions are known beforehand, and all are shown: listed, a product of lists, or a file's rows. `other` is
+        the label of one more, for all rows whose key isn't listed."""
         stated: dict[str, Any] = {}
         if values is not None:
             stated["values"] = [list(value) if isinstance(value, tuple) else value for value in values]
@@ -99,6 +101,8 @@ class QueryBuilder:
             stated["product"] = {key: list(each) for key, each in product.items()}
         if file is not None:
             stated["file"] = str(file)
+        if other is not None:
+            stated["other"] = other
         return self._changed(partitions={"public": stated})
 
     def bounds(self, *, l0: Bound | None = None, linf: Bound | None = None, l1: Bound | None = None) -> QueryBuilder:

@@ -6,6 +6,10 @@ no more. The plan, its check and the engine read the `Query` alone.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pyarrow.compute as pc
+
 from dpbeam.policy.checks import pre_aggregated
 from dpbeam.policy.derived import rule_of
 from dpbeam.policy.schema import auto
@@ -15,6 +19,7 @@ from dpbeam.queries import selections, source
 from dpbeam.queries.automatic import CountSearch, Parameter
 from dpbeam.queries.bounds import Bounds
 from dpbeam.queries.query import Partitions, Public, Query, Stage
+from dpbeam.reading.casting import literal
 
 
 def query(policy: schema.Policy) -> Query:
@@ -51,7 +56,7 @@ def input_spec(policy: schema.Policy) -> source.InputSpec:
         compression=policy.source.compression,
         path_columns=policy.source.path_columns,
         columns=columns,
-        derived=derived,
+        derived=(*derived, *_placements(policy)),
         where=(*where, *pre_aggregated.conditions(policy.source)),
     )
 
@@ -87,6 +92,30 @@ def _types(policy: schema.Policy) -> dict[str, source.ColumnType]:
     return read | {item.name: item.type for item in schema.derived_of(policy)}
 
 
+def _label(stage: schema.Stage) -> source.Scalar | None:
+    """The partition that takes all rows which aren't in any other; None if there is none."""
+    public = None if stage.partitions is None else stage.partitions.public
+    return None if public is None else public.other
+
+
+def _placed(stage: schema.Stage) -> str:
+    """The column that has each row's partition: no column of a policy may be called so."""
+    return f"__partition.{stage.name}"
+
+
+def _placements(policy: schema.Policy) -> Iterator[source.Placed]:
+    """The columns that have each row's partition, of the stages where one takes all rows that aren't in any other."""
+    for stage in policy.stages:
+        label, table = _label(stage), schema.public_table_of(policy, stage.name)
+        if label is not None and table is not None:
+            (key,) = stage.group_by
+            kind = _types(policy)[key]
+            scalar = literal(canonical(label, kind), kind)
+            partitions = table.column(key).combine_chunks()
+            listed = partitions.filter(pc.not_equal(partitions, scalar))
+            yield source.Placed(name=_placed(stage), column=key, type=kind, listed=listed, label=scalar)
+
+
 def _most(bound: int | auto.AutoCount | None) -> int | None:
     """A bound's value; the most that it may be where the run finds it."""
     return bound.auto.max if isinstance(bound, auto.AutoCount) else bound
@@ -96,8 +125,10 @@ def _partitions(policy: schema.Policy, stage: schema.Stage) -> Partitions:
     private = stage.private
     if private is None:
         table = schema.public_table_of(policy, stage.name)
-        return None if table is None else Public(table=table)
-    hierarchy = selections.Hierarchy(other_l0=private.other_l0) if private.hierarchical else None
+        if table is None:
+            return None
+        return Public(table=table, placed=None if _label(stage) is None else _placed(stage))
+    hierarchy = selections.Hierarchy(other_l0=private.other_l0) if private.has_others else None
     (kind,) = (kind for kind in selections.SELECTIONS if kind.strategy == private.strategy)
     if kind is selections.DpSips:
         return selections.DpSips(

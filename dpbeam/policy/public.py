@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from dpbeam.policy.public_file import raw_rows
 from dpbeam.policy.schema.policy import Public
@@ -48,7 +49,24 @@ def public_table(
     else:
         table, digest = _from_file(str(public.file), keys, types, folder, (*at, "file"))
     # One thread, so that the first of equal partitions keeps its place.
-    return table.group_by(list(keys), use_threads=False).aggregate([]), digest
+    distinct = table.group_by(list(keys), use_threads=False).aggregate([])
+    if public.other is None:
+        return distinct, digest
+    return pa.concat_tables([distinct, _other(public.other, distinct, keys, types, (*at, "other"))]), digest
+
+
+def _other(label: Any, listed: pa.Table, keys: Sequence[str], types: Sequence[ColumnType], at: Key) -> pa.Table:
+    """The partition of all rows that aren't in any of those listed."""
+    if len(keys) != 1:
+        rule = "must be left out where group_by has several columns"
+        remedy = "Derive a column that has the label where its value isn't listed, and list the label."
+        raise BadPartitions(Finding(key=at, rule=rule, remedy=remedy, value=label))
+    _check(label, types[0], at)
+    row = pa.table({keys[0]: _array([label], types[0])})
+    if pc.any(pc.equal(listed.column(0), row.column(0)[0])).as_py():
+        rule, remedy = "must be no partition that is listed", "Remove it from the list, or give another label."
+        raise BadPartitions(Finding(key=at, rule=rule, remedy=remedy, value=label))
+    return row
 
 
 def _from_values(values: Sequence[Any], keys: Sequence[str], types: Sequence[ColumnType], at: Key) -> pa.Table:

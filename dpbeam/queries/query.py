@@ -34,9 +34,14 @@ Noise = Literal["laplace", "gaussian"]
 
 @dataclass(frozen=True, kw_only=True)
 class Public:
-    """Partitions that are known beforehand, all of which are shown: `table` has a row a partition, a column a key."""
+    """Partitions that are known beforehand, all of which are shown: `table` has a row a partition, a column a key.
+
+    Where one of them takes all rows that aren't in any other, `placed` is the column that has each row's partition
+    (`dpbeam.queries.source.Placed`); else None, and the key has it.
+    """
 
     table: pa.Table
+    placed: str | None = None
 
 
 Partitions = Selection | Public | None
@@ -72,6 +77,8 @@ class Stage:
             raise ValueError(f"stage {self.name}: each key needs a name of its own and a type")
         if bool(self.keys) != (self.partitions is not None):
             raise ValueError(f"stage {self.name}: a stage has partitions if, and only if, it has keys")
+        if self.placed is not None and len(self.keys) != 1:
+            raise ValueError(f"stage {self.name}: rows that aren't listed can only be placed where there is one key")
         if not self.metrics and not isinstance(self.partitions, Selection):
             raise ValueError(f"stage {self.name}: without metrics, partitions must be selected privately")
         if self.noise is None and (self.metrics or self.searches):
@@ -104,6 +111,11 @@ class Stage:
     def public(self) -> pa.Table | None:
         """The partitions that are known beforehand; None where they are selected, or the whole table is one."""
         return self.partitions.table if isinstance(self.partitions, Public) else None
+
+    @property
+    def placed(self) -> str | None:
+        """The column that has each row's partition, where it isn't the key: see `Public`."""
+        return self.partitions.placed if isinstance(self.partitions, Public) else None
 
     @property
     def histograms(self) -> tuple[Histogram, ...]:

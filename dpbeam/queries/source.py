@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 if TYPE_CHECKING:
     from dpbeam.queries.expressions import Expression
@@ -121,7 +122,28 @@ class Lookup:
             raise ValueError(f"derive.{self.name}: a lookup needs each key once, with a value for it")
 
 
-Derived = Bin | Truncate | Lower | Computed | Lookup
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """`name` = `column`, or `label` where that is none of the values `listed`: the partition in which a row counts,
+    where one of them takes all rows that aren't in any other.
+
+    Raises:
+        ValueError: the label is listed, or isn't of the type of what is.
+    """
+
+    name: str
+    column: str
+    type: ColumnType
+    listed: pa.Array
+    label: pa.Scalar
+
+    def __post_init__(self) -> None:
+        fits = self.label.type == self.listed.type and self.label.is_valid
+        if not fits or pc.any(pc.equal(self.listed, self.label)).as_py():
+            raise ValueError(f"{self.name}: what takes all that isn't listed needs a label that isn't listed")
+
+
+Derived = Bin | Truncate | Lower | Computed | Lookup | Placed
 
 
 def uses(item: Derived) -> Iterator[str]:

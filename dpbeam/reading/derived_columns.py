@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from dpbeam.array_types import Mask
 from dpbeam.errors import DataError
-from dpbeam.queries.source import ColumnType, Computed, Derived, Lookup, Rule, uses
+from dpbeam.queries.source import ColumnType, Computed, Derived, Lookup, Placed, Rule, uses
 from dpbeam.reading.casting import ARROW_TYPES, literal
 from dpbeam.reading.derive import derive
 from dpbeam.reading.expressions.evaluate import evaluate
@@ -55,6 +55,10 @@ def add_derived(
                 values, invalid = result.values, result.invalid
             case Lookup():
                 values = item.values.take(pc.index_in(found[item.column], value_set=item.keys))
+                invalid = np.zeros(rows, dtype=np.bool_)
+            case Placed():
+                inside = pc.is_in(found[item.column], value_set=item.listed)
+                values = pc.if_else(inside, found[item.column], item.label)
                 invalid = np.zeros(rows, dtype=np.bool_)
             case _:
                 values, invalid = derive(found, item), np.zeros(rows, dtype=np.bool_)

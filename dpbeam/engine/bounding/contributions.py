@@ -68,7 +68,7 @@ class Bounded:
 def input_columns(spec: StageSpec) -> tuple[str, ...]:
     """The columns that a stage reads from a batch: unit, keys, values, each once."""
     unit = () if spec.unit is None else (spec.unit,)
-    return tuple(dict.fromkeys((*unit, *spec.keys, *spec.value_columns)))
+    return tuple(dict.fromkeys((*unit, *spec.input_keys, *spec.value_columns)))
 
 
 def split_by_unit(
@@ -173,7 +173,7 @@ def _needed(
         return needed, False
     some, at = rows.take(pa.array(hot)), at[hot]
     units = group([some.column(_unit(spec))], len(hot))
-    partitions = group([some.column(name) for name in spec.keys], len(hot))
+    partitions = group([some.column(name) for name in spec.input_keys], len(hot))
     cells = None if cells_of is None else cells_of(partitions)
     choice = sampling.choose(units, partitions, spec, salt, lambda: _ranks(draws()[at], spec, salt), cells)
     if choice.keep is not None:
@@ -200,7 +200,7 @@ def bound(
     found = [_project(batch, spec) for batch in batches if batch.num_rows]
     rows = sum(batch.num_rows for batch in found)
     units = group([_chunked(found, _unit(spec))], rows)
-    partitions = group([_chunked(found, name) for name in spec.keys], rows)
+    partitions = group([_chunked(found, name) for name in spec.input_keys], rows)
     cells = None if cells_of is None else cells_of(partitions)
     choice = sampling.choose(units, partitions, spec, salt, lambda: _priorities(found, spec, salt, seeds), cells)
     values = {name: _numbers(found, name) for name in spec.number_columns}

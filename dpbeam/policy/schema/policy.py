@@ -164,14 +164,23 @@ class Private(Strict):
     pre_threshold: Bound = 1
     rounds: Annotated[int, Field(ge=1, le=MAX_ROUNDS)] | None = None
     hierarchical: bool = False
+    other: bool = False
     other_l0: Bound | None = None
     weight: Weight = 1.0
 
+    @property
+    def has_others(self) -> bool:
+        """Whether what isn't kept counts in an `other`."""
+        return self.hierarchical or self.other
+
 
 class Public(Strict):
-    """The partitions are known beforehand: listed, a product of lists, or a file's rows."""
+    """The partitions are known beforehand: listed, a product of lists, or a file's rows. `other` labels one more, which
+    takes all rows that aren't in any of these."""
 
-    model_config = ConfigDict(json_schema_extra=ONE_KEY)
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": [way]} for way in ("values", "product", "file")]}
+    )
 
     values: Annotated[tuple[ScalarOrList, ...], Field(strict=False, min_length=1)] | None = None
     product: (
@@ -179,6 +188,7 @@ class Public(Strict):
         | None
     ) = None
     file: Annotated[str, Field(min_length=1)] | None = None
+    other: AnyScalar | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Public:

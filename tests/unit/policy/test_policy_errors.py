@@ -249,7 +249,7 @@ CASES = {
         "{private: {strategy: truncated_geometric, pre_threshold: 10}}",
         "{public: {values: [a], hierarchical: true}}",
         "19: stages[0].partitions.public.hierarchical is not a known key",
-        "Known keys here: values, product, file.",
+        "Known keys here: values, product, file, other.",
     ),
     "no round": (
         "truncated_geometric, pre_threshold: 10}}",
