@@ -37,6 +37,9 @@ def columns(given: Mapping[str, Sequence[Any]]) -> dict[str, pa.Array]:
 def shown(found: Evaluated) -> list[Any]:
     """A value, None or `INVALID` for each row."""
     values = found.values.to_pylist()
+    assert not [
+        value for value, wrong in zip(values, found.invalid.tolist(), strict=True) if wrong and value is not None
+    ]
     return [INVALID if wrong else value for value, wrong in zip(values, found.invalid.tolist(), strict=True)]
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import jsonschema
 import pytest
 
+from dpbeam.policy.json_schema import json_schema
 from dpbeam.policy.load import load_policy
+from dpbeam.policy.yamlfile import read_yaml
 from dpbeam.queries.functions import ALL_TYPES, FUNCTIONS, Function, Signature
 from dpbeam.reading.expressions.parsing import DIRECTIVES
 from tests.helpers import policy_text
@@ -69,6 +72,7 @@ def test_every_derived_column_in_the_docs_loads(block, tmp_path):
     text = policy_text.BASE.replace("derive: {band: {bin: hours, edges: [1, 2]}}\n", columns + block)
     (tmp_path / "policy.yaml").write_text(text, encoding="utf-8")
     assert load_policy(tmp_path / "policy.yaml").derive
+    jsonschema.validate(read_yaml(tmp_path / "policy.yaml").data, json_schema())
 
 
 def test_the_docs_have_derived_columns_to_load():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from datetime import date
 
 import pyarrow as pa
@@ -294,7 +296,7 @@ def test_a_rule_that_fails_names_column_and_rule_alone(tmp_path):
 
 
 def test_a_row_that_one_column_drops_breaks_no_rule_of_those_that_use_it(tmp_path):
-    derive = "  band: {lower: place}\n  n: {expression: int64(place)}\n  m: {expression: n // 1, on_invalid: fail}\n"
+    derive = "  band: {lower: place}\n  n: {expression: int64(place)}\n  m: {expression: 1 // n, on_invalid: fail}\n"
     assert prepare(ROWS, query(loaded(tmp_path, derive)).source).num_rows == 0
 
 
@@ -462,3 +464,10 @@ def test_an_error_of_a_query_in_python_names_the_character():
         "query: derive.head.expression is wrong at character 7: 'wo' is no column, got 'wo'\n"
         "    Remedy: Columns: who, head."
     )
+
+
+def test_a_policy_without_expressions_loads_no_parser(tmp_path):
+    (tmp_path / "policy.yaml").write_text(shared.BASE, encoding="utf-8")
+    load = f"from dpbeam.policy.load import load_policy; load_policy({str(tmp_path / 'policy.yaml')!r})"
+    check = f"{load}; import sys; sys.exit('lark' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

@@ -74,6 +74,11 @@ def test_a_row_has_the_same_bits_alone_as_among_others_and_in_whatever_layout(ro
     assert bits(expression, sliced, len(rows) - cut) == together[cut:]
 
 
+def test_a_text_that_grows_too_long_leaves_its_neighbours_alone():
+    found = evaluate(read("concat(s, r)"), columns({"s": ["a" * 2**20, "b"], "r": ["c", "d"]}), 2)
+    assert shown(found) == [INVALID, "bd"]
+
+
 def functions_in(expression: Expression) -> set[str]:
     match expression:
         case Call():
