@@ -182,9 +182,13 @@ class Charge:
                 settle_stopped(self._ledger, charged.charge)
             return
         failure = error if isinstance(error, RunFailed) else ours(error)
-        spent: tuple[str, ...] = ()
-        with suppress(DpbeamError):
+        try:
             spent = fail(self._ledger, charged.charge, "data_rule" if isinstance(failure, DataError) else "pipeline")
+        except DpbeamError as unsettled:
+            spent = (
+                f"{charged.charge.amount} of dataset {charged.charge.dataset} stays spent; what it began is left as it "
+                f"was ({unsettled}), and `dpbeam recover` settles it.",
+            )
         if failure is not None:
             raise failure.saying(*spent) from None
 

@@ -55,9 +55,10 @@ def input_spec(policy: schema.Policy) -> source.InputSpec:
 def _stage(policy: schema.Policy, stage: schema.Stage) -> Stage:
     limits = stage.bounds
     searches: list[tuple[Parameter, CountSearch]] = []
-    for name, bound in (("l0", limits.l0), ("linf", limits.linf), ("l1", limits.l1)):
+    stated: tuple[tuple[Parameter, object], ...] = (("l0", limits.l0), ("linf", limits.linf), ("l1", limits.l1))
+    for name, bound in stated:
         if isinstance(bound, auto.AutoCount):
-            searches.append((name, CountSearch(max=bound.auto.max, weight=bound.auto.weight)))  # type: ignore[arg-type]
+            searches.append((name, CountSearch(max=bound.auto.max, weight=bound.auto.weight)))
     linf = _most(limits.linf)
     metrics = tuple(choice.metric(policy.vector_lengths) for choice in stage.metrics)
     if policy.counted_by is not None:
