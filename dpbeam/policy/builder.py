@@ -24,6 +24,26 @@ if TYPE_CHECKING:
 
     from dpbeam.policy.schema.policy import Policy
 
+_REMEDIES = {
+    (
+        "privacy_unit",
+    ): 'Say unit="person", the column that tells whose row it is; or unit="row", where each is a person.',
+    ("columns",): 'Say of which type columns are: columns={"person": "string"}.',
+    ("dataset",): "Name the dataset with a-z, 0-9, _ and -, starting with a letter or digit, at most 64 characters.",
+    (
+        "source",
+        "path",
+    ): "Give source=… a file, a folder, a pattern such as data/*.parquet, or a list of them.",
+    ("run", "epsilon"): "Say epsilon=1.0, or a number from 1e-6 to 1e3; the smaller, the more private.",
+    ("run", "delta"): "Say delta=1e-8, or another number well below one over the number of people.",
+    ("stages", "group_by"): 'Say .group_by("city"), or .total() for the whole table.',
+    ("stages", "partitions"): 'Say .private(), or .public(["a", "b"]) where all that may appear is known beforehand.',
+    ("stages", "bounds"): "Say .bounds(l0=20, linf=1): how many partitions one person may touch, and how often each.",
+    ("stages", "noise"): 'Say .noise("laplace") or .noise("gaussian").',
+    ("stages", "metrics"): "Say .count(), .privacy_id_count(), .sum(…), .mean(…) or another metric.",
+}
+"""What to do about keys that a file has, and a call says here."""
+
 Noise = Literal["laplace", "gaussian"]
 Bound = int | Mapping[str, Any]
 """A bound, or `{"auto": {"max": …}}` for one that the run is to find."""
@@ -239,7 +259,7 @@ class QueryBuilder:
         """
         from dpbeam.policy.load import policy_of
 
-        return policy_of(self.to_data())
+        return policy_of(self.to_data(), remedies=_REMEDIES)
 
     def rows(self) -> pa.Table | None:
         """The rows in memory, of the declared columns alone; None where the source is files.

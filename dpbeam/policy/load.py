@@ -9,13 +9,15 @@ from typing import Any
 import pyarrow as pa
 
 from dpbeam.policy.checks.cross import cross_findings
-from dpbeam.policy.checks.fields import field_findings
+from dpbeam.policy.checks.fields import REMEDIES, field_findings
 from dpbeam.policy.checks.valid_parts import ValidParts, valid_parts
 from dpbeam.policy.public import BadPartitions, public_table
 from dpbeam.policy.schema import policy as schema
 from dpbeam.policy.violations import ABSENT as _ABSENT
 from dpbeam.policy.violations import Finding, PolicyError, Violation, dotted, shown
 from dpbeam.policy.yamlfile import Document, read_yaml
+
+Remedies = Mapping[tuple[str, ...], str]
 
 
 def load_policy(path: str | Path, *, source: Sequence[str] | None = None, output: str | None = None) -> schema.Policy:
@@ -27,27 +29,32 @@ def load_policy(path: str | Path, *, source: Sequence[str] | None = None, output
     Raises:
         PolicyError: all violations at once, each with its line, key, value, rule and remedy.
     """
-    return _checked(read_yaml(Path(path)), Path(path).parent, source, output)
+    return _checked(read_yaml(Path(path)), Path(path).parent, source, output, {})
 
 
-def policy_of(data: Mapping[str, Any], *, name: str = "query", folder: str | Path = "") -> schema.Policy:
+def policy_of(
+    data: Mapping[str, Any], *, name: str = "query", folder: str | Path = "", remedies: Remedies | None = None
+) -> schema.Policy:
     """The policy that plain data state, key by key as a file does; relative paths start at `folder`. Errors call it
-    `name`, for it has no lines.
+    `name`, for it has no lines, and say the `remedies` of keys, by their names without places in lists, where else they
+    would say how a file is written.
 
     Raises:
         PolicyError: as `load_policy`.
     """
-    return _checked(Document(file=name, data=dict(data)), Path(folder), None, None)
+    return _checked(Document(file=name, data=dict(data)), Path(folder), None, None, remedies or {})
 
 
-def _checked(document: Document, folder: Path, source: Sequence[str] | None, output: str | None) -> schema.Policy:
+def _checked(
+    document: Document, folder: Path, source: Sequence[str] | None, output: str | None, remedies: Remedies
+) -> schema.Policy:
     findings = [*document.findings, *field_findings(document.data)]
     known = valid_parts(document.data)
     findings += cross_findings(known)
     public, unusable = _read_public(known, folder)
     findings += unusable
     if findings:
-        raise PolicyError(_placed(document, findings))
+        raise PolicyError(_placed(document, findings, remedies))
     policy = schema.Policy.model_validate(document.data, context=public)
     paths = tuple(source) if source else tuple(_relative(folder, each) for each in policy.source.path)
     updates = {
@@ -82,7 +89,13 @@ def _relative(folder: Path, path: str) -> str:
     return path if "://" in path else str(folder / path)
 
 
-def _placed(document: Document, findings: Sequence[Finding]) -> list[Violation]:
+def _remedy(finding: Finding, remedies: Remedies) -> str:
+    path = tuple(part for part in finding.key if isinstance(part, str))
+    usual = finding.value is _ABSENT or (path and finding.remedy == REMEDIES.get(path[-1]))
+    return remedies.get(path, finding.remedy) if usual else finding.remedy
+
+
+def _placed(document: Document, findings: Sequence[Finding], remedies: Remedies) -> list[Violation]:
     placed = {
         (finding.key, finding.rule, finding.line): Violation(
             file=document.file,
@@ -90,7 +103,7 @@ def _placed(document: Document, findings: Sequence[Finding]) -> list[Violation]:
             key=dotted(finding.key),
             value=None if finding.value is _ABSENT else shown(finding.value),
             rule=finding.rule,
-            remedy=finding.remedy,
+            remedy=_remedy(finding, remedies),
         )
         for finding in findings
     }

@@ -172,3 +172,14 @@ def test_python_objects_of_polars_are_no_column() -> None:
 def test_types_that_hold_python_objects_are_known(kind) -> None:
     assert frames._has_objects(kind, pl.Object)
     assert not frames._has_objects(pl.Struct({"a": pl.List(pl.String)}), pl.Object)
+
+
+def test_what_is_missing_is_said_in_calls() -> None:
+    with pytest.raises(dpbeam.PolicyError) as refused:
+        begun().group_by("city").count().policy()
+    assert str(refused.value) == (
+        "query: stages[0].bounds is required\n"
+        "    Remedy: Say .bounds(l0=20, linf=1): how many partitions one person may touch, and how often each.\n"
+        "query: stages[0].partitions is required where group_by names columns\n"
+        '    Remedy: Say .private(), or .public(["a", "b"]) where all that may appear is known beforehand.'
+    )
