@@ -20,6 +20,7 @@ from dpbeam._version import __version__
 from dpbeam.errors import DpbeamError, LedgerError, UsageError
 from dpbeam.ledger import waiting
 from dpbeam.pipelines.cli import streams
+from dpbeam.pipelines.cli.ending import Ending
 from dpbeam.pipelines.cli.printing import complain, console, line, note, say, say_json
 from dpbeam.pipelines.lifecycle import stopping
 
@@ -394,5 +395,6 @@ def _invoke(arguments: Sequence[str]) -> int:
 
 def main() -> NoReturn:
     """The `dpbeam` command."""
+    ending = Ending()
     streams.settle()
-    sys.exit(invoke(sys.argv[1:]))
+    sys.exit(ending.by(invoke(sys.argv[1:])))
