@@ -166,11 +166,11 @@ class Charge:
                 settle_stopped(self._ledger, charged.charge)
             return
         failure = error if isinstance(error, RunFailed) else ours(error)
-        spent: tuple[str, ...] = ()
+        spent = None
         with suppress(DpbeamError):
             spent = fail(self._ledger, charged.charge, "data_rule" if isinstance(failure, DataError) else "pipeline")
         if failure is not None:
-            raise failure.saying(*spent) from None
+            raise failure.knowing(spent=spent) from None
 
     def __enter__(self) -> Charge:
         return self

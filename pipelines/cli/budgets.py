@@ -7,13 +7,26 @@ from typing import Annotated
 import typer
 
 from dpbeam.errors import UsageError
-from dpbeam.pipelines.cli.arguments import DEFAULT_LEDGER, AsJson, Dataset, LedgerUrl
-from dpbeam.pipelines.cli.printing import console, say, say_json
+from dpbeam.pipelines.cli.arguments import DEFAULT_LEDGER, AsJson, Dataset, LedgerUrl, Quiet, Verbose
+from dpbeam.pipelines.cli.commands import Group, epilog
+from dpbeam.pipelines.cli.printing import console, remark, say_json
 
-budget_app = typer.Typer(help="What a dataset may spend, has spent, and has left.", no_args_is_help=True)
+budget_app = typer.Typer(
+    cls=Group,
+    help="What a dataset may spend, has spent, and has left.",
+    epilog=epilog("dpbeam budget create policy.yaml", "dpbeam budget show visits"),
+    no_args_is_help=True,
+)
 
 
-@budget_app.command("create")
+@budget_app.command(
+    "create",
+    epilog=epilog(
+        "dpbeam budget create policy.yaml",
+        "dpbeam budget create visits --epsilon 10 --delta 1e-6 --privacy-unit person",
+        codes=(0, 2, 3),
+    ),
+)
 def budget_create(
     what: Annotated[str, typer.Argument(metavar="POLICY|DATASET", help="A policy with a budget, or a dataset's name.")],
     epsilon: Annotated[str | None, typer.Option(help="The cap on ε, with a dataset's name.")] = None,
@@ -22,6 +35,8 @@ def budget_create(
         str | None, typer.Option(help="Whom it protects, with a dataset's name; default: whom its first run protects.")
     ] = None,
     ledger: LedgerUrl = DEFAULT_LEDGER,
+    _verbose: Verbose = False,
+    _quiet: Quiet = False,
 ) -> None:
     """Give a dataset its budget, once. From then on the ledger's cap is the authority."""
     from dpbeam.ledger import open_ledger
@@ -49,11 +64,17 @@ def budget_create(
             raise UsageError(f"--privacy-unit: {error}") from None
     balance = open_ledger(ledger, create=True).create_budget(dataset, cap, protected=protects)
     whom = "whom its first run protects" if protects is None else protects
-    say(f"Budget of {dataset}: {balance.cap}, meter {balance.meter}; it protects {whom}. Nothing is spent yet.")
+    remark(f"Budget of {dataset}: {balance.cap}, meter {balance.meter}; it protects {whom}. Nothing is spent yet.")
 
 
-@budget_app.command("show")
-def budget_show(dataset: Dataset, ledger: LedgerUrl = DEFAULT_LEDGER, as_json: AsJson = False) -> None:
+@budget_app.command("show", epilog=epilog("dpbeam budget show visits --json", codes=(0, 2, 3, 4)))
+def budget_show(
+    dataset: Dataset,
+    ledger: LedgerUrl = DEFAULT_LEDGER,
+    as_json: AsJson = False,
+    _verbose: Verbose = False,
+    _quiet: Quiet = False,
+) -> None:
     """Show what a dataset may spend, has spent, holds and has left."""
     from dpbeam.ledger import open_ledger
     from dpbeam.ledger.accounts import budget_json
@@ -66,8 +87,14 @@ def budget_show(dataset: Dataset, ledger: LedgerUrl = DEFAULT_LEDGER, as_json: A
         console().print(budget_terminal.budget(budget))
 
 
-@budget_app.command("history")
-def budget_history(dataset: Dataset, ledger: LedgerUrl = DEFAULT_LEDGER, as_json: AsJson = False) -> None:
+@budget_app.command("history", epilog=epilog("dpbeam budget history visits", codes=(0, 2, 3, 4)))
+def budget_history(
+    dataset: Dataset,
+    ledger: LedgerUrl = DEFAULT_LEDGER,
+    as_json: AsJson = False,
+    _verbose: Verbose = False,
+    _quiet: Quiet = False,
+) -> None:
     """Show every entry of a dataset's journal."""
     from dpbeam.ledger import open_ledger
     from dpbeam.pipelines.cli import budget_terminal
@@ -79,13 +106,15 @@ def budget_history(dataset: Dataset, ledger: LedgerUrl = DEFAULT_LEDGER, as_json
         console().print(budget_terminal.history(dataset, entries))
 
 
-@budget_app.command("verify")
+@budget_app.command("verify", epilog=epilog("dpbeam budget verify", "dpbeam budget verify visits", codes=(0, 2, 3, 4)))
 def budget_verify(
     dataset: Annotated[str | None, typer.Argument(metavar="[DATASET]", help="One dataset; default: all.")] = None,
     ledger: LedgerUrl = DEFAULT_LEDGER,
+    _verbose: Verbose = False,
+    _quiet: Quiet = False,
 ) -> None:
     """Replay the journal and compare it with every balance."""
     from dpbeam.ledger import open_ledger
 
     count = open_ledger(ledger, reading=True).verify(dataset)
-    say(f"The ledger verifies: {count} entries, every balance is what they amount to.")
+    remark(f"The ledger verifies: {count} entries, every balance is what they amount to.")

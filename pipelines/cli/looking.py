@@ -8,8 +8,15 @@ from typing import Annotated
 import typer
 
 from dpbeam.errors import LedgerError, UsageError
-from dpbeam.pipelines.cli.arguments import DEFAULT_LEDGER, AsJson, LedgerUrl, PolicyPath
-from dpbeam.pipelines.cli.printing import console, note, say, say_json
+from dpbeam.pipelines.cli.arguments import DEFAULT_LEDGER, AsJson, LedgerUrl, PolicyPath, Quiet, Verbose
+from dpbeam.pipelines.cli.commands import epilog
+from dpbeam.pipelines.cli.printing import console, note, remark, say, say_json
+
+INIT = epilog(
+    "dpbeam init people.parquet --output policy.yaml", "dpbeam init exports/ > policy.yaml", codes=(0, 2, 4, 130)
+)
+PLAN = epilog("dpbeam plan policy.yaml", "dpbeam plan policy.yaml --json", codes=(0, 2, 3, 4, 130))
+CERTIFY = epilog("dpbeam certify releases/visits/*/manifest.json", codes=(0, 2, 4, 130))
 
 
 def init(
@@ -17,6 +24,8 @@ def init(
         Path, typer.Argument(metavar="DATA", help="A CSV, JSON Lines, Parquet or Avro file, or a folder of them.")
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write; default: the screen.")] = None,
+    _verbose: Verbose = False,
+    _quiet: Quiet = False,
 ) -> None:
     """Write a commented first policy from a file's column names and types. Reads no values."""
     from dpbeam.pipelines.cli.init import starter
@@ -32,13 +41,15 @@ def init(
         raise UsageError(f"{output} exists already; name another file with --output") from None
     except OSError as error:
         raise UsageError(f"{output} can't be written ({error.strerror})") from None
-    say(f"Wrote {output}: read every line of it, then `dpbeam plan {output}`.")
+    remark(f"Wrote {output}: read every line of it, then `dpbeam plan {output}`.")
 
 
 def plan(
     policy_path: PolicyPath,
     ledger: LedgerUrl = DEFAULT_LEDGER,
     as_json: AsJson = False,
+    _verbose: Verbose = False,
+    _quiet: Quiet = False,
 ) -> None:
     """Show what a run would do and cost, without reading data."""
     from dpbeam.accounting.plan import plan as make_plan
@@ -69,6 +80,8 @@ def plan(
 def certify(
     manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="A release's manifest.json.")],
     as_json: AsJson = False,
+    _verbose: Verbose = False,
+    _quiet: Quiet = False,
 ) -> None:
     """Recompute a release's certificate from its manifest alone, and check its files' digests."""
     from dpbeam.reporting.certify import certify_manifest
@@ -77,4 +90,4 @@ def certify(
     if as_json:
         say_json({"version": 1, "certified": True, "epsilon": epsilon, "manifest": str(manifest)})
     else:
-        say(f"{manifest}: certified; its mechanisms compose to ε {epsilon:.6g}, and its files are whole.")
+        remark(f"{manifest}: certified; its mechanisms compose to ε {epsilon:.6g}, and its files are whole.")

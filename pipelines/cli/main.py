@@ -7,27 +7,33 @@ Exit codes: 0 done · 2 the command, policy or input can't be used · 3 the budg
 from __future__ import annotations
 
 import sys
-import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
 from dpbeam._version import __version__
-from dpbeam.errors import DpbeamError
+from dpbeam.errors import DpbeamError, InternalError, Interrupted, UsageError
 from dpbeam.ledger import waiting
 from dpbeam.pipelines.cli import looking, running, streams
 from dpbeam.pipelines.cli.budgets import budget_app
+from dpbeam.pipelines.cli.commands import AFTER, BEFORE, RUN, SETTINGS, Group, epilog
 from dpbeam.pipelines.cli.ending import Ending
-from dpbeam.pipelines.cli.printing import complain, say
+from dpbeam.pipelines.cli.printing import complain, say, say_json, speak
 from dpbeam.pipelines.lifecycle import stopping
 
 app = typer.Typer(
     name="dpbeam",
+    cls=Group,
     help="Differentially private releases from Apache Beam, under a privacy budget that holds.",
+    epilog=epilog(
+        "dpbeam init people.parquet --output policy.yaml",
+        "dpbeam plan policy.yaml",
+        "dpbeam budget create policy.yaml",
+        "dpbeam run policy.yaml",
+    ),
+    context_settings=SETTINGS,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -48,48 +54,51 @@ def _root(
     """Differentially private releases from Apache Beam, under a privacy budget that holds."""
 
 
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})(running.run)
-app.command()(looking.plan)
-app.command()(looking.init)
-app.command()(looking.certify)
-app.command()(running.recover)
-app.add_typer(budget_app, name="budget")
+_beams = {"allow_extra_args": True, "ignore_unknown_options": True}
+app.command(rich_help_panel=BEFORE, epilog=looking.INIT)(looking.init)
+app.command(rich_help_panel=BEFORE, epilog=looking.PLAN)(looking.plan)
+app.add_typer(budget_app, name="budget", rich_help_panel=BEFORE)
+app.command(rich_help_panel=RUN, epilog=running.RUN, context_settings=_beams)(running.run)
+app.command(rich_help_panel=RUN, epilog=running.RECOVER)(running.recover)
+app.command(rich_help_panel=AFTER, epilog=looking.CERTIFY)(looking.certify)
 
 
 def invoke(arguments: Sequence[str]) -> int:
-    """Runs one command; returns its exit code. Errors are said on stderr, without any text of a library's."""
+    """Runs one command; returns its exit code. Errors are said on stderr, without any text of a library's; with --json
+    they are an object on stdout."""
+    speak("normal")
     with streams.unfailing() as terminal, stopping.listening(), waiting.listening(complain):
-        code = _invoke(arguments)
+        error = _invoke(arguments)
+        if error is not None and "--json" in arguments:
+            say_json({"version": 1, "error": error.to_json()})
+        elif error is not None:
+            complain(*error.lines)
         terminal.flush()
-        if code == 0 and terminal.lost is not None and arguments[:1] != ["run"]:  # which has said so
-            complain(f"standard output can't be written ({terminal.lost})")
-            return 4 if streams.only_shows(arguments) else 0
-        return code
+        if terminal.lost is None or (arguments[:1] == ["run"] and error is None):  # which has said so
+            return 0 if error is None else error.exit_code
+        complain(f"standard output can't be written ({terminal.lost})")
+        if error is not None:
+            complain(*error.lines)
+            return error.exit_code
+        return 4 if streams.only_shows(arguments) else 0
 
 
-def _invoke(arguments: Sequence[str]) -> int:
+def _invoke(arguments: Sequence[str]) -> DpbeamError | None:
+    """Runs one command; returns what it failed with."""
     try:
         streams.refuse_empty(arguments)
-        result = typer.main.get_command(app)(args=list(arguments), prog_name="dpbeam", standalone_mode=False)
-        return int(result or 0)
+        typer.main.get_command(app)(args=list(arguments), prog_name="dpbeam", standalone_mode=False)
+        return None
     except DpbeamError as error:
-        complain(*error.lines)
-        return error.exit_code
+        return error
     except typer.Exit as ending:
-        return ending.exit_code
+        return None if ending.exit_code == 0 else Interrupted("stopped", ending.exit_code)
     except stopping.Stopped as stopped:
-        complain(f"{stopped}; `dpbeam recover` settles what was begun")
-        return stopped.exit_code
+        return Interrupted(f"{stopped}; `dpbeam recover` settles what was begun", stopped.exit_code)
     except Exception as error:
         if hasattr(error, "format_message"):  # a usage error of the command line itself
-            complain(*streams.usage_lines(error))
-            return 2
-        at = traceback.extract_tb(error.__traceback__)[-1]
-        complain(
-            f"internal error {type(error).__name__} at {Path(at.filename).name}:{at.lineno}; please report it. "
-            "`dpbeam recover` settles what was begun"
-        )
-        return 4
+            return UsageError(*streams.usage_lines(error))
+        return InternalError.of(error)
 
 
 def main() -> NoReturn:

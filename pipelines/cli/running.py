@@ -10,12 +10,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpbeam.errors import UsageError
-from dpbeam.pipelines.cli.arguments import DEFAULT_LEDGER, AsJson, LedgerUrl, PolicyPath
-from dpbeam.pipelines.cli.printing import complain, console, line, say, say_json
+from dpbeam.pipelines.cli.arguments import DEFAULT_LEDGER, AsJson, LedgerUrl, PolicyPath, Quiet, Verbose
+from dpbeam.pipelines.cli.commands import epilog
+from dpbeam.pipelines.cli.printing import complain, console, detail, line, quiet, remark, say, say_json
 from dpbeam.pipelines.lifecycle import stopping
 
 if TYPE_CHECKING:
     from dpbeam.pipelines.lifecycle.values import Published
+
+
+RUN = epilog(
+    "dpbeam run policy.yaml",
+    "dpbeam run policy.yaml --release august --json",
+    "dpbeam run policy.yaml --runner=FlinkRunner --flink_master=flink:8081 --environment_type=DOCKER",
+)
+RECOVER = epilog("dpbeam recover", "dpbeam recover --charge ID --force")
 
 
 def run(
@@ -41,11 +50,21 @@ def run(
     engine: Annotated[
         str, typer.Option("--engine", help="dpbeam, or pipelinedp: PipelineDP's own engine, slow, to compare with.")
     ] = "dpbeam",
+    log_dir: Annotated[
+        Path | None, typer.Option("--log-dir", help="Where the run's log goes; default: .logs beside staging.")
+    ] = None,
+    keep_log: Annotated[
+        bool, typer.Option("--keep-log", help="Keep the log of a run that succeeds. It may hold raw values.")
+    ] = False,
     as_json: AsJson = False,
+    _verbose: Verbose = False,
+    _quiet: Quiet = False,
 ) -> None:
     """Make a private release. Other flags, such as --runner=…, go to Beam; put them after POLICY."""
     from dpbeam.ledger import open_ledger
+    from dpbeam.pipelines.cli import capture
     from dpbeam.pipelines.jobs.options import beam_options
+    from dpbeam.pipelines.lifecycle import runlog
     from dpbeam.pipelines.lifecycle.release import make_release
     from dpbeam.pipelines.lifecycle.values import Request
     from dpbeam.policy.load import load_policy
@@ -66,12 +85,14 @@ def run(
         refresh=refresh,
         accept_source=accept_source,
         ledger=open_ledger(ledger),
-        options=beam_options(context.args),
+        options=beam_options(context.args, [name for each in context.command.params for name in each.opts]),
         output=Path(policy.output.path),
         engine="pipelinedp" if engine == "pipelinedp" else "dpbeam",
     )
     terminal = console(stderr=True)
-    with nullcontext() if as_json else terminal.status("Starting") as status:
+    is_silent = as_json or quiet()
+    detail(f"policy {policy_path}, digest {request.query.digest}, ledger {ledger}")
+    with nullcontext() if is_silent else terminal.status("Starting") as status:
 
         def progress(step: str) -> None:
             if status is not None:
@@ -82,8 +103,14 @@ def run(
             if status is not None:
                 status.update(f"{what.capitalize()}: {100 * done // of} % …")
 
-        with listening(share):
-            done = make_release(request, progress)
+        logs = request.output / runlog.FOLDER_NAME if log_dir is None else log_dir
+        with (
+            runlog.kept(logs, policy.dataset, keep=keep_log, loggers=("",)) as log,
+            capture.captured(log),
+            listening(share),
+        ):
+            detail(f"log {log.path}, {'kept' if keep_log else 'removed if all goes well'}; it may hold raw values")
+            done = make_release(request, log.telling(progress))
     _show_published(done, as_json=as_json)
 
 
@@ -94,6 +121,8 @@ def _show_published(done: Published, *, as_json: bool) -> None:
     try:
         if as_json:
             say_json(run_json(done))
+        elif quiet():
+            say(str(done.folder))
         else:
             _show(done)
         sys.stdout.flush()
@@ -130,6 +159,8 @@ def recover(
     charge: Annotated[str | None, typer.Option("--charge", help="Settle only this charge.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Settle --charge though its process may live.")] = False,
     as_json: AsJson = False,
+    _verbose: Verbose = False,
+    _quiet: Quiet = False,
 ) -> None:
     """Finish or close the runs that a kill cut off. Safe to run at any time."""
     from dpbeam.ledger import open_ledger
@@ -142,4 +173,4 @@ def recover(
         return
     for each in settled:
         say(f"{each.charge.dataset} {each.charge.release_id} (charge {each.charge.id}): {each.outcome}")
-    say("Nothing to settle." if not settled else f"{len(settled)} charges looked at.")
+    remark("Nothing to settle." if not settled else f"{len(settled)} charges looked at.")

@@ -29,6 +29,7 @@ def release(
     name: str = "default",
     refresh: bool = False,
     accept_source: bool = False,
+    logs: str | Path | None = None,
     flags: Sequence[str] = (),
 ) -> Release:
     """Makes a release, or finds the one that was made of the same query and rows under the same name, at no cost.
@@ -36,6 +37,8 @@ def release(
     `ledger` is a URL or what `dpbeam.open_ledger` gives; it must have a budget for the dataset. `output` is the folder
     where releases go (default: the policy's). `refresh` asks for a new release, charged anew, though one exists;
     `accept_source` says that a source that is new to the dataset's budget is meant. `flags` are Beam's: a runner, say.
+    `logs` is the folder for the run's log (default: `.logs` beside staging). Only errors and what Beam's and dpbeam's
+    loggers let through are in it, at the levels that they have: what runners write on the standard streams stays there.
 
     Raises:
         UsageError: the query, its source, the output folder or a flag can't be used; nothing was charged.
@@ -45,6 +48,7 @@ def release(
     """
     require("beam")
     from dpbeam.pipelines.jobs.options import beam_options, runs_here
+    from dpbeam.pipelines.lifecycle import runlog
     from dpbeam.pipelines.lifecycle.release import make_release
     from dpbeam.pipelines.lifecycle.values import Request
 
@@ -70,7 +74,10 @@ def release(
         accept_source=accept_source,
     )
     with ExitStack() as stack:
+        log = stack.enter_context(
+            runlog.kept(folder / runlog.FOLDER_NAME if logs is None else Path(logs), policy.dataset)
+        )
         if rows is not None:
             stack.enter_context(memory.holding(policy.dataset, rows))
-        done = make_release(request)
+        done = make_release(request, log.telling(lambda says: None))
     return replace(read_release(done.folder), cached=done.cached)
