@@ -10,9 +10,10 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.runners.runner import create_runner
 
 from dpbeam.errors import UsageError
-from dpbeam.pipelines.jobs import runners
+from dpbeam.pipelines.jobs import places, runners
 from dpbeam.policy.violations import closest
 
+RUNNERS = ("FnApiRunner", "PortableRunner", "FlinkRunner", "SparkRunner", "PrismRunner", "DataflowRunner")
 LOCAL_RUNNERS = {None, "directrunner", "switchingdirectrunner", "direct"}
 """In lower case: Beam takes a runner's name in any."""
 
@@ -40,6 +41,7 @@ def beam_options(flags: Sequence[str], own: Sequence[str] = ()) -> PipelineOptio
     if (runner and runner.rsplit(".", maxsplit=1)[-1].lower()) in LOCAL_RUNNERS:
         options.view_as(StandardOptions).runner = "FnApiRunner"
     _check_runner(str(options.view_as(StandardOptions).runner))
+    places.check(options)
     runners.check(options, flags)
     return options
 
@@ -55,7 +57,8 @@ def _check_runner(name: str) -> None:
         create_runner(name)
     except Exception as error:
         reason = f"{type(error).__name__}; is it the right name, and are its optional parts installed?"
-        raise UsageError(f"--runner={name}: Beam has no such runner here ({reason})") from None
+        remedy = closest(name, RUNNERS).strip() or None
+        raise UsageError(f"--runner={name}: Beam has no such runner here ({reason})", remedy=remedy) from None
 
 
 class _Parser(argparse.ArgumentParser):
