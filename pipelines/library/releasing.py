@@ -39,6 +39,7 @@ def release(
     `accept_source` says that a source that is new to the dataset's budget is meant. `flags` are Beam's: a runner, say.
     `logs` is the folder for the run's log (default: `.logs` beside staging). Only errors and what Beam's and dpbeam's
     loggers let through are in it, at the levels that they have: what runners write on the standard streams stays there.
+    Rows that lie in memory are logged only where a folder is named: else nothing of them is written to a disk.
 
     Raises:
         UsageError: the query, its source, the output folder or a flag can't be used; nothing was charged.
@@ -50,6 +51,7 @@ def release(
     from dpbeam.pipelines.jobs.options import beam_options, runs_here
     from dpbeam.pipelines.lifecycle import runlog
     from dpbeam.pipelines.lifecycle.release import make_release
+    from dpbeam.pipelines.lifecycle.steps import Progress
     from dpbeam.pipelines.lifecycle.values import Request
 
     if not 0 < len(name) <= 128 or not name.isprintable():
@@ -74,10 +76,11 @@ def release(
         accept_source=accept_source,
     )
     with ExitStack() as stack:
-        log = stack.enter_context(
-            runlog.kept(folder / runlog.FOLDER_NAME if logs is None else Path(logs), policy.dataset)
-        )
         if rows is not None:
             stack.enter_context(memory.holding(policy.dataset, rows))
-        done = make_release(request, log.telling(lambda says: None))
+        progress: Progress = lambda says: None  # noqa: E731
+        if rows is None or logs is not None:
+            place = folder / runlog.FOLDER_NAME if logs is None else Path(logs)
+            progress = stack.enter_context(runlog.kept(place, policy.dataset)).telling(progress)
+        done = make_release(request, progress)
     return replace(read_release(done.folder), cached=done.cached)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 import dpbeam
@@ -289,3 +290,14 @@ def test_an_option_of_a_runner_that_can_not_work_costs_nothing(workspace, capsys
     assert workspace.uncharged()
     assert workspace.open_charges() == []
     assert not workspace.output.exists()
+
+
+def test_rows_in_memory_are_logged_only_where_a_folder_is_named(failing, capfd) -> None:
+    rows = pa.table({"person": [CANARY] * 9, "place": [CANARY] * 9})
+    for named in ({}, {"logs": failing.folder / "logs"}):
+        asked = dpbeam.query("visits", source=rows, unit="person", epsilon=1.0, delta=1e-6)
+        asked = asked.group_by("place").private().bounds(l0=4, linf=2).count()
+        with pytest.raises(RunFailed) as failed:
+            dpbeam.release(asked, ledger=failing.ledger, output=failing.output, refresh=True, **named)
+        assert (failed.value.log is not None) == bool(named)
+    assert failing.logs() == []
