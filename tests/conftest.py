@@ -91,9 +91,13 @@ class Workspace:
         (manifest,) = self.manifests()
         return manifest.parent
 
+    def logs(self) -> list[Path]:
+        """The logs that runs left in their folder, oldest first."""
+        return sorted((self.output / ".logs").glob("*.log"), key=lambda log: log.stat().st_ctime_ns)
+
     def left_behind(self) -> list[Path]:
-        """Every file under the output folder that isn't in a released folder."""
-        released = {manifest.parent for manifest in self.manifests()}
+        """Every file under the output folder that isn't in a released folder, and no log of a run that failed."""
+        released = {*(manifest.parent for manifest in self.manifests()), self.output / ".logs"}
         return [path for path in self.output.rglob("*") if path.is_file() and path.parent not in released]
 
 

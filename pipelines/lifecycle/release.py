@@ -33,7 +33,7 @@ from dpbeam.pipelines.lifecycle.steps import Progress, Walk, step
 from dpbeam.pipelines.lifecycle.values import Assembled, Charged, Checked, Planned, Published, Request, Staged, Verified
 from dpbeam.queries.query import Query
 from dpbeam.reporting import manifest as manifests
-from dpbeam.transforms.wire.containment import from_runner
+from dpbeam.transforms.wire.containment import confide, from_runner
 
 
 def make_release(request: Request, progress: Progress = lambda says: None) -> Published:
@@ -63,11 +63,12 @@ def make_release(request: Request, progress: Progress = lambda says: None) -> Pu
     except (stopping.Stopped, KeyboardInterrupt) as signal:
         with stopping.held():
             stopped = signal if isinstance(signal, stopping.Stopped) else stopping.Stopped(stopping.SIGNALS[0])
+            spent = None
             try:
-                what = settle_stopped(request.ledger, walk.charge)
+                what, spent = settle_stopped(request.ledger, walk.charge)
             except DpbeamError as error:
                 what = f"what it began is left as it was ({error}); `dpbeam recover` settles it"
-            raise Interrupted(f"{stopped}; {what}", stopped.exit_code) from None
+            raise Interrupted(f"{stopped}; {what}", stopped.exit_code).knowing(spent=spent) from None
 
 
 @step("Planning and certifying")
@@ -158,6 +159,7 @@ def _run_stages(charged: Charged, known: Parameters) -> Staged:
                 shuffles = aggregate.run(job, request.options)
         except Exception as error:
             stopping.check()  # a runner may make an error of its own of what stopped it
+            confide("the runner", error)
             failure = from_runner(error)
         else:
             inputs.check_unchanged(found)

@@ -6,7 +6,6 @@ split. With `quoted_newlines: false` each line is a row, and a big file is many.
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -134,7 +133,9 @@ def header_names(line: bytes, delimiter: str) -> list[str]:
     if b'"' not in text:
         return text.decode("utf-8").split(delimiter)
     parse = pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    names = pacsv.read_csv(io.BytesIO(widen(text) + b"\n"), parse_options=parse).column_names
+    # No thread of Arrow's may hold an object of ours as Python ends: it would abort the program.
+    read = pacsv.ReadOptions(use_threads=False)
+    names = pacsv.read_csv(pa.BufferReader(widen(text) + b"\n"), read_options=read, parse_options=parse).column_names
     return [narrowed_name(name) for name in names]
 
 

@@ -104,6 +104,25 @@ EXAMPLES: dict[str, Any] = {
         "held": AMOUNT,
         "left": AMOUNT,
     },
+    "error": {
+        "version": 1,
+        "error": {
+            "code": 4,
+            "kind": "RunFailed",
+            "message": "step Read failed with OSError (Input/output error); nothing was published",
+            "remedy": "the same command on the same input tries again under the same charge, at no further cost",
+            "charge": {
+                "id": "c1",
+                "dataset": "ngrams",
+                "epsilon": 1.0,
+                "delta": 1e-08,
+                "attempt": 1,
+                "max_attempts": 3,
+                "attempts_left": 2,
+            },
+            "log": "/data/releases/.logs/ngrams-20261124T003000Z-0123abcd.log",
+        },
+    },
     "benchmarks": [
         {
             "case": "count_sum",
@@ -194,7 +213,7 @@ def test_shared_definitions_are_the_same_in_all_schemas() -> None:
 def test_an_unknown_format_is_refused_by_name() -> None:
     with pytest.raises(ValueError) as caught:
         schema("../x")
-    assert str(caught.value) == "a format must be one of manifest, plan, run, budget, benchmarks, got '../x'"
+    assert str(caught.value) == "a format must be one of manifest, plan, run, budget, error, benchmarks, got '../x'"
 
 
 DOCS = Path(__file__).parents[3] / "docs" / "formats.md"
