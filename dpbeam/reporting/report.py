@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-import pyarrow as pa
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
@@ -23,7 +21,8 @@ from dpbeam.mechanisms.events import (
 )
 from dpbeam.mechanisms.noise_width import NORMAL_95, half_width, std
 from dpbeam.reporting.charts import MAX_BARS, bar_chart
-from dpbeam.reporting.manifest import Charge, ChosenBound, Engine, FileEntry, Guarantee, StatedCertificate
+from dpbeam.reporting.facts import Balance, ReleaseFacts, StageReport
+from dpbeam.reporting.manifest import Charge, FileEntry, Guarantee, StatedCertificate
 from dpbeam.reporting.numbers import about, exact, humane, one_in, significant
 from dpbeam.reporting.rows import DisplayRow, top_rows
 from dpbeam.reporting.tables import MetricColumn
@@ -41,84 +40,6 @@ _STRATEGIES = {
     "mad": "MAD",
     "mad2r": "MAD2R",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReleaseFacts:
-    """The manifest's fields that name the release."""
-
-    release_id: str
-    release_name: str
-    dataset: str
-    created: str
-    dpbeam_version: str
-    policy_digest: str
-    input_fingerprint: str
-    engine: Engine = "dpbeam"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SelectionFacts:
-    """How the partitions of a stage were chosen privately: the strategy (a mechanism's kind), its pre-threshold,
-    and the privacy-unit counts at which a partition is kept with probability 50 % and 99 %, from the plan. `note` says
-    of which units."""
-
-    strategy: str
-    pre_threshold: int
-    keep_50: int
-    keep_99: int
-    note: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ValueFacts:
-    """Of the most frequent values of `column`, shown as metric `name`: for how many of them one unit may count in a
-    partition, and how they were kept; None for public candidates."""
-
-    name: str
-    column: str
-    max_values: int
-    selection: SelectionFacts | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageReport:
-    """One stage: its result `table` (keys, then `m`, `m_low`, `m_high` for each metric), its bounds.
-
-    `selection` is None for public partitions. `clipped` names the columns whose values were cut to bounds, each
-    with (low, high), and `chosen` the bounds that the run found.
-    """
-
-    name: str
-    table: pa.Table
-    keys: tuple[str, ...]
-    metrics: tuple[MetricColumn, ...]
-    l0: int | None
-    linf: int | None
-    selection: SelectionFacts | None
-    l1: int | None = None
-    clipped: tuple[tuple[str, float, float], ...] = ()
-    totals: tuple[tuple[str, float, float], ...] = ()
-    values: tuple[ValueFacts, ...] = ()
-    other_leaves: int | None = None
-    """Of hierarchical keys, the most leaves of one unit that count in one `other`."""
-    shortened: tuple[tuple[str, str, float], ...] = ()
-    """Of the metrics that add up vectors, the name, the norm and the greatest norm that a row counts with."""
-    chosen: tuple[ChosenBound, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Balance:
-    """The dataset's budget after this release's charge; `spent` includes it, `held` is set aside for other runs."""
-
-    cap_epsilon: float
-    cap_delta: float
-    spent_epsilon: float
-    spent_delta: float
-    held_epsilon: float
-    held_delta: float
-    left_epsilon: float
-    left_delta: float
 
 
 def render_report(

@@ -23,8 +23,9 @@ from dpbeam.mechanisms.events import (
     others_of,
 )
 from dpbeam.queries.quantities import ByValue, Shortened, Squares, Sum, Total, Tree, Values
-from dpbeam.reporting import report as reports
+from dpbeam.reporting import facts
 from dpbeam.reporting.manifest import ChosenBound, Manifest, by_stage
+from dpbeam.reporting.report import render_report
 from dpbeam.reporting.tables import MetricColumn
 
 
@@ -60,11 +61,11 @@ def metric_columns(spec: StageSpec) -> tuple[MetricColumn, ...]:
 
 def stage_report(
     spec: StageSpec, table: pa.Table, mechanisms: Sequence[Mechanism], chosen: Sequence[ChosenBound] = ()
-) -> reports.StageReport:
+) -> facts.StageReport:
     """One stage as the report shows it; `mechanisms` are those of the run, `chosen` the bounds that it found."""
     decided = _deciding(spec.name, mechanisms)
     values = tuple(
-        reports.ValueFacts(
+        facts.ValueFacts(
             name=metric.name,
             column=quantity.columns[0],
             max_values=quantity.max_values,
@@ -77,7 +78,7 @@ def stage_report(
     by_itself = (q for q in spec.quantities if isinstance(q, Sum | Squares | Tree))
     clipped = dict.fromkeys((q.columns[0], q.low, q.high) for q in by_itself)
     totals = dict.fromkeys((q.columns[0], q.low, q.high) for q in spec.quantities if isinstance(q, Total))
-    return reports.StageReport(
+    return facts.StageReport(
         name=spec.name,
         table=table,
         keys=spec.result_keys,
@@ -106,9 +107,9 @@ def _deciding(stage: str, mechanisms: Sequence[Mechanism]) -> Selection | Weight
     return found
 
 
-def _selection(mechanism: Selection | WeightedThresholding) -> reports.SelectionFacts:
+def _selection(mechanism: Selection | WeightedThresholding) -> facts.SelectionFacts:
     figure = selection_figure(mechanism)
-    return reports.SelectionFacts(
+    return facts.SelectionFacts(
         strategy=figure.kind,
         pre_threshold=figure.pre_threshold,
         keep_50=figure.units_50,
@@ -121,8 +122,8 @@ def render(manifest: Manifest, stages: Sequence[StageSpec], tables: Mapping[str,
     """report.html of a release, from its manifest (which lists the files written so far)."""
     chosen = by_stage(manifest.chosen_bounds)
     amounts = {name: getattr(balance, name).to_json() for name in ("cap", "spent", "held", "left")}
-    return reports.render_report(
-        release=reports.ReleaseFacts(
+    return render_report(
+        release=facts.ReleaseFacts(
             release_id=manifest.release_id,
             release_name=manifest.release_name,
             dataset=manifest.dataset,
@@ -136,7 +137,7 @@ def render(manifest: Manifest, stages: Sequence[StageSpec], tables: Mapping[str,
         certificate=manifest.certificate,
         mechanisms=manifest.mechanisms,
         charge=manifest.charge,
-        balance=reports.Balance(
+        balance=facts.Balance(
             **{f"{name}_{part}": amount[part] for name, amount in amounts.items() for part in ("epsilon", "delta")}
         ),
         stages=[

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pytest
 
 from dpbeam.mechanisms.events import Laplace
+from dpbeam.reporting.facts import Balance, ReleaseFacts, StageReport
 from dpbeam.reporting.manifest import Charge, FileEntry, Guarantee, StatedCertificate
-from dpbeam.reporting.report import Balance, ReleaseFacts, StageReport, render_report
+from dpbeam.reporting.report import render_report
 from dpbeam.reporting.tables import MetricColumn
 
 PAYLOAD = "document.title='pwned';document.body.appendChild(document.createElement('canvas'))"

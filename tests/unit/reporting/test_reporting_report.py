@@ -21,8 +21,9 @@ from dpbeam.mechanisms.events import (
     TruncatedGeometric,
 )
 from dpbeam.reporting.charts import MAX_BARS, bar_chart, shorten
+from dpbeam.reporting.facts import Balance, ReleaseFacts, SelectionFacts, StageReport
 from dpbeam.reporting.manifest import Charge, ChosenBound, FileEntry, Guarantee, StatedCertificate
-from dpbeam.reporting.report import MAX_COLUMNS, Balance, ReleaseFacts, SelectionFacts, StageReport, render_report
+from dpbeam.reporting.report import MAX_COLUMNS, render_report
 from dpbeam.reporting.rows import top_rows
 from dpbeam.reporting.tables import MetricColumn
 
