@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import pyarrow as pa
 
@@ -72,6 +73,9 @@ class StageReport:
     shortened: tuple[tuple[str, str, float], ...] = ()
     """Of the metrics that add up vectors, the name, the norm and the greatest norm that a row counts with."""
     chosen: tuple[ChosenBound, ...] = ()
+    order: Literal["keys", "policy"] | None = None
+    """Which order that people expect `table` comes in: of keys that are numbers, dates or intervals, or as the policy
+    lists public partitions."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -221,7 +221,7 @@ def assemble(verified: Verified) -> Assembled:
             engine=request.engine,
             chosen_bounds=known.chosen,
         )
-        report = render(manifest, known.stages, tables, ledger.balance(query.dataset))
+        report = render(manifest, known, tables, ledger.balance(query.dataset))
         (folder / manifests.REPORT_NAME).write_text(report, encoding="utf-8")
         files = publish.entries(folder, _rows(tables), manifests.REPORT_NAME)
         return Assembled(charged=charged, parameters=known, manifest=replace(manifest, files=files))

@@ -22,7 +22,10 @@ from dpbeam.mechanisms.events import (
     WeightedThresholding,
     others_of,
 )
+from dpbeam.phases.phase import Parameters
+from dpbeam.pipelines.lifecycle import shown_order
 from dpbeam.queries.quantities import ByValue, Shortened, Squares, Sum, Total, Tree, Values
+from dpbeam.queries.source import Derived
 from dpbeam.reporting import facts
 from dpbeam.reporting.manifest import ChosenBound, Manifest, by_stage
 from dpbeam.reporting.report import render_report
@@ -60,9 +63,16 @@ def metric_columns(spec: StageSpec) -> tuple[MetricColumn, ...]:
 
 
 def stage_report(
-    spec: StageSpec, table: pa.Table, mechanisms: Sequence[Mechanism], chosen: Sequence[ChosenBound] = ()
+    spec: StageSpec,
+    table: pa.Table,
+    mechanisms: Sequence[Mechanism],
+    chosen: Sequence[ChosenBound] = (),
+    derived: Sequence[Derived] = (),
+    public: pa.Table | None = None,
 ) -> facts.StageReport:
-    """One stage as the report shows it; `mechanisms` are those of the run, `chosen` the bounds that it found."""
+    """One stage as the report shows it; `mechanisms` are those of the run, `chosen` the bounds that it found, `derived`
+    the columns that the policy derives and `public` the stage's partitions where it lists them."""
+    table, order = shown_order.ordered(spec, table, derived, public)
     decided = _deciding(spec.name, mechanisms)
     values = tuple(
         facts.ValueFacts(
@@ -93,6 +103,7 @@ def stage_report(
         values=values,
         shortened=tuple((q.name, q.norm, q.max_norm) for q in spec.quantities if isinstance(q, Shortened)),
         chosen=tuple(chosen),
+        order=order,
     )
 
 
@@ -118,9 +129,10 @@ def _selection(mechanism: Selection | WeightedThresholding) -> facts.SelectionFa
     )
 
 
-def render(manifest: Manifest, stages: Sequence[StageSpec], tables: Mapping[str, pa.Table], balance: Balance) -> str:
-    """report.html of a release, from its manifest (which lists the files written so far)."""
+def render(manifest: Manifest, known: Parameters, tables: Mapping[str, pa.Table], balance: Balance) -> str:
+    """report.html of a release, from its manifest (which lists the files written so far) and what its run knew."""
     chosen = by_stage(manifest.chosen_bounds)
+    listed = {stage.name: stage.public for stage in known.query.stages}  # what rounds of selection found isn't listed
     amounts = {name: getattr(balance, name).to_json() for name in ("cap", "spent", "held", "left")}
     return render_report(
         release=facts.ReleaseFacts(
@@ -141,7 +153,15 @@ def render(manifest: Manifest, stages: Sequence[StageSpec], tables: Mapping[str,
             **{f"{name}_{part}": amount[part] for name, amount in amounts.items() for part in ("epsilon", "delta")}
         ),
         stages=[
-            stage_report(spec, tables[spec.name], manifest.mechanisms, chosen.get(spec.name, ())) for spec in stages
+            stage_report(
+                spec,
+                tables[spec.name],
+                manifest.mechanisms,
+                chosen.get(spec.name, ()),
+                known.query.source.derived,
+                listed[spec.name],
+            )
+            for spec in known.stages
         ],
         files=manifest.files,
     )
