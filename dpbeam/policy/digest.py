@@ -16,11 +16,14 @@ def policy_digest(policy: Policy, public_files: Mapping[str, str]) -> str:
 
     Two policies have the same digest if they say the same, whatever the order of keys, the comments and the defaults
     spelled out. Where the input lies, where the output goes and in how many files it is staged are left out: flags may
-    override the first two, and no result depends on them. Of a file of public partitions its SHA-256 is included
-    (`public_files`, by stage), not its name.
+    override the first two, and no result depends on them. So is the text for readers (`about`): a new telephone number
+    must not cost a release. Of a file of public partitions its SHA-256 is included (`public_files`, by stage), not its
+    name.
     """
     # Without defaults: a key that a later version adds leaves the digests of all policies without it as they were.
-    plain = policy.model_dump(mode="json", exclude={"source": {"path"}, "output": True}, exclude_defaults=True)
+    plain = policy.model_dump(
+        mode="json", exclude={"source": {"path"}, "output": True, "about": True}, exclude_defaults=True
+    )
     for stage, shown in zip(policy.stages, plain["stages"], strict=True):
         for metric, entry in zip(stage.metrics, shown["metrics"], strict=True):
             entry[metric.kind]["name"] = metric.result_name

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from dpbeam.reporting.manifest import ChosenBound, Engine
+from dpbeam.reporting.manifest import About, ChosenBound, Engine
 from dpbeam.reporting.tables import MetricColumn
 
 
@@ -23,6 +23,7 @@ class ReleaseFacts:
     policy_digest: str
     input_fingerprint: str
     engine: Engine = "dpbeam"
+    about: About | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

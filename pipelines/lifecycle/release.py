@@ -220,6 +220,7 @@ def assemble(verified: Verified) -> Assembled:
             files=publish.entries(folder, _rows(tables)),
             engine=request.engine,
             chosen_bounds=known.chosen,
+            about=request.about,
         )
         report = render(manifest, known, tables, ledger.balance(query.dataset))
         (folder / manifests.REPORT_NAME).write_text(report, encoding="utf-8")

@@ -144,6 +144,7 @@ def render(manifest: Manifest, known: Parameters, tables: Mapping[str, pa.Table]
             policy_digest=manifest.policy_digest,
             input_fingerprint=manifest.input_fingerprint,
             engine=manifest.engine,
+            about=manifest.about,
         ),
         guarantee=manifest.guarantee,
         certificate=manifest.certificate,

@@ -26,7 +26,7 @@ from dpbeam.pipelines.lifecycle.inputs import Inputs, PipelineRows
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.schema.policy import Policy
 from dpbeam.queries.query import Query
-from dpbeam.reporting.manifest import ChosenBound, Engine, Manifest
+from dpbeam.reporting.manifest import About, ChosenBound, Engine, Manifest
 from dpbeam.transforms.wire.control import Shuffle
 from dpbeam.transforms.wire.staging import Area
 
@@ -41,7 +41,8 @@ class Request:
     `shards` is the number of staged files a stage, which never depends on the data; `cap` what whoever asks takes the
     dataset's budget to be, None where they don't say. A run that failed may be tried again under its charge, up to
     `max_attempts` times in all. `refresh` asks for a new release although it exists;
-    `accept_source` says that a source that is new to the dataset's budget is meant.
+    `accept_source` says that a source that is new to the dataset's budget is meant. `about` is what the policy says to
+    readers.
     """
 
     query: Query
@@ -55,6 +56,7 @@ class Request:
     max_attempts: int = 3
     refresh: bool = False
     accept_source: bool = False
+    about: About | None = None
 
     @classmethod
     def of(cls, policy: Policy, **how: Any) -> Request:
@@ -64,10 +66,12 @@ class Request:
             UsageError: a custom metric that can't be built.
         """
         budget = policy.budget
+        about = policy.about.model_dump(exclude_none=True)
         return cls(
             query=compiled.query(policy),
             shards=policy.output.shards,
             cap=Amount.cap(budget.epsilon, budget.delta) if budget else None,
+            about=About(**about) if about else None,
             **how,
         )
 

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from dpbeam.mechanisms.events import Laplace
 from dpbeam.reporting.facts import Balance, ReleaseFacts, SelectionFacts, StageReport, ValueFacts
-from dpbeam.reporting.manifest import Charge, FileEntry, Guarantee, StatedCertificate
+from dpbeam.reporting.manifest import About, Charge, FileEntry, Guarantee, StatedCertificate
 from dpbeam.reporting.report import render_report
 from dpbeam.reporting.tables import MetricColumn
 
@@ -72,6 +72,7 @@ def report(**changes: Any) -> str:
             dpbeam_version="0.1.0",
             policy_digest="sha256:" + "a" * 64,
             input_fingerprint="sha256:" + "b" * 64,
+            about=About(owner="Ward 3", contact="ward3@example.org", purpose="Staffing", source="Register of visits"),
         ),
         "guarantee": Guarantee(epsilon=8.0, delta=1e-8, unit="patient_id"),
         "certificate": StatedCertificate(naive=12.0, rdp=9.0, pld=8.0),

@@ -303,6 +303,18 @@ class Output(Strict):
     shards: Annotated[int, Field(ge=1, le=MAX_SHARDS)] = 8
 
 
+AboutText = Annotated[str, Field(min_length=1, max_length=300)]
+
+
+class About(Strict):
+    """Text for the readers of a release. No guarantee or result depends on it, so it isn't part of the digest."""
+
+    owner: AboutText | None = None
+    contact: AboutText | None = None
+    purpose: AboutText | None = None
+    source: AboutText | None = None
+
+
 class Policy(Strict):
     """A dpbeam policy: what may be released of one dataset, and what one run may spend."""
 
@@ -318,6 +330,7 @@ class Policy(Strict):
     guardrails: Guardrails = Guardrails()
     stages: Annotated[tuple[Stage, ...], Field(strict=False, min_length=1)]
     output: Output = Output()
+    about: About = About()
 
     # Public partitions are resolved once, when the policy is loaded: what a file of them holds belongs to the policy.
     _tables: Mapping[str, pa.Table] = PrivateAttr(default_factory=dict)

@@ -23,7 +23,7 @@ from dpbeam.mechanisms.events import (
     TruncatedGeometric,
 )
 from dpbeam.reporting.facts import Balance, ReleaseFacts, SelectionFacts, StageReport, ValueFacts
-from dpbeam.reporting.manifest import Charge, ChosenBound, FileEntry, Guarantee, StatedCertificate
+from dpbeam.reporting.manifest import About, Charge, ChosenBound, FileEntry, Guarantee, StatedCertificate
 from dpbeam.reporting.page import environment
 from dpbeam.reporting.report import render_report
 from dpbeam.reporting.rows import top_rows
@@ -121,6 +121,15 @@ def stage(table: pa.Table, **changes: Any) -> StageReport:
     return replace(whole, **changes)
 
 
+RELEASE = ReleaseFacts(
+    release_id="r1",
+    release_name="default",
+    dataset="ngrams",
+    created="2026-11-24T00:30:00Z",
+    dpbeam_version="0.1.0",
+    policy_digest="sha256:" + "a" * 64,
+    input_fingerprint="sha256:" + "b" * 64,
+)
 BALANCE = Balance(
     cap_epsilon=10.0,
     cap_delta=1e-6,
@@ -135,15 +144,7 @@ BALANCE = Balance(
 
 def render(*stages: StageReport, **changes: Any) -> str:
     facts: dict[str, Any] = {
-        "release": ReleaseFacts(
-            release_id="r1",
-            release_name="default",
-            dataset="ngrams",
-            created="2026-11-24T00:30:00Z",
-            dpbeam_version="0.1.0",
-            policy_digest="sha256:" + "a" * 64,
-            input_fingerprint="sha256:" + "b" * 64,
-        ),
+        "release": RELEASE,
         "guarantee": Guarantee(epsilon=1.0, delta=1e-8, unit="author_id"),
         "certificate": StatedCertificate(naive=2.0, rdp=1.5, pld=0.99),
         "mechanisms": [
@@ -437,6 +438,14 @@ def test_a_stage_links_to_its_own_files() -> None:
     html = render(stage(results(["a"])), files=files)
     caption = 'All rows and digits: <a href="./by_ngram.csv">by_ngram.csv</a>, <a href="./by_ngram.parquet">'
     assert html.count(caption) == 1
+
+
+def test_what_the_policy_says_to_readers_stands_on_top_as_text() -> None:
+    about = About(owner="Ward 3", contact="<a href=x>", source="Register of visits")
+    html = render(stage(results(["a"])), release=replace(RELEASE, about=about))
+    said = re.findall("<dt>(Owner|Contact|Purpose|Source)</dt><dd><bdi>(.*?)</bdi></dd>", html)
+    assert said == [("Owner", "Ward 3"), ("Contact", "&lt;a href=x&gt;"), ("Source", "Register of visits")]
+    assert '<dl class="facts">' not in render(stage(results(["a"])))
 
 
 def test_the_page_begins_with_its_contents() -> None:
