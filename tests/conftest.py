@@ -90,9 +90,11 @@ class Workspace:
         return manifest.parent
 
     def left_behind(self) -> list[Path]:
-        """Every file under the output folder that isn't in a released folder."""
+        """Every file under the output folder that is neither in a released folder nor the page over all of them."""
         released = {manifest.parent for manifest in self.manifests()}
-        return [path for path in self.output.rglob("*") if path.is_file() and path.parent not in released]
+        pages = set(self.output.glob("*/index.html"))
+        found = [path for path in self.output.rglob("*") if path.is_file() and path not in pages]
+        return [path for path in found if path.parent not in released]
 
 
 def base_policy() -> dict[str, Any]:

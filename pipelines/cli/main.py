@@ -184,6 +184,8 @@ def _show(done: Published) -> None:
     out.print(line(cost))
     out.print(line(f"Left of the budget of {query.dataset}: {balance.left} of {balance.cap}."))
     out.print(line(f"Report: {done.folder / 'report.html'}"), soft_wrap=True)
+    if done.unlisted is not None:
+        note(f"The page over all releases, {done.folder.parent / 'index.html'}, wasn't written: {done.unlisted}.")
 
 
 @app.command()

@@ -25,7 +25,7 @@ from dpbeam.phases.bounds import bounds_phase
 from dpbeam.phases.phase import Parameters, Phase
 from dpbeam.phases.rounds import phases as selection_phases
 from dpbeam.pipelines.jobs import aggregate, workers
-from dpbeam.pipelines.lifecycle import inputs, publish, stopping
+from dpbeam.pipelines.lifecycle import index, inputs, publish, stopping
 from dpbeam.pipelines.lifecycle.attempts import STAGING_NAME, journalled, settle_stopped, told
 from dpbeam.pipelines.lifecycle.charging import reserve, start
 from dpbeam.pipelines.lifecycle.report_facts import metric_columns, render
@@ -238,8 +238,9 @@ def commit(assembled: Assembled) -> Published:
     charge = told(request.ledger, assembled.charge, manifest_sha256)
     published = Published(request=request, charge=charge, stages=known.stages, chosen=known.chosen)
     publish.complete(Path(area.release), published.folder, manifest_sha256)
+    unlisted = index.refresh(request.ledger, charge, Path(area.beside_release(index.INDEX_NAME)))
     area.remove_empty()
-    return published
+    return replace(published, unlisted=unlisted)
 
 
 def run_json(done: Published) -> dict[str, object]:

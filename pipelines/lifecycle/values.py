@@ -198,13 +198,15 @@ class Assembled:
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A release that is out. `cached`: it was before it was asked for, and cost nothing now."""
+    """A release that is out. `cached`: it was before it was asked for, and cost nothing now. `unlisted`: why the page
+    over the dataset's releases doesn't list it."""
 
     request: Request
     charge: Charge
     stages: tuple[StageSpec, ...]
     chosen: tuple[ChosenBound, ...]
     cached: bool = False
+    unlisted: str | None = None
 
     @property
     def folder(self) -> Path:
