@@ -96,9 +96,12 @@ class Workspace:
         return sorted((self.output / ".logs").glob("*.log"), key=lambda log: log.stat().st_ctime_ns)
 
     def left_behind(self) -> list[Path]:
-        """Every file under the output folder that isn't in a released folder, and no log of a run that failed."""
-        released = {*(manifest.parent for manifest in self.manifests()), self.output / ".logs"}
-        return [path for path in self.output.rglob("*") if path.is_file() and path.parent not in released]
+        """Every file under the output folder that is neither in a released folder, nor the page over all of them, nor
+        the log of a run that failed."""
+        known = {*(manifest.parent for manifest in self.manifests()), self.output / ".logs"}
+        pages = set(self.output.glob("*/index.html"))
+        files = [path for path in self.output.rglob("*") if path.is_file() and path not in pages]
+        return [path for path in files if path.parent not in known]
 
 
 def base_policy() -> dict[str, Any]:

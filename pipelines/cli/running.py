@@ -12,7 +12,7 @@ import typer
 from dpbeam.errors import UsageError
 from dpbeam.pipelines.cli.arguments import DEFAULT_LEDGER, AsJson, LedgerUrl, PolicyPath, Quiet, Verbose
 from dpbeam.pipelines.cli.commands import epilog
-from dpbeam.pipelines.cli.printing import complain, console, detail, line, quiet, remark, say, say_json
+from dpbeam.pipelines.cli.printing import complain, console, detail, line, note, quiet, remark, say, say_json
 from dpbeam.pipelines.lifecycle import stopping
 
 if TYPE_CHECKING:
@@ -150,6 +150,8 @@ def _show(done: Published) -> None:
     out.print(line(cost))
     out.print(line(f"Left of the budget of {query.dataset}: {balance.left} of {balance.cap}."))
     out.print(line(f"Report: {done.folder / 'report.html'}"), soft_wrap=True)
+    if done.unlisted is not None:
+        note(f"The page over all releases, {done.folder.parent / 'index.html'}, wasn't written: {done.unlisted}.")
 
 
 def recover(

@@ -25,7 +25,7 @@ from dpbeam.phases.bounds import bounds_phase
 from dpbeam.phases.phase import Parameters, Phase
 from dpbeam.phases.rounds import phases as selection_phases
 from dpbeam.pipelines.jobs import aggregate, workers
-from dpbeam.pipelines.lifecycle import inputs, publish, stopping
+from dpbeam.pipelines.lifecycle import index, inputs, publish, stopping
 from dpbeam.pipelines.lifecycle.attempts import STAGING_NAME, journalled, record_published, settle_stopped
 from dpbeam.pipelines.lifecycle.charging import reserve, start
 from dpbeam.pipelines.lifecycle.report_facts import metric_columns, render
@@ -222,8 +222,9 @@ def assemble(verified: Verified) -> Assembled:
             files=publish.entries(folder, _rows(tables)),
             engine=request.engine,
             chosen_bounds=known.chosen,
+            about=request.about,
         )
-        report = render(manifest, known.stages, tables, ledger.balance(query.dataset))
+        report = render(manifest, known, tables, ledger.balance(query.dataset))
         (folder / manifests.REPORT_NAME).write_text(report, encoding="utf-8")
         files = publish.entries(folder, _rows(tables), manifests.REPORT_NAME)
         return Assembled(charged=charged, parameters=known, manifest=replace(manifest, files=files))
@@ -239,8 +240,9 @@ def commit(assembled: Assembled) -> Published:
     charge = record_published(request.ledger, assembled.charge, manifest_sha256)
     published = Published(request=request, charge=charge, stages=known.stages, chosen=known.chosen)
     publish.complete(Path(area.release), published.folder, manifest_sha256)
+    unlisted = index.refresh(request.ledger, charge, Path(area.beside_release(index.INDEX_NAME)))
     area.remove_empty()
-    return published
+    return replace(published, unlisted=unlisted)
 
 
 def run_json(done: Published) -> dict[str, object]:

@@ -87,6 +87,10 @@ class Area:
         deeper than releases lie, so that who looks for `*/*/manifest.json` doesn't find it."""
         return f"{self._outer}/files"
 
+    def beside_release(self, name: str) -> str:
+        """A file next to that folder: kept from others like it, and moved out as easily."""
+        return f"{self._outer}/{name}"
+
     @property
     def _outer(self) -> str:
         return f"{self.path}.release"

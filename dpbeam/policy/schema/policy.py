@@ -314,6 +314,18 @@ class PublicPartitions:
     digests: Mapping[str, str] = field(default_factory=dict)
 
 
+AboutText = Annotated[str, Field(min_length=1, max_length=300)]
+
+
+class About(Strict):
+    """Text for the readers of a release. No guarantee or result depends on it, so it isn't part of the digest."""
+
+    owner: AboutText | None = None
+    contact: AboutText | None = None
+    purpose: AboutText | None = None
+    source: AboutText | None = None
+
+
 class Policy(Strict):
     """A dpbeam policy: what may be released of one dataset, and what one run may spend."""
 
@@ -329,6 +341,7 @@ class Policy(Strict):
     guardrails: Guardrails = Guardrails()
     stages: Annotated[tuple[Stage, ...], Field(strict=False, min_length=1)]
     output: Output = Output()
+    about: About = About()
 
     _public: PublicPartitions = PrivateAttr(default_factory=PublicPartitions)
 
@@ -357,11 +370,13 @@ class Policy(Strict):
         the comments and the defaults spelled out.
 
         Where the input lies, where the output goes and in how many files it is staged are left out: flags may override
-        the first two, and no result depends on them. Of a file of public partitions its SHA-256 is included, not its
-        name.
+        the first two, and no result depends on them. So is the text for readers (`about`): a new telephone number must
+        not cost a release. Of a file of public partitions its SHA-256 is included, not its name.
         """
         # Without defaults: a key that a later version adds leaves the digests of all policies without it as they were.
-        plain = self.model_dump(mode="json", exclude={"source": {"path"}, "output": True}, exclude_defaults=True)
+        plain = self.model_dump(
+            mode="json", exclude={"source": {"path"}, "output": True, "about": True}, exclude_defaults=True
+        )
         for stage, shown in zip(self.stages, plain["stages"], strict=True):
             for metric, entry in zip(stage.metrics, shown["metrics"], strict=True):
                 entry[metric.kind]["name"] = metric.result_name

@@ -194,6 +194,13 @@ def test_a_manifest_of_version_2_keeps_the_schema_and_no_mutation_of_it_does() -
     assert accepted == [f"('chosen_bounds', {i}): negative value" for i in (0, 1)]  # a clipping bound may be
 
 
+def test_a_manifest_of_version_3_keeps_the_schema_and_no_mutation_of_it_but_what_says_less_does() -> None:
+    document = EXAMPLES["manifest"] | {"version": 3, "about": {"owner": "Ward 3", "contact": "ward3@example.org"}}
+    assert violations("manifest", document) == []
+    accepted = [what for what, mutant in mutants(document) if not violations("manifest", mutant)]
+    assert accepted == ["('about',): no owner", "('about',): no contact"]
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_object_of_a_schema_refuses_unknown_fields(name: str) -> None:
     loose = [path for path, node in objects(schema(name)) if "properties" in node and "type" in node]
