@@ -24,11 +24,12 @@ from dpbeam.accounting.plan import plan
 from dpbeam.engine.aggregation import accumulate
 from dpbeam.engine.bounding import contributions
 from dpbeam.engine.rounds import weighing
-from dpbeam.engine.stage import StageSpec, planned_stage
+from dpbeam.engine.stage import Round, StageSpec, planned_stage
 from dpbeam.mechanisms.selection import Selector
 from dpbeam.policy.compile import query
 from dpbeam.policy.schema.policy import Policy
 from dpbeam.queries.bounds import Bounds
+from tests.helpers.weighing import weigh_whole
 
 ROOT = Path(__file__).parents[1]
 STRATEGIES: Mapping[str, dict[str, Any]] = {
@@ -109,8 +110,9 @@ def kept(rows: pa.RecordBatch, spec: StageSpec) -> int:
         return int(Selector(mechanism=spec.selection).keep(users).sum())
     known: pa.Table | None = None
     for number in range(1, len(spec.rounds) + 1):
-        one = replace(spec, name=f"s.round{number}", bounds=Bounds(l0=spec.bounds.partitions), round=number)
-        weighed = weighing.weigh_whole(rows, one, secrets.token_bytes(16), known)
+        mode = Round(number=number, stage=spec.name)
+        one = replace(spec, name=f"s.round{number}", bounds=Bounds(l0=spec.bounds.partitions), mode=mode)
+        weighed = weigh_whole(rows, one, secrets.token_bytes(16), known)
         told = pa.Table.from_batches([weighing.draw(weighed, one, weighing.noise_of(one))])
         before = [] if known is None else [known.filter(known.column(weighing.KEPT))]
         known = pa.concat_tables([*before, told])

@@ -22,7 +22,10 @@ from typing import TYPE_CHECKING, Any
 from dpbeam._version import __version__
 
 if TYPE_CHECKING:
-    from dpbeam.errors import DpbeamError, Interrupted, LedgerError, Refused, RunFailed, UsageError
+    from dpbeam import events
+    from dpbeam.accounting.certify import Certificate, certify_events
+    from dpbeam.errors import DataError, DpbeamError, Interrupted, LedgerError, Refused, RunFailed, UsageError
+    from dpbeam.extras import NotInstalled
     from dpbeam.ledger import Amount, Ledger, open_ledger
     from dpbeam.pipelines.library.plans import QueryPlan, plan
     from dpbeam.pipelines.library.releases import Release, read_release
@@ -31,13 +34,18 @@ if TYPE_CHECKING:
     from dpbeam.policy.load import load_policy
     from dpbeam.policy.schema.policy import Policy
     from dpbeam.policy.violations import PolicyError
+    from dpbeam.reporting.certify import CertifyResult, Uncertified, certify
 
 __all__ = [
     "Amount",
+    "Certificate",
+    "CertifyResult",
+    "DataError",
     "DpbeamError",
     "Interrupted",
     "Ledger",
     "LedgerError",
+    "NotInstalled",
     "Policy",
     "PolicyError",
     "QueryBuilder",
@@ -45,8 +53,12 @@ __all__ = [
     "Refused",
     "Release",
     "RunFailed",
+    "Uncertified",
     "UsageError",
     "__version__",
+    "certify",
+    "certify_events",
+    "events",
     "load_policy",
     "open_ledger",
     "plan",
@@ -56,7 +68,17 @@ __all__ = [
 ]
 
 _PLACES = {
-    "dpbeam.errors": ("DpbeamError", "Interrupted", "LedgerError", "Refused", "RunFailed", "UsageError"),
+    "dpbeam.accounting.certify": ("Certificate", "certify_events"),
+    "dpbeam.errors": (
+        "DataError",
+        "DpbeamError",
+        "Interrupted",
+        "LedgerError",
+        "Refused",
+        "RunFailed",
+        "UsageError",
+    ),
+    "dpbeam.extras": ("NotInstalled",),
     "dpbeam.ledger": ("Amount", "Ledger", "open_ledger"),
     "dpbeam.pipelines.library.plans": ("QueryPlan", "plan"),
     "dpbeam.pipelines.library.releases": ("Release", "read_release"),
@@ -65,16 +87,19 @@ _PLACES = {
     "dpbeam.policy.load": ("load_policy",),
     "dpbeam.policy.schema.policy": ("Policy",),
     "dpbeam.policy.violations": ("PolicyError",),
+    "dpbeam.reporting.certify": ("CertifyResult", "Uncertified", "certify"),
 }
 _MODULES = {name: module for module, names in _PLACES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "events":
+        return import_module("dpbeam.events")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(_MODULES[name]), name)
-    globals()[name] = found
-    return found
+    value = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

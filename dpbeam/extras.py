@@ -31,4 +31,6 @@ def require(extra: Extra) -> None:
     except ModuleNotFoundError as error:
         if error.name != package:  # it is there, and broken
             raise
-        raise NotInstalled(f"{purpose}, isn't installed here; `pip install 'dpbeam[{extra}]'` brings it") from None
+        raise NotInstalled(
+            f"{purpose}, isn't installed here; `pip install 'dpbeam[{extra}]'` brings it (in a checkout: '.[{extra}]')"
+        ) from None

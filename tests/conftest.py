@@ -14,9 +14,11 @@ from hypothesis import settings
 
 settings.register_profile("dpbeam", deadline=None)  # no test depends on how busy the machine is
 settings.load_profile("dpbeam")
-# A shell without job control starts background jobs with SIGINT ignored, and they would hand that on to their children.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell without job control starts background jobs with SIGINT ignored, nohup with SIGHUP; children would inherit
+# that, and dpbeam leaves alone what it was started to ignore.
+for number, default in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, default)
 
 
 @dataclass
@@ -89,10 +91,17 @@ class Workspace:
         (manifest,) = self.manifests()
         return manifest.parent
 
+    def logs(self) -> list[Path]:
+        """The logs that runs left in their folder, oldest first."""
+        return sorted((self.output / ".logs").glob("*.log"), key=lambda log: log.stat().st_ctime_ns)
+
     def left_behind(self) -> list[Path]:
-        """Every file under the output folder that isn't in a released folder."""
-        released = {manifest.parent for manifest in self.manifests()}
-        return [path for path in self.output.rglob("*") if path.is_file() and path.parent not in released]
+        """Every file under the output folder that is neither in a released folder, nor the page over all of them, nor
+        the log of a run that failed."""
+        known = {*(manifest.parent for manifest in self.manifests()), self.output / ".logs"}
+        pages = set(self.output.glob("*/index.html"))
+        files = [path for path in self.output.rglob("*") if path.is_file() and path not in pages]
+        return [path for path in files if path.parent not in known]
 
 
 def base_policy() -> dict[str, Any]:

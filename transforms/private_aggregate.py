@@ -1,4 +1,4 @@
-"""Batches of a Beam job's own rows in; one released row a partition out, for the job to go on with.
+"""One released row a partition of a Beam job's own rows, for the job to go on with.
 
 The data flow and kernels are those of the main job: bound, accumulate, select, add noise. What it lacks of a release is
 all that a launcher does: the ledger, control totals, and the protocol that shows one draw of each value whatever a
@@ -19,8 +19,8 @@ from dpbeam.engine.aggregation import accumulate
 from dpbeam.engine.bounding import contributions
 from dpbeam.engine.release import releaser, results
 from dpbeam.engine.release.noises import noises
-from dpbeam.engine.stage import StageSpec
-from dpbeam.mechanisms.events import Gaussian, Laplace, Mechanism, WeightedThresholding
+from dpbeam.engine.stage import StageSpec, by_use
+from dpbeam.mechanisms.events import Mechanism
 from dpbeam.mechanisms.noise import AdditiveNoise
 from dpbeam.mechanisms.selection import Selector
 from dpbeam.transforms.steps.select import selected
@@ -45,15 +45,14 @@ def with_mechanisms(spec: StageSpec, mechanisms: Sequence[Mechanism]) -> StageSp
     Raises:
         ValueError: a mechanism that selects in rounds, which are jobs of their own.
     """
-    noise = {m.metric: m for m in mechanisms if isinstance(m, Laplace | Gaussian)}
-    selection = next((m for m in mechanisms if not isinstance(m, Laplace | Gaussian)), None)
-    if isinstance(selection, WeightedThresholding):
+    own = by_use(mechanisms)
+    if own.rounds:
         raise ValueError(f"stage {spec.name}: a selection in rounds must be made by jobs of its own")
-    return replace(spec, noise=noise, selection=selection)
+    return replace(spec, noise=own.noise, thresholds=own.thresholds, selection=own.selection)
 
 
 class _Route(ContainedDoFn):
-    """A batch in; its rows out by unit shard, after what can be dropped or cut without other batches."""
+    """Routes a batch's rows to unit shards, after dropping or cutting what needs no other batches."""
 
     step = "BoundAtSource"
 
@@ -72,7 +71,7 @@ class _Route(ContainedDoFn):
 
 
 class _Bound(ContainedDoFn):
-    """All rows of a unit shard in; its accumulators out, by result shard.
+    """Bounds and accumulates all rows of a unit shard; accumulators go to result shards.
 
     Sums are on the grid that the noise asks for (`StageSpec.quantities`), so the mechanisms are needed here too.
     """
@@ -96,7 +95,7 @@ class _Bound(ContainedDoFn):
 
 
 class _Release(ContainedDoFn):
-    """A result shard's accumulators in; its released rows out. Draws all randomness that is released."""
+    """Releases the rows of a result shard, from its accumulators. Draws all randomness that is released."""
 
     step = "Release"
 
@@ -117,7 +116,7 @@ class _Release(ContainedDoFn):
 
 @dataclass(eq=False)
 class AggregatePrivately(beam.PTransform[Batches, Batches]):
-    """At most what the stage's bounds say of each unit, accumulated, selected and noised; released batches out.
+    """Aggregates rows privately: at most what the stage's bounds say of each unit, accumulated, selected and noised.
 
     `public` are the partitions to show (a table with the key column, distinct), None where they are selected privately.
 

@@ -1,1 +1,1 @@
-"""What a run costs: requests in, calibrated mechanisms and their certificate out."""
+"""What a run costs: its mechanisms calibrated together, checked against the query, and certified."""

@@ -1,4 +1,4 @@
-"""Requests in, mechanisms out: one common noise scale is solved so that all of them compose to the run's (ε, δ).
+"""The calibration: one noise scale, common to all mechanisms of a run, at which they compose to the run's (ε, δ).
 
 With the common scale c, a mechanism of weight w has noise of standard deviation c / w per unit of sensitivity, so
 a Laplace mechanism is (√2·w / c)-DP; a truncated geometric selection is given the same ε. Composition is by

@@ -1,4 +1,4 @@
-"""Finished mechanisms in, their (ε, δ) recomposed out: refuses a plan whose mechanisms cost more than the run may.
+"""Finished events in, their (ε, δ) recomposed out: refuses a plan whose mechanisms cost more than the run may.
 
 Shares no code with the calibration and none with its library: the curves of each mechanism are written here from
 their closed forms, discretised by another rule and composed by another method (`dpbeam.accounting.composition`).
@@ -7,7 +7,6 @@ their closed forms, discretised by another rule and composed by another method (
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -15,8 +14,10 @@ import numpy as np
 from scipy import special
 
 from dpbeam.accounting import composition
+from dpbeam.accounting.unfolding import LEAST_LOSS, NO_PRIVACY, unfold
 from dpbeam.errors import Refused, UsageError
 from dpbeam.mechanisms import truncated_geometric
+from dpbeam.mechanisms.cost_events import Event, Nested
 from dpbeam.mechanisms.events import (
     Gaussian,
     GaussianThresholding,
@@ -30,10 +31,7 @@ from dpbeam.mechanisms.events import (
 _ROUNDING = 1e-9
 _MOST_OF_A_ROUND = 1 << 16
 _MOST_OF_A_GAUSSIAN = 1 << 24
-"""Numbers that one unit moves by one Gaussian mechanism: for so many `_undrawn` is enough."""
-# Beyond these the numbers stop to mean anything: more is refused at once, less is counted as this much.
-_NO_PRIVACY = 1e4
-_LEAST_LOSS = 1e-9
+"""Numbers that one unit moves by one Gaussian mechanism: for so many `unfolding._undrawn` is enough."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,27 +50,29 @@ class Certificate:
         return asdict(self)
 
 
-def certify(mechanisms: Sequence[Mechanism], *, epsilon: float, delta: float) -> Certificate:
-    """Recomposes the mechanisms from their final parameters and refuses them above (ε, δ).
+def certify_events(events: Sequence[Event], *, epsilon: float, delta: float) -> Certificate:
+    """Recomposes the events from their mechanisms' final parameters and refuses them above (ε, δ).
 
-    Guarantee: if it returns, the mechanisms together are (min(certificate), δ)-DP for one privacy unit added or
-    removed, provided that their stated sensitivities hold (`check_plan` recomputes those from the bounds).
+    Guarantee: if it returns, the events together are (min(certificate), δ)-DP for one privacy unit added or removed,
+    provided that they are what happens: that the mechanisms' stated sensitivities hold (`check_plan` recomputes those
+    of a plan from its bounds), and that samples are drawn as `PoissonSampled` defines them.
 
     Raises:
-        Refused: ε or δ out of range; no mechanism; a mechanism that contradicts itself; the δs of the selections
-            reach the run's δ; or every method gives more than ε.
+        Refused: ε or δ out of range; no event; a mechanism that contradicts itself; a sample that holds what has no
+            cost here; the δs of the selections reach the run's δ; or every method gives more than ε.
     """
     if isinstance(epsilon, bool) or not (isinstance(epsilon, float | int) and 0 < epsilon < math.inf):
         raise Refused(f"a certificate needs a positive finite epsilon, got {epsilon!r}")
     if isinstance(delta, bool) or not (isinstance(delta, float | int) and 0 < delta < 1):
         raise Refused(f"a certificate needs a delta above 0 and below 1, got {delta!r}")
-    if not mechanisms:
+    if not isinstance(events, Sequence) or not all(isinstance(event, Event) for event in events):
+        raise Refused("a certificate needs a list of events (dpbeam.events); of a single one, a list of that")
+    if not events:
         raise Refused("a certificate needs at least one mechanism: nothing is released")
-    for mechanism in mechanisms:
+    unfolded = unfold(events)
+    losses, failures, undrawn = unfolded.losses, unfolded.failures, unfolded.undrawn
+    for mechanism in unfolded.mechanisms:
         _check_consistent(mechanism)
-    failures = math.fsum(m.delta for m in mechanisms if not isinstance(m, Laplace | Gaussian))
-    losses = _losses(mechanisms)
-    undrawn = _undrawn(losses)
     left = (delta - failures - undrawn) * (1 - _ROUNDING)
     if delta > failures and left <= 0:
         raise Refused(
@@ -85,53 +85,27 @@ def certify(mechanisms: Sequence[Mechanism], *, epsilon: float, delta: float) ->
             f"the selections alone fail with probability {failures:.6g}, but the run may spend delta {delta:.6g}; "
             "raise the run's delta or drop a selection"
         )
-    if not losses.pure_epsilon + losses.mu < _NO_PRIVACY:
-        raise Refused(f"the mechanisms cost epsilon {_NO_PRIVACY:.0f} or more, but the run may spend {epsilon:.6g}")
+    if not losses.size < NO_PRIVACY:
+        raise Refused(f"the mechanisms cost epsilon {NO_PRIVACY:.0f} or more, but the run may spend {epsilon:.6g}")
     certificate = Certificate(
         naive=composition.naive_epsilon(losses, left),
         rdp=composition.rdp_epsilon(losses, left),
         pld=composition.pld_epsilon(losses, left),
     )
     if not certificate.epsilon <= epsilon * (1 + _ROUNDING):
-        remedy = "this plan is not safe to run, report it as a fault in the calibration"
-        if _LEAST_LOSS in (*losses.gaussian, *losses.laplace, *losses.worst):
-            remedy = f"a mechanism counts as {_LEAST_LOSS} at least, so raise epsilon, or ask for fewer metrics"
+        remedy = (
+            "add noise to events of your own; a plan that dpbeam made is not safe to run, report it as a fault in the "
+            "calibration"
+        )
+        if any(isinstance(event, Nested) for event in events):
+            remedy = "add noise, repeat less, or take samples with a smaller probability"
+        elif LEAST_LOSS in (*losses.gaussian, *losses.laplace, *losses.worst):
+            remedy = f"a mechanism counts as {LEAST_LOSS} at least, so raise epsilon, or ask for fewer metrics"
         raise Refused(
             f"the mechanisms cost epsilon {certificate.epsilon:.6g} at delta {delta:.6g}, but the run may spend "
             f"{epsilon:.6g}; {remedy}"
         )
     return certificate
-
-
-def _losses(mechanisms: Sequence[Mechanism]) -> composition.Losses:
-    """The privacy losses to compose, once the selections' δs are set aside.
-
-    A Laplace mechanism on a vector is no worse than on one number moved by its whole l1 (docs/accounting.md).
-    Thresholding is its noisy count, and a failure. An (ε, δ) selection is the worst ε-DP pair, and a failure.
-    """
-    gaussian: list[float] = []
-    laplace: Counter[float] = Counter()
-    worst: Counter[float] = Counter()
-    for mechanism in mechanisms:
-        match mechanism:
-            case Gaussian() | GaussianThresholding() | WeightedThresholding():
-                gaussian.append(_clamped(mechanism.l2 / mechanism.sigma))
-            case Laplace() | LaplaceThresholding():
-                laplace[_clamped(mechanism.l1 / mechanism.scale)] += 1
-            case TruncatedGeometric():
-                worst[_clamped(mechanism.epsilon)] += 1
-    return composition.Losses(gaussian=tuple(gaussian), laplace=dict(laplace), worst=dict(worst))
-
-
-def _undrawn(losses: composition.Losses) -> float:
-    """The δ of all that is drawn otherwise than by a Gaussian law (docs/accounting.md, "What is really drawn"): no
-    sample is beyond 8.81 σ, so that one unit, by a move of μσ, brings results that couldn't be without it."""
-    mu = np.array(losses.gaussian)
-    return float(np.sum(special.ndtr(mu - 8.81) + (mu + 0.5) * 2.0**-44))
-
-
-def _clamped(loss: float) -> float:
-    return min(_NO_PRIVACY, max(_LEAST_LOSS, loss))
 
 
 def _check_consistent(mechanism: Mechanism) -> None:
@@ -162,6 +136,8 @@ def _check_consistent(mechanism: Mechanism) -> None:
             except UsageError as error:
                 raise Refused(str(error)) from None
             return
+        case _:
+            raise Refused(f"no privacy loss is known of {mechanism!r}")
     if not stated >= expected * (1 - 1e-12):
         raise Refused(f"{where}: {name} must be at least {expected:.6g} for l0 {mechanism.l0}, got {stated:.6g}")
     failure = -math.expm1(mechanism.l0 * math.log1p(-tail)) if tail < 1 else 1.0

@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from dpbeam.accounting.certify import Certificate, certify
+from dpbeam.accounting.certify import Certificate, certify_events
 from dpbeam.accounting.check_other import check_other
 from dpbeam.accounting.expected import Expected, expected
-from dpbeam.accounting.requests import Request
 from dpbeam.errors import Refused
 from dpbeam.mechanisms.events import (
     Gaussian,
@@ -30,27 +29,38 @@ _ONE_SCALE = 1e-6
 
 
 def check_plan(
-    asked: Sequence[Stage | Request], mechanisms: Sequence[Mechanism], *, epsilon: float, delta: float
+    stages: Sequence[Stage], mechanisms: Sequence[Mechanism], *, epsilon: float, delta: float
 ) -> Certificate:
     """Certifies the mechanisms, and that they are the ones asked for, in order, on one common noise scale.
 
     Guarantee: if it returns, the mechanisms are (ε, δ)-DP together, each for the sensitivity that follows from the
-    stages' bounds, and no quantity or private selection of the stages is without its mechanism. Of a `Request` in
-    place of a stage, what it protects is taken as it states it.
+    stages' bounds, and no quantity or private selection of the stages is without its mechanism.
 
     Raises:
         Refused: a mechanism is missing, one too many, out of order, of another kind or sensitivity; the noise or the
             δs don't follow the weights; or `certify` refuses.
     """
-    wanted = expected(asked)
+    return check_mechanisms(expected(stages), mechanisms, epsilon=epsilon, delta=delta)
+
+
+def check_mechanisms(
+    wanted: Sequence[Expected], mechanisms: Sequence[Mechanism], *, epsilon: float, delta: float
+) -> Certificate:
+    """As `check_plan`, where what the mechanisms must be has been derived already.
+
+    Guarantee: if it returns, the mechanisms are (ε, δ)-DP together, and one to one those of `wanted`.
+
+    Raises:
+        Refused: as `check_plan`.
+    """
     names = [f"{e.stage}/{e.metric}" for e in wanted]
-    given = [f"{m.stage}/{m.metric}" for m in mechanisms]
-    if names != given:
-        raise Refused(f"the plan must have the mechanisms {', '.join(names)} in this order, got {', '.join(given)}")
+    actual = [f"{m.stage}/{m.metric}" for m in mechanisms]
+    if names != actual:
+        raise Refused(f"the plan must have the mechanisms {', '.join(names)} in this order, got {', '.join(actual)}")
     for want, mechanism in zip(wanted, mechanisms, strict=True):
         _check_one(want, mechanism)
     _check_scale(wanted, mechanisms)
-    return certify(mechanisms, epsilon=epsilon, delta=delta)
+    return certify_events(mechanisms, epsilon=epsilon, delta=delta)
 
 
 def check_same_losses(before: Sequence[Mechanism], after: Sequence[Mechanism]) -> None:
@@ -88,29 +98,30 @@ def _loss(mechanism: Mechanism) -> tuple[float, float]:
             return mechanism.sigma / mechanism.l2, mechanism.delta
         case TruncatedGeometric():
             return mechanism.epsilon, mechanism.delta
-    raise Refused(f"no privacy loss is known of {mechanism!r}")
+        case _:
+            raise Refused(f"no privacy loss is known of {mechanism!r}")
 
 
 def _check_one(want: Expected, mechanism: Mechanism) -> None:
     where = f"stage {want.stage}, {want.metric}"
     if mechanism.kind != want.kind:
         raise Refused(f"{where}: the mechanism must be {want.kind}, got {mechanism.kind}")
-    found: list[tuple[str, float, float]] = []
+    stated: list[tuple[str, float, float]] = []
     if isinstance(mechanism, Laplace | LaplaceThresholding):
-        found.append(("l1", want.l1, mechanism.l1))
+        stated.append(("l1", want.l1, mechanism.l1))
     if isinstance(mechanism, Gaussian | GaussianThresholding):
-        found.append(("l2", want.l2, mechanism.l2))
+        stated.append(("l2", want.l2, mechanism.l2))
     if not isinstance(mechanism, Laplace | Gaussian):
-        found.append(("l0", want.l0, mechanism.l0))
-        found.append(("pre_threshold", want.pre_threshold, mechanism.pre_threshold))
+        stated.append(("l0", want.l0, mechanism.l0))
+        stated.append(("pre_threshold", want.pre_threshold, mechanism.pre_threshold))
     if isinstance(mechanism, WeightedThresholding):
-        found.append(("l2", 1.0, mechanism.l2))
-        found.append(("least_bias", want.least_bias, mechanism.least_bias))
+        stated.append(("l2", 1.0, mechanism.l2))
+        stated.append(("least_bias", want.least_bias, mechanism.least_bias))
         if mechanism.strategy != want.strategy:
             raise Refused(f"{where}: the strategy must be {want.strategy}, got {mechanism.strategy}")
         if (mechanism.saturation > 0) != (want.strategy != "dp_sips"):
             raise Refused(f"{where}: weights have a saturation in mad and mad2r alone, got {mechanism.saturation:.12g}")
-    for name, must, is_ in found:
+    for name, must, is_ in stated:
         if not math.isclose(must, is_, rel_tol=_CLOSE):
             raise Refused(f"{where}: {name} must be {must:.12g} by the stage's bounds, got {is_:.12g}")
     check_other(where, want.leaves, mechanism)
@@ -127,6 +138,8 @@ def _check_scale(wanted: Sequence[Expected], mechanisms: Sequence[Mechanism]) ->
                 deviation = mechanism.sigma / mechanism.l2
             case TruncatedGeometric():
                 deviation = 2**0.5 / mechanism.epsilon
+            case _:
+                raise Refused(f"no noise is known of {mechanism!r}")
         scales.append((deviation * want.weight, want))
         if not isinstance(mechanism, Laplace | Gaussian):
             shares.append((mechanism.delta / want.weight, want))

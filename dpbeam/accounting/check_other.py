@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dpbeam.accounting.expectations import Part
+from dpbeam.accounting.expectations import ExpectedQuantity
 from dpbeam.errors import Refused
 from dpbeam.mechanisms.events import Gaussian, Laplace, Mechanism, others_of
 from dpbeam.queries.query import Stage
@@ -33,7 +33,7 @@ class Leaves:
     together: Callable[[int], tuple[float, float]]
 
 
-def by_leaves(stage: Stage, part: Part) -> Leaves | None:
+def by_leaves(stage: Stage, part: ExpectedQuantity) -> Leaves | None:
     """What one unit does to what a metric needs; None where the stage's keys aren't hierarchical."""
     if stage.selection is None or stage.selection.hierarchy is None:
         return None

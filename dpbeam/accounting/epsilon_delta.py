@@ -1,16 +1,17 @@
-"""A mechanism in, the (ε, δ) out from which PipelineDP and PyDP build one of at least its noise."""
+"""The (ε, δ) from which PipelineDP or PyDP, which take no scales, build a mechanism of at least the planned noise."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from dpbeam.accounting.composition import gaussian_delta, gaussian_epsilon
+from dpbeam.accounting.gaussian_curve import gaussian_delta, gaussian_epsilon
 from dpbeam.mechanisms.events import (
     Gaussian,
     GaussianThresholding,
     Laplace,
     LaplaceThresholding,
     Mechanism,
+    TruncatedGeometric,
     WeightedThresholding,
 )
 
@@ -34,8 +35,10 @@ def epsilon_delta(mechanism: Mechanism) -> tuple[float, float]:
         case WeightedThresholding():
             epsilon, delta = _gaussian_pair(mechanism.l2 / mechanism.sigma, mechanism.delta)
             return epsilon, delta + mechanism.delta
-        case _:
+        case TruncatedGeometric():
             return mechanism.epsilon, mechanism.delta
+        case _:
+            raise TypeError(f"no (ε, δ) is known of {mechanism!r}")
 
 
 def _gaussian_pair(mu: float, most: float) -> tuple[float, float]:

@@ -12,8 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dpbeam.accounting.check_other import Leaves, by_leaves
-from dpbeam.accounting.expectations import Part, parts
-from dpbeam.accounting.requests import Request
+from dpbeam.accounting.expectations import ExpectedQuantity, expected_quantities
 from dpbeam.errors import Refused
 from dpbeam.queries.bounds import Bounds
 from dpbeam.queries.metrics.base import Clipped
@@ -38,7 +37,7 @@ class Expected:
     leaves: Leaves | None = None
 
 
-def expected(asked: Sequence[Stage | Request]) -> list[Expected]:
+def expected(stages: Sequence[Stage]) -> list[Expected]:
     """What the plan must consist of, in order.
 
     Guarantee: each noisy quantity, private selection and histogram of the stages is in it, with the most that one
@@ -47,25 +46,7 @@ def expected(asked: Sequence[Stage | Request]) -> list[Expected]:
     Raises:
         Refused: a metric isn't bounded, or no mechanism is known for it.
     """
-    found: list[Expected] = []
-    for each in asked:
-        found += [_from_request(each)] if isinstance(each, Request) else _from_stage(each)
-    return found
-
-
-def _from_request(request: Request) -> Expected:
-    return Expected(
-        stage=request.stage,
-        metric=request.metric,
-        kind=request.kind,
-        l1=request.sensitivity[0],
-        l2=request.sensitivity[1],
-        l0=request.l0,
-        pre_threshold=request.pre_threshold,
-        weight=request.weight,
-        strategy=request.strategy,
-        least_bias=request.least_bias,
-    )
+    return [mechanism for stage in stages for mechanism in _from_stage(stage)]
 
 
 def _from_stage(stage: Stage) -> Iterator[Expected]:
@@ -143,39 +124,39 @@ def _rounds(stage: Stage, private: DpSips | Mad | Mad2r, l0: int, weight: float)
 
 def _searches(stage: Stage) -> dict[tuple[str, str], float]:
     """The weights of the histograms that the stage's bounds are found by, in order, by internal stage and metric."""
-    found: dict[tuple[str, str], float] = {}
+    search_weights: dict[tuple[str, str], float] = {}
     for metric in (metric for metric in stage.metrics if isinstance(metric, Clipped)):
         for _, search in metric.searches:
             key = (f"{stage.name}.values", metric.column)
-            found[key] = max(found.get(key, 0.0), search.weight)
+            search_weights[key] = max(search_weights.get(key, 0.0), search.weight)
     for name, bound in stage.searches:
-        found[f"{stage.name}.units", name] = bound.weight
-    return found
+        search_weights[f"{stage.name}.units", name] = bound.weight
+    return search_weights
 
 
 def _noisy(stage: Stage) -> dict[str, tuple[float, float, float]]:
     """What gets noise in a stage, in order of first use: its change by one unit in l1 and in l2, and its weight."""
-    found: dict[str, tuple[float, float, float]] = {}
+    changes: dict[str, tuple[float, float, float]] = {}
     known: dict[tuple[object, ...], str] = {}
-    for part in _parts(stage):
+    for part in _quantities(stage):
         name = known.setdefault(part.what, part.name)
         if part.max_values is not None:
             pairs = _pairs(stage.bounds, part.max_values)
             in_l1, in_l2 = float(pairs), pairs**0.5
         else:
             in_l1, in_l2 = _times(stage.bounds, by_partition=part.moved_by in ("unit", "total"))
-        before = found.get(name, (0.0, 0.0, 0.0))[2]
-        found[name] = (in_l1 * part.l1, in_l2 * part.l2, part.weight + before)
-    return found
+        before = changes.get(name, (0.0, 0.0, 0.0))[2]
+        changes[name] = (in_l1 * part.l1, in_l2 * part.l2, part.weight + before)
+    return changes
 
 
 def _leaves(stage: Stage) -> dict[str, Leaves | None]:
     """What one unit does to each quantity by leaves of hierarchical keys; None where keys aren't."""
-    found: dict[str, Leaves | None] = {}
-    for part in _parts(stage):
-        if part.name not in found:
-            found[part.name] = by_leaves(stage, part)
-    return found
+    by_quantity: dict[str, Leaves | None] = {}
+    for part in _quantities(stage):
+        if part.name not in by_quantity:
+            by_quantity[part.name] = by_leaves(stage, part)
+    return by_quantity
 
 
 def _kept_values(stage: Stage) -> dict[str, tuple[int, int]]:
@@ -183,15 +164,15 @@ def _kept_values(stage: Stage) -> dict[str, tuple[int, int]]:
     units."""
     return {
         part.name: (_pairs(stage.bounds, part.max_values or 0), part.least_units)
-        for part in _parts(stage)
+        for part in _quantities(stage)
         if part.least_units is not None
     }
 
 
-def _parts(stage: Stage) -> Iterator[Part]:
+def _quantities(stage: Stage) -> Iterator[ExpectedQuantity]:
     """All that the stage's metrics need, each as it is derived from the metric's own fields."""
     for metric in stage.metrics:
-        for part in parts(metric, stage):
+        for part in expected_quantities(metric, stage):
             if stage.counted_by is not None and part.moved_by not in ("unit", "total"):
                 raise Refused(f"stage {stage.name}: {metric.kind} can't be bounded on rows that are aggregated already")
             yield part

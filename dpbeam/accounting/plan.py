@@ -21,8 +21,8 @@ from dpbeam.mechanisms import events
 from dpbeam.mechanisms.events import Mechanism
 from dpbeam.queries.metrics.base import Metric
 from dpbeam.queries.quantities import Quantity
-from dpbeam.queries.query import Query, Stage
-from dpbeam.queries.sharing import noisy_by_themselves, quantities, served
+from dpbeam.queries.query import Query, Question, Stage
+from dpbeam.queries.sharing import quantities, served, with_own_noise
 
 SELECTION_NAME = "partition selection"
 """What a plan calls the selection among what a quantity serves."""
@@ -71,12 +71,7 @@ def plan(query: Query) -> Plan:
     Raises:
         Refused: no noise scale passes the certifier.
     """
-    mechanisms, certificate = solve(
-        requests_for(query),
-        lambda found: check_plan(query.stages, found, epsilon=query.epsilon, delta=query.delta),
-        query.epsilon,
-        query.delta,
-    )
+    mechanisms, certificate = mechanisms_for(query)
     figures = utility.utility(mechanisms, {stage.name: stage.metrics for stage in query.stages})
     return Plan(
         dataset=query.dataset,
@@ -91,6 +86,22 @@ def plan(query: Query) -> Plan:
             automatic=automatic_figures(query),
             relative=relative_figures(query, mechanisms),
         ),
+    )
+
+
+def mechanisms_for(question: Question) -> tuple[tuple[Mechanism, ...], Certificate]:
+    """The mechanisms of a question, in the order of `requests_for`, and the certificate of their cost.
+
+    Guarantee: `plan`'s.
+
+    Raises:
+        Refused: no noise scale passes the certifier.
+    """
+    return solve(
+        requests_for(question),
+        lambda mechanisms: check_plan(question.stages, mechanisms, epsilon=question.epsilon, delta=question.delta),
+        question.epsilon,
+        question.delta,
     )
 
 
@@ -111,15 +122,15 @@ def solve(
     raise refusal
 
 
-def requests_for(query: Query, *, share: bool = True) -> tuple[Request, ...]:
+def requests_for(question: Question, *, share: bool = True) -> tuple[Request, ...]:
     """One request for each histogram that bounds are found by, each private selection and each noisy quantity, in the
-    order of the query.
+    order of the question.
 
     With `share` off, every metric has all its quantities to itself: what a plan would be that doesn't share them.
     """
     return tuple(
         request
-        for stage in query.stages
+        for stage in question.stages
         for request in stage_requests(stage, None if share else [part for _, part in _unshared(stage.metrics)])
     )
 
@@ -127,7 +138,9 @@ def requests_for(query: Query, *, share: bool = True) -> tuple[Request, ...]:
 def _unshared(stage_metrics: Sequence[Metric]) -> list[tuple[Metric, Quantity]]:
     """Each metric with each of its quantities, under a name of its own."""
     return [
-        (metric, replace(part, name=f"{metric.name}/{part.name}")) for metric in stage_metrics for part in metric.parts
+        (metric, replace(part, name=f"{metric.name}/{part.name}"))
+        for metric in stage_metrics
+        for part in metric.quantities
     ]
 
 
@@ -137,7 +150,7 @@ def _sharing(query: Query, mechanisms: Sequence[Mechanism]) -> tuple[utility.Sha
     for stage in query.stages:
         noisy = quantities(stage.metrics)
         users = served(stage.metrics)
-        alone = {quantity.name for quantity in noisy_by_themselves(noisy, shares_count=stage.shares_count)}
+        alone = {quantity.name for quantity in with_own_noise(noisy, shares_count=stage.shares_count)}
         for quantity in noisy:
             serves = users[quantity.definition]
             names = (*(() if quantity.name in alone else (SELECTION_NAME,)), *(metric.name for metric in serves))

@@ -1,4 +1,4 @@
-"""A selection by weights in; its rounds as requests, and each round's mechanism at a known noise, out.
+"""What a selection by weights asks the calibration for, and its rounds as mechanisms once the noise is known.
 
 A round is a Gaussian mechanism on weights that one unit moves by l2 ≤ 1, and a failure with δ: that a partition is kept
 which the unit alone made eligible. docs/accounting.md has the proof; `dpbeam.accounting.certify` checks a round again
@@ -14,6 +14,7 @@ from scipy import stats
 
 from dpbeam.accounting.requests import Request
 from dpbeam.mechanisms.events import WeightedThresholding
+from dpbeam.mechanisms.targets import OfRound
 from dpbeam.queries.selections import DpSips, InRounds, Mad, Mad2r
 
 DEFAULT_ROUNDS = 3
@@ -48,7 +49,7 @@ def requests(stage: str, private: InRounds, l0: int, weight: float) -> list[Requ
     return [
         Request(
             stage=stage,
-            metric=f"partitions.round{place + 1}",
+            metric=OfRound(stage=stage, number=place + 1).metric,
             kind="weighted_thresholding",
             weight=weight * share,
             l0=l0,

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dpbeam.accounting import rounds
 from dpbeam.accounting.requests import Request
 from dpbeam.errors import UsageError
+from dpbeam.mechanisms.targets import PARTITIONS
 from dpbeam.queries import selections
 from dpbeam.queries.automatic import Histogram
 from dpbeam.queries.bounds import Bounds
 from dpbeam.queries.quantities import Quantity, Values
 from dpbeam.queries.query import Noise, Stage
-from dpbeam.queries.residual import in_one_other, other_leaves
-from dpbeam.queries.sharing import noisy_by_themselves, quantities
+from dpbeam.queries.residual import effect_on_residual, other_leaves
+from dpbeam.queries.sharing import quantities, with_own_noise
 
 MOST_NUMBERS = 1 << 24
 """What one unit may move by one mechanism with Gaussian noise: for so many numbers what its sampler doesn't draw is
@@ -43,7 +44,7 @@ def stage_requests(stage: Stage, needed: Sequence[Quantity] | None = None) -> tu
     weights = [q.weight for q in every] + [h.weight for h in stage.histograms]
     weights += [] if private is None else [private.weight]
     unit = stage.weight / math.fsum(weights)
-    alone = noisy_by_themselves(every, shares_count=shares)
+    alone = with_own_noise(every, shares_count=shares)
     named = {quantity.name for quantity in alone}
     served = math.fsum(q.weight for q in every if q.name not in named)
     hierarchy = None if private is None else private.hierarchy
@@ -78,7 +79,7 @@ def _of_selection(
     return [
         Request(
             stage=stage,
-            metric="partitions",
+            metric=PARTITIONS,
             kind=private.strategy,
             weight=(private.weight + served) * unit,
             l0=limits.partitions,
@@ -107,7 +108,7 @@ def _of_quantity(
     if noise == "gaussian":
         _check_numbers(stage, quantity.name, quantity.numbers(limits), "laplace noise")
     l1, l2 = quantity.sensitivity(limits)
-    other = None if leaves is None else in_one_other(quantity, limits, leaves, noise)
+    other = None if leaves is None else effect_on_residual(quantity, limits, leaves, noise)
     return Request(stage=stage, metric=quantity.name, kind=noise, weight=weight, l1=l1, l2=l2, other=other)
 
 

@@ -25,6 +25,7 @@ from dpbeam.mechanisms.events import (
     in_others,
 )
 from dpbeam.mechanisms.noise_width import half_width, std
+from dpbeam.mechanisms.targets import OfPartitions, OfQuantity, OfRound, target, target_of
 from dpbeam.queries.metrics.base import Metric
 from dpbeam.queries.sharing import by_definition, named, quantities, served
 
@@ -52,6 +53,11 @@ class SelectionFigure:
     units_99: int
     metric: str = "partitions"
     note: str | None = None
+
+    @property
+    def keeps_values(self) -> bool:
+        """Whether it keeps values in a partition, not partitions."""
+        return isinstance(target(self.stage, self.metric), OfQuantity)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,14 +177,15 @@ def utility(mechanisms: Sequence[Mechanism], metrics: Mapping[str, Sequence[Metr
 def noise_of_quantities(mechanisms: Sequence[Mechanism]) -> dict[tuple[str, str], NoiseFigure]:
     """The noise of each quantity by stage and name; the unit count's is that of its stage's thresholding, if it has no
     mechanism of its own, and that of values that a threshold keeps is the threshold's."""
-    found: dict[tuple[str, str], NoiseFigure] = {}
+    figures: dict[tuple[str, str], NoiseFigure] = {}
     for mechanism in mechanisms:
         if isinstance(mechanism, Laplace | Gaussian):
-            found[mechanism.stage, mechanism.metric] = noise_figure(mechanism)
+            figures[mechanism.stage, mechanism.metric] = noise_figure(mechanism)
         elif isinstance(mechanism, LaplaceThresholding | GaussianThresholding):
-            counted = "privacy_id_count" if mechanism.metric == "partitions" else mechanism.metric
-            found.setdefault((mechanism.stage, counted), noise_figure(mechanism))
-    return found
+            selects = isinstance(target_of(mechanism), OfPartitions)
+            counted = "privacy_id_count" if selects else mechanism.metric
+            figures.setdefault((mechanism.stage, counted), noise_figure(mechanism))
+    return figures
 
 
 def noise_figure(mechanism: Laplace | Gaussian | LaplaceThresholding | GaussianThresholding) -> NoiseFigure:
@@ -194,11 +201,18 @@ def noise_figure(mechanism: Laplace | Gaussian | LaplaceThresholding | GaussianT
 
 def _deciding(mechanisms: Sequence[Mechanism]) -> list[Selection | WeightedThresholding]:
     """The selections; of those in rounds the last round, which has the least noise."""
-    found: dict[tuple[str, str], Selection | WeightedThresholding] = {}
+    selections: dict[OfPartitions | OfQuantity, Selection | WeightedThresholding] = {}
     for mechanism in mechanisms:
-        if not isinstance(mechanism, Laplace | Gaussian):
-            found[mechanism.stage, mechanism.metric.partition(".")[0]] = mechanism
-    return list(found.values())
+        if isinstance(mechanism, Laplace | Gaussian):
+            continue
+        match target_of(mechanism):
+            case OfPartitions(stage=stage) | OfRound(stage=stage):
+                selections[OfPartitions(stage=stage)] = mechanism
+            case OfQuantity() as quantity:
+                selections[quantity] = mechanism
+            case _:
+                raise ValueError(f"stage {mechanism.stage}: a histogram has noise, got {mechanism.kind}")
+    return list(selections.values())
 
 
 def selection_figure(mechanism: Selection | WeightedThresholding) -> SelectionFigure:
@@ -232,21 +246,25 @@ def keep_probability(selection: Selection | WeightedThresholding, units: int) ->
     if units < max(1, selection.pre_threshold):
         return 0.0
     beyond = units - (selection.pre_threshold - 1)
-    if isinstance(selection, WeightedThresholding):  # units without biases that fill l0 partitions each
-        return float(special.ndtr((beyond / math.sqrt(selection.l0) - selection.threshold) / selection.sigma))
-    if isinstance(selection, TruncatedGeometric):
-        return _truncated_geometric(selection, beyond)
-    margin = beyond - selection.threshold
-    if isinstance(selection, LaplaceThresholding):
-        tail = 0.5 * math.exp(-abs(margin) / selection.scale)
-        return 1 - tail if margin >= 0 else tail
-    return float(special.ndtr(margin / selection.sigma))
+    match selection:
+        case TruncatedGeometric():
+            return _truncated_geometric(selection, beyond)
+        case LaplaceThresholding():
+            margin = beyond - selection.threshold
+            tail = 0.5 * math.exp(-abs(margin) / selection.scale)
+            return 1 - tail if margin >= 0 else tail
+        case GaussianThresholding():
+            return float(special.ndtr((beyond - selection.threshold) / selection.sigma))
+        case WeightedThresholding():  # units without biases that fill l0 partitions each
+            return float(special.ndtr((beyond / math.sqrt(selection.l0) - selection.threshold) / selection.sigma))
+        case _:
+            raise TypeError(f"{type(selection).__name__} selects nothing")
 
 
 def _truncated_geometric(selection: TruncatedGeometric, units: int) -> float:
     """Theorem 1 of Desfontaines et al.: grows by e^ε and δ up to a half, mirrored above it; exact at any size. By the
     ε and δ that PyDP is given."""
-    epsilon, delta = truncated_geometric.handed(selection)
+    epsilon, delta = truncated_geometric.pydp_parameters(selection)
     epsilon, delta = epsilon / selection.l0, -math.expm1(math.log1p(-delta) / selection.l0)
     growth = math.expm1(epsilon)
     crossover = 1 + math.floor(math.log1p((growth + 2 * delta) / ((growth + 2) * delta) - 1) / epsilon)

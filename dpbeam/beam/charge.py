@@ -5,6 +5,7 @@ The steps are those of `dpbeam run` (`dpbeam.pipelines.lifecycle`), of which som
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import threading
@@ -17,12 +18,12 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.runners.runner import PipelineState
 
-from dpbeam.errors import DataError, DpbeamError, RunFailed, UsageError
+from dpbeam.errors import DataError, DpbeamError, RunFailed, Spent, UsageError
 from dpbeam.ledger import Ledger, open_ledger
 from dpbeam.pipelines.jobs import runners
 from dpbeam.pipelines.library.plans import policy_of
 from dpbeam.pipelines.library.releases import Release, read_release
-from dpbeam.pipelines.lifecycle import charging, release
+from dpbeam.pipelines.lifecycle import charging, release, stopping
 from dpbeam.pipelines.lifecycle.attempts import STAGING_NAME, fail, journalled, settle_stopped
 from dpbeam.pipelines.lifecycle.inputs import PipelineRows
 from dpbeam.pipelines.lifecycle.values import Charged, Checked, Published, Request, Staged
@@ -45,8 +46,8 @@ class Charge:
     Args:
         ledger: an open ledger, or the URL of one. The dataset's budget must be there: `dpbeam budget create`.
         output: the folder of releases, which all workers must see under this path.
-        release_name: names this release: the same query on the same source under the same name is the same release,
-            which comes back at no cost. Name the version of the rows, for nobody can tell it from them.
+        name: names this release: the same query on the same source under the same name is the same release, which
+            comes back at no cost. Name the version of the rows, for nobody can tell it from them.
         source: how the rows' source is called, for the ledger binds a dataset's budget to it; the query's own paths if
             None.
         refresh: make a new release, charged anew, though there is one.
@@ -58,18 +59,16 @@ class Charge:
         *,
         ledger: Ledger | str,
         output: str | os.PathLike[str],
-        release_name: str = "default",
+        name: str,
         source: str | None = None,
         refresh: bool = False,
         accept_source: bool = False,
     ) -> None:
-        if not 0 < len(release_name) <= 128 or not release_name.isprintable():
-            raise UsageError(f"release_name must be 1 to 128 printable characters, got {release_name!r}")
         if "://" in str(output):
             raise UsageError(f"output must be a folder that this machine and all workers see, got {str(output)!r}")
         self._ledger = open_ledger(ledger) if isinstance(ledger, str) else ledger
         self._output = Path(output).absolute()
-        self._release_name, self._source = release_name, source
+        self._name, self._source = name, source
         self._refresh, self._accept_source = refresh, accept_source
         self._lock = threading.Lock()
         self._used = False
@@ -87,7 +86,10 @@ class Charge:
             Uncertified: it was changed since; see `read_release`.
         """
         if self._published is None:
-            raise UsageError("nothing is published under this charge yet: that is done when the pipeline has run")
+            raise UsageError(
+                "nothing is published under this charge yet: that is done when what it was entered for is left, or by "
+                "finish(result) after the pipeline has run"
+            )
         return replace(read_release(self._published.folder), cached=self._published.cached)
 
     def pay(self, question: Question, rows: beam.PCollection[Any], *, within: bool) -> Charged | Published:
@@ -99,21 +101,20 @@ class Charge:
             UsageError: something is asked for, or of a pipeline, that can't be kept; nothing was charged.
             Refused: the budget, or a run of the same release that isn't finished, says no; nothing was charged.
         """
-        with self._lock:
+        with self._lock, stopping.untorn():
             if self._used:
                 raise UsageError(
                     "this charge pays for one transform, applied once: a second would draw again. Make another charge, "
-                    "under another release_name. Nothing more was charged"
+                    "under another name. Nothing more was charged"
                 )
             reserved = charging.reserve(self._checked(question, rows, within=within))
             self._used = True
             if isinstance(reserved, Published):
                 self._published = reserved
                 return reserved
-            charged = charging.start(reserved)
+            charged = self._charged = charging.start(reserved)
         with journalled(self._ledger, charged.charge, "staging"):
             charged.area.create()
-        self._charged = charged
         return charged
 
     def built(self, shuffles: tuple[Shuffle, ...]) -> None:
@@ -137,9 +138,24 @@ class Charge:
         if self._published is None and self._charged is not None:
             charged = self._charged
             staged = Staged(charged=charged, parameters=charged.planned.parameters, shuffles=self._shuffles)
-            self._charged = None  # from here on each step settles what it was charged for
-            self._published = release.commit(release.assemble(release.verify(staged)))
+            try:
+                assembled = release.assemble(release.verify(staged))
+            except BaseException as error:
+                if isinstance(error, Exception):  # the step has settled what it was charged for
+                    self._charged = None
+                self.settle(error)
+                raise
+            with stopping.untorn():
+                self._charged = None  # from here on publishing settles what it was charged for
+                self._published = release.commit(assembled)
         return self.published
+
+    def __del__(self) -> None:
+        if getattr(self, "_charged", None) is not None:
+            logging.getLogger("dpbeam").warning(
+                "a release that was charged was never published, since nobody said that its pipeline is done: enter it "
+                "around the pipeline, or call finish(result). `dpbeam recover` settles it"
+            )
 
     def _await(self, result: Any) -> None:
         try:
@@ -166,11 +182,17 @@ class Charge:
                 settle_stopped(self._ledger, charged.charge)
             return
         failure = error if isinstance(error, RunFailed) else ours(error)
-        spent: tuple[str, ...] = ()
-        with suppress(DpbeamError):
+        spent: Spent | None = None
+        unsaid: tuple[str, ...] = ()
+        try:
             spent = fail(self._ledger, charged.charge, "data_rule" if isinstance(failure, DataError) else "pipeline")
+        except DpbeamError as unsettled:
+            unsaid = (
+                f"{charged.charge.amount} of dataset {charged.charge.dataset} stays spent; what it began is left as it "
+                f"was ({unsettled}), and `dpbeam recover` settles it.",
+            )
         if failure is not None:
-            raise failure.saying(*spent) from None
+            raise failure.knowing(spent=spent).saying(*unsaid) from None
 
     def __enter__(self) -> Charge:
         return self
@@ -204,7 +226,7 @@ class Charge:
             )
         made = Request.of(
             policy_of(question),
-            release_name=self._release_name,
+            release_name=self._name,
             ledger=self._ledger,
             options=pipeline.options,
             output=self._output,

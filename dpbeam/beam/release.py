@@ -39,9 +39,9 @@ def _build(rows: beam.PCollection[Any], charge: Charge, charged: Charged) -> agg
         splits=None,
         stages=known.stages,
         public=known.public,
-        found=known.found,
+        earlier_rounds=known.earlier_rounds,
         user_shards=1 << (shards - 1).bit_length(),
-        parts=request.shards,
+        result_shards=request.shards,
         salt=secrets.token_bytes(16),
         area=charged.area,
     )
@@ -51,7 +51,7 @@ def _build(rows: beam.PCollection[Any], charge: Charge, charged: Charged) -> agg
 
 
 class PrivateRelease(beam.PTransform[beam.PCollection[Any], beam.pvalue.PDone]):
-    """A sink: rows in, a release of all stages of a query out, published when the pipeline is done.
+    """A sink that makes a release of all stages of a query from rows, and publishes it when the pipeline is done.
 
     Use it around the pipeline, or call `finish(result)` after it; the arguments are those of `Charge`. A run that
     failed may be tried again under its charge, at no further cost, by the same program: what it drew was never seen.
@@ -70,7 +70,7 @@ class PrivateRelease(beam.PTransform[beam.PCollection[Any], beam.pvalue.PDone]):
         *,
         ledger: Ledger | str,
         output: str | os.PathLike[str],
-        release_name: str = "default",
+        name: str,
         source: str | None = None,
         refresh: bool = False,
         accept_source: bool = False,
@@ -80,7 +80,7 @@ class PrivateRelease(beam.PTransform[beam.PCollection[Any], beam.pvalue.PDone]):
         self.charge = Charge(
             ledger=ledger,
             output=output,
-            release_name=release_name,
+            name=name,
             source=source,
             refresh=refresh,
             accept_source=accept_source,
@@ -111,7 +111,7 @@ class PrivateRelease(beam.PTransform[beam.PCollection[Any], beam.pvalue.PDone]):
 
 
 class PrivateAggregate(beam.PTransform[beam.PCollection[Any], Rows]):
-    """Rows in; the released rows of the query's one stage out, as dicts, for the pipeline to go on with.
+    """Releases the rows of the query's one stage within the pipeline, which goes on with them as dicts.
 
     They are also published, as `PrivateRelease` does, when the pipeline is done: so the release, its report and its
     manifest show what the pipeline went on with. However often a runner executes what, and however many steps read
@@ -139,9 +139,8 @@ class PrivateAggregate(beam.PTransform[beam.PCollection[Any], Rows]):
 
 
 class PrivateKeys(beam.PTransform[beam.PCollection[Any], beam.PCollection[Any]]):
-    """Rows in; the keys that the query's one stage, which has no metrics, keeps out: a value each, or a tuple of them
-    where the stage groups by several columns. In all else as `PrivateAggregate`.
-    """
+    """Selects the keys of the query's one stage, which has no metrics: each a value, or a tuple of them where the stage
+    groups by several columns. In all else as `PrivateAggregate`."""
 
     def __init__(self, query: Question, *, charge: Charge) -> None:
         super().__init__()
@@ -156,8 +155,8 @@ class PrivateKeys(beam.PTransform[beam.PCollection[Any], beam.PCollection[Any]])
 
 
 def _key(row: dict[str, Any]) -> Any:
-    found = tuple(row.values())
-    return found[0] if len(found) == 1 else found
+    values = tuple(row.values())
+    return values[0] if len(values) == 1 else values
 
 
 def _one_stage(question: Question) -> tuple[str, bool]:
@@ -181,7 +180,7 @@ def _within(rows: beam.PCollection[Any], query: Question, charge: Charge) -> Row
     freeze = FreezeStage(
         stage=spec.name,
         keys=spec.keys,
-        parts=charged.request.shards,
+        result_shards=charged.request.shards,
         shuffles=built.shuffles,
         area=charged.area,
     )

@@ -1,4 +1,4 @@
-"""Public grids for bounds that are found in the run, and noisy histograms over them in, the bounds out.
+"""Bounds that a run chooses for itself, from noisy histograms over public grids.
 
 Nothing here sees a row: what is chosen is a function of noisy counts and public parameters, so it costs nothing beyond
 the histograms, and what the data can do to it is limited as the histograms are.

@@ -23,28 +23,58 @@ from dpbeam.mechanisms.events import (
     in_others,
 )
 from dpbeam.mechanisms.noise_step import step_of
+from dpbeam.mechanisms.targets import OfPartitions, target_of
 from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.column_types import ColumnType
 from dpbeam.queries.metrics.base import Metric
-from dpbeam.queries.quantities import ByValue, Quantity, Summed, UnitCount, Values
+from dpbeam.queries.quantities import Quantity, Summed, UnitCount, UnitsByValue, Values
 from dpbeam.queries.query import Query, Stage
 from dpbeam.queries.residual import other_leaves
-from dpbeam.queries.sharing import by_definition, named, noisy_by_themselves, quantities
-from dpbeam.queries.source import ColumnType
+from dpbeam.queries.sharing import by_definition, named, quantities, with_own_noise
 
 LEVEL = "level"
 """The result column of a hierarchical stage that says how many of a row's keys are real."""
 
 
 @dataclass(frozen=True, kw_only=True)
+class Flat:
+    """Partitions are those of the keys, rows those of the input. `read_for` is the stage that they are read for, where
+    that is another (`StageSpec.of_input`)."""
+
+    read_for: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hierarchical:
+    """Keys go from coarse to fine, and what isn't kept counts in its parent's `other`. Leaves are selected beforehand;
+    once they are, the stage's keys end with the level. `other_l0` is the most leaves of one unit that count in one
+    `other`; None for as many as the bounds allow in all."""
+
+    other_l0: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """A round of a selection by weights: which of the stage's `rounds`, from 1, and for which stage of the query."""
+
+    number: int
+    stage: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class UnitRows:
-    """Makes one row of each unit of `stage`, from what it contributes to its partitions by `keys`, within `bounds`.
-    `placed` is as in `StageSpec`."""
+    """Rows aren't the input's but one a unit (`dpbeam.engine.bounding.unit_rows`), made from what it contributes to the
+    partitions of `stage` by `keys`, within `bounds`. `placed` is as in `StageSpec`."""
 
     stage: str
     keys: tuple[str, ...]
     key_types: tuple[ColumnType, ...]
     bounds: Bounds
     placed: str | None = None
+
+
+Mode = Flat | Hierarchical | Round | UnitRows
+"""Which rows a stage has, and how they lie in partitions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +84,10 @@ class StageSpec:
     `unit` is the privacy-unit column, or None where every row is a unit of its own. `noise` maps a quantity's name
     to its mechanism; the unit count has none where `selection` is thresholding, whose noisy count it is. `thresholds`
     does the same for quantities that show only what passes a threshold. `selection` is None for public partitions,
-    which are then listed in a table apart. Without `keys` the whole table is one partition. With `units`, the stage's
-    rows are not the input's but one a unit (`dpbeam.engine.bounding.unit_rows`).
+    which are then listed in a table apart. Without `keys` the whole table is one partition.
+
+    Raises:
+        ValueError: the stage is a round that it hasn't got.
     """
 
     name: str
@@ -69,24 +101,30 @@ class StageSpec:
     thresholds: Mapping[str, Thresholding] = field(default_factory=dict)
     rounds: tuple[WeightedThresholding, ...] = ()
     """The rounds by which its partitions are found before it runs; then they are known like public ones."""
-    round: int = 0
-    """Of a stage that is itself such a round: which of `rounds`, from 1."""
-    hierarchical: bool = False
-    """Keys go from coarse to fine, and what isn't kept counts in its parent's `other`. Leaves are selected beforehand;
-    once they are, `keys` end with the level."""
-    other_l0: int | None = None
-    """The most leaves of one unit that count in one `other`; None for as many as the bounds allow in all."""
-    units: UnitRows | None = None
-    read_for: str | None = None
-    """Of what `of_input` makes: the stage that it is read for."""
+    mode: Mode = Flat()
     placed: str | None = None
     """The column of the input that has each row's partition, where it isn't the one key: where a public partition takes
     all rows that aren't in any other."""
 
+    def __post_init__(self) -> None:
+        if isinstance(self.mode, Round) and not 1 <= self.mode.number <= len(self.rounds):
+            rounds = len(self.rounds)
+            raise ValueError(f"stage {self.name} has {rounds} rounds, so it can't be round {self.mode.number}")
+
+    @property
+    def hierarchical(self) -> bool:
+        """Whether keys go from coarse to fine."""
+        return isinstance(self.mode, Hierarchical)
+
+    @property
+    def is_round(self) -> bool:
+        """Whether it is itself a round of a selection by weights."""
+        return isinstance(self.mode, Round)
+
     @property
     def stream(self) -> str:
         """The name under which rows are given their priorities: no other stage of a job has it."""
-        return self.read_for or self.name
+        return (self.mode.read_for if isinstance(self.mode, Flat) else None) or self.name
 
     @property
     def input_keys(self) -> tuple[str, ...]:
@@ -105,8 +143,14 @@ class StageSpec:
 
     @property
     def other_leaves(self) -> int:
-        """The most leaves of one unit that count in one `other`."""
-        return other_leaves(self.bounds, self.other_l0)
+        """The most leaves of one unit that count in one `other`.
+
+        Raises:
+            ValueError: its keys aren't hierarchical.
+        """
+        if not isinstance(self.mode, Hierarchical):
+            raise ValueError(f"stage {self.name} has no hierarchical keys, so no other")
+        return other_leaves(self.bounds, self.mode.other_l0)
 
     @property
     def weighing(self) -> WeightedThresholding:
@@ -115,22 +159,38 @@ class StageSpec:
         Raises:
             ValueError: it isn't one.
         """
-        if not 1 <= self.round <= len(self.rounds):
+        if not isinstance(self.mode, Round):
             raise ValueError(f"stage {self.name} is not a round of a selection by weights")
-        return self.rounds[self.round - 1]
+        return self.rounds[self.mode.number - 1]
+
+    @property
+    def next_weighing(self) -> WeightedThresholding | None:
+        """The mechanism of the round after this one; None after the last, and of what isn't a round."""
+        done = self.mode.number if isinstance(self.mode, Round) else len(self.rounds)
+        return self.rounds[done] if done < len(self.rounds) else None
 
     @property
     def of_input(self) -> StageSpec:
         """The stage as the input's rows are routed and bounded for it: itself, by the leaves of hierarchical keys, or
         what its units contribute to."""
-        if self.units is None:
-            leaves = self.leaf_keys
-            return self if leaves == self.keys else replace(self, keys=leaves, key_types=self.key_types[: len(leaves)])
-        inner = replace(
-            self, name=self.units.stage, read_for=self.stream, units=None, metrics=(), noise={}, thresholds={}
-        )
-        units = self.units
-        return replace(inner, keys=units.keys, key_types=units.key_types, bounds=units.bounds, placed=units.placed)
+        match self.mode:
+            case UnitRows() as units:
+                return replace(
+                    self,
+                    name=units.stage,
+                    mode=Flat(read_for=self.stream),
+                    keys=units.keys,
+                    key_types=units.key_types,
+                    bounds=units.bounds,
+                    placed=units.placed,
+                    metrics=(),
+                    noise={},
+                    thresholds={},
+                )
+            case Hierarchical() if self.leaf_keys != self.keys:
+                return replace(self, keys=self.leaf_keys, key_types=self.key_types[: len(self.leaf_keys)])
+            case _:
+                return self
 
     @cached_property
     def quantities(self) -> tuple[Quantity, ...]:
@@ -178,26 +238,64 @@ class StageSpec:
         return isinstance(self.selection, LaplaceThresholding | GaussianThresholding) and not self.hierarchical
 
     @property
-    def noisy_by_themselves(self) -> tuple[Quantity, ...]:
+    def with_own_noise(self) -> tuple[Quantity, ...]:
         """The quantities that have a mechanism of their own."""
-        return noisy_by_themselves(self.quantities, shares_count=self.counts_to_select)
+        return with_own_noise(self.quantities, shares_count=self.counts_to_select)
 
     @property
     def number_columns(self) -> tuple[str, ...]:
         """The value columns of which numbers are needed (of text, identities), in order of first use."""
-        own = (q for q in self.quantities if not isinstance(q, ByValue))
+        own = (q for q in self.quantities if not isinstance(q, UnitsByValue))
         return tuple(dict.fromkeys(column for q in own for column in q.columns))
 
     @property
     def word_columns(self) -> tuple[str, ...]:
         """The value columns whose values are counted by value, in order of first use."""
-        own = (q for q in self.quantities if isinstance(q, ByValue))
+        own = (q for q in self.quantities if isinstance(q, UnitsByValue))
         return tuple(dict.fromkeys(column for q in own for column in q.columns))
 
     @property
     def value_columns(self) -> tuple[str, ...]:
         """The columns that quantities are made from, each once, in order of first use."""
         return tuple(dict.fromkeys(column for q in self.quantities for column in q.columns))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByUse:
+    """The mechanisms of one stage by what they are for, as in `StageSpec`."""
+
+    noise: Mapping[str, Additive]
+    thresholds: Mapping[str, Thresholding]
+    selection: Selection | None
+    rounds: tuple[WeightedThresholding, ...]
+
+
+def by_use(mechanisms: Sequence[Mechanism]) -> ByUse:
+    """The mechanisms of one stage, each where it is applied.
+
+    Raises:
+        ValueError: a mechanism that nothing here applies.
+    """
+    noise: dict[str, Additive] = {}
+    thresholds: dict[str, Thresholding] = {}
+    selection: Selection | None = None
+    rounds: list[WeightedThresholding] = []
+    for mechanism in mechanisms:
+        match mechanism:
+            case Laplace() | Gaussian():
+                noise[mechanism.metric] = mechanism
+            case WeightedThresholding():
+                rounds.append(mechanism)
+            case TruncatedGeometric():
+                selection = mechanism
+            case LaplaceThresholding() | GaussianThresholding():
+                if isinstance(target_of(mechanism), OfPartitions):
+                    selection = mechanism
+                else:
+                    thresholds[mechanism.metric] = mechanism
+            case _:
+                raise ValueError(f"nothing is known to apply {mechanism!r}")
+    return ByUse(noise=noise, thresholds=thresholds, selection=selection, rounds=tuple(rounds))
 
 
 def planned(query: Query, mechanisms: Sequence[Mechanism]) -> tuple[StageSpec, ...]:
@@ -215,41 +313,26 @@ def planned_stage(unit: str | None, stage: Stage, mechanisms: Sequence[Mechanism
     Raises:
         ValueError: the plan lacks a mechanism that the stage needs, or has one too many.
     """
-    noise: dict[str, Additive] = {}
-    thresholds: dict[str, Thresholding] = {}
-    selected: Selection | None = None
-    rounds: list[WeightedThresholding] = []
-    for mechanism in mechanisms:
-        if mechanism.stage != stage.name:
-            continue
-        if isinstance(mechanism, Laplace | Gaussian):
-            noise[mechanism.metric] = mechanism
-        elif isinstance(mechanism, WeightedThresholding):
-            rounds.append(mechanism)
-        elif mechanism.metric == "partitions" or isinstance(mechanism, TruncatedGeometric):
-            selected = mechanism
-        else:
-            thresholds[mechanism.metric] = mechanism
+    own = by_use([mechanism for mechanism in mechanisms if mechanism.stage == stage.name])
     hierarchy = None if stage.selection is None else stage.selection.hierarchy
-    made = StageSpec(
+    spec = StageSpec(
         name=stage.name,
         unit=unit,
         keys=stage.keys,
         key_types=stage.key_types,
         bounds=stage.bounds,
         metrics=stage.metrics,
-        noise=noise,
-        selection=selected,
-        thresholds=thresholds,
-        rounds=tuple(rounds),
-        hierarchical=hierarchy is not None,
-        other_l0=None if hierarchy is None else hierarchy.other_l0,
+        noise=own.noise,
+        selection=own.selection,
+        thresholds=own.thresholds,
+        rounds=own.rounds,
+        mode=Flat() if hierarchy is None else Hierarchical(other_l0=hierarchy.other_l0),
         placed=stage.placed,
     )
-    needed = noisy_by_themselves(made.quantities, shares_count=stage.shares_count)
+    needed = with_own_noise(spec.quantities, shares_count=stage.shares_count)
     by_threshold = {quantity.name for quantity in needed if isinstance(quantity, Values)}
-    if set(thresholds) != by_threshold or set(noise) != {quantity.name for quantity in needed} - by_threshold:
+    if set(own.thresholds) != by_threshold or set(own.noise) != {quantity.name for quantity in needed} - by_threshold:
         raise ValueError(f"stage {stage.name}: the plan's noise doesn't match the stage's quantities")
-    if (selected is None and not rounds) != (stage.selection is None):
+    if (own.selection is None and not own.rounds) != (stage.selection is None):
         raise ValueError(f"stage {stage.name}: the plan's selection doesn't match the stage's partitions")
-    return made
+    return spec

@@ -16,7 +16,7 @@ _FORMAT = Context(prec=40)
 Number = float | int | str | Decimal
 
 
-@dataclass(frozen=True, kw_only=True, order=False)
+@dataclass(frozen=True, kw_only=True, order=False, repr=False)
 class Amount:
     """An amount of the `basic` meter: `epsilon` in units of 1e-12, `delta` in units of 1e-18, each an int64 ≥ 0.
 
@@ -64,6 +64,9 @@ class Amount:
     def fits(self, room: Amount) -> bool:
         """Whether both parts are at most those of `room`."""
         return self.epsilon <= room.epsilon and self.delta <= room.delta
+
+    def __repr__(self) -> str:
+        return f"<dpbeam.Amount {self}>"
 
     def __str__(self) -> str:
         delta = Decimal(self.delta).scaleb(-DELTA_DIGITS, _FORMAT).normalize(_FORMAT)

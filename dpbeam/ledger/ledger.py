@@ -45,7 +45,7 @@ from dpbeam.ledger.store import Store, Transaction, ledger_id
 from dpbeam.ledger.verifying import Verifier, checked_name
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Ledger:
     """The ledger's rules over a store. Open one with `dpbeam.ledger.open_ledger`.
 
@@ -64,6 +64,9 @@ class Ledger:
 
     store: Store
 
+    def __repr__(self) -> str:
+        return f"<dpbeam.Ledger {self.store.place}>"
+
     def secret(self) -> bytes:
         """32 random bytes made with the ledger; they key the input's fingerprint. Never shown."""
         return self.store.secret
@@ -76,15 +79,19 @@ class Ledger:
         *,
         actor: str = "",
         protected: Protected | None = None,
+        exist_ok: bool = False,
     ) -> Balance:
         """Gives a dataset its budget: the one explicit act that makes a cap.
 
-        `protected` is whom it protects; if None, whom its first charge protects.
+        `protected` is whom it protects; if None, whom its first charge protects. With `exist_ok` a dataset that has
+        this very budget (cap, meter, and whom it protects, if that is said) keeps it, and its balance is returned.
 
         Raises:
-            UsageError: a bad dataset name, meter or actor.
-            Refused: the dataset has a budget already, the same or another.
+            UsageError: a bad dataset name, cap, meter or actor.
+            Refused: the dataset has a budget already: another, or, without `exist_ok`, the same.
         """
+        if not isinstance(cap, Amount):
+            raise UsageError(f"cap must be an Amount, such as Amount.cap(10, 1e-5), got {type(cap).__name__}")
         if meter not in METERS.values():
             raise UsageError(f"meter must be one of {', '.join(METERS)}, got {meter!r}")
         if not isinstance(actor, str) or len(actor) > 256:
@@ -92,6 +99,9 @@ class Ledger:
         with self.store.write() as tx:
             known = tx.budget(checked_name(dataset))
             if known is not None:
+                same = (cap, meter) == (known.balance.cap, known.balance.meter)
+                if exist_ok and same and protected in (None, known.protected):
+                    return known.balance
                 raise refusals.budget_exists(dataset, cap, known.balance)
             self._verifier.no_history(tx, dataset)
             balance = Balance(meter=meter, cap=cap, spent=ZERO, held=ZERO)
@@ -102,10 +112,10 @@ class Ledger:
             except ValueError as error:
                 raise UsageError(str(error)) from None
             entry = chained(dataset, None, fact)
-            made = Budget(
+            budget = Budget(
                 dataset=dataset, balance=balance, head_seq=entry.seq, head_hash=entry.hash, protected=protected
             )
-            tx.insert_budget(made)
+            tx.insert_budget(budget)
             tx.append(entry)
         return balance
 

@@ -78,8 +78,8 @@ class Verifier:
     def charges(self, tx: Transaction, dataset: str | None) -> list[Charge]:
         """The charges of a dataset, or of all, by increasing fence, as the verified journal alone tells them."""
         histories = self.everything(tx) if dataset is None else [self.verified(tx, dataset)]
-        found = [charge for replayed in histories for charge in replayed.charges.values()]
-        return sorted(found, key=lambda charge: charge.fence)
+        charges = [charge for replayed in histories for charge in replayed.charges.values()]
+        return sorted(charges, key=lambda charge: charge.fence)
 
     def _orphan(self, dataset: str) -> LedgerError:
         what = f"dataset {dataset} has a history but no budget"

@@ -1,4 +1,4 @@
-"""Values in, int64 multiples of a power of two out, and back: sums that no order and no rounding can move.
+"""Fixed-point sums: values as int64 multiples of a power of two, which no order and no rounding can move.
 
 Float sums depend on their order, and rounding can push them further than clipping says one row may move them
 (Casacuberta et al., CCS'22, https://arxiv.org/abs/2207.10635). Integer sums do neither.

@@ -1,4 +1,4 @@
-"""Bounds in, a grid out on which sums of floats are exact: for an engine that adds up floats and isn't ours.
+"""Grids on which sums of floats are exact, for an engine that adds up floats and isn't ours.
 
 Float sums depend on their order, and rounding can push them further than clipping says one row may move them
 (Casacuberta et al., CCS'22, https://arxiv.org/abs/2207.10635). On a coarse enough grid no sum is ever rounded.

@@ -1,4 +1,4 @@
-"""Noisy sums and counts in, means and variances with their 95 % intervals out. Post-processing: it costs nothing.
+"""Means and variances of noisy sums and counts, with 95 % intervals. Post-processing: it costs nothing.
 
 An interval holds the parameters that the noisy figures don't reject at 5 % (Fieller, 1954): it is the partition's
 bounded mean or variance over the noise alone. Where the noisy count isn't clearly above 0, it is all that the bounds
@@ -49,7 +49,7 @@ Q = TypeVar("Q", bound=Named, covariant=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part(Generic[Q]):
+class NoisyQuantity(Generic[Q]):
     """One noisy quantity of all partitions: `noisy` has a row a partition and a column a number."""
 
     quantity: Q
@@ -61,7 +61,7 @@ class Part(Generic[Q]):
         return scale_of(self.noise)
 
 
-def mean(total: Part[Clipped], count: Part[Named]) -> Interval:
+def mean(total: NoisyQuantity[Clipped], count: NoisyQuantity[Named]) -> Interval:
     """centre + S/C in [low, high], with C below 1 taken as 1."""
     quantity = total.quantity
     lowest, highest = quantity.low - quantity.centre, quantity.high - quantity.centre
@@ -73,7 +73,13 @@ def mean(total: Part[Clipped], count: Part[Named]) -> Interval:
     return next(centred), next(centred), next(centred)
 
 
-def variance(total: Part[Clipped], squares: Part[Named], count: Part[Named], *, shift: float | None = None) -> Interval:
+def variance(
+    total: NoisyQuantity[Clipped],
+    squares: NoisyQuantity[Named],
+    count: NoisyQuantity[Named],
+    *,
+    shift: float | None = None,
+) -> Interval:
     """Q/C + r²/2 − (S/C)² in [0, r²], where Q adds up (x − centre)² − r²/2, r is half the width of the bounds, and C
     below 1 is taken as 1.
 
@@ -98,10 +104,10 @@ def variance(total: Part[Clipped], squares: Part[Named], count: Part[Named], *, 
     return value, low, high
 
 
-def half_width_of_sum(parts: Sequence[Part[Named]], weights: Sequence[float]) -> float:
+def half_width_of_sum(quantities: Sequence[NoisyQuantity[Named]], weights: Sequence[float]) -> float:
     """Half the width of the 95 % interval of a weighted sum of figures with independent noises of one kind."""
-    scales = [part.scale * abs(weight) for part, weight in zip(parts, weights, strict=True)]
-    if all(part.noise.kind == "gaussian" for part in parts):
+    scales = [part.scale * abs(weight) for part, weight in zip(quantities, weights, strict=True)]
+    if all(part.noise.kind == "gaussian" for part in quantities):
         return NORMAL_95 * math.hypot(*scales)
     inner, outer = 0.0, LAPLACE_95 * sum(scales)
     for _ in range(_BISECTIONS):
@@ -112,7 +118,7 @@ def half_width_of_sum(parts: Sequence[Part[Named]], weights: Sequence[float]) ->
 
 
 def _accepted(
-    parts: Sequence[Part[Named]],
+    parts: Sequence[NoisyQuantity[Named]],
     above: F64,
     count: F64,
     value: F64,

@@ -1,4 +1,4 @@
-"""Exact accumulators in, noisy float64 quantities out, by the mechanisms of Google's C++ library through PyDP.
+"""The one place where noise is added: by the mechanisms of Google's C++ library, through PyDP, to exact accumulators.
 
 dpbeam draws no noise of its own. Noise is drawn apart from any value, as an integer: so many steps of a power of two
 that the plan fixes (`dpbeam.mechanisms.noise_step`). It is added to the exact integer accumulator by integer
@@ -70,7 +70,7 @@ class AdditiveNoise:
 
     def draw(self, size: int) -> I64:
         """`size` fresh draws, in steps."""
-        randomness.own()
+        randomness.discard_inherited()
         if not self._sampler:
             self._sampler.append(_sampler(self.mechanism))
         add = self._sampler[0].add_noise

@@ -1,4 +1,4 @@
-"""A planned mechanism in, the power of two out of which all of its noise is whole steps. Fixed by the plan alone.
+"""The power of two of which all noise of a mechanism is whole steps. The plan alone decides it.
 
 Google's samplers are asked for noise of one size only, counted in these steps; docs/accounting.md ("What is really
 drawn") says why this size: where they round nothing that could show, and what they promise there.

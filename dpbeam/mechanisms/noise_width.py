@@ -1,4 +1,4 @@
-"""The noise of a mechanism comes in; how wide it is goes out: its scale, standard deviation and 95 % half-width."""
+"""How wide the noise of a mechanism is: its scale, standard deviation and 95 % half-width."""
 
 from __future__ import annotations
 

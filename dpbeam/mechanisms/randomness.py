@@ -5,10 +5,11 @@ from OpenSSL's RAND_bytes and hands them out in words of eight. A forked process
 would draw the very noise that its parent and its siblings draw. Salts and the like come from `secrets`, which keeps
 nothing.
 
-Guarantee: no random word serves two processes. In a process that `own` hasn't seen before, it draws as many words as
-the generator's buffer holds and throws them away: that is all that can be inherited, for every draw of PyDP takes its
-words from that buffer and keeps none back. What comes next was asked of RAND_bytes in this process, which OpenSSL
-seeds anew from the system in a process whose number has changed (since 1.1.1d; the wheels hold 1.1.1k). It happens
+Guarantee: no random word serves two processes. In a process that `discard_inherited` hasn't seen before, it draws as
+many words as the generator's buffer holds and throws them away: that is all that can be inherited, for every draw of
+PyDP takes its words from that buffer and keeps none back. What comes next was asked of RAND_bytes in this process,
+which OpenSSL seeds anew from the system in a process whose number has changed (since 1.1.1d; the wheels hold 1.1.1k).
+It happens
 
 - when a process is forked by Python, before anything else runs in it, so that whoever draws draws words of its own:
   PipelineDP's engine too;
@@ -31,7 +32,7 @@ INHERITED_WORDS = 65_536 // 8
 _owner: int | None = None
 
 
-def own() -> None:
+def discard_inherited() -> None:
     """Makes PyDP's random bits this process's own, once a process. To be called before each batch of draws."""
     global _owner
     process = os.getpid()
@@ -52,10 +53,10 @@ def _forked() -> None:
     global _owner
     _owner = None
     if "pydp" in sys.modules:  # else nothing can have been drawn
-        own()
+        discard_inherited()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
 if "pydp" in sys.modules:
-    own()
+    discard_inherited()

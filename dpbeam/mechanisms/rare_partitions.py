@@ -1,4 +1,4 @@
-"""Unit counts of many partitions and PyDP's selection strategy in; which partitions are kept, out.
+"""Which of very many partitions a selection of PyDP's keeps, decided without asking it for each.
 
 PyDP decides one partition at a time. Where millions of partitions have the same few units, each is kept with the same
 tiny probability and nearly every decision says no: there the number of noes before the next yes is drawn instead, from
@@ -41,9 +41,9 @@ def decide(strategy: Strategy, users: I64) -> Mask:
     Guarantee: each partition is kept with `strategy.probability_of_keep` of its own unit count, independently of all
     others. Where `should_keep` is asked, that is PyDP's word; it compares one uniform draw with this probability. Where
     it isn't, see `successes`: the partitions of one unit count are trials of one probability, in the order in which
-    they came, which doesn't depend on any draw. No draw serves two unit counts or two calls. What would break it: a
-    probability that isn't that of `should_keep`, or gaps of another law; tests/statistical/test_skipping.py compares
-    both with PyDP.
+    they came, which doesn't depend on any draw. No draw serves two unit counts or two calls. What would break it:
+    a probability that isn't that of `should_keep`, or gaps of another law.
+    tests/statistical/test_rare_partitions.py compares both with PyDP.
     """
     kept = np.zeros(len(users), dtype=np.bool_)
     each = np.ones(len(users), dtype=np.bool_)
@@ -77,17 +77,17 @@ def successes(chance: float, trials: int) -> I64:
         raise ValueError(f"partitions are skipped by a probability from {LEAST:g} to {MOST:g}, got {chance:g}")
     from pydp.distributions import GeometricDistribution
 
-    randomness.own()
+    randomness.discard_inherited()
     sampler = GeometricDistribution(rate(chance))
-    last, found = -1, [np.empty(0, dtype=np.int64)]
+    last, successful = -1, [np.empty(0, dtype=np.int64)]
     while last < trials:
         expected = (trials - last) * chance
         draws = int(expected + 6 * math.sqrt(expected)) + 2
         gaps = np.fromiter((sampler.sample() for _ in range(draws)), dtype=np.int64, count=draws)
         places = last + np.cumsum(np.minimum(gaps, trials) + 1)
         last = int(places[-1])
-        found.append(places)
-    places = np.concatenate(found)
+        successful.append(places)
+    places = np.concatenate(successful)
     inside: I64 = places[places < trials]
     return inside
 

@@ -1,6 +1,4 @@
-"""Unit counts of partitions in, which partitions may be released out (private partition selection), and by threshold
-mechanisms the noisy counts that decided it.
-"""
+"""Private partition selection by unit counts; by threshold, also the noisy counts that decided it."""
 
 from __future__ import annotations
 
@@ -67,11 +65,11 @@ class Selector:
         return kept, noisy
 
     def _open(self, users: I64) -> I64:
-        found: I64 = np.flatnonzero(users >= max(1, self.mechanism.pre_threshold))
-        return found
+        eligible: I64 = np.flatnonzero(users >= max(1, self.mechanism.pre_threshold))
+        return eligible
 
     def _strategy(self) -> rare_partitions.Strategy | Thresholding:
-        randomness.own()
+        randomness.discard_inherited()
         if not self._built:
             self._built.append(_strategy(self.mechanism))
         return self._built[0]
@@ -109,7 +107,7 @@ def _strategy(mechanism: Selection) -> rare_partitions.Strategy | Thresholding:
         case TruncatedGeometric():
             from pydp.algorithms.partition_selection import create_partition_strategy
 
-            epsilon, delta = truncated_geometric.handed(mechanism)
+            epsilon, delta = truncated_geometric.pydp_parameters(mechanism)
             threshold = () if mechanism.pre_threshold == 1 else (mechanism.pre_threshold,)
             return cast(
                 rare_partitions.Strategy,
@@ -121,3 +119,5 @@ def _strategy(mechanism: Selection) -> rare_partitions.Strategy | Thresholding:
                 threshold=mechanism.threshold,
                 pre_threshold=mechanism.pre_threshold,
             )
+        case _:
+            raise TypeError(f"{type(mechanism).__name__} doesn't select by unit counts")

@@ -1,4 +1,4 @@
-"""Noisy unit counts that passed a threshold in; unbiased-as-can-be counts and honest intervals out. Post-processing.
+"""Counts that passed a threshold, corrected for that, and their honest intervals. Post-processing.
 
 A count is shown only if noise lifted it over the threshold, so near it what is shown is too high on average. With the
 noise known, so is its law given that the count was kept: that gives an estimate of the bias, and intervals that hold

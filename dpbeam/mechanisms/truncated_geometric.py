@@ -1,4 +1,4 @@
-"""A truncated geometric selection as planned in, the ε and δ that PyDP is given for it out.
+"""The ε and δ that PyDP is handed for a truncated geometric selection, so that its doubles stay within the plan.
 
 PyDP computes the probabilities of keeping in doubles (`NearTruncatedGeometricPartitionSelection` of
 google/differential-privacy, cc/algorithms/partition-selection.h), so that each is off by a little, and beside a tiny δ
@@ -15,7 +15,7 @@ at most ln(e^ε₀/2δ₀) < 32, so it is relative to p by fewer than 40 roundin
 and adds a few more; a crossover that falls one too far is a tie within the same rounding; `UniformDouble() <= p` adds
 one; gaps (`dpbeam.mechanisms.rare_partitions`) four. That is less than 64 roundings in all.
 
-Guarantee: what PyDP does, given `handed`, is (ε, δ)-DP as the mechanism states, over all of its l0 partitions.
+Guarantee: what PyDP does, given `pydp_parameters`, is (ε, δ)-DP as the mechanism states, over all of its l0 partitions.
 tests/unit/mechanisms/test_truncated_selection.py takes PyDP's doubles and checks both lines in exact arithmetic over
 all that a policy may state. What would break it: other formulas in PyDP.
 """
@@ -50,7 +50,7 @@ def check(mechanism: TruncatedGeometric) -> None:
         )
 
 
-def handed(mechanism: TruncatedGeometric) -> tuple[float, float]:
+def pydp_parameters(mechanism: TruncatedGeometric) -> tuple[float, float]:
     """(ε, δ) for PyDP, over all l0 partitions: less than the mechanism states, by what rounding may come to.
 
     Raises:

@@ -1,5 +1,5 @@
-"""The phase in which a run finds bounds: noisy histograms of values and of units come out of a Beam job; the query,
-the plan and the stages with the bounds chosen from them go on to the main job.
+"""The phase in which a run finds bounds: a Beam job makes noisy histograms of values and of units, and the query, the
+plan and the stages go on to the main job with the bounds chosen from them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dpbeam.accounting.check import check_same_losses
 from dpbeam.accounting.plan import plan
 from dpbeam.engine.automatic_bounds import LINEAR, ROOT, Chosen, choose_clip, choose_count, count_edges, value_edges
 from dpbeam.engine.bounding import unit_rows
-from dpbeam.engine.stage import StageSpec, UnitRows, planned
+from dpbeam.engine.stage import Flat, StageSpec, UnitRows, planned
 from dpbeam.mechanisms.events import Additive, Gaussian, Laplace
 from dpbeam.phases.phase import Parameters, Phase
 from dpbeam.queries.automatic import ClipSearch, CountSearch, Histogram, Key, units_stage, values_stage
@@ -40,8 +40,8 @@ def stages(known: Parameters) -> tuple[StageSpec, ...]:
     """
     made: list[StageSpec] = []
     for stage in known.query.stages:
-        found = stage.histograms
-        for name in dict.fromkeys(histogram.stage for histogram in found):
+        histograms = stage.histograms
+        for name in dict.fromkeys(histogram.stage for histogram in histograms):
             of_units = name == units_stage(stage.name)
             spec = StageSpec(
                 name=name,
@@ -49,11 +49,12 @@ def stages(known: Parameters) -> tuple[StageSpec, ...]:
                 keys=(),
                 key_types=(),
                 bounds=Bounds(l0=1, linf=1),
-                metrics=tuple(_metric(histogram) for histogram in found if histogram.stage == name),
+                metrics=tuple(_metric(histogram) for histogram in histograms if histogram.stage == name),
                 noise={m.metric: m for m in _noises(known) if m.stage == name},
                 selection=None,
+                mode=_units(stage) if of_units else Flat(),
             )
-            made.append(replace(spec, units=_units(stage)) if of_units else spec)
+            made.append(spec)
     return tuple(made)
 
 
@@ -74,8 +75,8 @@ def learn(known: Parameters, tables: Mapping[str, pa.Table]) -> Parameters:
                 counts = _counts(tables, histogram)
                 noise = _noise(known, histogram)
                 most, growth = histogram.search.max, _growth(stage, histogram.metric)
-                found = choose_count(counts, noise, most=most, growth=growth)
-                chosen |= {(stage.name, None, name): found for name, _ in stage.searches if name == histogram.metric}
+                choice = choose_count(counts, noise, most=most, growth=growth)
+                chosen |= {(stage.name, None, name): choice for name, _ in stage.searches if name == histogram.metric}
     query = known.query.with_chosen({key: each.value for key, each in chosen.items()})
     made = plan(query)
     check_same_losses(known.plan.mechanisms, made.mechanisms)

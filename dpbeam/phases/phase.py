@@ -1,4 +1,4 @@
-"""Phases: a run's parameters as planned come in; what its main job works with goes out, after the jobs before it.
+"""Phases: jobs before the main one, each of which turns a run's parameters into what the next works with.
 
 Some of what a query asks for is found privately before the main job: a phase is one such Beam job. Its result is
 noisy, staged and taken like that of the main job, and only then does the next begin, so that all later jobs build on
@@ -27,7 +27,7 @@ class Parameters:
     plan: Plan
     stages: tuple[StageSpec, ...]
     public: Mapping[str, pa.Table]
-    found: Mapping[str, pa.Table] = field(default_factory=dict)
+    earlier_rounds: Mapping[str, pa.Table] = field(default_factory=dict)
     """What the rounds of a stage's selection found so far, for the next of them alone; by stage."""
     chosen: tuple[ChosenBound, ...] = ()
     """Bounds that a phase found; `query` then stands for them."""

@@ -17,7 +17,7 @@ import pyarrow as pa
 from dpbeam.accounting.rounds import round_weights
 from dpbeam.engine.bounding import hierarchy
 from dpbeam.engine.rounds.earlier_rounds import KEPT
-from dpbeam.engine.stage import LEVEL, StageSpec
+from dpbeam.engine.stage import LEVEL, Flat, Round, StageSpec
 from dpbeam.phases.phase import Parameters, Phase
 from dpbeam.queries.bounds import Bounds
 from dpbeam.queries.query import Query
@@ -37,27 +37,27 @@ def _phase(number: int) -> Phase:
         return tuple(_round(spec, number) for spec in known.stages if _rounds_of(spec) >= number)
 
     def learn(known: Parameters, tables: Mapping[str, pa.Table]) -> Parameters:
-        public, found = dict(known.public), dict(known.found)
+        public, earlier_rounds = dict(known.public), dict(known.earlier_rounds)
         stages = []
         for spec in known.stages:
             stages.append(spec)
             if _rounds_of(spec) < number:
                 continue
-            told = tables[_round(spec, number).name]
+            table = tables[_round(spec, number).name]
             if not spec.rounds:
-                told = told.append_column(KEPT, pa.array([True] * told.num_rows, pa.bool_()))
-            kept = told.filter(told.column(KEPT))
-            before = known.found.get(spec.name)
+                table = table.append_column(KEPT, pa.array([True] * table.num_rows, pa.bool_()))
+            kept = table.filter(table.column(KEPT))
+            before = known.earlier_rounds.get(spec.name)
             if before is not None:
-                told = pa.concat_tables([before.filter(before.column(KEPT)), told])
-            found[spec.name] = told
+                table = pa.concat_tables([before.filter(before.column(KEPT)), table])
+            earlier_rounds[spec.name] = table
             all_kept = [public[spec.name]] if spec.name in public else []
             leaves = pa.concat_tables([*all_kept, kept.select(list(spec.keys))])
             public[spec.name] = leaves
             if spec.hierarchical and number == _rounds_of(spec):
                 stages[-1] = _rolled(spec)
-                public[spec.name], found[spec.name] = hierarchy.cells(leaves, spec.keys), leaves
-        return replace(known, stages=tuple(stages), public=public, found=found)
+                public[spec.name], earlier_rounds[spec.name] = hierarchy.cells(leaves, spec.keys), leaves
+        return replace(known, stages=tuple(stages), public=public, earlier_rounds=earlier_rounds)
 
     return Phase(name=f"selecting partitions, round {number}", stages=stages, learn=learn)
 
@@ -71,8 +71,7 @@ def _round(spec: StageSpec, number: int) -> StageSpec:
         bounds=spec.bounds if spec.unit is None else Bounds(l0=spec.bounds.partitions),
         metrics=(),
         noise={},
-        round=number if spec.rounds else 0,
-        hierarchical=False,
+        mode=Round(number=number, stage=spec.name) if spec.rounds else Flat(),
     )
 
 
@@ -86,6 +85,6 @@ def _rolled(spec: StageSpec) -> StageSpec:
     return replace(spec, keys=(*spec.keys, LEVEL), key_types=(*spec.key_types, "int64"), selection=None)
 
 
-def known_to(spec: StageSpec, found: Mapping[str, pa.Table]) -> pa.Table | None:
+def known_to(spec: StageSpec, earlier_rounds: Mapping[str, pa.Table]) -> pa.Table | None:
     """What the rounds before this one found for its stage."""
-    return found.get(spec.name.rpartition(".")[0])
+    return earlier_rounds.get(spec.mode.stage) if isinstance(spec.mode, Round) else None

@@ -18,6 +18,7 @@ from dpbeam.policy.values import canonical
 from dpbeam.queries import selections, source
 from dpbeam.queries.automatic import CountSearch, Parameter
 from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.column_types import ColumnType, Scalar
 from dpbeam.queries.query import Partitions, Public, Query, Stage
 from dpbeam.reading.casting import literal
 
@@ -64,13 +65,14 @@ def input_spec(policy: schema.Policy) -> source.InputSpec:
 def _stage(policy: schema.Policy, stage: schema.Stage) -> Stage:
     limits = stage.bounds
     searches: list[tuple[Parameter, CountSearch]] = []
-    for name, bound in (("l0", limits.l0), ("linf", limits.linf), ("l1", limits.l1)):
+    stated: tuple[tuple[Parameter, object], ...] = (("l0", limits.l0), ("linf", limits.linf), ("l1", limits.l1))
+    for name, bound in stated:
         if isinstance(bound, auto.AutoCount):
-            searches.append((name, CountSearch(max=bound.auto.max, weight=bound.auto.weight)))  # type: ignore[arg-type]
+            searches.append((name, CountSearch(max=bound.auto.max, weight=bound.auto.weight)))
     linf = _most(limits.linf)
-    found = tuple(choice.metric(policy.vector_lengths) for choice in stage.metrics)
+    metrics = tuple(choice.metric(policy.vector_lengths) for choice in stage.metrics)
     if policy.counted_by is not None:
-        found = tuple(metric.of_counts(policy.counted_by, linf) for metric in found)
+        metrics = tuple(metric.over_aggregated_rows(policy.counted_by, linf) for metric in metrics)
     return Stage(
         name=stage.name,
         keys=stage.group_by,
@@ -78,7 +80,7 @@ def _stage(policy: schema.Policy, stage: schema.Stage) -> Stage:
         partitions=_partitions(policy, stage),
         # Of rows aggregated already, linf clips the counts.
         bounds=Bounds(l0=_most(limits.l0), linf=None if policy.counted_by else linf, l1=_most(limits.l1)),
-        metrics=found,
+        metrics=metrics,
         noise=stage.noise,
         weight=stage.weight,
         searches=tuple(searches),
@@ -86,13 +88,13 @@ def _stage(policy: schema.Policy, stage: schema.Stage) -> Stage:
     )
 
 
-def _types(policy: schema.Policy) -> dict[str, source.ColumnType]:
+def _types(policy: schema.Policy) -> dict[str, ColumnType]:
     """The type of each column that is read and of each derived one; of a vector that of its numbers."""
     read = {name: rules.value_type for name, rules in policy.columns.items()}
     return read | {item.name: item.type for item in schema.derived_of(policy)}
 
 
-def _label(stage: schema.Stage) -> source.Scalar | None:
+def _label(stage: schema.Stage) -> Scalar | None:
     """The partition that takes all rows which aren't in any other; None if there is none."""
     public = None if stage.partitions is None else stage.partitions.public
     return None if public is None else public.other
@@ -153,8 +155,8 @@ def _column(name: str, rules: schema.ColumnRules) -> source.Column:
     )
 
 
-def _condition(where: schema.Where, kind: source.ColumnType) -> source.Condition:
-    def plain(value: source.Scalar) -> source.Scalar:
+def _condition(where: schema.Where, kind: ColumnType) -> source.Condition:
+    def plain(value: Scalar) -> Scalar:
         return value if kind == "int64" else canonical(value, kind)
 
     value = tuple(map(plain, where.value)) if isinstance(where.value, tuple) else plain(where.value)

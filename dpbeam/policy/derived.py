@@ -4,27 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dpbeam.policy.checks.parts import Parts
+from dpbeam.policy.checks.valid_parts import ValidParts
 from dpbeam.policy.lookups import Rows
 from dpbeam.policy.schema import derive as schema
 from dpbeam.policy.schema.rules import Replace, RuleWord
 from dpbeam.policy.values import canonical
 from dpbeam.queries import source
+from dpbeam.queries.column_types import ColumnType
 
 
-def derived_columns(parts: Parts, tables: Mapping[str, Rows]) -> tuple[source.Derived, ...]:
+def derived_columns(parts: ValidParts, tables: Mapping[str, Rows]) -> tuple[source.Derived, ...]:
     """The derived columns of a policy with which nothing is wrong; `tables` are what is looked up, by name."""
     return tuple(_derived(parts, name, tables) for name in parts.derived.order)
 
 
-def rule_of(word: RuleWord, kind: source.ColumnType) -> source.Rule:
+def rule_of(word: RuleWord, kind: ColumnType) -> source.Rule:
     """What a column's rule says, for values of its type."""
     if isinstance(word, Replace):
         return source.Rule(action="replace", value=canonical(word.replace, kind))
     return source.Rule(action="fail" if word == "fail" else "drop")
 
 
-def _derived(parts: Parts, name: str, tables: Mapping[str, Rows]) -> source.Derived:
+def _derived(parts: ValidParts, name: str, tables: Mapping[str, Rows]) -> source.Derived:
     match parts.derive[name]:
         case schema.DeriveBin(bin=column, edges=edges):
             return source.Bin(name=name, column=column, edges=tuple(map(float, edges)))

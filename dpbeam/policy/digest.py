@@ -1,45 +1,18 @@
-"""A policy comes in; the digest of all that its guarantee and its results depend on goes out."""
+"""The digest of a policy: of all that its guarantee and its results depend on, and of nothing else."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
-
-from dpbeam.queries.expressions import canonical_form
-from dpbeam.queries.source import Computed
-
-if TYPE_CHECKING:
-    from dpbeam.policy.schema.policy import Policy
-    from dpbeam.queries.source import Derived
+from collections.abc import Mapping
+from typing import Any
 
 
-def policy_digest(
-    policy: Policy, public_files: Mapping[str, str], derived: Sequence[Derived], tables: Mapping[str, str]
-) -> str:
-    """`sha256:` and 64 hexadecimal digits of the policy's canonical form.
+def digest_of(canonical_form: Mapping[str, Any]) -> str:
+    """`sha256:` and 64 hexadecimal digits of plain data, whatever the order of their keys.
 
-    Two policies have the same digest if they say the same, whatever the order of keys, the comments and the defaults
-    spelled out. Where the input lies, where the output goes and in how many files it is staged are left out: flags may
-    override the first two, and no result depends on them. Of a file of public partitions its SHA-256 is included
-    (`public_files`, by stage), not its name; so of a file that is looked up (`tables`, by derived column). Of an
-    expression, what it says is included, with its types, and not how it is written (`derived`).
+    Raises:
+        ValueError: a number that isn't finite.
     """
-    # Without defaults: a key that a later version adds leaves the digests of all policies without it as they were.
-    plain = policy.model_dump(mode="json", exclude={"source": {"path"}, "output": True}, exclude_defaults=True)
-    for stage, shown in zip(policy.stages, plain["stages"], strict=True):
-        for metric, entry in zip(stage.metrics, shown["metrics"], strict=True):
-            entry[metric.kind]["name"] = metric.result_name
-            implementation = metric.args.implementation
-            if implementation is not None:  # what it computes lies in code, so that belongs to what the policy says
-                entry[metric.kind]["implementation"] = implementation
-        if stage.name in public_files:
-            shown["partitions"]["public"]["file"] = public_files[stage.name]
-    for item in derived:
-        if isinstance(item, Computed):
-            plain["derive"][item.name]["expression"] = canonical_form(item.expression)
-        if item.name in tables:
-            plain["derive"][item.name]["table"] = tables[item.name]
-    canonical = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
+    text = json.dumps(canonical_form, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()

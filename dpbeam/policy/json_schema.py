@@ -1,4 +1,4 @@
-"""The policy's models come in; the JSON Schema of a policy file goes out, as policy.schema.json holds it.
+"""The JSON Schema of a policy file, as policy.schema.json holds it for editors.
 
 `python -m dpbeam.policy.json_schema` writes that file anew.
 """

@@ -13,12 +13,12 @@ from typing import Any
 import pyarrow as pa
 
 from dpbeam.policy.checks.common import KEYS
-from dpbeam.policy.checks.parts import Parts
+from dpbeam.policy.checks.valid_parts import ValidParts
 from dpbeam.policy.public_file import raw_rows
 from dpbeam.policy.schema.derive import DeriveLookup
 from dpbeam.policy.values import DESCRIPTIONS, canonical, suits, to_python
 from dpbeam.policy.violations import ABSENT, Finding, Key
-from dpbeam.queries.source import ColumnType
+from dpbeam.queries.column_types import ColumnType
 from dpbeam.reading.casting import ARROW_TYPES, to_type
 
 MAX_ROWS = 1_000_000
@@ -49,7 +49,7 @@ class _Bad(Exception):
         super().__init__(finding.rule)
 
 
-def lookup_tables(parts: Parts, folder: Path) -> LookedUp:
+def lookup_tables(parts: ValidParts, folder: Path) -> LookedUp:
     """Reads the table of every derived column that is looked up; a relative path starts at `folder`. Columns of which
     something else is wrong are passed over."""
     found = LookedUp()

@@ -1,4 +1,4 @@
-"""Public partitions as a policy lists them come in; a table of keys, or what is wrong with the list, goes out."""
+"""Public partitions: the table of keys that a policy lists, or what is wrong with the list."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dpbeam.policy.public_file import raw_rows
 from dpbeam.policy.schema.policy import Public
 from dpbeam.policy.values import DESCRIPTIONS, canonical, suits, to_python
 from dpbeam.policy.violations import ABSENT, Finding, Key
-from dpbeam.queries.source import ColumnType
+from dpbeam.queries.column_types import ColumnType
 from dpbeam.reading.casting import ARROW_TYPES, to_type
 
 MAX_PARTITIONS = 10_000_000

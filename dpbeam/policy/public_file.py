@@ -1,4 +1,4 @@
-"""A file that a policy takes for public, CSV or Parquet, in; its rows as they stand there and its digest out."""
+"""Files that a policy takes for public, CSV or Parquet: their rows as they stand there, and their digests."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ def _parquet(content: bytes, most_rows: int) -> pa.Table | None:
     """The file's rows, of which no more are unpacked than tell that they are too large; None if its footer already
     states too many."""
     file = pa.BufferReader(content)
-    found = open_parquet(file)
-    if found.metadata.num_rows > most_rows:
+    parquet = open_parquet(file)
+    if parquet.metadata.num_rows > most_rows:
         return None
-    schema = found.schema_arrow
+    schema = parquet.schema_arrow
     batches: list[pa.RecordBatch] = []
     size = 0
-    for group in range(found.metadata.num_row_groups if len(set(schema.names)) == len(schema) else 0):
-        for columns in columns_of(file, found, group, [(name,) for name in schema.names], _FILE_ROWS):
+    for group in range(parquet.metadata.num_row_groups if len(set(schema.names)) == len(schema) else 0):
+        for columns in columns_of(file, parquet, group, [(name,) for name in schema.names], _FILE_ROWS):
             batches.append(pa.RecordBatch.from_arrays(columns, schema=schema))
             size += sum(map(_unpacked_bytes, columns))
             if size > MAX_BYTES:

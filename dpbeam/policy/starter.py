@@ -1,4 +1,4 @@
-"""A file's schema comes in (names and types, no values); a commented first policy for it goes out."""
+"""A commented first policy for a file, from names and types alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from dpbeam.queries.source import ColumnType
+from dpbeam.queries.column_types import ColumnType
 from dpbeam.reading import vectors
 from dpbeam.reading.casting import accepts
 
@@ -140,16 +140,16 @@ def _columns(schema: pa.Schema) -> tuple[dict[str, ColumnType], list[str]]:
 
 def _vectors(schema: pa.Schema) -> tuple[dict[str, int], list[str]]:
     """The columns of lists of numbers: those whose type states a length, with it, and those that leave it to rows."""
-    found = {
+    lengths = {
         field.name: vectors.stated_length(field.type) or 0
         for field in schema
         if _is_vector(field.type) and _unusable(field.name, schema.names) is None
     }
-    return {name: n for name, n in found.items() if n}, [name for name, n in found.items() if not n]
+    return {name: n for name, n in lengths.items() if n}, [name for name, n in lengths.items() if not n]
 
 
-def _is_vector(found: pa.DataType) -> bool:
-    length = vectors.stated_length(found)
+def _is_vector(arrow: pa.DataType) -> bool:
+    length = vectors.stated_length(arrow)
     return length is not None and length <= vectors.MAX_LENGTH
 
 
@@ -162,18 +162,18 @@ def _unusable(name: str, names: Sequence[str]) -> str | None:
     return None
 
 
-def column_type(found: pa.DataType) -> ColumnType | None:
+def column_type(arrow: pa.DataType) -> ColumnType | None:
     """What a column of this Arrow type is declared as in a policy; None if dpbeam doesn't read it."""
     natural: list[tuple[bool, ColumnType]] = [
-        (pa.types.is_boolean(found), "bool"),
-        (pa.types.is_date(found), "date"),
-        (pa.types.is_timestamp(found), "timestamp"),
-        (pa.types.is_integer(found), "int64"),
-        (pa.types.is_floating(found), "float64"),
-        (pa.types.is_decimal(found), "float64"),
+        (pa.types.is_boolean(arrow), "bool"),
+        (pa.types.is_date(arrow), "date"),
+        (pa.types.is_timestamp(arrow), "timestamp"),
+        (pa.types.is_integer(arrow), "int64"),
+        (pa.types.is_floating(arrow), "float64"),
+        (pa.types.is_decimal(arrow), "float64"),
     ]
     wanted: ColumnType = next((kind for is_it, kind in natural if is_it), "string")
-    return wanted if accepts(found, wanted) else None
+    return wanted if accepts(arrow, wanted) else None
 
 
 def _unit(columns: Mapping[str, ColumnType]) -> str | None:

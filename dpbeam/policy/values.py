@@ -1,4 +1,4 @@
-"""A scalar of the policy and a column's type come in; whether the one suits the other goes out."""
+"""Whether a scalar in a policy is a value of a column's type."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 import sys
 from datetime import date, datetime, timezone
 
-from dpbeam.queries.source import ColumnType, Scalar
+from dpbeam.queries.column_types import ColumnType, Scalar
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 

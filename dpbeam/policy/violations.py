@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dpbeam.errors import UsageError
 
@@ -47,6 +48,10 @@ class PolicyError(UsageError):
     def __init__(self, violations: Sequence[Violation]) -> None:
         self.violations = tuple(violations)
         super().__init__(*(line for violation in self.violations for line in violation.lines))
+
+    def to_json(self) -> dict[str, Any]:
+        rules, remedies = [each.lines[0] for each in self.violations], [each.remedy for each in self.violations]
+        return super().to_json() | {"message": "\n".join(rules), "remedy": "\n".join(remedies)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""A policy file comes in; plain values go out, with the line of every key and all that is wrong with the YAML itself.
+"""A policy file as plain values, with the line of every key and all that is wrong with the YAML itself.
 
 Scalars follow YAML 1.2's core schema: `1e-6` is a number, only `true` and `false` are booleans (`NO` is Norway),
 dates are text. Numbers with leading zeros are text, for they are mostly postcodes and ids.
@@ -44,8 +44,8 @@ class Document:
     def line(self, key: Key) -> int | None:
         """The line of the key, or of the nearest key above it."""
         for end in range(len(key), -1, -1):
-            if (found := self.lines.get(key[:end])) is not None:
-                return found
+            if (line := self.lines.get(key[:end])) is not None:
+                return line
         return None
 
     def place(self, key: Key, offset: int) -> tuple[int, int] | None:
@@ -161,21 +161,21 @@ class _Walker:
         return _plain(node.value) if node.style is None else node.value
 
     def mapping(self, node: Any, key: Key) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        entries: dict[str, Any] = {}
         for name_node, child in node.value:
             line = name_node.start_mark.line + 1
             name = self.value(name_node, key) if isinstance(name_node, yaml.ScalarNode) else None
             if not isinstance(name, str):
                 shown_name = name if isinstance(name_node, yaml.ScalarNode) else ABSENT
                 self._find(key, "must not have a key that isn't text", "Put the key in quotes.", shown_name, line)
-            elif name in found:
+            elif name in entries:
                 first = self.document.lines[(*key, name)]
                 rule = f"must stand only once; it stands in line {first} too"
                 self._find((*key, name), rule, "Keep one of the two.", ABSENT, line)
             else:
                 self.document.lines[(*key, name)] = line
-                found[name] = self.value(child, (*key, name))
-        return found
+                entries[name] = self.value(child, (*key, name))
+        return entries
 
     def _item(self, node: Any, key: Key) -> Any:
         self.document.lines[key] = node.start_mark.line + 1

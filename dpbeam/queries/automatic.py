@@ -10,6 +10,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from dpbeam.mechanisms.targets import histogram_stage
+
 Parameter = Literal["l0", "linf", "l1"]
 PARAMETERS: tuple[Parameter, ...] = ("l0", "linf", "l1")
 Side = Literal["low", "high"]
@@ -74,9 +76,9 @@ def outermost(least: float, most: float) -> tuple[float, float]:
 
 def values_stage(stage: str) -> str:
     """The name of the internal stage that counts the values of a stage's columns: none that a user can give."""
-    return f"{stage}.values"
+    return histogram_stage(stage, "values")
 
 
 def units_stage(stage: str) -> str:
     """The name of the internal stage that counts the units of a stage by what they contribute."""
-    return f"{stage}.units"
+    return histogram_stage(stage, "units")

@@ -1,4 +1,4 @@
-"""What one privacy unit may contribute to a stage in; how far it moves what is added up, in l1 and l2, out."""
+"""What one privacy unit may contribute to a stage, and how far that moves what is added up, in l1 and l2."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Bounds:
     l1: int | None = None
 
     def __post_init__(self) -> None:
-        given = [bound for bound in (self.l0, self.linf, self.l1) if bound is not None]
-        if (self.l0 is None) == (self.l1 is None) or (self.l0 is None and self.linf is not None) or min(given) < 1:
+        stated = [bound for bound in (self.l0, self.linf, self.l1) if bound is not None]
+        if (self.l0 is None) == (self.l1 is None) or (self.l0 is None and self.linf is not None) or min(stated) < 1:
             raise ValueError(f"bounds must be l0, or l0 and linf, or l1, each at least 1, got {self}")
 
     @property

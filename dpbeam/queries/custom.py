@@ -90,8 +90,8 @@ class Noisy:
         if self.count is None or self.count_noise is None:
             raise ValueError("a mean needs the number of rows: set needs_count = True")
         return moments.mean(
-            moments.Part(quantity=_Sum(low=low, high=high), noise=self.noise, noisy=self.sums[:, [place]]),
-            moments.Part(quantity=_Rows(), noise=self.count_noise, noisy=self.count.reshape(-1, 1)),
+            moments.NoisyQuantity(quantity=_Sum(low=low, high=high), noise=self.noise, noisy=self.sums[:, [place]]),
+            moments.NoisyQuantity(quantity=_Rows(), noise=self.count_noise, noisy=self.count.reshape(-1, 1)),
         )
 
 
@@ -161,7 +161,7 @@ def known() -> dict[str, Callable[[], Any]]:
     Raises:
         UsageError: two packages register one name.
     """
-    found: dict[str, Callable[[], Any]] = {name: partial(_registered.__getitem__, name) for name in _registered}
+    loaders: dict[str, Callable[[], Any]] = {name: partial(_registered.__getitem__, name) for name in _registered}
     places: dict[str, str] = {}
     for entry in entry_points(group=GROUP):
         if places.setdefault(entry.name, entry.value) != entry.value:
@@ -169,8 +169,8 @@ def known() -> dict[str, Callable[[], Any]]:
                 f"custom metric {entry.name} must be registered once, and is by {places[entry.name]} and by "
                 f"{entry.value}; uninstall one of the packages"
             )
-        found.setdefault(entry.name, entry.load)
-    return found
+        loaders.setdefault(entry.name, entry.load)
+    return loaders
 
 
 def build(name: str, columns: int, params: Mapping[str, Any]) -> CustomMetric:
@@ -187,43 +187,46 @@ def build(name: str, columns: int, params: Mapping[str, Any]) -> CustomMetric:
         raise UsageError(f"custom metric {name!r} isn't registered; install its package. Registered: {listed}")
     kind = _loaded(name, registered[name])
     try:
-        made = kind(**params)
-        bound = made.row_bound
-        hash(made)
+        metric = kind(**params)
+        bound = metric.row_bound
+        hash(metric)
     except Exception as error:
         raise UsageError(f"custom metric {name} can't be built from these params: {error}") from None
     if not isinstance(bound, RowBound):
         raise UsageError(f"custom metric {name} must declare a RowBound as its row_bound, got {type(bound).__name__}")
     if columns != kind.inputs:
         raise UsageError(f"custom metric {name} takes {kind.inputs} columns, got {columns}")
-    _try_rows(name, made)
-    _try_release(name, made)
-    return made
+    _try_rows(name, metric)
+    _try_release(name, metric)
+    return metric
 
 
-def identity(made: CustomMetric) -> dict[str, Any]:
+def identity(metric: CustomMetric) -> dict[str, Any]:
     """What a policy's digest knows a custom metric by, beside its name and parameters: its class and version."""
-    kind = type(made)
+    kind = type(metric)
     return {"class": f"{kind.__module__}:{kind.__qualname__}", "version": kind.version}
 
 
-def contributions(made: CustomMetric, columns: Sequence[npt.NDArray[Any]]) -> F64:
+def contributions(metric: CustomMetric, columns: Sequence[npt.NDArray[Any]]) -> F64:
     """What each row adds, an array of (rows, size), finite: NaN counts as 0. Not yet bounded.
 
     Raises:
         RunFailed: `rows` gave another number of rows or numbers.
     """
-    size, rows = made.row_bound.size, len(columns[0])
+    size, rows = metric.row_bound.size, len(columns[0])
     with np.errstate(all="ignore"):
-        found = np.asarray(made.rows([np.asarray(column, dtype=np.float64) for column in columns]), dtype=np.float64)
-    if found.shape not in ((rows, size), *(((rows,),) if size == 1 else ())):
-        raise RunFailed(
-            f"custom metric {type(made).__name__} must give {size} numbers a row; nothing was published; correct rows()"
+        vectors = np.asarray(
+            metric.rows([np.asarray(column, dtype=np.float64) for column in columns]), dtype=np.float64
         )
-    return np.nan_to_num(found.reshape(rows, size), nan=0.0, posinf=_FINITE, neginf=-_FINITE)
+    if vectors.shape not in ((rows, size), *(((rows,),) if size == 1 else ())):
+        raise RunFailed(
+            f"custom metric {type(metric).__name__} must give {size} numbers a row; nothing was published; "
+            "correct rows()"
+        )
+    return np.nan_to_num(vectors.reshape(rows, size), nan=0.0, posinf=_FINITE, neginf=-_FINITE)
 
 
-def released(made: CustomMetric, noisy: Noisy) -> list[tuple[F64, ...]]:
+def released(metric: CustomMetric, noisy: Noisy) -> list[tuple[F64, ...]]:
     """What the metric shows of noisy sums.
 
     Guarantee: finite numbers alone, each value within its interval: a NaN, an infinity or a reversed interval is never
@@ -232,25 +235,29 @@ def released(made: CustomMetric, noisy: Noisy) -> list[tuple[F64, ...]]:
     Raises:
         RunFailed: `release` failed, or gave other than three finite rising numbers a partition for each of its outputs.
     """
-    who = f"custom metric {type(made).__name__}"
+    who = f"custom metric {type(metric).__name__}"
     what = "nothing was published; correct release()"
     try:
         with np.errstate(all="ignore"):
-            found = [tuple(np.asarray(end, dtype=np.float64) for end in interval) for interval in made.release(noisy)]
+            intervals = [
+                tuple(np.asarray(end, dtype=np.float64) for end in interval) for interval in metric.release(noisy)
+            ]
     except Exception as error:
         raise RunFailed(f"{who} failed in its release() with {type(error).__name__}; {what}") from None
     wanted = [(len(noisy.sums),)] * 3
-    if len(found) != max(1, len(made.outputs)) or any([end.shape for end in each] != wanted for each in found):
+    if len(intervals) != max(1, len(metric.outputs)) or any(
+        [end.shape for end in each] != wanted for each in intervals
+    ):
         raise RunFailed(
             f"{who} must release a value and the ends of its interval for each partition and output; {what}"
         )
-    for value, low, high in found:
+    for value, low, high in intervals:
         finite = np.isfinite(value) & np.isfinite(low) & np.isfinite(high)
         if not (finite & (low <= value) & (value <= high)).all():
             raise RunFailed(
                 f"{who} must release finite values, each within the ends of its interval, and didn't; {what}"
             )
-    return found
+    return intervals
 
 
 def _loaded(name: str, load: Callable[[], Any]) -> type[CustomMetric]:
@@ -267,19 +274,19 @@ def _loaded(name: str, load: Callable[[], Any]) -> type[CustomMetric]:
     return kind
 
 
-def _try_rows(name: str, made: CustomMetric) -> None:
+def _try_rows(name: str, metric: CustomMetric) -> None:
     """Refuses a metric that gives a made-up row something else beside other rows, or another time."""
     rng = np.random.Generator(np.random.PCG64(7))
     edge = [0.0, -0.0, 1.0, -1.0, 1e-300, 1e15, -1e15]
-    columns = [rng.permutation(np.concatenate([edge, rng.normal(0, 30, 54)])) for _ in range(type(made).inputs)]
+    columns = [rng.permutation(np.concatenate([edge, rng.normal(0, 30, 54)])) for _ in range(type(metric).inputs)]
     try:
-        whole = contributions(made, columns)
-        pieces = [contributions(made, [c[a:b] for c in columns]) for a, b in ((0, 1), (1, 20), (20, 61), (61, 61))]
-        backwards = contributions(made, [c[::-1] for c in columns])[::-1]
+        whole = contributions(metric, columns)
+        pieces = [contributions(metric, [c[a:b] for c in columns]) for a, b in ((0, 1), (1, 20), (20, 61), (61, 61))]
+        backwards = contributions(metric, [c[::-1] for c in columns])[::-1]
     except Exception as error:
         raise UsageError(f"custom metric {name} can't be computed on made-up rows: {error}") from None
     # Not to the last bit: NumPy's functions may round differently at the end of an array.
-    least = 1e-9 * made.row_bound.most
+    least = 1e-9 * metric.row_bound.most
     others = (np.concatenate(pieces), backwards)
     if not all(np.allclose(whole, other, rtol=1e-9, atol=least) for other in others):
         raise UsageError(
@@ -288,10 +295,10 @@ def _try_rows(name: str, made: CustomMetric) -> None:
         )
 
 
-def _try_release(name: str, made: CustomMetric) -> None:
+def _try_release(name: str, metric: CustomMetric) -> None:
     """Refuses a metric that releases something else than finite values in their intervals from made-up noisy numbers:
     sums and counts of either sign, none, few and very many rows, in arrays of several lengths, by either noise."""
-    most, size = made.row_bound.most, made.row_bound.size
+    most, size = metric.row_bound.most, metric.row_bound.size
     rows = np.array([0.0, 1e-9, 0.5, 1.0, 30.0, 1e4, 1e9])
     rows = np.concatenate([rows, -rows])
     share = np.array([0.0, 1.0, -1.0, 0.3, -1e-9, 40.0, -40.0])
@@ -304,10 +311,10 @@ def _try_release(name: str, made: CustomMetric) -> None:
         of_sums, of_count = (_made_up(kind, name, scale * unit, unit) for unit in (most, 1.0))
         for part in (sums, mixed, sums[:1], sums[:0]):
             noisy = Noisy(sums=part.copy(), noise=of_sums)
-            if made.needs_count:
+            if metric.needs_count:
                 noisy = replace(noisy, count=count[: len(part)], count_noise=of_count)
             try:
-                released(made, noisy)
+                released(metric, noisy)
             except RunFailed as error:
                 tried = str(error).partition("; nothing was published")[0]
                 raise UsageError(

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from dpbeam.queries.column_types import ColumnType, Scalar
 from dpbeam.queries.functions import FUNCTIONS
-from dpbeam.queries.source import ColumnType, Scalar
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from dpbeam.queries.source import ColumnType
+from dpbeam.queries.column_types import ColumnType
 
 _S, _I, _F, _B, _D, _T = "string", "int64", "float64", "bool", "date", "timestamp"
 ALL_TYPES: tuple[ColumnType, ...] = ("string", "int64", "float64", "bool", "date", "timestamp")

@@ -20,6 +20,9 @@ TREE_HEIGHT = 4
 TREE_BRANCHING = 16
 """A quantile tree's shape: 16**4 leaves, as in Google's library and PipelineDP."""
 
+TOTAL_REACH = 2**10
+"""How far one value counts towards a unit's total, in bounds of the total."""
+
 Self = TypeVar("Self", bound="Quantity")
 
 
@@ -51,7 +54,7 @@ class Quantity(ABC):
         """How many numbers, over all partitions, one privacy unit within `bounds` moves at most."""
         return bounds.partitions
 
-    def in_one_other(self, bounds: Bounds, leaves: int) -> tuple[float, float, float]:
+    def effect_on_residual(self, bounds: Bounds, leaves: int) -> tuple[float, float, float]:
         """How far one unit moves one `other` of hierarchical keys in which at most `leaves` of its leaves count: in l1,
         in l2, and the factor by which noise in l2 must grow there (`dpbeam.queries.residual` has the proof).
 
@@ -88,7 +91,7 @@ class UnitCount(Quantity):
     def sensitivity(self, bounds: Bounds) -> tuple[float, float]:
         return bounds.of_partitions(1.0)
 
-    def in_one_other(self, bounds: Bounds, leaves: int) -> tuple[float, float, float]:
+    def effect_on_residual(self, bounds: Bounds, leaves: int) -> tuple[float, float, float]:
         return *self.sensitivity(Bounds(l0=1)), 1.0
 
 
@@ -235,13 +238,13 @@ class Total(Summed):
     def sensitivity(self, bounds: Bounds) -> tuple[float, float]:
         return bounds.of_partitions(self.reach)
 
-    def in_one_other(self, bounds: Bounds, leaves: int) -> tuple[float, float, float]:
+    def effect_on_residual(self, bounds: Bounds, leaves: int) -> tuple[float, float, float]:
         l1, l2 = self.sensitivity(Bounds(l0=1))  # a total is bounded leaf by leaf
         return leaves * l1, leaves * l2, math.sqrt(leaves)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shortened(Summed):
+class NormClipped(Summed):
     """Adds up a vector for each row, scaled down to a `norm` of at most `max_norm`."""
 
     norm: Norm
@@ -259,7 +262,7 @@ class Shortened(Summed):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Vector(Shortened):
+class Vector(NormClipped):
     """Adds up the vectors of `columns`."""
 
     kind: ClassVar[str] = "vector"
@@ -272,7 +275,7 @@ class Vector(Shortened):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CustomSums(Shortened):
+class CustomSums(NormClipped):
     """Adds up what a custom metric makes of `columns`."""
 
     kind: ClassVar[str] = "custom"
@@ -284,7 +287,7 @@ class CustomSums(Shortened):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ByValue(Quantity):
+class UnitsByValue(Quantity):
     """Counts units by the values of a column, a unit with at most `max_values` of them in a partition: it counts once
     for each (partition, value)."""
 
@@ -297,13 +300,13 @@ class ByValue(Quantity):
     def numbers(self, bounds: Bounds) -> int:
         return bounds.of_values(self.max_values)
 
-    def in_one_other(self, bounds: Bounds, leaves: int) -> tuple[float, float, float]:
+    def effect_on_residual(self, bounds: Bounds, leaves: int) -> tuple[float, float, float]:
         values = min(self.max_values, bounds.rows_in(leaves) or self.max_values)
         return float(values), math.sqrt(values), 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Values(ByValue):
+class Values(UnitsByValue):
     """Of all values, those whose noisy count passes a threshold, and which at least `pre_threshold` units have."""
 
     kind: ClassVar[str] = "values"
@@ -311,7 +314,7 @@ class Values(ByValue):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidates(ByValue):
+class Candidates(UnitsByValue):
     """Of a public list, all."""
 
     kind: ClassVar[str] = "candidates"

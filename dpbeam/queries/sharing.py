@@ -17,25 +17,25 @@ def quantities(metrics: Iterable[Metric]) -> tuple[Quantity, ...]:
     Raises:
         ValueError: two different quantities would have one name.
     """
-    found: dict[Quantity, Quantity] = {}
+    shared: dict[Quantity, Quantity] = {}
     names: set[str] = set()
     for metric in metrics:
-        for needed in metric.parts:
-            old = found.get(needed.definition)
+        for needed in metric.quantities:
+            old = shared.get(needed.definition)
             if old is None and needed.name in names:
                 raise ValueError(f"two different quantities are called {needed.name}; rename a metric")
             names.add(needed.name)
-            found[needed.definition] = needed if old is None else old.joined(needed)
-    return tuple(found.values())
+            shared[needed.definition] = needed if old is None else old.joined(needed)
+    return tuple(shared.values())
 
 
-def noisy_by_themselves(found: Sequence[Quantity], *, shares_count: bool) -> tuple[Quantity, ...]:
+def with_own_noise(among: Sequence[Quantity], *, shares_count: bool) -> tuple[Quantity, ...]:
     """The quantities that need a mechanism of their own.
 
     Thresholding adds noise to the unit count of every partition: where units are to be counted in a stage that
     `shares_count`, that noisy count serves.
     """
-    return tuple(quantity for quantity in found if not (shares_count and isinstance(quantity, UnitCount)))
+    return tuple(quantity for quantity in among if not (shares_count and isinstance(quantity, UnitCount)))
 
 
 def by_definition(among: Iterable[Quantity]) -> dict[Quantity, Quantity]:
@@ -44,18 +44,18 @@ def by_definition(among: Iterable[Quantity]) -> dict[Quantity, Quantity]:
 
 
 def named(metric: Metric, known: Mapping[Quantity, Quantity]) -> tuple[Quantity, ...]:
-    """The quantities that make this metric, in the order of its parts, of those `known` by their definitions.
+    """The quantities that make this metric, in the order of its quantities, of those `known` by their definitions.
 
     Raises:
         KeyError: one is missing.
     """
-    return tuple(known[part.definition] for part in metric.parts)
+    return tuple(known[part.definition] for part in metric.quantities)
 
 
 def served(metrics: Iterable[Metric]) -> dict[Quantity, list[Metric]]:
     """The metrics that each quantity, by its definition, is needed for, each once."""
-    found: dict[Quantity, list[Metric]] = {}
+    metrics_of: dict[Quantity, list[Metric]] = {}
     for metric in metrics:
-        for definition in dict.fromkeys(part.definition for part in metric.parts):
-            found.setdefault(definition, []).append(metric)
-    return found
+        for definition in dict.fromkeys(part.definition for part in metric.quantities):
+            metrics_of.setdefault(definition, []).append(metric)
+    return metrics_of

@@ -2,22 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-if TYPE_CHECKING:
-    from dpbeam.queries.expressions import Expression
+from dpbeam.queries.column_types import ColumnType, DeclaredType, Scalar
+from dpbeam.queries.expressions import Expression, columns_of
 
-ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
-DeclaredType = Literal["string", "int64", "float64", "bool", "date", "timestamp", "vector"]
-"""What a column may be declared as: one value a row, or a list of numbers, all of one length."""
-Scalar = str | int | float | bool
-Format = Literal["csv", "parquet", "jsonl", "avro"]
+Format = Literal["csv", "parquet", "jsonl", "avro", "arrow"]
 Compression = Literal["auto", "none", "gzip", "bz2", "zstd", "xz"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileFormat:
+    """What the keys of a source may say about files of one format; `dpbeam.reading.formats` reads them.
+
+    `suffixes` are those of names from which people expect the format. Files that are `packed_whole` are text, and may
+    be compressed from the first byte to the last; others compress what is inside, and begin with the bytes `magic`.
+    """
+
+    label: str
+    suffixes: tuple[str, ...]
+    magic: bytes | None = None
+    packed_whole: bool = False
+
+    def __post_init__(self) -> None:
+        if self.packed_whole == (self.magic is not None):
+            raise ValueError(
+                f"{self.label} files need first bytes that tell them, unless they are text, which has none"
+            )
+
+
+FORMATS: Mapping[Format, FileFormat] = {
+    "csv": FileFormat(label="a CSV", suffixes=(".csv",), packed_whole=True),
+    "parquet": FileFormat(label="a Parquet", suffixes=(".parquet", ".pq"), magic=b"PAR1"),
+    "jsonl": FileFormat(label="a JSON Lines", suffixes=(".jsonl", ".ndjson", ".json"), packed_whole=True),
+    "avro": FileFormat(label="an Avro", suffixes=(".avro",), magic=b"Obj\x01"),
+    "arrow": FileFormat(label="an Arrow IPC", suffixes=(".arrow", ".feather"), magic=b"ARROW1"),
+}
+
+
+def format_of(name: str) -> Format | None:
+    """The format that a file's name, such as `visits.csv.gz`, lets people expect; None if it lets them expect none."""
+    suffixes = [f".{part}" for part in name.rpartition("/")[2].split(".")[1:]]
+    return next((each for each, known in FORMATS.items() if set(known.suffixes) & set(suffixes)), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,8 +180,6 @@ Derived = Bin | Truncate | Lower | Computed | Lookup | Placed
 def uses(item: Derived) -> Iterator[str]:
     """The names of the columns, read or derived, that a derived column is made from."""
     if isinstance(item, Computed):
-        from dpbeam.queries.expressions import columns_of
-
         return columns_of(item.expression)
     return iter((item.column,))
 

@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dpbeam.queries.source import ColumnType, Scalar
+from dpbeam.queries.column_types import ColumnType, Scalar
 
 ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
     "string": pa.string(),
@@ -91,42 +91,42 @@ def to_type(values: pa.Array, kind: ColumnType) -> pa.Array:
             return values.cast(ARROW_TYPES[kind])
 
 
-def accepts(found: pa.DataType, kind: ColumnType) -> bool:
-    """Whether a column of Arrow type `found` can be read as `kind`: exactly, or as the float64 nearest to a decimal."""
+def accepts(arrow: pa.DataType, kind: ColumnType) -> bool:
+    """Whether a column of Arrow type `arrow` can be read as `kind`: exactly, or as the float64 nearest to a decimal."""
     types = pa.types
-    if types.is_dictionary(found):
-        found = found.value_type
-    if types.is_null(found):
+    if types.is_dictionary(arrow):
+        arrow = arrow.value_type
+    if types.is_null(arrow):
         return True
     match kind:
         case "string":
-            return bool(is_text(found) or types.is_fixed_size_binary(found) or found in (_UUID, _JSON))
+            return bool(is_text(arrow) or types.is_fixed_size_binary(arrow) or arrow in (_UUID, _JSON))
         case "int64":
-            return bool(types.is_integer(found) or types.is_decimal(found))
+            return bool(types.is_integer(arrow) or types.is_decimal(arrow))
         case "float64":
-            whole = types.is_integer(found) and found.bit_width < 64
-            return bool(types.is_floating(found) or types.is_decimal(found) or whole)
+            whole = types.is_integer(arrow) and arrow.bit_width < 64
+            return bool(types.is_floating(arrow) or types.is_decimal(arrow) or whole)
         case "bool":
-            return bool(types.is_boolean(found))
+            return bool(types.is_boolean(arrow))
         case "date":
-            return bool(types.is_date(found))
+            return bool(types.is_date(arrow))
         case "timestamp":
-            return bool(types.is_timestamp(found))
+            return bool(types.is_timestamp(arrow))
     raise ValueError(f"unknown column type {kind!r}")
 
 
-def as_hex(found: pa.DataType) -> bool | None:
+def as_hex(arrow: pa.DataType) -> bool | None:
     """Whether text of this Arrow type is hex digits of its bytes; None of a type without values."""
-    if pa.types.is_dictionary(found):
-        found = found.value_type
-    return None if pa.types.is_null(found) else bool(pa.types.is_fixed_size_binary(found))
+    if pa.types.is_dictionary(arrow):
+        arrow = arrow.value_type
+    return None if pa.types.is_null(arrow) else bool(pa.types.is_fixed_size_binary(arrow))
 
 
-def is_text(found: pa.DataType) -> bool:
-    """Whether `found` is an Arrow string or binary type."""
+def is_text(arrow: pa.DataType) -> bool:
+    """Whether `arrow` is an Arrow string or binary type."""
     types = pa.types
     return any(
-        test(found)
+        test(arrow)
         for test in (
             types.is_string,
             types.is_binary,

@@ -12,7 +12,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dpbeam.queries.source import Bin, ColumnType, Condition, Lower, Scalar, Truncate
+from dpbeam.queries.column_types import ColumnType, Scalar
+from dpbeam.queries.source import Bin, Condition, Lower, Truncate
 from dpbeam.reading.casting import literal
 
 _ISO = {

@@ -1,4 +1,4 @@
-"""Validated columns in; the derived ones beside them out, and the rows that the derived ones' rules drop."""
+"""Deriving columns beside those that are read and validated, and the rows that the derived ones' rules drop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 
 from dpbeam.array_types import Mask
 from dpbeam.errors import DataError
-from dpbeam.queries.source import ColumnType, Computed, Derived, Lookup, Placed, Rule, uses
+from dpbeam.queries.column_types import ColumnType
+from dpbeam.queries.source import Computed, Derived, Lookup, Placed, Rule, uses
 from dpbeam.reading.casting import ARROW_TYPES, literal
 from dpbeam.reading.derive import derive
 from dpbeam.reading.expressions.evaluate import evaluate

@@ -47,13 +47,13 @@ def is_held(path: str) -> bool:
 def holding(name: str, table: pa.Table) -> Iterator[str]:
     """Holds the table under a path for as long as the block lasts; yields the path.
 
-    The same rows in the same order make the same bytes, however they lay in chunks.
+    The same rows in the same order make the same bytes, however they lay in chunks and dictionaries.
 
     Raises:
         UsageError: a table of this name is held by this process at this time.
     """
     path, sink = path_of(name), pa.BufferOutputStream()
-    plain = table.combine_chunks().replace_schema_metadata(None)
+    plain = _decoded(table).combine_chunks().replace_schema_metadata(None)
     content = _written(plain, sink)
     digest = int.from_bytes(hashlib.sha256(content).digest(), "big")
     with _lock:
@@ -65,6 +65,14 @@ def holding(name: str, table: pa.Table) -> Iterator[str]:
     finally:
         with _lock:
             del _held[path]
+
+
+def _decoded(table: pa.Table) -> pa.Table:
+    """The table with every column that is a dictionary as its values."""
+    for place, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            table = table.set_column(place, field.name, table.column(place).cast(field.type.value_type))
+    return table
 
 
 def _written(table: pa.Table, sink: pa.BufferOutputStream) -> pa.Buffer:
@@ -82,10 +90,10 @@ def held(path: str) -> Held:
     Raises:
         UsageError: nothing is, in this process.
     """
-    found = _held.get(path)
-    if found is None:
+    table = _held.get(path)
+    if table is None:
         raise UsageError(f"{path} is held by no program here: another process can't read what lies in memory")
-    return found
+    return table
 
 
 def opened(path: str) -> pa.BufferReader:

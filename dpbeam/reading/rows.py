@@ -1,4 +1,4 @@
-"""Takes a raw batch as `sources` reads it, gives the validated one: typed, without nulls, derived, filtered.
+"""Validation of raw batches: typed columns without nulls, derived columns, and the conditions that rows must meet.
 
 The order is fixed: each declared column is cast and its rules applied (invalid, null, NaN, infinity), rows that a
 rule drops leave, derived columns are added and their rules applied, `where` keeps the rest.
@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dpbeam.errors import DataError
-from dpbeam.queries.source import Column, ColumnType, InputSpec, Rule, Scalar
+from dpbeam.queries.column_types import ColumnType, Scalar
+from dpbeam.queries.source import Column, InputSpec, Rule
 from dpbeam.reading import vectors
 from dpbeam.reading.casting import ARROW_TYPES, literal, to_type
 from dpbeam.reading.derive import holds

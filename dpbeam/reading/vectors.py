@@ -1,4 +1,4 @@
-"""Lists as a source holds them come in; a vector of the declared length a row goes out, and what breaks a rule in it.
+"""Lists of a source as vectors of the declared length, one a row, and what breaks a rule in them.
 
 A row's list is found by its own offsets and copied into its own row of a matrix. Rows whose list has another length are
 taken out before anything is laid side by side: lists of 3 and of 1 numbers make two rows of 2 together.
@@ -32,28 +32,28 @@ def arrow_type(length: int) -> pa.DataType:
     return pa.list_(pa.float64(), length)
 
 
-def holds(found: pa.DataType, length: int) -> bool:
-    """Whether a column of Arrow type `found` may hold vectors of `length` numbers, as float64s or the ones nearest."""
-    if pa.types.is_null(found):
+def holds(arrow: pa.DataType, length: int) -> bool:
+    """Whether a column of Arrow type `arrow` may hold vectors of `length` numbers, as float64s or the ones nearest."""
+    if pa.types.is_null(arrow):
         return True
-    if pa.types.is_fixed_size_list(found):
-        return found.list_size == length and _is_numeric(found.value_type)
-    return is_list(found) and _is_numeric(found.value_type)
+    if pa.types.is_fixed_size_list(arrow):
+        return arrow.list_size == length and _is_numeric(arrow.value_type)
+    return is_list(arrow) and _is_numeric(arrow.value_type)
 
 
-def stated_length(found: pa.DataType) -> int | None:
+def stated_length(arrow: pa.DataType) -> int | None:
     """The length that an Arrow type of lists of numbers states, 0 where it leaves it to each row; None for any other
     type, and for lists of nothing."""
-    if not is_list(found) or pa.types.is_null(found.value_type):
+    if not is_list(arrow) or pa.types.is_null(arrow.value_type):
         return None
-    length = found.list_size if pa.types.is_fixed_size_list(found) else 0
-    return length if holds(found, length) and not (length == 0 and pa.types.is_fixed_size_list(found)) else None
+    length = arrow.list_size if pa.types.is_fixed_size_list(arrow) else 0
+    return length if holds(arrow, length) and not (length == 0 and pa.types.is_fixed_size_list(arrow)) else None
 
 
-def is_list(found: pa.DataType) -> bool:
-    """Whether `found` is an Arrow type whose rows are lists."""
+def is_list(arrow: pa.DataType) -> bool:
+    """Whether `arrow` is an Arrow type whose rows are lists."""
     types = pa.types
-    return bool(types.is_list(found) or types.is_large_list(found) or types.is_fixed_size_list(found))
+    return bool(types.is_list(arrow) or types.is_large_list(arrow) or types.is_fixed_size_list(arrow))
 
 
 def read(raw: pa.Array, length: int) -> tuple[F64, Mapping[str, Mask]]:
@@ -82,7 +82,7 @@ def read(raw: pa.Array, length: int) -> tuple[F64, Mapping[str, Mask]]:
     if fits.all() and not values.null_count and np.isfinite(plain).all():
         return plain.reshape(rows, length), {}
     lacking = flat.is_null().to_numpy(zero_copy_only=False)
-    found = {
+    by_column = {
         "on_null": (missing, lacking),
         "on_invalid": (~missing & ~fits, values.is_null().to_numpy(zero_copy_only=False) & ~lacking),
         "on_nan": (None, np.isnan(plain)),
@@ -90,7 +90,7 @@ def read(raw: pa.Array, length: int) -> tuple[F64, Mapping[str, Mask]]:
     }
     numbers, broken = np.zeros((rows, length)), {}
     numbers[fits] = plain.reshape(-1, length)
-    for name, (whole_rows, cells) in found.items():
+    for name, (whole_rows, cells) in by_column.items():
         mask = np.zeros((rows, length), dtype=np.bool_)
         mask[fits] = cells.reshape(-1, length)
         if whole_rows is not None:
@@ -142,6 +142,6 @@ def _float64(values: pa.Array) -> pa.Array:
     return to_type(values, "float64")
 
 
-def _is_numeric(found: pa.DataType) -> bool:
-    kind = found.value_type if pa.types.is_dictionary(found) else found
+def _is_numeric(arrow: pa.DataType) -> bool:
+    kind = arrow.value_type if pa.types.is_dictionary(arrow) else arrow
     return bool(pa.types.is_integer(kind)) or accepts(kind, "float64")

@@ -1,4 +1,4 @@
-"""A manifest's path in, an outsider's verdict out: the certificate recomputed and every file checked."""
+"""An outsider's check of a release: the certificate recomputed from its manifest, and every file compared with it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from dpbeam.errors import DpbeamError
+from dpbeam.errors import DpbeamError, UsageError
 from dpbeam.reporting.digests import file_digest
-from dpbeam.reporting.manifest import REPORT_NAME, FileEntry, Manifest, StatedCertificate, read_manifest
+from dpbeam.reporting.manifest import MANIFEST_NAME, REPORT_NAME, FileEntry, Manifest, StatedCertificate, read_manifest
 
 METHODS = ("naive", "rdp", "pld")
 RELATIVE_TOLERANCE = 1e-6  # the composition's own rounding over platforms; far below what a reader would round to
@@ -50,44 +50,46 @@ class CertifyResult:
         return min((value for value in values if value is not None), default=math.inf)
 
 
-def certify_manifest(path: str | Path) -> CertifyResult:
-    """Checks a release from its manifest alone: needs neither the policy, the ledger nor the data.
+def certify(path: str | Path) -> CertifyResult:
+    """Checks a release, `path` being its folder or manifest, alone: needs neither the policy, the ledger nor the data.
 
     The mechanisms are composed anew, and must give the stated certificate and stay within the stated guarantee;
     the charge must cover the guarantee; every listed file must be there with its digest and rows, and no other.
 
     Guarantee: what is checked is that the listed mechanisms satisfy the stated (ε, δ) and that the files are those
-    that were published. That these mechanisms are what was run rests on the publisher's word.
+    that were published. That these mechanisms are what was run, and that the tables hold what they gave and nothing
+    else, rests on the publisher's word: nobody can tell an exact sum from a noisy one by looking at it.
 
     Raises:
-        UsageError: the manifest can't be read or breaks its format.
+        UsageError: the manifest can't be read or breaks its format, or its folder can't be listed.
         Uncertified: anything doesn't match; lists all of it.
     """
+    path = Path(path) / MANIFEST_NAME if Path(path).is_dir() else Path(path)
     manifest = read_manifest(path)
-    recomputed, problems = _recompose(manifest)
+    recomputed, problems = _recertify_events(manifest)
     problems += _check_charge(manifest)
     problems += _check_tables(manifest)
-    problems += _check_files(Path(path), manifest.files)
+    problems += _check_files(path, manifest.files)
     if problems or recomputed is None:
         raise Uncertified(path, tuple(problems))
     return CertifyResult(manifest=manifest, certificate=recomputed)
 
 
-def _recompose(manifest: Manifest) -> tuple[StatedCertificate | None, list[str]]:
-    from dpbeam.accounting.certify import certify  # lazily: it loads SciPy and dp-accounting
+def _recertify_events(manifest: Manifest) -> tuple[StatedCertificate | None, list[str]]:
+    from dpbeam.accounting.certify import certify_events  # lazily: it loads SciPy and dp-accounting
 
     guarantee = manifest.guarantee
     try:
-        composed = certify(manifest.mechanisms, epsilon=guarantee.epsilon, delta=guarantee.delta)
+        composed = certify_events(manifest.mechanisms, epsilon=guarantee.epsilon, delta=guarantee.delta)
     except DpbeamError as error:
         return None, [f"mechanisms: they don't meet the guarantee ({error})"]
     values = {method: float(getattr(composed, method)) for method in METHODS}
     recomputed = StatedCertificate(**{method: v if math.isfinite(v) else None for method, v in values.items()})
     problems = []
     for method in METHODS:
-        stated, found = getattr(manifest.certificate, method), getattr(recomputed, method)
-        if not _same(stated, found):
-            problems.append(f"certificate.{method}: stated {stated}, the mechanisms compose to {found}")
+        stated, computed = getattr(manifest.certificate, method), getattr(recomputed, method)
+        if not _same(stated, computed):
+            problems.append(f"certificate.{method}: stated {stated}, the mechanisms compose to {computed}")
     if not min(values.values()) <= guarantee.epsilon * (1 + RELATIVE_TOLERANCE):
         problems.append(
             f"guarantee.epsilon: stated {guarantee.epsilon}, the mechanisms compose to {min(values.values())}"
@@ -95,10 +97,10 @@ def _recompose(manifest: Manifest) -> tuple[StatedCertificate | None, list[str]]
     return recomputed, problems
 
 
-def _same(stated: float | None, found: float | None) -> bool:
-    if stated is None or found is None:
-        return stated is found
-    return math.isclose(stated, found, rel_tol=RELATIVE_TOLERANCE)
+def _same(stated: float | None, computed: float | None) -> bool:
+    if stated is None or computed is None:
+        return stated is computed
+    return math.isclose(stated, computed, rel_tol=RELATIVE_TOLERANCE)
 
 
 def _check_charge(manifest: Manifest) -> list[str]:
@@ -131,12 +133,21 @@ def _check_files(manifest_path: Path, entries: tuple[FileEntry, ...]) -> list[st
     folder = manifest_path.parent
     problems = [problem for entry in entries for problem in _check_file(folder, entry)]
     listed = {entry.path for entry in entries} | {manifest_path.name}
-    for root, _, names in sorted(os.walk(folder)):
+    for root, folders, names in sorted(os.walk(folder, onerror=_raised)):
+        for name in sorted(folders):
+            inner = Path(root) / name  # of one with files, each is named below
+            if inner.is_symlink() or not any(inner.iterdir()):
+                relative = inner.relative_to(folder).as_posix()
+                problems.append(f"folder {relative!r}: holds nothing that the manifest lists")
         for name in sorted(names):
             relative = (Path(root) / name).relative_to(folder).as_posix()
             if relative not in listed:
                 problems.append(f"file {relative!r}: is not listed in the manifest")
     return problems
+
+
+def _raised(error: OSError) -> None:
+    raise UsageError(f"the release's folder can't be listed ({error.strerror})") from None
 
 
 def _check_file(folder: Path, entry: FileEntry) -> list[str]:
@@ -180,7 +191,7 @@ def _csv_rows(path: Path) -> int:
     (apache/arrow #50481).
     """
     content = path.read_bytes()
-    found = pa.csv.read_csv(
+    table = pa.csv.read_csv(
         pa.BufferReader(content.replace(b"\0", b"0")),
         read_options=pa.csv.ReadOptions(
             use_threads=False,  # a thread of Arrow's that lets go of our bytes as Python ends would abort it
@@ -190,7 +201,7 @@ def _csv_rows(path: Path) -> int:
         parse_options=pa.csv.ParseOptions(newlines_in_values=True),
         convert_options=pa.csv.ConvertOptions(include_columns=["f0"], column_types={"f0": pa.binary()}),
     )
-    return int(found.num_rows) - 1
+    return int(table.num_rows) - 1
 
 
 def _spell(rows: int | None) -> str:

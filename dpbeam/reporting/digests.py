@@ -19,8 +19,8 @@ def file_digest(path: Path) -> str:
     Raises:
         OSError: it can't be read.
     """
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(_READ_BYTES):
-            found.update(piece)
-    return found.hexdigest()
+            sha256.update(piece)
+    return sha256.hexdigest()

@@ -1,4 +1,4 @@
-"""A format's name or a JSON text in; its JSON Schema, or the document with every rule it breaks, out."""
+"""The JSON Schemas of what dpbeam writes, and every rule of them that a document breaks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
-FORMATS = ("manifest", "plan", "run", "budget", "benchmarks")
+FORMATS = ("manifest", "plan", "run", "budget", "error", "benchmarks")
 
 
 def schema(name: str) -> dict[str, Any]:
@@ -28,10 +28,10 @@ def schema(name: str) -> dict[str, Any]:
 
 def violations(name: str, document: Any) -> list[str]:
     """Each rule of the format that `document` breaks, as "place: what is wrong"; empty if it keeps all."""
-    found: list[str] = []
+    broken: list[str] = []
     for error in sorted(_validator(name).iter_errors(document), key=lambda e: [str(part) for part in e.absolute_path]):
-        found.extend(f"{_place(leaf.absolute_path)}: {_shorten(leaf.message)}" for leaf in _leaves(error))
-    return found
+        broken.extend(f"{_place(leaf.absolute_path)}: {_shorten(leaf.message)}" for leaf in _leaves(error))
+    return broken
 
 
 def parse(text: str) -> Any:

@@ -1,4 +1,4 @@
-"""A number in, text for people out: no more digits than the noise lets stand."""
+"""Numbers as text for people, with no more digits than the noise lets stand."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def html(plan: Plan) -> str:
 def _lines(plan: Plan) -> Iterator[str]:
     yield f"A release of {visible(plan.dataset)} would cost {_cost(plan)}, over everything in it."
     methods = ", ".join(f"{name} {_number(value)}" for name, value in plan.certificate.to_json().items())
-    yield f"ε by method of composition: {methods}."
+    yield f"ε by method of composition: {methods}; the least counts."
     stages = [figure.stage for figure in plan.utility.metrics] + [figure.stage for figure in plan.utility.selections]
     for stage in dict.fromkeys(stages):
         yield ""
@@ -67,7 +67,7 @@ def _noise(figure: MetricFigure) -> tuple[str, str]:
 
 
 def _selection(figure: SelectionFigure) -> tuple[str, str, str, str]:
-    what = "a partition" if figure.metric.startswith("partitions") else f"a value of {visible(figure.metric)}"
+    what = f"a value of {visible(figure.metric)}" if figure.keeps_values else "a partition"
     return visible(figure.stage), what, f"{figure.units_50:,}", f"{figure.units_99:,}"
 
 

@@ -1,4 +1,4 @@
-"""A result table in, its top rows as text and numbers out, ready to be shown to people."""
+"""The top rows of a result table as text and numbers for people."""
 
 from __future__ import annotations
 
@@ -28,9 +28,6 @@ class DisplayRow:
     values: Mapping[str, Interval]
     labels: Mapping[str, str | None] = field(default_factory=dict)
     """Of metrics that count one value of the partition, that value as text; None where there is none."""
-
-    def is_finite(self, metric: str) -> bool:
-        return math.isfinite(self.values[metric].value)
 
 
 def top_rows(

@@ -1,4 +1,4 @@
-"""A result table in (keys, then `m`, `m_low`, `m_high` for each metric m); Parquet and CSV files out."""
+"""Result tables (keys, then `m`, `m_low`, `m_high` for each metric m) as Parquet and CSV files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A data file or folder comes in; a first policy for it goes out.
+"""`dpbeam init`: a first policy for a data file or folder.
 
 Reads a header or footer, and no values; of JSON Lines, which have neither, names and types of the first lines.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,19 +17,17 @@ import pyarrow as pa
 from dpbeam.errors import UsageError
 from dpbeam.pipelines.lifecycle.listing import files_of
 from dpbeam.policy.starter import escaped, starter_policy
-from dpbeam.queries.source import Format, InputSpec
-from dpbeam.reading.formats import avro, delimited, parquet
+from dpbeam.queries.source import FORMATS, Format, InputSpec, format_of
+from dpbeam.reading.formats import arrow, avro, delimited, parquet
 from dpbeam.reading.formats.compression import Plain, codec_of
 from dpbeam.reporting.visible import visible
 
-_SUFFIXES: dict[str, Format] = {
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".avro": "avro",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
+_STATED: dict[Format, Callable[[IO[bytes], str], pa.Schema]] = {
+    "parquet": parquet.file_schema,
+    "avro": avro.file_schema,
+    "arrow": arrow.file_schema,
 }
+"""How to read the schema of files that state one."""
 _FIRST_BYTES = 1 << 20
 _FIRST_LINES = 100
 _BOM = b"\xef\xbb\xbf"
@@ -44,7 +43,7 @@ def starter(data: Path, *, folder: Path | None) -> str:
         UsageError: the file is missing, empty, or not of its format.
     """
     first, in_path = _first_file(data)
-    format: Format = next((kind for suffix, kind in _SUFFIXES.items() if suffix in first.suffixes), "csv")
+    format = format_of(first.name) or "csv"
     if first.exists() and not first.is_file():
         raise UsageError(f"{data} is not a regular file, nor a folder of them. Name one, or copy the data into one")
     schema = None
@@ -78,10 +77,8 @@ def _first_file(data: Path) -> tuple[Path, list[str]]:
 
 
 def _schema(file: IO[bytes], format: Format, path: Path) -> pa.Schema:
-    if format == "parquet":
-        return parquet.file_schema(file)
-    if format == "avro":
-        return avro.file_schema(file, str(path))
+    if not FORMATS[format].packed_whole:
+        return _STATED[format](file, str(path))
     plain = Plain(file, codec_of(InputSpec(format=format, paths=(), columns=()), str(path)))
     head = _head(plain)
     if not head.strip():

@@ -1,4 +1,4 @@
-"""What a person sees in the terminal: plans, releases and balances come in; rich renderables go out.
+"""What people see in the terminal of plans, releases and balances.
 
 Keys come from the data: they are shown as plain text made visible, on the one line that is theirs, never as markup.
 """
@@ -16,11 +16,12 @@ from rich.table import Table
 from rich.text import Text
 
 from dpbeam.accounting.plan import Plan
-from dpbeam.accounting.utility import MetricFigure, selection_figure
+from dpbeam.accounting.utility import MetricFigure, SelectionFigure, selection_figure
 from dpbeam.engine.stage import StageSpec
 from dpbeam.ledger.accounts import Balance
 from dpbeam.ledger.amounts import Amount
 from dpbeam.mechanisms.events import Laplace, LaplaceThresholding, TruncatedGeometric
+from dpbeam.mechanisms.targets import OfQuantity, target
 from dpbeam.pipelines.cli.printing import line
 from dpbeam.reporting.numbers import humane, significant
 from dpbeam.reporting.rows import top_rows
@@ -135,7 +136,7 @@ def plan(made: Plan, balance: Balance | None) -> RenderableType:
     for found in made.utility.selections:
         lines.append(
             line(
-                f"{found.stage}: {found.kind.replace('_', ' ')} keeps {_kept(found.metric)} of {found.units_50:,} "
+                f"{found.stage}: {found.kind.replace('_', ' ')} keeps {_kept(found)} of {found.units_50:,} "
                 f"privacy units with probability 50 %, of {found.units_99:,} with 99 %, below {found.pre_threshold:,} "
                 f"never{': ' + found.note if found.note else ''}."
             )
@@ -146,7 +147,7 @@ def plan(made: Plan, balance: Balance | None) -> RenderableType:
         scale, unit = (1.0, "") if of_one_row is None else (shared.std / of_one_row, " r")
         lines.append(
             line(
-                f"{shared.stage}: {names} share one noisy {_part(shared.quantity)}, of std "
+                f"{shared.stage}: {names} share one noisy {_part(shared.stage, shared.quantity)}, of std "
                 f"{significant(shared.std / scale)}{unit}; each by itself, the best would have "
                 f"{significant(shared.std_unshared / scale)}{unit}."
             )
@@ -166,7 +167,7 @@ def plan(made: Plan, balance: Balance | None) -> RenderableType:
 def _noise_of(figure: MetricFigure) -> Iterator[tuple[str, str, float, float]]:
     """(what is shown, quantity, std, half-width) of a metric; of one whose noise depends on the data, of its parts."""
     for part in figure.parts:
-        yield f"{figure.metric}: {_part(part.metric)}", part.metric, part.std, part.half_width_95
+        yield f"{figure.metric}: {_part(part.stage, part.metric)}", part.metric, part.std, part.half_width_95
     if not figure.parts and figure.std is not None and figure.half_width_95 is not None:
         yield figure.metric, figure.metric, figure.std, figure.half_width_95
 
@@ -185,9 +186,9 @@ def _unused(made: Plan) -> Iterator[str]:
         )
 
 
-def _kept(metric: str) -> str:
+def _kept(figure: SelectionFigure) -> str:
     """What a selection keeps: partitions, or values in a partition."""
-    return "a partition" if metric.partition(".")[0] == "partitions" else f"a value of {metric}"
+    return f"a value of {figure.metric}" if figure.keeps_values else "a partition"
 
 
 def _automatic(made: Plan) -> list[str]:
@@ -217,8 +218,8 @@ def _others(made: Plan) -> list[str]:
     for stage in dict.fromkeys(figure.stage for figure in made.utility.others):
         own = [figure for figure in made.utility.others if figure.stage == stage]
         rows = "" if own[0].rows is None else f"{own[0].rows:,} rows, of "
-        moves = ", ".join(f"{_part(figure.quantity)} by {significant(figure.most)}" for figure in own)
-        stds = ", ".join(f"{_part(figure.quantity)} {significant(figure.std)}" for figure in own)
+        moves = ", ".join(f"{_part(stage, figure.quantity)} by {significant(figure.most)}" for figure in own)
+        stds = ", ".join(f"{_part(stage, figure.quantity)} {significant(figure.std)}" for figure in own)
         found.append(
             f"{stage}: to one (other) a privacy unit adds at most {rows}{own[0].leaves:,} leaves. "
             f"That moves its {moves} at most. Noise std there: {stds}."
@@ -238,7 +239,14 @@ def chosen(bounds: Sequence[ChosenBound]) -> RenderableType:
     return Group(*lines)
 
 
-def _part(quantity: str) -> str:
-    """What a part of a metric is, in words: its name ends in what it is."""
-    words = {"sum": "centred sum", "squares": "centred squares", "tree": "each count of its tree"}
-    return words.get(quantity.rpartition(".")[2], quantity)
+def _part(stage: str, quantity: str) -> str:
+    """What a part of a metric is, in words; of a quantity that is none, its name."""
+    match target(stage, quantity):
+        case OfQuantity(part="sum"):
+            return "centred sum"
+        case OfQuantity(part="squares"):
+            return "centred squares"
+        case OfQuantity(part="tree"):
+            return "each count of its tree"
+        case _:
+            return quantity

@@ -1,4 +1,4 @@
-"""The main job: a policy's stages go in as plain values; staged, noisy results of all stages come out.
+"""The main job: from the source to staged, noisy results of all stages.
 
 `build` is the data flow on one screen: read → validate → bound → accumulate → select → add noise → stage. Started as
 `python -m dpbeam.pipelines.aggregate --policy … --runner …` it is the same command as `dpbeam run`.
@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import apache_beam as beam
 import pyarrow as pa
@@ -44,12 +44,12 @@ class Job:
     stages: tuple[StageSpec, ...]
     public: Mapping[str, pa.Table]
     """The public partitions of each stage that has them, by stage name."""
-    found: Mapping[str, pa.Table]
+    earlier_rounds: Mapping[str, pa.Table]
     """What earlier rounds of a stage's selection found, or the kept leaves of hierarchical keys; by stage name."""
     user_shards: int
-    parts: int
+    result_shards: int
     """Result files a stage; from the policy, never from the data."""
-    salt: bytes
+    salt: bytes = field(repr=False)
     area: Area
     one_worker: OneWorker | None = None
     """How one worker aggregates all rows by itself; None where rows go to several, through the runner's shuffles."""
@@ -80,7 +80,7 @@ def build(pipeline: beam.Pipeline, job: Job) -> Built:
     """Adds the job to a pipeline, from the source on."""
     arrow_coder.register()
     # Rounds go through shuffles on every runner.
-    worker = None if any(spec.round for spec in job.stages) else job.one_worker
+    worker = None if any(spec.is_round for spec in job.stages) else job.one_worker
     if worker is not None:
         return _staged(pipeline, job, _in_one_worker(pipeline, job, worker))
     blocks = pipeline | "Read" >> ReadBlocks(job.input, job.portions) | "Validate" >> Validate(job.input)
@@ -98,11 +98,11 @@ def _staged(pipeline: beam.Pipeline, job: Job, flow: Flow) -> Built:
     staged = {}
     for spec in job.stages:
         released = merged[spec.name]
-        if not spec.round:
+        if not spec.is_round:
             released = (
                 released | f"{spec.name}.Select" >> SelectPartitions(spec) | f"{spec.name}.AddNoise" >> AddNoise(spec)
             )
-        staged[spec.name] = released | f"{spec.name}.Stage" >> StageResults(spec.name, job.parts, job.area)
+        staged[spec.name] = released | f"{spec.name}.Stage" >> StageResults(spec.name, job.result_shards, job.area)
     agreed = (
         tuple(reports)
         | "Reports" >> beam.Flatten(pipeline=pipeline)
@@ -125,9 +125,9 @@ def _in_one_worker(pipeline: beam.Pipeline, job: Job, worker: OneWorker) -> Flow
         splits=job.portions,
         stages=job.stages,
         public=job.public,
-        parts=job.parts,
+        result_shards=job.result_shards,
         salt=job.salt,
-        among=_among(job),
+        kept_leaves=_kept_leaves(job),
     )
     merged, reports = pipeline | "Aggregate" >> aggregate
     return merged, [aggregate.shuffle], [reports]
@@ -139,13 +139,13 @@ def _through_shuffles(blocks: Batches, job: Job) -> Flow:
     shuffles: list[Shuffle] = []
     reports: list[beam.PCollection[object]] = []
     for spec in job.stages:
-        if spec.round:
+        if spec.is_round:
             weigh = WeighPartitions(
                 spec=spec,
                 shards=job.user_shards,
-                parts=job.parts,
+                result_shards=job.result_shards,
                 salt=job.salt,
-                known=rounds.known_to(spec, job.found),
+                known=rounds.known_to(spec, job.earlier_rounds),
                 splits=len(job.portions),
                 schema=rows.output_schema(job.input),
             )
@@ -154,19 +154,19 @@ def _through_shuffles(blocks: Batches, job: Job) -> Flow:
             reports += weigh_reports
             continue
         # Every row has a cell among those of hierarchical keys: none is left out.
-        among = _among(job).get(spec.name)
+        kept_leaves = _kept_leaves(job).get(spec.name)
         bound = BoundContributions(
             spec=spec,
             shards=job.user_shards,
             salt=job.salt,
-            public=job.public.get(spec.of_input.name) if among is None else None,
+            public=job.public.get(spec.of_input.name) if kept_leaves is None else None,
             splits=splits,
             schema=rows.output_schema(job.input),
             sealed=job.area if splits is None else None,
-            among=among,
+            kept_leaves=kept_leaves,
         )
         accumulate = AccumulateByPartition(
-            spec=spec, parts=job.parts, public=job.public.get(spec.name), senders=bound.senders
+            spec=spec, result_shards=job.result_shards, public=job.public.get(spec.name), senders=bound.senders
         )
         accumulators, bound_reports = blocks | f"{spec.name}.Bound" >> bound
         merged[spec.name], merge_reports = accumulators | f"{spec.name}.Accumulate" >> accumulate
@@ -175,10 +175,10 @@ def _through_shuffles(blocks: Batches, job: Job) -> Flow:
     return merged, shuffles, reports
 
 
-def _among(job: Job) -> dict[str, Hierarchy]:
+def _kept_leaves(job: Job) -> dict[str, Hierarchy]:
     """The kept leaves of the stages with hierarchical keys, by stage."""
     hierarchical = [spec for spec in job.stages if spec.hierarchical]
-    return {spec.name: Hierarchy(keys=spec.leaf_keys, kept=job.found[spec.name]) for spec in hierarchical}
+    return {spec.name: Hierarchy(keys=spec.leaf_keys, kept=job.earlier_rounds[spec.name]) for spec in hierarchical}
 
 
 def run(job: Job, options: PipelineOptions) -> tuple[Shuffle, ...]:

@@ -1,5 +1,4 @@
-"""The reference job: a policy's stages go in as plain values; PipelineDP's results for them, staged as any others, come
-out.
+"""The reference job: a policy's stages answered by PipelineDP's own engine, and staged as any others.
 
 Reading, validation and staging are the main job's; what lies between is PipelineDP's engine on Beam.
 """
@@ -34,12 +33,12 @@ def build(pipeline: beam.Pipeline, job: Job, stages: Sequence[ReferenceStage]) -
             steps=stage.steps,
             accountant=PlannedBudgets(stage.budgets),
             public=job.public.get(spec.name),
-            parts=job.parts,
+            result_shards=job.result_shards,
         )
         (
             blocks
             | f"{spec.name}.PipelineDP" >> aggregate
-            | f"{spec.name}.Stage" >> StageResults(spec.name, job.parts, job.area)
+            | f"{spec.name}.Stage" >> StageResults(spec.name, job.result_shards, job.area)
         )
     return ()
 

@@ -1,5 +1,5 @@
-"""A run's options come in; a refusal comes out where the runner that they name isn't set up, can't be reached, or would
-open this machine to others. All of it before anything is charged.
+"""Refuses a runner that isn't set up, can't be reached, or would open this machine to others, before anything is
+charged.
 
 Guarantee: no part of Beam that runs in this process, or that the local runner starts, listens on a port. Beam's gRPC
 servers in Python have no authentication and listen on every interface: who connects to one is given the job's elements,

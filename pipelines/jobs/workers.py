@@ -1,4 +1,4 @@
-"""A run's options come in; whether one worker goes through all the input by itself, and in how much memory, comes out.
+"""Whether one worker goes through all the input by itself, and in how much memory.
 
 Beam's local runner has one worker, and keeps all that goes through a shuffle in that worker's memory: there, sorting
 rows into shards in memory, in several passes where they are too many, is both faster and bounded. With more workers

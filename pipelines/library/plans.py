@@ -17,7 +17,7 @@ from dpbeam.queries.query import Query
 from dpbeam.reporting import plan_page
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class QueryPlan:
     """The plan of a query. In a notebook it shows itself; `explain()` says the same in words."""
 
@@ -41,6 +41,9 @@ class QueryPlan:
     def to_json(self) -> dict[str, Any]:
         """As `dpbeam plan --json` prints it, but for the ledger (docs/formats.md)."""
         return self.plan.to_json()
+
+    def __repr__(self) -> str:
+        return self.explain()
 
     def _repr_html_(self) -> str:
         return plan_page.html(self.plan)

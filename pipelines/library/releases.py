@@ -7,14 +7,14 @@ is changed after the opening isn't read.
 
 from __future__ import annotations
 
-import hashlib
 import html
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from dpbeam.errors import UsageError
-from dpbeam.reporting.certify import certify_manifest
+from dpbeam.reporting.certify import Uncertified, certify
+from dpbeam.reporting.digests import digest
 from dpbeam.reporting.manifest import (
     MANIFEST_NAME,
     REPORT_NAME,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Release:
     """A verified release. `cached`: it had been made before it was asked for, and cost nothing now."""
 
@@ -63,7 +63,8 @@ class Release:
         which noise it has (docs/formats.md).
 
         Raises:
-            UsageError: no such table, a file that has changed since the release was opened, or pandas isn't installed.
+            UsageError: no such table, or pandas isn't installed.
+            Uncertified: its file has changed since the release was opened.
         """
         found = self._tables()
         if stage is None and len(found) == 1:
@@ -93,6 +94,9 @@ class Release:
         (entry,) = (entry for entry in self.manifest.files if entry.path == REPORT_NAME)
         return self._bytes(entry).decode("utf-8")
 
+    def __repr__(self) -> str:
+        return f"<dpbeam.Release {self.manifest.release_id} of {self.manifest.dataset} in {self.folder}>"
+
     def _repr_html_(self) -> str:
         page = html.escape(self.report(), quote=True)
         return f'<iframe srcdoc="{page}" sandbox width="100%" height="600" title="report"></iframe>'
@@ -106,8 +110,8 @@ class Release:
 
     def _bytes(self, entry: FileEntry) -> bytes:
         content = self.folder.joinpath(*entry.path.split("/")).read_bytes()
-        if hashlib.sha256(content).hexdigest() != entry.sha256:
-            raise UsageError(f"{entry.path} of release {self.manifest.release_id} has changed since it was opened")
+        if digest(content) != entry.sha256:
+            raise Uncertified(self.folder, (f"file {entry.path!r}: has changed since the release was opened",))
         return content
 
 
@@ -119,5 +123,5 @@ def read_release(path: str | Path) -> Release:
         Uncertified: anything in it isn't as its manifest says, or the guarantee doesn't follow from its mechanisms.
     """
     manifest = Path(path) / MANIFEST_NAME if Path(path).is_dir() else Path(path)
-    found = certify_manifest(manifest)
-    return Release(folder=manifest.parent, manifest=found.manifest, certificate=found.certificate)
+    certified = certify(manifest)
+    return Release(folder=manifest.parent, manifest=certified.manifest, certificate=certified.certificate)

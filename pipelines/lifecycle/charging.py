@@ -21,8 +21,8 @@ from dpbeam.ledger.scope import Scope
 from dpbeam.pipelines.jobs import runners
 from dpbeam.pipelines.lifecycle import identity, publish
 from dpbeam.pipelines.lifecycle.attempts import clear, staging_area
-from dpbeam.pipelines.lifecycle.belongings import check_named, pending
 from dpbeam.pipelines.lifecycle.inputs import Inputs, PipelineRows
+from dpbeam.pipelines.lifecycle.ownership import check_named, pending
 from dpbeam.pipelines.lifecycle.steps import step
 from dpbeam.pipelines.lifecycle.values import Charged, Checked, Published, Reserved
 from dpbeam.queries.automatic import Key

@@ -1,4 +1,4 @@
-"""Finds the input: a policy's paths go in; the files, their splits and a keyed fingerprint come out.
+"""The input of a run: files, their splits, and a keyed fingerprint of them.
 
 Only names, sizes, times of change, headers and footers are read here: nothing is charged yet.
 """
@@ -85,7 +85,7 @@ def resolve(spec: InputSpec) -> Inputs:
     _check_distinct(files)
     with ThreadPoolExecutor(LOOKERS) as pool:
         # In order of name, so that of several files at fault it is always the same that is named.
-        splits = [split for found in pool.map(lambda file: _inspect(file, spec), files) for split in found]
+        splits = [split for of_file in pool.map(lambda file: _inspect(file, spec), files) for split in of_file]
     _check_text(splits, spec)
     return Inputs(files=tuple(files), splits=formats.portions(splits))
 
@@ -122,7 +122,7 @@ def _check_text(splits: Sequence[formats.Split], spec: InputSpec) -> None:
                 )
 
 
-def check_unchanged(found: Inputs) -> None:
+def check_unchanged(inputs: Inputs) -> None:
     """Called when all rows were read: what was read is what was listed, fingerprinted and split.
 
     Guarantee: no part of a file was read of one version and the next part of another, where a row might be in both
@@ -133,7 +133,7 @@ def check_unchanged(found: Inputs) -> None:
     Raises:
         RunFailed: a file has changed.
     """
-    for file in found.files:
+    for file in inputs.files:
         if now(file) != file:
             raise RunFailed(
                 f"source {formats.shown(file.path)} has changed since it was checked at the start of the run, so "

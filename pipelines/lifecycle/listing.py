@@ -1,4 +1,4 @@
-"""A path of the policy comes in; the files it names go out, each a regular file, none left out in silence.
+"""The files that a path names: each a regular file, none left out in silence.
 
 A path is a file, a folder (all that lies in it, at any depth, but what is by custom not data) or a pattern.
 """
@@ -71,8 +71,8 @@ def files_of(path: str) -> Sequence[File]:
         raise _unusable(path, "no path has a NUL in it")
     if not os.path.lexists(path):
         return _matching(path)
-    found = _looked_at(path)  # a plain name, even one with [ or * in it
-    return files_in(path) if stat.S_ISDIR(found.st_mode) else [_file(path, found)]
+    stats = _looked_at(path)  # a plain name, even one with [ or * in it
+    return files_in(path) if stat.S_ISDIR(stats.st_mode) else [_file(path, stats)]
 
 
 def files_in(folder: str) -> list[File]:
@@ -81,7 +81,7 @@ def files_in(folder: str) -> list[File]:
     Raises:
         UsageError: see `files_of`.
     """
-    found: list[File] = []
+    files: list[File] = []
     inside: list[tuple[str, _Above]] = [(folder, (_inode(_looked_at(folder)),))]
     while inside:
         at, above = inside.pop()
@@ -91,10 +91,10 @@ def files_in(folder: str) -> list[File]:
             if stat.S_ISDIR(stats.st_mode):
                 inside.append((path, _below(path, stats, above)))
             else:
-                found.append(_file(path, stats))
-    if not found:
+                files.append(_file(path, stats))
+    if not files:
         raise UsageError(f"source {folder}: no file lies in this folder; correct source.path")
-    return found
+    return files
 
 
 def now(file: File) -> File | None:
@@ -103,8 +103,8 @@ def now(file: File) -> File | None:
         if memory.is_held(file.path):
             return _in_memory(file.path)
         if is_local(file.path):
-            found = os.stat(file.path)
-            return _file(file.path, found) if stat.S_ISREG(found.st_mode) else None
+            stats = os.stat(file.path)
+            return _file(file.path, stats) if stat.S_ISREG(stats.st_mode) else None
         # In brackets, so that a name with [ or * in it stands for itself in a store as well.
         (only,) = _listed(re.sub(r"([\[\]*?])", r"[\1]", file.path))
     except (UsageError, OSError, ValueError):
@@ -114,8 +114,8 @@ def now(file: File) -> File | None:
 
 def _in_memory(path: str) -> File:
     """What this process holds: in place of a time of change a number that follows from all of its rows."""
-    found = memory.held(path)
-    return File(path=path, size=found.content.size, changed=found.digest)
+    held = memory.held(path)
+    return File(path=path, size=held.content.size, changed=held.digest)
 
 
 def _matching(pattern: str) -> list[File]:
@@ -123,15 +123,15 @@ def _matching(pattern: str) -> list[File]:
 
     Only folders that may lead to a file of the pattern are looked into, links to folders too.
     """
-    parts = PurePath(pattern).parts
-    fixed = next((i for i, part in enumerate(parts) if re.search(r"[*?\[]", part)), len(parts))
-    if fixed == len(parts) or not os.path.isdir(os.path.join(*parts[:fixed])):
+    steps = PurePath(pattern).parts
+    fixed = next((i for i, part in enumerate(steps) if re.search(r"[*?\[]", part)), len(steps))
+    if fixed == len(steps) or not os.path.isdir(os.path.join(*steps[:fixed])):
         raise _none(pattern)
     wanted = matcher(pattern)
-    start = os.path.join(*parts[:fixed])
-    found: list[File] = []
+    start = os.path.join(*steps[:fixed])
+    files: list[File] = []
     # A folder, what the pattern says of the names in it and below, and the folders that lead to it with itself.
-    inside: list[tuple[str, tuple[str, ...], _Above]] = [(start, parts[fixed:], (_inode(_looked_at(start)),))]
+    inside: list[tuple[str, tuple[str, ...], _Above]] = [(start, steps[fixed:], (_inode(_looked_at(start)),))]
     while inside:
         at, rest, above = inside.pop()
         is_deep, name = "**" in rest[0], matcher(rest[0])
@@ -145,7 +145,7 @@ def _matching(pattern: str) -> list[File]:
                 continue
             stats = _looked_at(path)
             if not stat.S_ISDIR(stats.st_mode):
-                found.append(_file(path, stats))
+                files.append(_file(path, stats))
                 continue
             if is_wanted and not wanted(os.path.join(path, "\0")) and not _hidden(entry):
                 raise UsageError(
@@ -154,9 +154,9 @@ def _matching(pattern: str) -> list[File]:
                 )
             if leads_on:
                 inside.append((path, rest if is_deep else rest[1:], _below(path, stats, above)))
-    if not found:
+    if not files:
         raise _none(pattern)
-    return found
+    return files
 
 
 def _entries(folder: str) -> list[str]:
@@ -171,7 +171,7 @@ def _looked_at(path: str) -> os.stat_result:
     """What lies at a path that is there, links followed: a regular file or a folder."""
     reason = ""
     try:
-        found = os.stat(path)
+        stats = os.stat(path)
     except FileNotFoundError:
         reason = "is a link to nothing" if os.path.islink(path) else "is gone"
     except OSError as error:
@@ -179,16 +179,16 @@ def _looked_at(path: str) -> os.stat_result:
         reason = "is a link that leads back to itself" if is_circle else f"can't be looked at ({error.strerror})"
     if reason:
         raise _unusable(path, f"it {reason}")
-    if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
-        kind = next((name for test, name in _KINDS if test(found.st_mode)), "something else")
+    if not (stat.S_ISREG(stats.st_mode) or stat.S_ISDIR(stats.st_mode)):
+        kind = next((name for test, name in _KINDS if test(stats.st_mode)), "something else")
         raise _unusable(path, f"it is {kind} and no regular file")
-    return found
+    return stats
 
 
-def _below(path: str, found: os.stat_result, above: _Above) -> _Above:
-    if _inode(found) in above:
+def _below(path: str, stats: os.stat_result, above: _Above) -> _Above:
+    if _inode(stats) in above:
         raise _unusable(path, "it is a link to a folder that it lies in")
-    return (*above, _inode(found))
+    return (*above, _inode(stats))
 
 
 def _unusable(path: str, reason: str) -> UsageError:
@@ -200,13 +200,13 @@ def _none(pattern: str) -> UsageError:
 
 
 def _in_store(pattern: str) -> list[File]:
-    found = _listed(pattern)
-    if not found:
+    files = _listed(pattern)
+    if not files:
         folder = pattern.rstrip("/") + "/"
-        found = [file for file in _listed(folder + "**") if not _hidden(file.path.removeprefix(folder))]
-    if not found:
+        files = [file for file in _listed(folder + "**") if not _hidden(file.path.removeprefix(folder))]
+    if not files:
         raise _none(pattern)
-    return found
+    return files
 
 
 def _listed(pattern: str) -> list[File]:
@@ -216,10 +216,12 @@ def _listed(pattern: str) -> list[File]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of Beam's own reading of sets such as [[]
-            found = FileSystems.match([pattern])[0].metadata_list
+            metadata = FileSystems.match([pattern])[0].metadata_list
     except Exception as error:
         raise UsageError(f"source {pattern} can't be listed ({type(error).__name__}); is the path right?") from None
-    return [File(path=m.path, size=m.size_in_bytes, changed=int((m.last_updated_in_seconds or 0) * 1e9)) for m in found]
+    return [
+        File(path=m.path, size=m.size_in_bytes, changed=int((m.last_updated_in_seconds or 0) * 1e9)) for m in metadata
+    ]
 
 
 def _hidden(path: str) -> bool:
@@ -227,9 +229,9 @@ def _hidden(path: str) -> bool:
     return any(part.startswith((".", "_")) and "=" not in part for part in path.replace(os.sep, "/").split("/"))
 
 
-def _file(path: str, found: os.stat_result) -> File:
-    return File(path=path, size=found.st_size, changed=found.st_mtime_ns, inode=_inode(found))
+def _file(path: str, stats: os.stat_result) -> File:
+    return File(path=path, size=stats.st_size, changed=stats.st_mtime_ns, inode=_inode(stats))
 
 
-def _inode(found: os.stat_result) -> _Inode:
-    return found.st_dev, found.st_ino
+def _inode(stats: os.stat_result) -> _Inode:
+    return stats.st_dev, stats.st_ino

@@ -1,4 +1,4 @@
-"""Publishes a release: its tables and facts go in; a folder of files with a manifest comes out, whole or not at all.
+"""Publishing: a folder of files with a manifest, whole or not at all.
 
 All files of a release, the manifest too, are written and synced inside staging, where nobody else can read them; then
 the ledger decides; then one rename of the whole folder shows the release. A rename that a kill cut off is finished by
@@ -151,10 +151,10 @@ def _is_whole(manifest: Path, manifest_sha256: str, final: Path) -> bool:
         return False
     for entry in parse_manifest(data.decode()).files:
         try:
-            found = file_digest(manifest.parent / entry.path)
+            actual = file_digest(manifest.parent / entry.path)
         except OSError:
-            found = ""
-        if found != entry.sha256:
+            actual = ""
+        if actual != entry.sha256:
             raise _broken(final, f"its file {entry.path}")
     return True
 

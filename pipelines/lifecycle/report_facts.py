@@ -1,4 +1,4 @@
-"""A run's plan and tables come in; what the reporting room needs to know of them goes out."""
+"""What the report says of a run's plan and tables."""
 
 from __future__ import annotations
 
@@ -22,15 +22,20 @@ from dpbeam.mechanisms.events import (
     WeightedThresholding,
     others_of,
 )
-from dpbeam.queries.quantities import ByValue, Shortened, Squares, Sum, Total, Tree, Values
-from dpbeam.reporting import report as reports
+from dpbeam.mechanisms.targets import OfPartitions, OfRound, target_of
+from dpbeam.phases.phase import Parameters
+from dpbeam.pipelines.lifecycle import shown_order
+from dpbeam.queries.quantities import NormClipped, Squares, Sum, Total, Tree, UnitsByValue, Values
+from dpbeam.queries.source import Derived
+from dpbeam.reporting import facts
 from dpbeam.reporting.manifest import ChosenBound, Manifest, by_stage
+from dpbeam.reporting.report import render_report
 from dpbeam.reporting.tables import MetricColumn
 
 
 def metric_columns(spec: StageSpec) -> tuple[MetricColumn, ...]:
     """The stage's released columns with their noise, which for some metrics differs from partition to partition."""
-    found: list[MetricColumn] = []
+    columns: list[MetricColumn] = []
     for metric in spec.metrics:
         quantity = spec.made_from(metric)[0].name
         biased = spec.passed_threshold(metric)
@@ -41,7 +46,7 @@ def metric_columns(spec: StageSpec) -> tuple[MetricColumn, ...]:
         other_std = None if std is None or others is None or others.noise == 1 else std * others.noise
         law: Literal["laplace", "gaussian"] = "laplace" if noise.kind.startswith("laplace") else "gaussian"
         labels = metric.labels or (None,) * len(metric.released)
-        found.extend(
+        columns.extend(
             MetricColumn(
                 name=name,
                 kind=metric.kind,
@@ -55,16 +60,23 @@ def metric_columns(spec: StageSpec) -> tuple[MetricColumn, ...]:
             )
             for place, (name, label) in enumerate(zip(metric.released, labels, strict=True))
         )
-    return tuple(found)
+    return tuple(columns)
 
 
 def stage_report(
-    spec: StageSpec, table: pa.Table, mechanisms: Sequence[Mechanism], chosen: Sequence[ChosenBound] = ()
-) -> reports.StageReport:
-    """One stage as the report shows it; `mechanisms` are those of the run, `chosen` the bounds that it found."""
+    spec: StageSpec,
+    table: pa.Table,
+    mechanisms: Sequence[Mechanism],
+    chosen: Sequence[ChosenBound] = (),
+    derived: Sequence[Derived] = (),
+    public: pa.Table | None = None,
+) -> facts.StageReport:
+    """One stage as the report shows it; `mechanisms` are those of the run, `chosen` the bounds that it found, `derived`
+    the columns that the policy derives and `public` the stage's partitions where it lists them."""
+    table, order = shown_order.ordered(spec, table, derived, public)
     decided = _deciding(spec.name, mechanisms)
     values = tuple(
-        reports.ValueFacts(
+        facts.ValueFacts(
             name=metric.name,
             column=quantity.columns[0],
             max_values=quantity.max_values,
@@ -72,12 +84,12 @@ def stage_report(
         )
         for metric in spec.metrics
         for quantity in spec.made_from(metric)
-        if isinstance(quantity, ByValue)
+        if isinstance(quantity, UnitsByValue)
     )
     by_itself = (q for q in spec.quantities if isinstance(q, Sum | Squares | Tree))
     clipped = dict.fromkeys((q.columns[0], q.low, q.high) for q in by_itself)
     totals = dict.fromkeys((q.columns[0], q.low, q.high) for q in spec.quantities if isinstance(q, Total))
-    return reports.StageReport(
+    return facts.StageReport(
         name=spec.name,
         table=table,
         keys=spec.result_keys,
@@ -90,25 +102,27 @@ def stage_report(
         clipped=tuple(clipped),
         totals=tuple(totals),
         values=values,
-        shortened=tuple((q.name, q.norm, q.max_norm) for q in spec.quantities if isinstance(q, Shortened)),
+        shortened=tuple((q.name, q.norm, q.max_norm) for q in spec.quantities if isinstance(q, NormClipped)),
         chosen=tuple(chosen),
+        order=order,
     )
 
 
 def _deciding(stage: str, mechanisms: Sequence[Mechanism]) -> Selection | WeightedThresholding | None:
     """The mechanism that decides on the stage's partitions: of rounds, the last; None where they are public."""
-    found = None
+    deciding = None
     for mechanism in mechanisms:
-        if mechanism.stage == stage and mechanism.metric.partition(".")[0] == "partitions":
-            if isinstance(mechanism, Laplace | Gaussian):
-                raise ValueError(f"stage {stage}: partitions must be selected by a selection, got {mechanism.kind}")
-            found = mechanism
-    return found
+        match target_of(mechanism):
+            case OfPartitions(stage=of) | OfRound(stage=of) if of == stage:
+                if isinstance(mechanism, Laplace | Gaussian):
+                    raise ValueError(f"stage {stage}: partitions must be selected by a selection, got {mechanism.kind}")
+                deciding = mechanism
+    return deciding
 
 
-def _selection(mechanism: Selection | WeightedThresholding) -> reports.SelectionFacts:
+def _selection(mechanism: Selection | WeightedThresholding) -> facts.SelectionFacts:
     figure = selection_figure(mechanism)
-    return reports.SelectionFacts(
+    return facts.SelectionFacts(
         strategy=figure.kind,
         pre_threshold=figure.pre_threshold,
         keep_50=figure.units_50,
@@ -117,12 +131,13 @@ def _selection(mechanism: Selection | WeightedThresholding) -> reports.Selection
     )
 
 
-def render(manifest: Manifest, stages: Sequence[StageSpec], tables: Mapping[str, pa.Table], balance: Balance) -> str:
-    """report.html of a release, from its manifest (which lists the files written so far)."""
+def render(manifest: Manifest, known: Parameters, tables: Mapping[str, pa.Table], balance: Balance) -> str:
+    """report.html of a release, from its manifest (which lists the files written so far) and what its run knew."""
     chosen = by_stage(manifest.chosen_bounds)
+    listed = {stage.name: stage.public for stage in known.query.stages}  # what rounds of selection found isn't listed
     amounts = {name: getattr(balance, name).to_json() for name in ("cap", "spent", "held", "left")}
-    return reports.render_report(
-        release=reports.ReleaseFacts(
+    return render_report(
+        release=facts.ReleaseFacts(
             release_id=manifest.release_id,
             release_name=manifest.release_name,
             dataset=manifest.dataset,
@@ -131,16 +146,25 @@ def render(manifest: Manifest, stages: Sequence[StageSpec], tables: Mapping[str,
             policy_digest=manifest.policy_digest,
             input_fingerprint=manifest.input_fingerprint,
             engine=manifest.engine,
+            about=manifest.about,
         ),
         guarantee=manifest.guarantee,
         certificate=manifest.certificate,
         mechanisms=manifest.mechanisms,
         charge=manifest.charge,
-        balance=reports.Balance(
+        balance=facts.Balance(
             **{f"{name}_{part}": amount[part] for name, amount in amounts.items() for part in ("epsilon", "delta")}
         ),
         stages=[
-            stage_report(spec, tables[spec.name], manifest.mechanisms, chosen.get(spec.name, ())) for spec in stages
+            stage_report(
+                spec,
+                tables[spec.name],
+                manifest.mechanisms,
+                chosen.get(spec.name, ()),
+                known.query.source.derived,
+                listed[spec.name],
+            )
+            for spec in known.stages
         ],
         files=manifest.files,
     )

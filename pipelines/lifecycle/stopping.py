@@ -1,4 +1,8 @@
-"""Signals that ask a run to end come in; one `Stopped` goes out of the work that they find under way.
+"""Signals that ask a run to end, as one exception, `Stopped`, in the work that is under way.
+
+A command takes them as long as it lasts (`listening`); a release that a program makes, while it is made, and what the
+program would have done on them comes after (`hand_on`). In a pipeline of somebody else's, whose own work a signal stops
+as ever, what must not be torn is `untorn`.
 
 SIGINT (Ctrl-C), SIGTERM and SIGHUP are one and the same here. Where work must not be torn (a charge, a publication,
 clearing up), it is `held`: it is done to its end, and the next `check` stops the run. From the first signal on, more of
@@ -32,6 +36,7 @@ class Stopped(BaseException):
 
 @dataclass
 class _State:
+    is_listening: bool = False
     received: int | None = None
     raised_s: float | None = None
     holds: int = 0
@@ -50,12 +55,16 @@ _state = _State()
 
 @contextmanager
 def listening() -> Iterator[None]:
-    """Takes the signals while it lasts, but those that whoever started the program told it to ignore (`nohup`)."""
-    if threading.current_thread() is not threading.main_thread():  # only the main thread may be told of signals
+    """Takes the signals while it lasts, but those that whoever started the program told it to ignore (`nohup`).
+
+    Within itself it changes nothing. Python tells the main thread alone of signals, so work in another thread isn't
+    stopped by one, nor torn, unless the process ends.
+    """
+    global _state
+    if _state.is_listening or threading.current_thread() is not threading.main_thread():
         yield
         return
-    global _state
-    before, _state = _state, _State()
+    before, _state = _state, _State(is_listening=True)
     taken = {number: signal.getsignal(number) for number in SIGNALS}
     taken = {number: old for number, old in taken.items() if old not in (signal.SIG_IGN, None)}
     try:
@@ -66,6 +75,27 @@ def listening() -> Iterator[None]:
         for number, old in taken.items():
             signal.signal(number, old)
         _state = before
+
+
+def hand_on(number: int) -> None:
+    """Does what the program around would have done on a signal that was taken from it: ends it, unless it has a handler
+    of its own."""
+    signal.raise_signal(number)
+
+
+@contextmanager
+def untorn() -> Iterator[None]:
+    """While it lasts, a signal is noted; then the program around gets it, as if it had come after."""
+    if _state.is_listening or threading.current_thread() is not threading.main_thread():
+        with held():
+            yield
+        return
+    with listening():
+        state = _state
+        with held():
+            yield
+    if state.received is not None:
+        signal.raise_signal(state.received)
 
 
 @contextmanager

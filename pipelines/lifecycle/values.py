@@ -16,6 +16,7 @@ import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from dpbeam.engine.stage import StageSpec
+from dpbeam.errors import UsageError
 from dpbeam.ledger import Ledger
 from dpbeam.ledger.accounts import OPEN, Charge
 from dpbeam.ledger.amounts import Amount
@@ -26,7 +27,7 @@ from dpbeam.pipelines.lifecycle.inputs import Inputs, PipelineRows
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.schema.policy import Policy
 from dpbeam.queries.query import Query
-from dpbeam.reporting.manifest import ChosenBound, Engine, Manifest
+from dpbeam.reporting.manifest import About, ChosenBound, Engine, Manifest
 from dpbeam.transforms.wire.control import Shuffle
 from dpbeam.transforms.wire.staging import Area
 
@@ -41,7 +42,11 @@ class Request:
     `shards` is the number of staged files a stage, which never depends on the data; `cap` what whoever asks takes the
     dataset's budget to be, None where they don't say. A run that failed may be tried again under its charge, up to
     `max_attempts` times in all. `refresh` asks for a new release although it exists;
-    `accept_source` says that a source that is new to the dataset's budget is meant.
+    `accept_source` says that a source that is new to the dataset's budget is meant. `about` is what the policy says to
+    readers.
+
+    Raises:
+        UsageError: a name that no release can have.
     """
 
     query: Query
@@ -55,6 +60,11 @@ class Request:
     max_attempts: int = 3
     refresh: bool = False
     accept_source: bool = False
+    about: About | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.release_name) <= 128 or not self.release_name.isprintable():
+            raise UsageError(f"a release's name must be 1 to 128 printable characters, got {self.release_name!r}")
 
     @classmethod
     def of(cls, policy: Policy, **how: Any) -> Request:
@@ -64,10 +74,12 @@ class Request:
             UsageError: a custom metric that can't be built.
         """
         budget = policy.budget
+        about = policy.about.model_dump(exclude_none=True)
         return cls(
             query=compiled.query(policy),
             shards=policy.output.shards,
             cap=Amount.cap(budget.epsilon, budget.delta) if budget else None,
+            about=About(**about) if about else None,
             **how,
         )
 
@@ -194,13 +206,15 @@ class Assembled:
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A release that is out. `cached`: it was before it was asked for, and cost nothing now."""
+    """A release that is out. `cached`: it was before it was asked for, and cost nothing now. `unlisted`: why the page
+    over the dataset's releases doesn't list it."""
 
     request: Request
     charge: Charge
     stages: tuple[StageSpec, ...]
     chosen: tuple[ChosenBound, ...]
     cached: bool = False
+    unlisted: str | None = None
 
     @property
     def folder(self) -> Path:

@@ -166,10 +166,13 @@ def _hierarchical(batch: pa.RecordBatch, spec: StageSpec) -> pa.RecordBatch:
     """The two jobs of a stage with hierarchical keys."""
     leaves = pa.Table.from_batches([_selected(batch, rounds._round(spec, 1), None).select(list(spec.keys))])
     rolled, salt = rounds._rolled(spec), secrets.token_bytes(16)
-    among = hierarchy.Hierarchy(keys=spec.keys, kept=leaves)
+    kept_leaves = hierarchy.Hierarchy(keys=spec.keys, kept=leaves)
     halves = [batch.slice(0, batch.num_rows // 2), batch.slice(batch.num_rows // 2)]
-    cut = [contributions.prebound(half, rolled.of_input, salt, (0, i), among.cells_of) for i, half in enumerate(halves)]
-    counted = accumulate.accumulate(hierarchy.bound(cut, rolled, among, salt, (0,)), rolled)
+    cut = [
+        contributions.prebound(half, rolled.of_input, salt, (0, i), kept_leaves.cells_of)
+        for i, half in enumerate(halves)
+    ]
+    counted = accumulate.accumulate(hierarchy.bound(cut, rolled, kept_leaves, salt, (0,)), rolled)
     zeros = accumulate.zeros(hierarchy.cells(leaves, spec.keys), rolled)
     return Releaser(spec=rolled).released(accumulate.merge([counted, zeros], rolled))
 

@@ -41,11 +41,11 @@ def public_policy(workspace) -> Callable[[], Policy]:
 
 
 def charge_of(workspace, **how) -> Charge:
-    return Charge(ledger=workspace.ledger, output=workspace.output, **how)
+    return Charge(**{"ledger": workspace.ledger, "output": workspace.output, "name": "default", **how})
 
 
 def release_of(workspace, asked, **how) -> PrivateRelease:
-    return PrivateRelease(asked, ledger=workspace.ledger, output=workspace.output, **how)
+    return PrivateRelease(asked, **{"ledger": workspace.ledger, "output": workspace.output, "name": "default", **how})
 
 
 def published(workspace) -> list[dict[str, Any]]:

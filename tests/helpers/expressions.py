@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from dpbeam.policy.expressions.syntax import parse
 from dpbeam.policy.expressions.typed import typed
+from dpbeam.queries.column_types import ColumnType
 from dpbeam.queries.expressions import Expression
-from dpbeam.queries.source import ColumnType
 from dpbeam.reading.casting import ARROW_TYPES
 from dpbeam.reading.expressions.evaluate import Evaluated, evaluate
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from dpbeam.ledger.amounts import Amount
 from dpbeam.pipelines.lifecycle import publish, release
 from dpbeam.pipelines.lifecycle.recover import recover
-from dpbeam.reporting.certify import certify_manifest
+from dpbeam.reporting.certify import certify
 from dpbeam.transforms.wire.staging import Area
 
 COST = Amount.charge(1.0, 1e-6)
@@ -59,7 +59,7 @@ def check_sound(workspace) -> None:
     found = workspace.manifests()
     assert Amount(epsilon=COST.epsilon * len(found), delta=COST.delta * len(found)).fits(ledger.balance("visits").spent)
     for manifest in found:
-        certify_manifest(manifest)
+        certify(manifest)
 
 
 def settle(workspace) -> None:

@@ -9,7 +9,9 @@ import pyarrow as pa
 from dpbeam.accounting.requests import Request
 from dpbeam.accounting.rounds import mechanism
 from dpbeam.engine.rounds import weighing
-from dpbeam.engine.stage import StageSpec
+from dpbeam.engine.rounds.earlier_rounds import EarlierRounds
+from dpbeam.engine.rounds.weight_tables import weight_schema
+from dpbeam.engine.stage import Round, StageSpec
 from dpbeam.mechanisms.events import WeightedThresholding
 from dpbeam.queries.bounds import Bounds
 
@@ -45,7 +47,7 @@ def spec(*events: WeightedThresholding, number=1) -> StageSpec:
         noise={},
         selection=None,
         rounds=events,
-        round=number,
+        mode=Round(number=number, stage="s"),
     )
 
 
@@ -65,5 +67,25 @@ def told(biases, kept=()) -> pa.Table:
 
 def weigh(sets, made, known=None, shards=1) -> dict[int, tuple[int, int]]:
     """{partition: (units, weight in steps)}."""
-    found = weighing.weigh_whole(table(sets), made, SALT, known, shards)
+    found = weigh_whole(table(sets), made, SALT, known, shards)
     return {p: (u, w) for p, u, w in zip(*(column.to_pylist() for column in found.columns), strict=True)}
+
+
+def weigh_whole(
+    rows: pa.RecordBatch, spec: StageSpec, salt: bytes, known: pa.Table | None = None, shards: int = 1
+) -> pa.RecordBatch:
+    """A round's weights of rows that fit in memory, by the steps that a job takes; the shards don't matter."""
+    before = None if known is None else EarlierRounds(table=known)
+    needed = weighing.without_kept(rows.select(weighing.columns_of(spec)), spec, before)
+    sampled = weighing.sample([needed], spec, salt, before).batch(spec)
+    by_shard: dict[int, list[pa.RecordBatch]] = {}
+    for shard, some in weighing.split_by_unit(sampled, spec, shards, salt):
+        by_shard.setdefault(shard, []).append(some)
+    pairs = [weighing.chosen(batches, spec, salt, before) for batches in by_shard.values()]
+    shares = [weighing.shares(each) for each in pairs]
+    tables = [weighing.weight_rows(each, share, spec) for each, share in zip(pairs, shares, strict=True)]
+    empty = pa.RecordBatch.from_pylist([], schema=weight_schema(spec))
+    if spec.weighing.saturation:
+        replies = [weighing.returned([empty, *tables], spec)]
+        tables += [weighing.sent_on(each, share, replies, spec) for each, share in zip(pairs, shares, strict=True)]
+    return weighing.weigh([empty, *tables], spec)

@@ -16,10 +16,10 @@ from scipy import stats
 from dpbeam.engine.aggregation.accumulate import accumulators_schema
 from dpbeam.engine.aggregation.kernels import grid_of
 from dpbeam.engine.release import releaser
-from dpbeam.engine.stage import LEVEL
+from dpbeam.engine.stage import LEVEL, Hierarchical
 from dpbeam.queries.bounds import Bounds
 from dpbeam.queries.metrics.means import Mean
-from dpbeam.queries.residual import in_one_other
+from dpbeam.queries.residual import effect_on_residual
 from tests.helpers import kernel_reference as reference
 
 DRAWS = 20_000
@@ -33,8 +33,8 @@ def stage(kind):
         keys=("a", "b", LEVEL), key_types=("int64",) * 3, metrics=METRICS, kind=kind, scale=8.0, l0=9, linf=2
     )
     bounds = Bounds(l0=9, linf=2)
-    noise = {q.name: replace(spec.noise[q.name], other=in_one_other(q, bounds, 9, kind)) for q in spec.quantities}
-    return replace(spec, hierarchical=True, noise=noise)
+    noise = {q.name: replace(spec.noise[q.name], other=effect_on_residual(q, bounds, 9, kind)) for q in spec.quantities}
+    return replace(spec, mode=Hierarchical(), noise=noise)
 
 
 def released(spec):

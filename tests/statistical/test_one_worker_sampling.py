@@ -20,7 +20,7 @@ import pytest
 from scipy import stats
 
 from dpbeam.engine.arrays import hashing
-from dpbeam.engine.bounding.shard_buffer import Shelf
+from dpbeam.engine.bounding.shard_buffer import ShardBuffer
 from dpbeam.queries.metrics.sums import Sum
 from dpbeam.queries.source import Column, InputSpec
 from dpbeam.reading import formats
@@ -115,20 +115,20 @@ def test_what_is_kept_is_uniform_where_every_shard_is_cut_at_the_source(tmp_path
 @pytest.mark.parametrize("stages", [1, 2])
 def test_a_hot_unit_is_cut_where_it_is_read(tmp_path, monkeypatch, stages):
     """Unit 0 has half of all rows, in one partition; a block leaves of it what the bounds of the stages allow."""
-    shelved, put = [], Shelf.put
+    buffered, put = [], ShardBuffer.put
 
     def counted(self, place, rows, shard):
-        shelved.append(rows)
+        buffered.append(rows)
         return put(self, place, rows, shard)
 
-    monkeypatch.setattr(Shelf, "put", counted)
+    monkeypatch.setattr(ShardBuffer, "put", counted)
     size, hot = 120_000, np.arange(120_000) % 2 == 0
     units, values = np.where(hot, 0, np.arange(size)), np.ones(size)
     table = pa.table({"u": units, "p": np.where(hot, 7, np.arange(size) % 5), "v": values})
     pq.write_table(table, tmp_path / "rows.parquet", row_group_size=30_000)
     all_stages = [replace(reference.stage(**PRIVATE, l0=1, linf=linf), name=f"s{linf}") for linf in (KEEP, 5)]
     found, reports = aggregate(tmp_path / "rows.parquet", *all_stages[:stages])
-    left = sum(pc.sum(pc.equal(rows["u"], 0)).as_py() or 0 for rows in shelved)
+    left = sum(pc.sum(pc.equal(rows["u"], 0)).as_py() or 0 for rows in buffered)
     # Each stage has priorities of its own: a row stays that any of them needs.
     assert left == 4 * KEEP if stages == 1 else 4 * 5 <= left <= 4 * (5 + KEEP)
     for linf in (KEEP, 5)[:stages]:
@@ -171,7 +171,7 @@ def test_several_stages_with_public_partitions_are_the_exact_sums(tmp_path, room
 
 
 def test_rows_that_are_units_of_their_own_are_tallied_where_they_are_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(Shelf, "put", None)
+    monkeypatch.setattr(ShardBuffer, "put", None)
     path = write(tmp_path / "rows.parquet", one_partition=True)
     stage = reference.stage(**PRIVATE | {"unit": None}, l0=1, linf=1)
     found, reports = aggregate(path, stage, columns="pv")

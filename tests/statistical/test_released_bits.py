@@ -20,7 +20,7 @@ from dpbeam.engine import stage as specs
 from dpbeam.engine.metrics import quantiles
 from dpbeam.engine.release import releaser, results
 from dpbeam.engine.rounds import weighing, weights
-from dpbeam.engine.stage import StageSpec
+from dpbeam.engine.stage import Hierarchical, Round, StageSpec
 from dpbeam.mechanisms import noise, noise_step
 from dpbeam.mechanisms.events import Gaussian, Laplace, WeightedThresholding, in_others
 from dpbeam.mechanisms.fixedpoint import Grid
@@ -214,7 +214,7 @@ def round_of(sigma):
     )  # fmt: skip
     return StageSpec(
         name="s", unit="u", keys=("p",), key_types=("int64",), bounds=Bounds(l0=1), metrics=(), noise={},
-        selection=None, rounds=(event,), round=1,
+        selection=None, rounds=(event,), mode=Round(number=1, stage="s"),
     )  # fmt: skip
 
 
@@ -249,7 +249,7 @@ def test_leaves_and_others_are_summed_on_one_grid(kind, scale):
     from dpbeam.queries.metrics.sums import Sum
 
     other = Other(leaves=9, rows=9, most=9.0, noise=3.0 if kind == "gaussian" else 1.0)
-    made = replace(round_of(1.0), rounds=(), round=0, bounds=Bounds(l0=9, linf=1), hierarchical=True)
+    made = replace(round_of(1.0), rounds=(), mode=Hierarchical(), bounds=Bounds(l0=9, linf=1))
     sum_of = Sum(name="v.sum", column="v", low=0.0, high=1.0)
     made = replace(made, metrics=(sum_of,), noise={"v.sum": replace(large(kind, scale), other=other)})
     assert made.quantities == releaser.of_others(made).quantities

@@ -38,7 +38,7 @@ def shown(spec, each, others=0, known=None):
             "p": pa.array(np.concatenate([partitions, more])),
         }
     )
-    told = weighing.draw(weighing.weigh_whole(rows, spec, helpers.SALT, known), spec, weighing.noise_of(spec))
+    told = weighing.draw(helpers.weigh_whole(rows, spec, helpers.SALT, known), spec, weighing.noise_of(spec))
     return len(np.unique(told.column("p").to_numpy() // each))
 
 
@@ -115,7 +115,7 @@ def test_a_partition_over_the_saturation_gives_to_the_others_of_its_units():
     weight = 5 * half + 5 * half * back / 4
     chance = stats.norm.sf(spec.weighing.threshold - weight, scale=SIGMA)
     rows = {"u": [*range(30), *range(5)], "p": [0] * 30 + [1] * 5}
-    weighed = weighing.weigh_whole(
+    weighed = helpers.weigh_whole(
         pa.record_batch({k: pa.array(v, pa.int64()) for k, v in rows.items()}), spec, helpers.SALT
     )
     assert weighed.column(weighing.WEIGHT)[1].as_py() * 2.0**-40 == pytest.approx(weight, abs=2e-3)

@@ -15,9 +15,10 @@ import pytest
 
 from dpbeam.accounting.plan import plan
 from dpbeam.engine.rounds import weighing
-from dpbeam.engine.stage import planned_stage
+from dpbeam.engine.stage import Round, planned_stage
 from tests.helpers import audit
 from tests.helpers.queries import query_of
+from tests.helpers.weighing import weigh_whole
 
 EPSILON, DELTA, PLACES = 2.0, 0.05, 8
 USUAL_COPIES = 8_000
@@ -68,8 +69,8 @@ def kept(spec, sets, many):
     rows = pa.record_batch(columns, names=["u", "p"])
     known = None
     for number in range(1, len(spec.rounds) + 1):
-        one = replace(spec, round=number)
-        weighed = weighing.weigh_whole(rows, one, secrets.token_bytes(16), known)
+        one = replace(spec, mode=Round(number=number, stage=spec.name))
+        weighed = weigh_whole(rows, one, secrets.token_bytes(16), known)
         told = pa.Table.from_batches([weighing.draw(weighed, one, weighing.noise_of(one))])
         before = [] if known is None else [known.filter(known.column(weighing.KEPT))]
         known = pa.concat_tables([*before, told])
@@ -106,7 +107,7 @@ def test_noise_that_is_missing_in_one_round_is_noticed(monkeypatch):
 
     def quiet(spec):
         made = original(spec)
-        return made if spec.round == 1 else replace(made, mechanism=replace(made.mechanism, sigma=1e-6))
+        return made if spec.mode.number == 1 else replace(made, mechanism=replace(made.mechanism, sigma=1e-6))
 
     monkeypatch.setattr(weighing, "noise_of", quiet)
     found = least_epsilons(40_000, ["in more than it may"], strategy="mad2r")

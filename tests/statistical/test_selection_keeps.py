@@ -22,5 +22,5 @@ def mean_kept():
 
 def test_mad2r_keeps_what_people_can_lift_by_leaving_out_the_rest(monkeypatch):
     assert mean_kept() > BETWEEN
-    monkeypatch.setattr(biases, "stays", lambda units, found: np.full(len(units), True))
+    monkeypatch.setattr(biases, "worth_sending", lambda units, found: np.full(len(units), True))
     assert mean_kept() < BETWEEN

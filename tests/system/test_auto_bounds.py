@@ -26,7 +26,7 @@ from dpbeam.pipelines.cli.main import invoke
 from dpbeam.pipelines.jobs import aggregate, workers
 from dpbeam.pipelines.lifecycle import inputs
 from dpbeam.queries.query import Query
-from dpbeam.reporting.certify import certify_manifest
+from dpbeam.reporting.certify import certify
 from dpbeam.reporting.manifest import read_manifest
 from dpbeam.transforms.wire.staging import Area
 from tests.helpers.queries import load_query
@@ -126,7 +126,7 @@ def test_what_was_found_is_in_manifest_report_files_and_on_the_screen(automatic,
     assert (found["amount_sum", "high"], found["amount_mean", "low"], found["amount_mean", "high"]) == (4.0, 0.5, 4.0)
     document = json.loads((folder / "manifest.json").read_text())
     assert document["version"] == 2
-    assert certify_manifest(folder / "manifest.json").epsilon <= 1.0
+    assert certify(folder / "manifest.json").epsilon <= 1.0
     listed = {(m["stage"], m["metric"]): m for m in document["mechanisms"]}
     assert {"by_place.values", "by_place.units"} <= {stage for stage, _ in listed}
     assert listed["by_place", "amount_sum"]["l2"] == 4.0

@@ -93,12 +93,12 @@ def test_a_draw_that_comes_after_it_was_frozen_changes_nothing(workspace, policy
 
     def drawn_again(self, element):
         yield from original(self, element)
-        for part in range(self._parts):
-            path = self._area.shard_path(self._stage, part, self._parts)
+        for part in range(self._result_shards):
+            path = self._area.shard_path(self._stage, part, self._result_shards)
             rows = pq.read_table(path).combine_chunks()
             for batch in rows.to_batches():
                 other = batch.set_column(1, "count", pa.array([-1.0] * batch.num_rows))
-                self._area.write_shard(self._stage, part, self._parts, other)
+                self._area.write_shard(self._stage, part, self._result_shards, other)
         yield from original(self, element)
 
     monkeypatch.setattr(freeze._Freeze, "work", drawn_again)

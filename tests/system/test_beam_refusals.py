@@ -26,6 +26,10 @@ def policy(workspace):
     return public_policy(workspace)
 
 
+def aggregate_of(workspace, asked) -> PrivateAggregate:
+    return PrivateAggregate(asked, charge=charge_of(workspace))
+
+
 def refused(workspace, asked, match: str, *, rows=None, p=None, make=None) -> None:
     p = p or pipeline()
     collection = p | beam.Create(visits()) if rows is None else rows(p)
@@ -73,6 +77,22 @@ def test_bounds_that_the_run_finds_are_refused(workspace, policy) -> None:
 )
 def test_runners_that_lose_rows_or_open_the_machine_are_refused(workspace, policy, flags, match) -> None:
     refused(workspace, policy(), match, p=beam.Pipeline(options=PipelineOptions(flags)))
+
+
+PRISM = (
+    "--runner=prismrunner needs a cluster to run on, named with --job_endpoint, --flink_master or --spark_master_url: "
+    "what Beam would start here listens on every interface of this machine. Leave --runner out to run here"
+)
+
+
+@pytest.mark.parametrize("make", [release_of, aggregate_of])
+def test_prism_on_this_machine_is_refused_before_the_charge(workspace, policy, make) -> None:
+    asked = policy()
+    rows = beam.Pipeline(options=PipelineOptions(["--runner=PrismRunner"])) | beam.Create(visits())
+    with pytest.raises(UsageError) as refused:
+        _ = rows | make(workspace, asked)
+    assert str(refused.value) == PRISM
+    assert workspace.uncharged()
 
 
 def test_rows_of_a_frame_are_refused_where_the_pipeline_has_its_own(workspace, policy) -> None:

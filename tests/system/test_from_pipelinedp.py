@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pipeline_dp.aggregate_params import NormKind
 
-from dpbeam.accounting.certify import certify
+from dpbeam.accounting.certify import certify_events
 from dpbeam.adapters.pipelinedp.accountant import SharedBudgetAccountant
 from dpbeam.adapters.pipelinedp.engine import DPEngine, PrivateAggregate
 from dpbeam.errors import UsageError
@@ -46,7 +46,7 @@ def released(rows, params, public=None, *, epsilon=10.0, delta=1e-6, call="aggre
             result = getattr(engine, call)(pipeline | beam.Create(rows), params, EXTRACTORS, *more)
             result | beam.combiners.ToList() | beam.Map(dump, file.name)
             accountant.compute_budgets()
-        assert certify(accountant.mechanisms, epsilon=epsilon, delta=delta) == accountant.certificate
+        assert certify_events(accountant.mechanisms, epsilon=epsilon, delta=delta) == accountant.certificate
         return pickle.loads(Path(file.name).read_bytes())  # noqa: S301
 
 

@@ -14,7 +14,7 @@ import pytest
 from apache_beam.runners.portability import fn_api_runner
 from pipeline_dp import private_beam as theirs
 
-from dpbeam.accounting.certify import certify
+from dpbeam.accounting.certify import certify_events
 from dpbeam.adapters.pipelinedp import ExplainComputationReport, SharedBudgetAccountant, private_beam
 from dpbeam.adapters.pipelinedp.private_beam import MakePrivate, PrivatePCollection
 from dpbeam.errors import UsageError
@@ -81,7 +81,7 @@ def test_the_restaurant_example_runs(tmp_path) -> None:
         accountant.compute_budgets()
         result | beam.io.WriteToText(str(tmp_path / "result"))
 
-    assert certify(accountant.mechanisms, epsilon=1.0, delta=1e-6) == accountant.certificate
+    assert certify_events(accountant.mechanisms, epsilon=1.0, delta=1e-6) == accountant.certificate
     found = results_in(tmp_path)
     true = frame.groupby("day").spent_money.sum()
     assert sorted(found) == [1, 2, 3, 4, 5, 6, 7]
@@ -160,7 +160,7 @@ def of_every_kind(module, rows, accountant, path):
 def test_without_noise_every_transform_gives_what_pipelinedps_gives(exact, monkeypatch, tmp_path) -> None:
     accountant = SharedBudgetAccountant(10.0, 1e-6)
     found = of_every_kind(private_beam, ROWS, accountant, tmp_path / "ours")
-    assert certify(accountant.mechanisms, epsilon=10.0, delta=1e-6) == accountant.certificate
+    assert certify_events(accountant.mechanisms, epsilon=10.0, delta=1e-6) == accountant.certificate
     with without_noise(monkeypatch):
         wanted = of_every_kind(theirs, ROWS, pipeline_dp.NaiveBudgetAccountant(1.0, 1e-6), tmp_path / "theirs")
     assert found.keys() == wanted.keys()

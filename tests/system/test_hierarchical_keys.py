@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpbeam.pipelines.jobs import workers
-from dpbeam.reporting.certify import certify_manifest
+from dpbeam.reporting.certify import certify
 
 HEADER = "person,country,city,amount"
 STRATEGIES = ("truncated_geometric", "laplace_thresholding", "gaussian_thresholding", "dp_sips", "mad", "mad2r")
@@ -66,7 +66,7 @@ def test_what_is_not_kept_counts_in_its_parents_other(workspace, capsys, strateg
         assert abs(cells[cell]["count"] - rows_there) < 40
         assert abs(cells[cell]["privacy_id_count"] - rows_there) < 40
     (manifest,) = workspace.manifests()
-    certify_manifest(manifest)
+    certify(manifest)
     assert "village" not in (workspace.release_folder() / "report.html").read_text(encoding="utf-8")
     assert (workspace.release_folder() / "by_place.csv").read_text(encoding="utf-8").count('"fr",,1') == 1
 
@@ -160,7 +160,7 @@ def test_the_plan_the_manifest_and_the_report_say_what_a_person_adds_to_an_other
     ) in said
     assert workspace.run() == 0, capsys.readouterr().err
     (manifest,) = workspace.manifests()
-    certify_manifest(manifest)
+    certify(manifest)
     whole = json.loads(manifest.read_text(encoding="utf-8"))
     assert whole["version"] == 2
     _, count, units = whole["mechanisms"]
@@ -234,7 +234,7 @@ def test_leaves_are_bounded_by_what_the_run_chose(workspace, capsys) -> None:
     stage["partitions"]["private"]["other_l0"] = 3
     assert workspace.run() == 0, capsys.readouterr().err
     (manifest,) = workspace.manifests()
-    certify_manifest(manifest)
+    certify(manifest)
     whole = json.loads(manifest.read_text(encoding="utf-8"))
     (chosen,) = whole["chosen_bounds"]
     (count,) = (m for m in whole["mechanisms"] if m["metric"] == "count")

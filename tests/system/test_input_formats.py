@@ -55,6 +55,9 @@ def written(path: Path, rows: list[dict[str, Any]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.name.endswith(".parquet"):
         pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=50)
+    elif path.name.endswith((".arrow", ".feather")):
+        with pa.ipc.new_file(path, (table := pa.Table.from_pylist(rows)).schema) as writer:
+            writer.write_table(table, max_chunksize=50)
     elif path.name.endswith(".avro"):
         with path.open("wb") as file:
             fastavro.writer(file, SCHEMA, rows, codec="deflate", sync_interval=500)
@@ -90,6 +93,7 @@ def expected() -> list[dict[str, Any]]:
         ("data.csv", {"format": "csv", "quoted_newlines": False}),
         ("data.parquet", {"format": "parquet"}),
         ("data.avro", {"format": "avro"}),
+        ("data.arrow", {"format": "arrow"}),
     ],
 )
 def test_every_format_gives_the_same_release(name, source, workspace, exact, expected, monkeypatch) -> None:
@@ -99,7 +103,7 @@ def test_every_format_gives_the_same_release(name, source, workspace, exact, exp
     assert figures(workspace) == expected
 
 
-@pytest.mark.parametrize("suffix", ["csv", "jsonl.gz", "parquet", "avro"])
+@pytest.mark.parametrize("suffix", ["csv", "jsonl.gz", "parquet", "avro", "arrow"])
 def test_a_folder_of_many_files_gives_the_same_release(suffix, workspace, exact, expected) -> None:
     for i in range(0, len(ROWS), 3):
         written(workspace.folder / f"data/day={i % 7}/part-{i}.{suffix}", ROWS[i : i + 3])
@@ -233,7 +237,7 @@ class Store(LocalFileSystem):  # type: ignore[misc]
         return super().open(path.removeprefix("teststore:/"), *args, **options)
 
 
-@pytest.mark.parametrize("suffix", ["jsonl.gz", "csv", "parquet", "avro"])
+@pytest.mark.parametrize("suffix", ["jsonl.gz", "csv", "parquet", "avro", "arrow"])
 def test_a_folder_of_an_object_store_gives_the_same_release(suffix, workspace, exact, expected) -> None:
     for i in range(0, len(ROWS), 40):
         written(workspace.folder / f"data/part-{i}.{suffix}", ROWS[i : i + 40])
@@ -254,7 +258,13 @@ def test_ten_thousand_files_are_some_dozens_of_splits(tmp_path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "format"),
-    [("people.jsonl", "jsonl"), ("people.csv.gz", "csv"), ("people.avro", "avro"), ("people.parquet", "parquet")],
+    [
+        ("people.jsonl", "jsonl"),
+        ("people.csv.gz", "csv"),
+        ("people.avro", "avro"),
+        ("people.parquet", "parquet"),
+        ("people.feather", "arrow"),
+    ],
 )
 def test_init_writes_a_policy_that_runs(name, format, tmp_path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)

@@ -23,7 +23,7 @@ from pathlib import Path
 import pyarrow as pa
 from dpbeam.reading import formats
 from dpbeam.engine.bounding.hierarchy import Hierarchy
-from dpbeam.engine.stage import LEVEL
+from dpbeam.engine.stage import LEVEL, Hierarchical
 from dpbeam.queries.source import Column, InputSpec
 from dpbeam.transforms.steps import one_worker
 
@@ -36,7 +36,7 @@ path = sys.argv[1]
 stage = reference.stage(unit="user", keys=("place",), l0=10, linf=3, metrics=reference.COUNTS)
 among = {{}}
 if sys.argv[3] == "leaves":
-    stage = replace(stage, keys=("place", LEVEL), key_types=("int64", "int64"), hierarchical=True, selection=None)
+    stage = replace(stage, keys=("place", LEVEL), key_types=("int64", "int64"), mode=Hierarchical(), selection=None)
     among = {{stage.name: Hierarchy(keys=("place",), kept=pa.table({{"place": range(0, 5000, 2)}}))}}
 columns = (Column(name="user", type="int64"), Column(name="place", type="int64"))
 source = InputSpec(format="parquet", paths=(path,), columns=columns)

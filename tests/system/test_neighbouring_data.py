@@ -59,6 +59,7 @@ from dpbeam.transforms.steps import one_worker, read
 from tests.helpers import bounding_bugs as bugs
 from tests.helpers import random_policies as made_up
 from tests.helpers.queries import load_query
+from tests.helpers.weighing import weigh_whole
 
 SALT = b"0123456789abcdef"
 SHARDS, PARTS = 3, 2
@@ -277,7 +278,7 @@ def compare_selected(spec: StageSpec, found: Neighbours, rng: Random) -> None:
     if spec.rounds:
         for number in range(1, len(spec.rounds) + 1):
             made = selecting._round(spec, number)
-            weighed = [weighing.weigh_whole(joined(blocks, found.schema), made, SALT) for blocks in found.blocks]
+            weighed = [weigh_whole(joined(blocks, found.schema), made, SALT) for blocks in found.blocks]
             check_weights(*weighed, made)
     else:
         compare((selecting._round(spec, 1),), found, {})

@@ -60,7 +60,7 @@ def test_a_destination_that_never_runs_fails_the_run(workspace, capsys, monkeypa
 def test_a_block_that_goes_astray_in_one_worker_fails_the_run(workspace, capsys, monkeypatch, change) -> None:
     monkeypatch.setattr(one_worker, "BLOCK_ROWS", 500)  # of 1,200
     workspace.create_budget()
-    original = shard_buffer.Shelf.settle
+    original = shard_buffer.ShardBuffer.settle
 
     def settle(self):
         sizes = original(self)
@@ -70,7 +70,7 @@ def test_a_block_that_goes_astray_in_one_worker_fails_the_run(workspace, capsys,
             self._blocks[0 : 0 if change == "doubled" else 1] = [self._blocks[1]]
         return sizes
 
-    monkeypatch.setattr(shard_buffer.Shelf, "settle", settle)
+    monkeypatch.setattr(shard_buffer.ShardBuffer, "settle", settle)
     assert workspace.run() == 4
     assert "the runner lost or doubled data" in capsys.readouterr().err
     assert workspace.manifests() == []

@@ -60,7 +60,7 @@ cut = stage
 if "uncut" in spoilt:
     cut = replace(stage, bounds=replace(stage.bounds, l0=1 << 30))
 if "held" in spoilt:
-    weigh.piled = lambda batches, *_: list(batches)
+    weigh.merged_as_they_come = lambda batches, *_: list(batches)
 if "unfolded" in spoilt:
     weight_tables.folded = lambda batches, spec: pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
 
@@ -83,7 +83,8 @@ def run(count):
     with tempfile.TemporaryDirectory() as folder:
         schema = pa.schema([("u", pa.int64()), ("p", pa.int64())])
         whole = weigh.WeighPartitions(
-            spec=stage, shards=shards, parts={PARTS}, salt=helpers.SALT, known=known, splits=count, schema=schema
+            spec=stage, shards=shards, result_shards={PARTS}, salt=helpers.SALT, known=known, splits=count,
+            schema=schema,
         )
         shared, sampled = whole._round, replace(whole._round, spec=cut)
         users, shares, returns, partitions = (
@@ -94,7 +95,7 @@ def run(count):
             files.send(_Seed(shared.shuffle(name), empty).process(None))
         seed(users, "users", schema, shards)
         seed(shares, "shares", weight_tables.sums_schema(stage), {PARTS})
-        seed(partitions, "partitions", weight_tables.tally_schema(stage), {PARTS})
+        seed(partitions, "partitions", weight_tables.weight_schema(stage), {PARTS})
         for block in blocks(count):
             users.send(weigh._Sample(sampled).process(block))
         for shard in range(shards):

@@ -42,7 +42,7 @@ def mad2r(number: int) -> weigh.WeighPartitions:
     ]
     known = helpers.told({p: 512 + 7 * p for p in range(0, 60, 2)}) if number == 2 else None
     return weigh.WeighPartitions(
-        spec=helpers.spec(*events, number=number), shards=SHARDS, parts=PARTS, salt=helpers.SALT, known=known,
+        spec=helpers.spec(*events, number=number), shards=SHARDS, result_shards=PARTS, salt=helpers.SALT, known=known,
         splits=SPLITS, schema=SCHEMA,
     )  # fmt: skip
 
@@ -125,7 +125,7 @@ def test_a_repeated_bundle_sends_the_same_messages(number) -> None:
         assert flow(whole, random.Random(seed)) == first
     joined = pa.Table.from_batches([block.replace_schema_metadata(None) for block in blocks()])
     known = None if number == 1 else whole.known
-    wanted = weighing.weigh_whole(joined.combine_chunks().to_batches()[0], whole.spec, helpers.SALT, known)
+    wanted = helpers.weigh_whole(joined.combine_chunks().to_batches()[0], whole.spec, helpers.SALT, known)
     assert weights_of(first) == sorted(map(repr, wanted.to_pylist()))
     assert any(weighing.PART in names for sent, _ in first for messages in sent.values() for _, names, _ in messages)
 

@@ -12,7 +12,7 @@ from scipy import stats
 from dpbeam.engine.rounds import weighing
 from dpbeam.phases import rounds as phases
 from dpbeam.pipelines.lifecycle import release
-from dpbeam.reporting.certify import certify_manifest
+from dpbeam.reporting.certify import certify
 from dpbeam.transforms.steps import write_shards
 from dpbeam.transforms.wire import control
 from tests.helpers import weighing as helpers
@@ -47,7 +47,7 @@ def test_a_release_counts_in_the_kept_partitions_and_certifies(workspace, capsys
     # l0 is 4, but nobody's own place takes any of it: all 900 are counted, where a sample of 4 would lose none either
     assert all(abs(count - 900) < 60 for count in found.values())
     (manifest,) = workspace.manifests()
-    kinds = [m.metric for m in certify_manifest(manifest).manifest.mechanisms if m.kind == "weighted_thresholding"]
+    kinds = [m.metric for m in certify(manifest).manifest.mechanisms if m.kind == "weighted_thresholding"]
     assert kinds == [f"partitions.round{i + 1}" for i in range({"dp_sips": 3, "mad": 1, "mad2r": 2}[strategy])]
     assert "own7" not in (workspace.release_folder() / "report.html").read_text(encoding="utf-8")
     assert workspace.left_behind() == []
@@ -72,7 +72,7 @@ def test_kept_keys_alone_are_a_release(workspace, capsys, strategy) -> None:
     assert {"inn", "zoo"} <= {row["place"] for row in rows}
     assert all(set(row) == {"place"} for row in rows)
     assert "partitions released" in capsys.readouterr().out
-    certify_manifest(workspace.manifests()[0])
+    certify(workspace.manifests()[0])
     assert (workspace.release_folder() / "by_place.csv").read_text(encoding="utf-8").startswith('"place"\n')
 
 
@@ -173,7 +173,7 @@ def test_a_partition_of_a_known_weight_is_kept_as_often_as_its_law_says(workspac
     made = helpers.spec(helpers.event("dp_sips", l0=1))
     people, places = 5, 20_000
     sets = {i * people + j: {i} for i in range(places) for j in range(people)}
-    weighed = weighing.weigh_whole(helpers.table(sets), made, helpers.SALT)
+    weighed = helpers.weigh_whole(helpers.table(sets), made, helpers.SALT)
     kept = weighing.draw(weighed, made, weighing.noise_of(made)).num_rows
     chance = stats.norm.sf(made.weighing.threshold - people * (1 - 2**-15))
     assert stats.binomtest(kept, places, chance).pvalue > 1e-9

@@ -38,7 +38,7 @@ from dpbeam.engine.bounding import contributions
 from tests.helpers.played_runner import Files, peak_bytes as peak
 from dpbeam.transforms.steps import accumulate, bound
 from dpbeam.transforms.wire.control import Shuffle, agree
-from dpbeam.transforms.wire.progress import Parts
+from dpbeam.transforms.wire.progress import WorkProgress
 from dpbeam.transforms.steps.read import label
 
 from tests.helpers import kernel_reference as reference
@@ -72,7 +72,7 @@ def run(count):
         route = bound._Route(stage, shards, SALT, None, None, "users")
         for block in blocks(count):
             users.send(route.process(block))
-        step = bound._BoundShard(stage, SALT, None, "users", None, Parts("aggregating", shards))
+        step = bound._BoundShard(stage, SALT, None, "users", None, WorkProgress("aggregating", shards))
         spread = accumulate._RoutePartitions(stage, {PARTS}, "partitions")
         skeleton = [accumulate.accumulate.empty(stage)] * {PARTS}
         partitions.send(bound._Seed("partitions", skeleton).process(None))

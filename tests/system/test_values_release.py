@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpbeam.engine.aggregation import long_lists
-from dpbeam.reporting.certify import certify_manifest
+from dpbeam.reporting.certify import certify
 from dpbeam.transforms.wire import arrow_coder
 
 
@@ -45,6 +45,6 @@ def test_values_come_out_in_order_and_rare_ones_stay_hidden(workspace, capsys, m
         assert row["drink_top_k_3_count"] is None
     for path in folder.iterdir():
         assert b"secret" not in path.read_bytes()
-    certify_manifest(folder / "manifest.json")
+    certify(folder / "manifest.json")
     mechanisms = json.loads((folder / "manifest.json").read_text())["mechanisms"]
     assert [(m["metric"], m["kind"], m.get("l0")) for m in mechanisms][2] == ("drink_top_k", f"{noise}_thresholding", 2)

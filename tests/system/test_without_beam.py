@@ -67,6 +67,7 @@ def test_a_run_says_what_to_install(workspace, dpbeam) -> None:
     code, out, error = dpbeam("run", str(workspace.policy_path))
     assert (code, out) == (2, "")
     assert error.strip() == (
-        "dpbeam: Apache Beam, which runs a release's jobs, isn't installed here; `pip install 'dpbeam[beam]'` brings it"
+        "dpbeam: Apache Beam, which runs a release's jobs, isn't installed here; `pip install 'dpbeam[beam]'` brings "
+        "it (in a checkout: '.[beam]')"
     )
     assert workspace.uncharged()

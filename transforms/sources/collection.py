@@ -14,20 +14,24 @@ from apache_beam.transforms.window import GlobalWindows
 from dpbeam.queries.source import InputSpec
 from dpbeam.reading import rows
 from dpbeam.reading.formats import BATCH_ROWS
-from dpbeam.transforms.sources.records import raw_of_batch, raw_of_rows
+from dpbeam.transforms.sources.records import raw_of_batch, raw_of_values, values_of
 from dpbeam.transforms.steps.read import label
 from dpbeam.transforms.wire.beam_types import Batches
 from dpbeam.transforms.wire.containment import ContainedDoFn, contained
 
 
 class _Collect(ContainedDoFn):
-    """Python rows are put together until they fill a batch, or their bundle ends."""
+    """Python rows are put together until they fill a batch, or their bundle ends.
+
+    Guarantee: what is put together are values, taken as a row comes: a step before this one that fills one object anew
+    for each row gives each row its own values.
+    """
 
     step = "Rows"
 
     def __init__(self, spec: InputSpec) -> None:
         self._spec = spec
-        self._rows: list[Any] = []
+        self._rows: list[tuple[Any, ...]] = []
 
     def start_bundle(self) -> None:
         self._rows = []
@@ -38,7 +42,7 @@ class _Collect(ContainedDoFn):
             for batch in table.to_batches(max_chunksize=BATCH_ROWS):
                 yield self._block(raw_of_batch(batch, self._spec.columns))
             return
-        self._rows.append(element)
+        self._rows.append(values_of(element, self._spec.columns))
         if len(self._rows) == BATCH_ROWS:
             yield self._taken()
 
@@ -48,7 +52,7 @@ class _Collect(ContainedDoFn):
 
     def _taken(self) -> pa.RecordBatch:
         taken, self._rows = self._rows, []
-        return self._block(raw_of_rows(taken, self._spec.columns))
+        return self._block(raw_of_values(taken, self._spec.columns))
 
     def _block(self, raw: pa.RecordBatch) -> pa.RecordBatch:
         # Of its rows' content a block's place must say nothing: rows draw priorities by it.

@@ -1,4 +1,4 @@
-"""A privacy id or partition key of a user's Python code in, text out that is one for one: what our kernels group by.
+"""Privacy ids and partition keys of people's Python code as text, one for one, which our kernels group by.
 
 Only values of types whose equality is their content's, in every process, are taken: str, int, bool, float, bytes, None,
 UUID, date, datetime without a time zone, and tuples of these, and NumPy's scalars of the first kinds as their Python
@@ -155,9 +155,9 @@ def _tuple_text(value: tuple[Any, ...], depth: int, *, numbers_equal: bool) -> s
 
 
 def _parts(text: str) -> list[str]:
-    found = []
+    texts = []
     while text:
         length, _, text = text.partition(":")
-        found.append(text[: int(length)])
+        texts.append(text[: int(length)])
         text = text[int(length) :]
-    return found
+    return texts

@@ -19,7 +19,8 @@ import pyarrow as pa
 from apache_beam.utils.timestamp import Timestamp
 
 from dpbeam.errors import RunFailed, UsageError
-from dpbeam.queries.source import Column, DeclaredType
+from dpbeam.queries.column_types import DeclaredType
+from dpbeam.queries.source import Column
 from dpbeam.reading.casting import ARROW_TYPES
 from dpbeam.reading.formats.fields import as_hex, extract, locate
 
@@ -29,15 +30,24 @@ _PLAIN: Mapping[DeclaredType, type] = {"string": str, "int64": int, "float64": f
 """The one Python type whose values Arrow takes as they are."""
 
 
-def raw_of_rows(rows: Sequence[Any], columns: Sequence[Column]) -> pa.RecordBatch:
-    """The columns of Python rows. A key that a dict lacks is a missing value, as in a line of JSON.
+def values_of(row: Any, columns: Sequence[Column]) -> tuple[Any, ...]:
+    """What a Python row has in the columns. A key that a dict lacks is a missing value, as in a line of JSON.
 
-    Guarantee: row-local: what a row becomes depends on that row and the columns alone.
+    Guarantee: row-local, and as of now: what the row becomes depends on it and the columns alone, whatever a step that
+    uses one object for many rows does to it afterwards.
 
     Raises:
         RunFailed: a row of another type, or of one that lacks a field.
     """
-    arrays = [_array([_value(row, column) for row in rows], column) for column in columns]
+    values = (_value(row, column) for column in columns)
+    return tuple(
+        _numbers(value) if column.type == "vector" else value for value, column in zip(values, columns, strict=True)
+    )
+
+
+def raw_of_values(rows: Sequence[tuple[Any, ...]], columns: Sequence[Column]) -> pa.RecordBatch:
+    """The columns of rows as `values_of` gives them."""
+    arrays = [_array([row[place] for row in rows], column) for place, column in enumerate(columns)]
     return pa.RecordBatch.from_arrays(arrays, names=[column.name for column in columns])
 
 
@@ -93,7 +103,7 @@ def _part(row: Any, name: str) -> Any:
 
 def _array(values: Sequence[Any], column: Column) -> pa.Array:
     if column.type == "vector":
-        return pa.array([_numbers(value) for value in values], pa.list_(pa.float64()))
+        return pa.array(values, pa.list_(pa.float64()))
     if set(map(type, values)) <= {_PLAIN.get(column.type), type(None)}:
         try:
             return pa.array(values, ARROW_TYPES[column.type])
@@ -153,14 +163,14 @@ def _numbers(value: Any) -> list[float | None] | None:
         value = value.tolist()
     if not isinstance(value, list | tuple):
         return []
-    found: list[float | None] = []
+    numbers: list[float | None] = []
     for number in value:
         if isinstance(number, np.number):
             number = number.item()
         if number is not None and (isinstance(number, bool) or not isinstance(number, int | float)):
             return []
         try:
-            found.append(None if number is None else float(number))
+            numbers.append(None if number is None else float(number))
         except OverflowError:
             return []
-    return found
+    return numbers

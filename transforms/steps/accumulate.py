@@ -1,4 +1,4 @@
-"""Accumulates by partition: accumulator batches go in; one merged row a partition comes out, in result shards.
+"""Merges accumulators by partition, into result shards.
 
 Partitions are routed by a fixed hash of their keys, so the number and contents of the shards don't depend on how the
 input was sharded. Public partitions join here as zero rows, also those nobody contributed to.
@@ -24,8 +24,8 @@ from dpbeam.transforms.wire.control import Inbox, Outbox, Shuffle
 class _RoutePartitions(ContainedDoFn):
     step = "RoutePartitions"
 
-    def __init__(self, spec: StageSpec, parts: int, shuffle: str) -> None:
-        self._spec, self._parts, self._shuffle = spec, parts, shuffle
+    def __init__(self, spec: StageSpec, result_shards: int, shuffle: str) -> None:
+        self._spec, self._result_shards, self._shuffle = spec, result_shards, shuffle
 
     def work(self, element: pa.RecordBatch) -> Iterator[object]:
         sender, block, last = place(element)
@@ -33,7 +33,7 @@ class _RoutePartitions(ContainedDoFn):
         routed = [
             message
             for part, rows in accumulate.split_by_partition(
-                element.replace_schema_metadata(None), self._spec, self._parts
+                element.replace_schema_metadata(None), self._spec, self._result_shards
             )
             for message in outbox.send(part, rows)
         ]
@@ -57,25 +57,25 @@ class _Merge(ContainedDoFn):
 
 @dataclass(eq=False)
 class AccumulateByPartition(beam.PTransform[Batches, tuple[Sharded, Reports]]):
-    """Merges accumulators into `parts` result shards, one row a partition, keyed by the shard's number.
+    """Merges accumulators into `result_shards` result shards, one row a partition, keyed by the shard's number.
 
     Sums are int64 fixed point, so the result is exact and the same for any sharding and order.
     """
 
     spec: StageSpec
-    parts: int
+    result_shards: int
     public: pa.Table | None
     senders: frozenset[int]
     shuffle: Shuffle = field(init=False)
 
     def __post_init__(self) -> None:
         self.shuffle = Shuffle(
-            name=f"{self.spec.name}.partitions", senders=self.senders | {SEEDER}, destinations=self.parts
+            name=f"{self.spec.name}.partitions", senders=self.senders | {SEEDER}, destinations=self.result_shards
         )
 
     def expand(self, accumulators: Batches) -> tuple[Sharded, Reports]:
         routed = accumulators | "RoutePartitions" >> messages(
-            _RoutePartitions(self.spec, self.parts, self.shuffle.name)
+            _RoutePartitions(self.spec, self.result_shards, self.shuffle.name)
         )
         seeds = seed(accumulators.pipeline, "Skeleton", self.shuffle.name, self._skeleton())
         merged = (
@@ -88,11 +88,11 @@ class AccumulateByPartition(beam.PTransform[Batches, tuple[Sharded, Reports]]):
 
     def _skeleton(self) -> list[pa.RecordBatch]:
         """For each result shard its public partitions as zero rows, or no rows."""
-        shards = [accumulate.empty(self.spec) for _ in range(self.parts)]
+        shards = [accumulate.empty(self.spec) for _ in range(self.result_shards)]
         known = None if self.public is None else accumulate.zeros(self.public, self.spec)
         if not self.spec.keys:
             known = accumulate.whole(self.spec)
         if known is not None:
-            for part, rows in accumulate.split_by_partition(known, self.spec, self.parts):
+            for part, rows in accumulate.split_by_partition(known, self.spec, self.result_shards):
                 shards[part] = rows
         return shards

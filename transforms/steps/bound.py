@@ -1,4 +1,4 @@
-"""Bounds contributions: blocks of typed rows go in; one batch of partition accumulators a user shard comes out.
+"""Bounds contributions: one batch of partition accumulators a user shard.
 
 Every row is routed by a hash of its privacy unit, so a unit meets all its rows in one shard; blocks where few units
 hold many rows are cut down before the shuffle. Where each row is a unit of its own, rows accumulate where they are.
@@ -22,7 +22,7 @@ from dpbeam.transforms.steps.read import label, place
 from dpbeam.transforms.wire.beam_types import Batches, Reports
 from dpbeam.transforms.wire.containment import ContainedDoFn
 from dpbeam.transforms.wire.control import Outbox, Shuffle, receive
-from dpbeam.transforms.wire.progress import Parts
+from dpbeam.transforms.wire.progress import WorkProgress
 from dpbeam.transforms.wire.staging import Area
 
 REPORTS = "reports"
@@ -30,7 +30,7 @@ SEEDER = -1  # the sender of the empty messages that make every destination exis
 
 
 class _Route(ContainedDoFn):
-    """A block in; its rows out, keyed by user shard, after what can be dropped or cut without other blocks."""
+    """Routes a block's rows to user shards, after dropping or cutting what needs no other blocks."""
 
     step = "BoundAtSource"
 
@@ -40,11 +40,11 @@ class _Route(ContainedDoFn):
         shards: int,
         salt: bytes,
         public: pa.Table | None,
-        among: Hierarchy | None,
+        kept_leaves: Hierarchy | None,
         shuffle: str,
     ) -> None:
         self._spec, self._shards, self._salt, self._public = spec.of_input, shards, salt, public
-        self._cells_of = None if among is None else among.cells_of
+        self._cells_of = None if kept_leaves is None else kept_leaves.cells_of
         self._shuffle = shuffle
 
     def work(self, element: pa.RecordBatch) -> Iterator[object]:
@@ -79,7 +79,7 @@ class _Seed(ContainedDoFn):
 
 
 class _BoundShard(ContainedDoFn):
-    """All rows of one user shard in; its accumulators out, labelled with the shard as their sender."""
+    """Bounds and accumulates all rows of one user shard; the shard is the sender of its accumulators."""
 
     step = "Bound"
 
@@ -87,23 +87,23 @@ class _BoundShard(ContainedDoFn):
         self,
         spec: StageSpec,
         salt: bytes,
-        among: Hierarchy | None,
+        kept_leaves: Hierarchy | None,
         shuffle: str,
         sealed: Area | None,
-        progress: Parts,
+        progress: WorkProgress,
     ) -> None:
-        self._spec, self._salt, self._among, self._shuffle = spec, salt, among, shuffle
+        self._spec, self._salt, self._kept_leaves, self._shuffle = spec, salt, kept_leaves, shuffle
         self._sealed, self._progress = sealed, progress
 
     def work(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[object]:
         shard, batches = element
-        found, report = receive(self._shuffle, shard, batches)
+        received, report = receive(self._shuffle, shard, batches)
         if self._sealed is not None:  # tags are of no use here: a batch that is read again gets another
-            found.sort(key=lambda batch: _fingerprint(batch, self._salt))
-        if self._among is None:
-            bounded = unit_rows.bound(found, self._spec, self._salt, (shard,))
+            received.sort(key=lambda batch: _fingerprint(batch, self._salt))
+        if self._kept_leaves is None:
+            bounded = unit_rows.bound(received, self._spec, self._salt, (shard,))
         else:
-            bounded = hierarchy.bound(found, self._spec, self._among, self._salt, (shard,))
+            bounded = hierarchy.bound(received, self._spec, self._kept_leaves, self._salt, (shard,))
         accumulators = accumulate.accumulate(bounded, self._spec)
         if self._sealed is not None:
             self._sealed.seal(f"{self._shuffle}-{shard}", _fingerprint(accumulators, self._salt))
@@ -121,20 +121,20 @@ def _fingerprint(batch: pa.RecordBatch, salt: bytes) -> bytes:
 
 
 class _AccumulateRows(ContainedDoFn):
-    """A block whose rows are units of their own in; its accumulators out, under the block's own label."""
+    """Accumulates a block whose rows are units of their own, under the block's own label."""
 
     step = "Accumulate"
 
-    def __init__(self, spec: StageSpec, public: pa.Table | None, among: Hierarchy | None) -> None:
-        self._spec, self._public, self._among = spec, public, among
+    def __init__(self, spec: StageSpec, public: pa.Table | None, kept_leaves: Hierarchy | None) -> None:
+        self._spec, self._public, self._kept_leaves = spec, public, kept_leaves
 
     def work(self, element: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         split, block, last = place(element)
         rows = element.select(contributions.input_columns(self._spec.of_input)).replace_schema_metadata(None)
         if self._public is not None:
             rows = accumulate.filter_public(rows, self._spec, self._public)
-        if self._among is not None:
-            rows = hierarchy.roll_up(rows, self._among)
+        if self._kept_leaves is not None:
+            rows = hierarchy.roll_up(rows, self._kept_leaves)
         accumulated = label(accumulate.accumulate_rows(rows, self._spec), split, block, last=last)
         yield accumulated
 
@@ -159,13 +159,13 @@ class BoundContributions(beam.PTransform[Batches, tuple[Batches, Reports]]):
 
     spec: StageSpec
     shards: int
-    salt: bytes
+    salt: bytes = field(repr=False)
     public: pa.Table | None
     splits: int | None
     schema: pa.Schema
     """Schema of a validated block."""
     sealed: Area | None = None
-    among: Hierarchy | None = None
+    kept_leaves: Hierarchy | None = None
     """Of hierarchical keys, the kept leaves: rows are bounded by leaves, then rolled up to their cells."""
 
     senders: frozenset[int] = field(init=False)
@@ -188,15 +188,17 @@ class BoundContributions(beam.PTransform[Batches, tuple[Batches, Reports]]):
             return (
                 blocks
                 | "AccumulateRows"
-                >> beam.ParDo(_AccumulateRows(self.spec, self.public, self.among)).with_output_types(pa.RecordBatch)
+                >> beam.ParDo(_AccumulateRows(self.spec, self.public, self.kept_leaves)).with_output_types(
+                    pa.RecordBatch
+                )
             ), ()
         empty = pa.schema([self.schema.field(name) for name in contributions.input_columns(self.spec.of_input)])
         seeds = seed(blocks.pipeline, "Seed", self._name, [pa.RecordBatch.from_pylist([], schema=empty)] * self.shards)
         routed = blocks | "BoundAtSource" >> messages(
-            _Route(self.spec, self.shards, self.salt, self.public, self.among, self._name)
+            _Route(self.spec, self.shards, self.salt, self.public, self.kept_leaves, self._name)
         )
-        progress = Parts(f"aggregating {self.spec.name}", self.shards)
-        bound = _BoundShard(self.spec, self.salt, self.among, self._name, self.sealed, progress)
+        progress = WorkProgress(f"aggregating {self.spec.name}", self.shards)
+        bound = _BoundShard(self.spec, self.salt, self.kept_leaves, self._name, self.sealed, progress)
         bounded = (
             (routed.main, seeds.main)
             | "Together" >> beam.Flatten()

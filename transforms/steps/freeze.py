@@ -29,10 +29,12 @@ class _Freeze(ContainedDoFn):
     step = "Freeze"
 
     def __init__(
-        self, stage: str, keys: tuple[str, ...], parts: int, shuffles: tuple[Shuffle, ...], area: Area
+        self, stage: str, keys: tuple[str, ...], result_shards: int, shuffles: tuple[Shuffle, ...], area: Area
     ) -> None:
-        self._stage, self._keys, self._parts, self._area = stage, keys, parts, area
-        self._awaited = {_staged(part)[1] for part in range(parts)} | {_agreed(each.name)[1] for each in shuffles}
+        self._stage, self._keys, self._result_shards, self._area = stage, keys, result_shards, area
+        self._awaited = {_staged(part)[1] for part in range(result_shards)} | {
+            _agreed(each.name)[1] for each in shuffles
+        }
 
     def work(self, element: tuple[None, Iterable[str]]) -> Iterator[dict[str, Any]]:
         _, told = element
@@ -41,7 +43,7 @@ class _Freeze(ContainedDoFn):
                 f"stage {self._stage} was not staged whole: the runner lost data, so nothing was published. Use "
                 "another runner or running mode"
             )
-        table: pa.Table = self._area.freeze(self._stage, self._parts)
+        table: pa.Table = self._area.freeze(self._stage, self._result_shards)
         yield from (
             table.sort_by([(key, "ascending") for key in self._keys]).to_pylist() if self._keys else (table.to_pylist())
         )
@@ -49,7 +51,7 @@ class _Freeze(ContainedDoFn):
 
 @dataclass(eq=False)
 class FreezeStage(beam.PTransform[Told, beam.PCollection[dict[str, Any]]]):
-    """The numbers of a stage's staged shards, and the names of the shuffles that agreed, in; its released rows out.
+    """Reads a stage's released rows back once all of its shards are staged and all shuffles agreed.
 
     Guarantee: rows come out only when all shards are staged and the control totals of all shuffles agree; and all that
     ever come out, of however many executions, are of one draw of each value: the one that is published
@@ -58,13 +60,13 @@ class FreezeStage(beam.PTransform[Told, beam.PCollection[dict[str, Any]]]):
 
     stage: str
     keys: tuple[str, ...]
-    parts: int
+    result_shards: int
     shuffles: tuple[Shuffle, ...]
     area: Area
 
     def expand(self, told: Told) -> beam.PCollection[dict[str, Any]]:
         staged, agreed = told
-        freeze = _Freeze(self.stage, self.keys, self.parts, self.shuffles, self.area)
+        freeze = _Freeze(self.stage, self.keys, self.result_shards, self.shuffles, self.area)
         released: beam.PCollection[dict[str, Any]] = (
             (
                 staged | "Staged" >> beam.Map(_staged).with_output_types(tuple[None, str]),

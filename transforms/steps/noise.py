@@ -1,4 +1,4 @@
-"""Adds noise: accumulators of selected partitions go in; released metrics with their intervals come out."""
+"""Adds noise to the selected partitions, and makes metrics with their intervals."""
 
 from __future__ import annotations
 

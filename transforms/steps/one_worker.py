@@ -1,4 +1,4 @@
-"""The plan for one worker: the splits of the source go in; each stage's merged accumulators come out, by result shard.
+"""The plan for one worker, without a shuffle: from the source's splits to each stage's merged accumulators.
 
 Reading, validating, bounding and accumulating are one step: rows are sorted into user shards in memory and never meet
 a shuffle of the runner. The kernels are those of the plan with shuffles, so both have the same law.
@@ -20,11 +20,11 @@ import pyarrow as pa
 
 from dpbeam.array_types import U16, Mask
 from dpbeam.engine.aggregation import accumulate
-from dpbeam.engine.aggregation.partition_shards import Tally
+from dpbeam.engine.aggregation.partition_shards import PartitionShards
 from dpbeam.engine.arrays import hashing
 from dpbeam.engine.bounding import contributions, hierarchy, unit_rows
 from dpbeam.engine.bounding.hierarchy import Hierarchy
-from dpbeam.engine.bounding.shard_buffer import Shelf, Total
+from dpbeam.engine.bounding.shard_buffer import ShardBuffer, Total
 from dpbeam.engine.stage import StageSpec
 from dpbeam.errors import RunFailed
 from dpbeam.queries.source import InputSpec
@@ -34,7 +34,7 @@ from dpbeam.transforms.steps.read import raw_blocks
 from dpbeam.transforms.wire.beam_types import Sharded
 from dpbeam.transforms.wire.containment import ContainedDoFn
 from dpbeam.transforms.wire.control import RECEIVED, SENT, Report, Shuffle
-from dpbeam.transforms.wire.progress import Parts
+from dpbeam.transforms.wire.progress import WorkProgress
 
 T = TypeVar("T")
 
@@ -67,31 +67,34 @@ class _Aggregate(ContainedDoFn):
         splits: tuple[formats.Portion, ...],
         stages: tuple[StageSpec, ...],
         public: Mapping[str, pa.Table],
-        parts: int,
+        result_shards: int,
         salt: bytes,
-        among: Mapping[str, Hierarchy] = MappingProxyType({}),
+        kept_leaves: Mapping[str, Hierarchy] = MappingProxyType({}),
     ) -> None:
-        self._plan, self._source, self._splits, self._among = plan, source, splits, dict(among)
-        self._stages, self._public, self._parts, self._salt = stages, public, parts, salt
+        self._plan, self._source, self._splits, self._kept_leaves = plan, source, splits, dict(kept_leaves)
+        self._stages, self._public, self._result_shards, self._salt = stages, public, result_shards, salt
 
     def work(self, element: object) -> Iterator[object]:
         pending = self._plan.room_bytes // _PENDING_PART // len(self._stages)
-        tallies = {spec.name: Tally(spec=spec, parts=self._parts, pending_bytes=pending) for spec in self._stages}
+        merged_by_stage = {
+            spec.name: PartitionShards(spec=spec, result_shards=self._result_shards, pending_bytes=pending)
+            for spec in self._stages
+        }
         threads = ThreadPoolExecutor(self._plan.threads, thread_name_prefix="dpbeam")
         try:
             if self._stages[0].unit is None:
-                read = partial(self._read, partial(self._tally, tallies))
+                read = partial(self._read, partial(self._count_rows, merged_by_stage))
                 sent = _each(threads, "reading", read, range(len(self._splits)))
                 received = sum(sent.values(), Total())
             else:
-                sent, received = self._through(tallies, threads)
-            for name, tally in tallies.items():
+                sent, received = self._through(merged_by_stage, threads)
+            for name, accumulators in merged_by_stage.items():
                 if name in self._public:
-                    tally.add(accumulate.zeros(self._public[name], tally.spec))
-                elif not tally.spec.keys:
-                    tally.add(accumulate.whole(tally.spec))
-                merged = _each(threads, "merging", tally.part, range(self._parts))
-                for part in range(self._parts):
+                    accumulators.add(accumulate.zeros(self._public[name], accumulators.spec))
+                elif not accumulators.spec.keys:
+                    accumulators.add(accumulate.whole(accumulators.spec))
+                merged = _each(threads, "merging", accumulators.merged, range(self._result_shards))
+                for part in range(self._result_shards):
                     yield beam.pvalue.TaggedOutput(_STAGE + name, (part, merged[part]))
         finally:
             threads.shutdown(cancel_futures=True)
@@ -102,20 +105,22 @@ class _Aggregate(ContainedDoFn):
         report = (name, RECEIVED, 0, 0, True, {0: (received.rows, received.tags)})
         yield beam.pvalue.TaggedOutput(REPORTS, report)
 
-    def _through(self, tallies: Mapping[str, Tally], threads: ThreadPoolExecutor) -> tuple[dict[int, Total], Total]:
-        """Tallies the whole input. Returns what each split sent, by the first pass, and what all shards received."""
+    def _through(
+        self, merged_by_stage: Mapping[str, PartitionShards], threads: ThreadPoolExecutor
+    ) -> tuple[dict[int, Total], Total]:
+        """Adds up the whole input. Returns what each split sent, by the first pass, and what all shards received."""
         shards, splits = self._plan.shards, range(len(self._splits))
         first, sent, received = 0, None, Total()
         while first < shards:
-            shelf = Shelf(shards=shards, first=first, last=shards, room_bytes=self._plan.room_bytes)
-            read = _each(threads, "reading", partial(self._read, partial(self._shelve, shelf)), splits)
+            buffer = ShardBuffer(shards=shards, first=first, last=shards, room_bytes=self._plan.room_bytes)
+            read = _each(threads, "reading", partial(self._read, partial(self._buffer, buffer)), splits)
             if sent not in (None, read):
                 raise RunFailed(
                     "the source changed while it was read; nothing was published. Run again when it is settled"
                 )
-            largest_first = (first + np.argsort(-shelf.settle(), kind="stable")).tolist()
-            bound = _each(threads, "aggregating", partial(self._bound, shelf, tallies), largest_first)
-            sent, received, first = read, sum(bound.values(), received), shelf.last
+            largest_first = (first + np.argsort(-buffer.settle(), kind="stable")).tolist()
+            bound = _each(threads, "aggregating", partial(self._bound, buffer, merged_by_stage), largest_first)
+            sent, received, first = read, sum(bound.values(), received), buffer.last
         return sent or {}, received
 
     def _read(self, sink: Callable[[int, int, pa.RecordBatch], Total], number: int) -> Total:
@@ -128,9 +133,9 @@ class _Aggregate(ContainedDoFn):
             total += sink(number, block, batch.replace_schema_metadata(None))
         return total
 
-    def _shelve(self, shelf: Shelf, split: int, block: int, batch: pa.RecordBatch) -> Total:
-        """Puts a block on the shelf, in two where few units have many of its rows: theirs are cut down first, to what
-        any stage may keep."""
+    def _buffer(self, buffer: ShardBuffer, split: int, block: int, batch: pa.RecordBatch) -> Total:
+        """Puts a block into the buffer, in two where few units have many of its rows: theirs are cut down first, to
+        what any stage may keep."""
         stages = [spec.of_input for spec in self._stages]
         if len(stages) == 1:
             batch = self._of_public(batch, stages[0])
@@ -138,34 +143,36 @@ class _Aggregate(ContainedDoFn):
         sizes = np.bincount(shard, minlength=self._plan.shards)
         crowded = (sizes > 3 * len(shard) // self._plan.shards + _CROWD_ROWS)[shard]
         if not crowded.any():
-            return shelf.put((split, 2 * block), batch, shard)
+            return buffer.put((split, 2 * block), batch, shard)
         many = batch.filter(pa.array(crowded))
         wanted = [(stage, self._public_rows(many, stage)) for stage in stages]
-        cells_of = {name: among.cells_of for name, among in self._among.items()}
+        cells_of = {name: kept_leaves.cells_of for name, kept_leaves in self._kept_leaves.items()}
         cut = contributions.prebound_together(many, wanted, self._salt, (split, block), cells_of)
         calm = np.flatnonzero(~crowded)
-        total = shelf.put((split, 2 * block), batch.take(pa.array(calm)), shard[calm])
-        return total + shelf.put((split, 2 * block + 1), cut, self._shards(cut))
+        total = buffer.put((split, 2 * block), batch.take(pa.array(calm)), shard[calm])
+        return total + buffer.put((split, 2 * block + 1), cut, self._shards(cut))
 
-    def _bound(self, shelf: Shelf, tallies: Mapping[str, Tally], shard: int) -> Total:
-        """Bounds one user shard for every stage, and tallies what is kept."""
-        found, total = shelf.take(shard)
+    def _bound(self, buffer: ShardBuffer, merged_by_stage: Mapping[str, PartitionShards], shard: int) -> Total:
+        """Bounds one user shard for every stage, and adds up what is kept."""
+        batches, total = buffer.take(shard)
         for stage in self._stages:
-            among = self._among.get(stage.name)
-            if among is None:
-                public = [self._of_public(batch, stage.of_input) for batch in found]
+            kept_leaves = self._kept_leaves.get(stage.name)
+            if kept_leaves is None:
+                public = [self._of_public(batch, stage.of_input) for batch in batches]
                 bounded = unit_rows.bound(public, stage, self._salt, (shard,))
             else:
-                bounded = hierarchy.bound(found, stage, among, self._salt, (shard,))
-            tallies[stage.name].add(accumulate.accumulate(bounded, stage))
+                bounded = hierarchy.bound(batches, stage, kept_leaves, self._salt, (shard,))
+            merged_by_stage[stage.name].add(accumulate.accumulate(bounded, stage))
         return total
 
-    def _tally(self, tallies: Mapping[str, Tally], split: int, block: int, batch: pa.RecordBatch) -> Total:
-        """Tallies rows that are units of their own: nothing of them needs to be kept."""
+    def _count_rows(
+        self, merged_by_stage: Mapping[str, PartitionShards], split: int, block: int, batch: pa.RecordBatch
+    ) -> Total:
+        """Adds up rows that are units of their own: nothing of them needs to be kept."""
         for stage in self._stages:
-            among = self._among.get(stage.name)
-            own = self._of_public(batch, stage) if among is None else hierarchy.roll_up(batch, among)
-            tallies[stage.name].add(accumulate.accumulate_rows(own, stage))
+            kept_leaves = self._kept_leaves.get(stage.name)
+            own = self._of_public(batch, stage) if kept_leaves is None else hierarchy.roll_up(batch, kept_leaves)
+            merged_by_stage[stage.name].add(accumulate.accumulate_rows(own, stage))
         return Total(rows=batch.num_rows)
 
     def _shards(self, batch: pa.RecordBatch) -> U16:
@@ -181,7 +188,7 @@ class _Aggregate(ContainedDoFn):
 
     def _public_of(self, stage: StageSpec) -> pa.Table | None:
         """The partitions that rows of a stage must be of: of hierarchical keys every row has a cell."""
-        return None if stage.name in self._among else self._public.get(stage.name)
+        return None if stage.name in self._kept_leaves else self._public.get(stage.name)
 
 
 @dataclass(eq=False)
@@ -200,9 +207,9 @@ class AggregateInOneWorker(beam.PTransform[beam.pvalue.PBegin, tuple[dict[str, S
     splits: tuple[formats.Portion, ...]
     stages: tuple[StageSpec, ...]
     public: Mapping[str, pa.Table]
-    parts: int
-    salt: bytes
-    among: Mapping[str, Hierarchy] = field(default_factory=dict)
+    result_shards: int
+    salt: bytes = field(repr=False)
+    kept_leaves: Mapping[str, Hierarchy] = field(default_factory=dict)
     """The kept leaves of stages with hierarchical keys: rows are bounded by leaves, then rolled up to their cells."""
 
     @property
@@ -211,15 +218,22 @@ class AggregateInOneWorker(beam.PTransform[beam.pvalue.PBegin, tuple[dict[str, S
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> tuple[dict[str, Sharded], beam.PCollection[object]]:
         work = _Aggregate(
-            self.plan, self.source, self.splits, self.stages, self.public, self.parts, self.salt, self.among
+            self.plan,
+            self.source,
+            self.splits,
+            self.stages,
+            self.public,
+            self.result_shards,
+            self.salt,
+            self.kept_leaves,
         )
         tags = {spec.name: _STAGE + spec.name for spec in self.stages}
-        found = (
+        outputs = (
             pbegin
             | "Once" >> beam.Create([None], reshuffle=False)
             | "Aggregate" >> beam.ParDo(work).with_outputs(REPORTS, *tags.values())
         )
-        return {name: found[tag] for name, tag in tags.items()}, found[REPORTS]
+        return {name: outputs[tag] for name, tag in tags.items()}, outputs[REPORTS]
 
 
 def _shuffle_name(stages: tuple[StageSpec, ...]) -> str:
@@ -230,12 +244,12 @@ def _shuffle_name(stages: tuple[StageSpec, ...]) -> str:
 def _each(threads: ThreadPoolExecutor, what: str, work: Callable[[int], T], numbers: Iterable[int]) -> dict[int, T]:
     """What `work` gives for each number. The first error ends the waiting; what hasn't begun doesn't begin."""
     futures = {threads.submit(work, number): number for number in numbers}
-    parts, found = Parts(what, len(futures)), {}
+    progress, results = WorkProgress(what, len(futures)), {}
     try:
         for future in as_completed(futures):
-            found[futures[future]] = future.result()
-            parts.done(futures[future])
+            results[futures[future]] = future.result()
+            progress.done(futures[future])
     finally:
         for future in futures:
             future.cancel()
-    return found
+    return results

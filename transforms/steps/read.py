@@ -1,4 +1,4 @@
-"""Reads the source: portions (a part of a file, or several small files) go in, blocks of raw rows come out.
+"""Reads portions of the source (a part of a file, or several small files) as blocks of raw rows.
 
 A block is a record batch that knows its place: portion, number within it, and whether it is the portion's last,
 in the schema's metadata. Each portion gives at least one block, if need be an empty one, so that a lost one shows.
@@ -23,7 +23,7 @@ from dpbeam.reading import formats, memory
 from dpbeam.reading.formats.base import is_local
 from dpbeam.transforms.wire.beam_types import Batches
 from dpbeam.transforms.wire.containment import ContainedDoFn
-from dpbeam.transforms.wire.progress import Parts
+from dpbeam.transforms.wire.progress import WorkProgress
 
 _PLACE = b"dpbeam.block"
 
@@ -63,10 +63,10 @@ def is_the_one(file: IO[bytes], stamp: formats.Stamp | None) -> bool:
     """
     if stamp is None:
         return True
-    found = os.fstat(file.fileno())
+    stats = os.fstat(file.fileno())
     is_here = stamp.host == socket.gethostname()
-    return (found.st_size, found.st_mtime_ns) == (stamp.size, stamp.changed) and (
-        not is_here or found.st_ino == stamp.inode
+    return (stats.st_size, stats.st_mtime_ns) == (stamp.size, stamp.changed) and (
+        not is_here or stats.st_ino == stamp.inode
     )
 
 
@@ -92,7 +92,7 @@ def raw_blocks(
 class _ReadSplit(ContainedDoFn):
     step = "Read"
 
-    def __init__(self, spec: InputSpec, progress: Parts) -> None:
+    def __init__(self, spec: InputSpec, progress: WorkProgress) -> None:
         self._spec, self._progress = spec, progress
 
     def work(self, element: tuple[int, formats.Portion]) -> Iterator[pa.RecordBatch]:
@@ -111,7 +111,7 @@ class _ReadSplit(ContainedDoFn):
 
 @dataclass(eq=False)
 class ReadBlocks(beam.PTransform[beam.pvalue.PBegin, Batches]):
-    """The portions of `spec`'s input, numbered in order; blocks of its needed columns out, as the source holds them."""
+    """Reads the portions of `spec`'s input into numbered blocks of its needed columns, as the source holds them."""
 
     spec: InputSpec
     splits: tuple[formats.Portion, ...]
@@ -122,6 +122,8 @@ class ReadBlocks(beam.PTransform[beam.pvalue.PBegin, Batches]):
             | "Splits" >> beam.Create(list(enumerate(self.splits)), reshuffle=False)
             | "Spread" >> beam.Reshuffle()
             | "ReadSplit"
-            >> beam.ParDo(_ReadSplit(self.spec, Parts("reading", len(self.splits)))).with_output_types(pa.RecordBatch)
+            >> beam.ParDo(_ReadSplit(self.spec, WorkProgress("reading", len(self.splits)))).with_output_types(
+                pa.RecordBatch
+            )
         )
         return blocks

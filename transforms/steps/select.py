@@ -1,4 +1,4 @@
-"""Selects partitions: merged accumulators go in; those of the partitions that may be released come out."""
+"""Selects the partitions that may be released."""
 
 from __future__ import annotations
 

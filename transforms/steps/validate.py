@@ -1,4 +1,4 @@
-"""Row-local steps: blocks of raw rows go in; blocks of typed rows that keep every column's rule come out."""
+"""Row-local steps: blocks of raw rows become typed rows that keep every column's rule."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Weighs partitions: blocks of typed rows go in; one round's kept partitions come out, in result shards.
+"""Weighs partitions: one round's kept partitions, by result shard.
 
 Rows meet by unit, which spread their weight over their partitions; the weights meet by partition. With a saturation the
 weight that is over it goes back to the units once, and on to the partitions, before there is any noise. Every message
 through every shuffle is counted at both ends.
 
 What meets in a shard is merged as it comes: a user shard is held as its units' sampled pairs, each once, and a
-partition's shard as its partitions' tallies, in `pre_threshold` rows each at most (docs/scale.md has the figures).
+partition's shard as its partitions' weight rows, in `pre_threshold` rows each at most (docs/scale.md has the figures).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import numpy as np
 import pyarrow as pa
 
 from dpbeam.engine.aggregation import accumulate
-from dpbeam.engine.aggregation.merge_buffer import piled
+from dpbeam.engine.aggregation.merge_buffer import merged_as_they_come
 from dpbeam.engine.arrays import hashing
 from dpbeam.engine.arrays.grouping import ordering
 from dpbeam.engine.rounds import weighing, weight_tables
-from dpbeam.engine.rounds.earlier_rounds import Known
+from dpbeam.engine.rounds.earlier_rounds import EarlierRounds
 from dpbeam.engine.stage import StageSpec
 from dpbeam.errors import RunFailed
 from dpbeam.mechanisms.noise import AdditiveNoise
@@ -37,7 +37,7 @@ from dpbeam.transforms.wire.control import Inbox, Outbox, Shuffle, receive
 _PAIRS_PENDING_BYTES = 4 << 20
 """Pairs that wait to be merged: they take eight times their size to be sampled."""
 _FROM = "__from"
-"""The column that says which user shard a tally came from, so that an answer finds its way back."""
+"""The column that says which user shard a weight row came from, so that an answer finds its way back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,9 +46,9 @@ class _Round:
 
     spec: StageSpec
     shards: int
-    parts: int
-    salt: bytes
-    known: Known | None
+    result_shards: int
+    salt: bytes = field(repr=False)
+    known: EarlierRounds | None
 
     def shuffle(self, name: str) -> str:
         return f"{self.spec.name}.{name}"
@@ -60,7 +60,7 @@ class _Step(ContainedDoFn):
 
 
 class _Sample(_Step):
-    """A block in; its distinct (unit, partition) pairs out, as far as they can matter, keyed by user shard."""
+    """Samples a block's distinct (unit, partition) pairs, as far as they can matter, and routes them to user shards."""
 
     step = "SampleAtSource"
 
@@ -69,7 +69,7 @@ class _Sample(_Step):
         split, block, last = place(element)
         outbox = Outbox(self._round.shuffle("users"), split, block, last=last)
         rows = element.select(weighing.columns_of(spec)).replace_schema_metadata(None)
-        rows = weighing.unfound(rows, spec, self._round.known)
+        rows = weighing.without_kept(rows, spec, self._round.known)
         pairs = weighing.sample([rows], spec, self._round.salt, self._round.known).batch(spec)
         sent = [
             message
@@ -81,8 +81,8 @@ class _Sample(_Step):
 
 
 class _Share(_Step):
-    """All pairs of one user shard in; the units' shares out, by partition. Where there is a saturation only their sums
-    are, to be asked about, and the pairs that got them go to the shard itself, to be met there by the answers.
+    """Shares out the weight of one user shard's units among their partitions. Where there is a saturation only their
+    sums are, to be asked about, and the pairs that got them go to the shard itself, to be met there by the answers.
 
     Held are the shard's distinct pairs, about eight times over: no more than `l0` of a unit, however many blocks it is
     in.
@@ -95,9 +95,9 @@ class _Share(_Step):
         spec = round.spec
         shard, batches = element
         inbox = Inbox(round.shuffle("users"), shard)
-        found = piled((rows for _, rows in inbox.open(batches)), self._sampled, _PAIRS_PENDING_BYTES)
-        pairs = weighing.chosen(found, spec, round.salt, round.known)
-        given = weighing.tallies(pairs, weighing.shares(pairs), spec)
+        sampled = merged_as_they_come((rows for _, rows in inbox.open(batches)), self._sampled, _PAIRS_PENDING_BYTES)
+        pairs = weighing.chosen(sampled, spec, round.salt, round.known)
+        given = weighing.weight_rows(pairs, weighing.shares(pairs), spec)
         if spec.weighing.saturation:
             asked = weight_tables.summed([given], spec)
             yield from _to_partitions(
@@ -116,7 +116,7 @@ class _Share(_Step):
 
 
 class _Return(_Step):
-    """All sums of shares of one partition shard in; what goes back, to each user shard that has any of it.
+    """Returns what a partition shard has beyond the saturation, to each user shard that gave any of it.
 
     Held is one sum a partition, about four times over. So the messages are gone through twice: what goes back is known
     when all have been added up, and to whom it goes only they say.
@@ -132,13 +132,15 @@ class _Return(_Step):
         part, batches = element
         name = self._round.shuffle("shares")
         inbox, again = Inbox(name, part), Inbox(name, part)
-        sums = piled((rows for _, rows in inbox.open(batches)), partial(weight_tables.summed, spec=spec))
-        parts = _ordered(weighing.returned(sums, spec), spec.keys, self._round.salt)
+        sums = merged_as_they_come((rows for _, rows in inbox.open(batches)), partial(weight_tables.summed, spec=spec))
+        returns = _ordered(weighing.returned(sums, spec), spec.keys, self._round.salt)
         outbox = Outbox(self._round.shuffle("returns"), self._round.shards + part, 0, last=True)
         for tag, asked in again.open(batches):
-            if parts.num_rows and asked.num_rows:
+            if returns.num_rows and asked.num_rows:
                 shard = asked.column(_FROM)[0].as_py()
-                yield from outbox.send(shard, accumulate.filter_public(parts, spec, _keys(asked, spec)), answering=tag)
+                yield from outbox.send(
+                    shard, accumulate.filter_public(returns, spec, _keys(asked, spec)), answering=tag
+                )
         if again.report() != inbox.report():
             raise RunFailed(f"shuffle {name} didn't deliver the same messages when they were read again")
         yield beam.pvalue.TaggedOutput(REPORTS, outbox.report())
@@ -146,7 +148,7 @@ class _Return(_Step):
 
 
 class _SendOn(_Step):
-    """One user shard's pairs and what comes back to it in; its shares and what it sends on out, by partition.
+    """Sends on, by partition, what comes back to one user shard, and its shares anew.
 
     Held are the shard's distinct pairs, about eight times over, and at most one answer for each of their partitions.
     """
@@ -156,22 +158,22 @@ class _SendOn(_Step):
     def work(self, element: tuple[int, Iterable[pa.RecordBatch]]) -> Iterator[object]:
         spec = self._round.spec
         shard, batches = element
-        found, report = receive(self._round.shuffle("returns"), shard, batches)
-        replies = [batch for batch in found if weighing.PART in batch.schema.names]
-        own = [batch for batch in found if weighing.PART not in batch.schema.names]
+        received, report = receive(self._round.shuffle("returns"), shard, batches)
+        replies = [batch for batch in received if weighing.PART in batch.schema.names]
+        own = [batch for batch in received if weighing.PART not in batch.schema.names]
         yield beam.pvalue.TaggedOutput(REPORTS, report)
         if not own:
             return  # a shard always sends itself its pairs: they were lost, and the control totals will say so
         pairs = weighing.chosen(own, spec, self._round.salt, self._round.known)
         shares = weighing.shares(pairs)
-        given = [weighing.tallies(pairs, shares, spec), weighing.sent_on(pairs, shares, replies, spec)]
+        given = [weighing.weight_rows(pairs, shares, spec), weighing.sent_on(pairs, shares, replies, spec)]
         yield from _to_partitions(self._round, "partitions", shard, weight_tables.folded(given, spec))
 
 
 class _Weigh(_Step):
-    """All that one partition shard was given in; its partitions with their exact weights out.
+    """Weighs the partitions of one shard exactly, from all that units gave them.
 
-    Held are the partitions' tallies, folded, about four times over: `pre_threshold` rows of a partition at most,
+    Held are the partitions' weight rows, folded, about four times over: `pre_threshold` rows of a partition at most,
     however many units and user shards give it weight.
     """
 
@@ -182,14 +184,15 @@ class _Weigh(_Step):
         spec = self._round.spec
         inbox = Inbox(self._round.shuffle("partitions"), part)
         weighed = weighing.weigh(
-            piled((rows for _, rows in inbox.open(batches)), partial(weight_tables.folded, spec=spec)), spec
+            merged_as_they_come((rows for _, rows in inbox.open(batches)), partial(weight_tables.folded, spec=spec)),
+            spec,
         )
         yield part, weighed
         yield beam.pvalue.TaggedOutput(REPORTS, inbox.report())
 
 
 class _Draw(ContainedDoFn):
-    """Weights in; noise, and what is told of each partition, out."""
+    """Draws the noise of weights, and decides by it what is said of each partition."""
 
     step = "AddNoise"
 
@@ -208,7 +211,8 @@ class _Draw(ContainedDoFn):
 
 @dataclass(eq=False)
 class WeighPartitions(beam.PTransform[Batches, tuple[Sharded, Reports]]):
-    """One round of DP-SIPS, MAD or MAD2R: validated blocks in; (result shard, its told partitions) out.
+    """One round of DP-SIPS, MAD or MAD2R, from validated blocks to (result shard, what the round says of its
+    partitions).
 
     Guarantee: what comes out is private as the round's mechanism states, given that `known` comes from the rounds
     before it and that `salt` stays secret. Everything before `AddNoise` is a function of rows and salt alone, so a step
@@ -219,8 +223,8 @@ class WeighPartitions(beam.PTransform[Batches, tuple[Sharded, Reports]]):
 
     spec: StageSpec
     shards: int
-    parts: int
-    salt: bytes
+    result_shards: int
+    salt: bytes = field(repr=False)
     known: pa.Table | None
     splits: int
     schema: pa.Schema
@@ -229,18 +233,20 @@ class WeighPartitions(beam.PTransform[Batches, tuple[Sharded, Reports]]):
     shuffles: tuple[Shuffle, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        known = None if self.known is None else Known(table=self.known)
-        self._round = _Round(spec=self.spec, shards=self.shards, parts=self.parts, salt=self.salt, known=known)
+        known = None if self.known is None else EarlierRounds(table=self.known)
+        self._round = _Round(
+            spec=self.spec, shards=self.shards, result_shards=self.result_shards, salt=self.salt, known=known
+        )
         users = frozenset(range(self.shards))
         name = self._round.shuffle
         self.shuffles = (
             Shuffle(name=name("users"), senders=frozenset((SEEDER, *range(self.splits))), destinations=self.shards),
-            Shuffle(name=name("partitions"), senders=users | {SEEDER}, destinations=self.parts),
+            Shuffle(name=name("partitions"), senders=users | {SEEDER}, destinations=self.result_shards),
         )
         if self.spec.weighing.saturation:
-            answers = frozenset(range(self.shards + self.parts))
+            answers = frozenset(range(self.shards + self.result_shards))
             self.shuffles += (
-                Shuffle(name=name("shares"), senders=users | {SEEDER}, destinations=self.parts),
+                Shuffle(name=name("shares"), senders=users | {SEEDER}, destinations=self.result_shards),
                 Shuffle(name=name("returns"), senders=answers, destinations=self.shards),
             )
 
@@ -248,7 +254,7 @@ class WeighPartitions(beam.PTransform[Batches, tuple[Sharded, Reports]]):
         round = self._round
         empty = pa.schema([self.schema.field(name) for name in weighing.columns_of(self.spec)])
         pairs = pa.RecordBatch.from_pylist([], schema=empty)
-        tallies = pa.RecordBatch.from_pylist([], schema=weight_tables.tally_schema(self.spec))
+        weight_rows = pa.RecordBatch.from_pylist([], schema=weight_tables.weight_schema(self.spec))
         sums = pa.RecordBatch.from_pylist([], schema=weight_tables.sums_schema(self.spec))
         seeds = seed(blocks.pipeline, "Seed", round.shuffle("users"), [pairs] * self.shards)
         sampled = blocks | "SampleAtSource" >> messages(_Sample(round))
@@ -256,7 +262,7 @@ class WeighPartitions(beam.PTransform[Batches, tuple[Sharded, Reports]]):
         reports = [sampled[REPORTS], seeds[REPORTS]]
         if self.spec.weighing.saturation:
             shared = by_unit | "Share" >> messages(_Share(round), "pairs")
-            asked = seed(blocks.pipeline, "SeedShares", round.shuffle("shares"), [sums] * self.parts)
+            asked = seed(blocks.pipeline, "SeedShares", round.shuffle("shares"), [sums] * self.result_shards)
             answered = (
                 (shared.main, asked.main)
                 | "SharesTogether" >> beam.Flatten()
@@ -272,7 +278,7 @@ class WeighPartitions(beam.PTransform[Batches, tuple[Sharded, Reports]]):
             reports += [shared[REPORTS], asked[REPORTS], answered[REPORTS]]
         else:
             given = by_unit | "Share" >> messages(_Share(round))
-        skeleton = seed(blocks.pipeline, "Skeleton", round.shuffle("partitions"), [tallies] * self.parts)
+        skeleton = seed(blocks.pipeline, "Skeleton", round.shuffle("partitions"), [weight_rows] * self.result_shards)
         weighed = (
             (given.main, skeleton.main)
             | "WeightsTogether" >> beam.Flatten()
@@ -293,7 +299,7 @@ def _to_partitions(round: _Round, shuffle: str, shard: int, given: pa.RecordBatc
     outbox = Outbox(round.shuffle(shuffle), shard, 0, last=True)
     sent = [
         message
-        for part, rows in accumulate.split_by_partition(given, round.spec, round.parts)
+        for part, rows in accumulate.split_by_partition(given, round.spec, round.result_shards)
         for message in outbox.send(part, _ordered(rows, round.spec.keys, round.salt))
     ]
     yield from sent

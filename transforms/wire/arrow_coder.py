@@ -1,4 +1,4 @@
-"""A Beam coder for Arrow record batches: a batch in, its IPC stream out, and back.
+"""A Beam coder for Arrow record batches, as IPC streams.
 
 Beam would pickle a batch, which ships a slice's whole parent buffer (2 MB for 100 rows). IPC writes only the rows
 of the slice, and keeps the schema's metadata, which carries a block's place in the input.

@@ -1,4 +1,4 @@
-"""Control totals: what every step sent into a shuffle and received from it goes in; a marker file comes out if equal.
+"""Control totals: a marker file is written only if every step received from a shuffle what others sent into it.
 
 A runner mode was caught losing messages and ending in success. So each message through a shuffle carries a tag made
 of its place (sender, block, destination); senders and receivers report rows and tags for each destination, and the
@@ -93,8 +93,8 @@ def receive(shuffle: str, destination: int, batches: Iterable[pa.RecordBatch]) -
     went on to different partitions, a unit might count with more rows than its bounds allow.
     """
     inbox = Inbox(shuffle, destination)
-    found = sorted(inbox.open(batches), key=lambda tagged: tagged[0])
-    return [batch for _, batch in found], inbox.report()
+    tagged_batches = sorted(inbox.open(batches), key=lambda tagged: tagged[0])
+    return [batch for _, batch in tagged_batches], inbox.report()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +125,9 @@ def agree(shuffle: Shuffle, reports: Iterable[Report]) -> bool:
             return False
         else:
             received[who] = totals[who]
-    complete = all(sorted(found) == [(i, i == len(found) - 1) for i in range(len(found))] for found in blocks.values())
+    complete = all(
+        sorted(numbers) == [(i, i == len(numbers) - 1) for i in range(len(numbers))] for numbers in blocks.values()
+    )
     return (
         complete
         and (shuffle.senders is None or blocks.keys() == shuffle.senders)
@@ -154,7 +156,7 @@ class _Check(ContainedDoFn):
 
 @dataclass(eq=False)
 class CheckControlTotals(beam.PTransform[beam.PCollection[Report], beam.PCollection[str]]):
-    """Reports of all shuffles in; the name of each shuffle whose totals agree out, its marker written to staging.
+    """Compares the reports of all shuffles: names each whose totals agree, and writes its marker to staging.
 
     Raises:
         RunFailed: (inside the job) the totals of a shuffle don't agree.

@@ -1,4 +1,4 @@
-"""How far a job in this process has come: parts of the plan go in, as they are done; a share from 0 to 1 comes out.
+"""How far a job in this process has come, as a share from 0 to 1 of the plan's parts.
 
 Only what the plan knew before the first row was read is counted (splits and shards, never rows), so what is shown says
 no more about the data than the time it takes. A worker in another process reports to nobody.
@@ -15,7 +15,7 @@ Listener = Callable[[str, int, int], None]
 """Called with what is being done, how many parts of it are done, and how many there are."""
 
 _listeners: list[Listener] = []
-_parts: dict[str, set[int]] = {}
+_done: dict[str, set[int]] = {}
 """What is done of each piece of work of this process, as long as somebody listens."""
 _lock = threading.Lock()
 
@@ -29,10 +29,10 @@ def listening(listener: Listener) -> Iterator[None]:
     finally:
         _listeners.remove(listener)
         if not _listeners:
-            _parts.clear()
+            _done.clear()
 
 
-class Parts:
+class WorkProgress:
     """Counts the numbered parts of one piece of work as threads and bundles get them done, each once however often it
     is tried. All copies of it in a process, that of each bundle, count together.
     """
@@ -44,9 +44,9 @@ class Parts:
         with _lock:
             if not _listeners:
                 return
-            parts = _parts.setdefault(self._work, set())
-            if part in parts:
+            done = _done.setdefault(self._work, set())
+            if part in done:
                 return
-            parts.add(part)
+            done.add(part)
             for listener in _listeners:
-                listener(self._what, len(parts), self._of)
+                listener(self._what, len(done), self._of)

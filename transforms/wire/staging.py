@@ -87,6 +87,10 @@ class Area:
         deeper than releases lie, so that who looks for `*/*/manifest.json` doesn't find it."""
         return f"{self._outer}/files"
 
+    def beside_release(self, name: str) -> str:
+        """A file next to that folder: kept from others like it, and moved out as easily."""
+        return f"{self._outer}/{name}"
+
     @property
     def _outer(self) -> str:
         return f"{self.path}.release"
@@ -120,17 +124,17 @@ class Area:
         os.mkdir(self.release)
         return Path(self.release)
 
-    def shard_path(self, stage: str, part: int, parts: int) -> str:
-        return f"{self.path}/{stage}-{part:05d}-of-{parts:05d}.parquet"
+    def shard_path(self, stage: str, part: int, shards: int) -> str:
+        return f"{self.path}/{stage}-{part:05d}-of-{shards:05d}.parquet"
 
-    def write_shard(self, stage: str, part: int, parts: int, batch: pa.RecordBatch) -> None:
+    def write_shard(self, stage: str, part: int, shards: int, batch: pa.RecordBatch) -> None:
         """Writes one shard's released values under its fixed name, whole or not at all."""
-        label = {b"dpbeam.shard": f"{self.attempt}/{stage}/{part}/{parts}".encode()}
+        label = {b"dpbeam.shard": f"{self.attempt}/{stage}/{part}/{shards}".encode()}
         sink = pa.BufferOutputStream()
         pq.write_table(pa.Table.from_batches([batch]).replace_schema_metadata(label), sink)
-        self._write(self.shard_path(stage, part, parts), sink.getvalue())
+        self._write(self.shard_path(stage, part, shards), sink.getvalue())
 
-    def read_stage(self, stage: str, parts: int) -> pa.Table:
+    def read_stage(self, stage: str, shards: int) -> pa.Table:
         """All shards of a stage, each file read exactly once, in shard order.
 
         Of a stage that was frozen, what was frozen.
@@ -140,9 +144,9 @@ class Area:
         """
         if os.path.lexists(self._frozen_path(stage)):
             return self._labelled(self._frozen_path(stage), f"what was frozen of stage {stage}", f"{stage}/frozen")
-        return self._read_shards(stage, parts)
+        return self._read_shards(stage, shards)
 
-    def freeze(self, stage: str, parts: int) -> pa.Table:
+    def freeze(self, stage: str, shards: int) -> pa.Table:
         """All shards of a stage as they are when this is first called; the same table ever after.
 
         Guarantee: all calls, in whatever processes and however often, return one table, if all processes see one file
@@ -155,9 +159,9 @@ class Area:
         if not os.path.lexists(self._frozen_path(stage)):
             label = {b"dpbeam.shard": f"{self.attempt}/{stage}/frozen".encode()}
             sink = pa.BufferOutputStream()
-            pq.write_table(self._read_shards(stage, parts).replace_schema_metadata(label), sink)
+            pq.write_table(self._read_shards(stage, shards).replace_schema_metadata(label), sink)
             self._write_first(self._frozen_path(stage), sink.getvalue())
-        return self.read_stage(stage, parts)
+        return self.read_stage(stage, shards)
 
     def seal(self, name: str, content: bytes) -> None:
         """Keeps what `name` stood for when this was first called for it.
@@ -178,22 +182,23 @@ class Area:
                 "or write the rows to files and use `dpbeam run`"
             )
 
-    def _read_shards(self, stage: str, parts: int) -> pa.Table:
+    def _read_shards(self, stage: str, shards: int) -> pa.Table:
         return pa.concat_tables(
             [
                 self._labelled(
-                    self.shard_path(stage, part, parts),
-                    f"staged shard {part} of {parts} of stage {stage}",
-                    f"{stage}/{part}/{parts}",
+                    self.shard_path(stage, part, shards),
+                    f"staged shard {part} of {shards} of stage {stage}",
+                    f"{stage}/{part}/{shards}",
                 )
-                for part in range(parts)
+                for part in range(shards)
             ]
         )
 
     def _labelled(self, path: str, what: str, label: str) -> pa.Table:
         """The table in a file of this attempt, read once."""
         try:
-            table = pq.ParquetFile(pa.BufferReader(Path(path).read_bytes())).read()
+            # No thread of Arrow's may hold our bytes as Python ends: it would abort the program.
+            table = pq.ParquetFile(pa.BufferReader(Path(path).read_bytes()), pre_buffer=False).read(use_threads=False)
         except Exception as error:
             raise RunFailed(f"{what} can't be read ({type(error).__name__}); nothing was published") from None
         if (table.schema.metadata or {}).get(b"dpbeam.shard") != f"{self.attempt}/{label}".encode():

@@ -6,9 +6,9 @@ Guarantee: nothing here uses the quantities or sensitivities that a plan is made
 
 from __future__ import annotations
 
-from dpbeam.accounting.expectations.base import Part, parts
+from dpbeam.accounting.expectations.base import ExpectedQuantity, expected_quantities
 from dpbeam.queries import metrics
 
 metrics.load(__name__)
 
-__all__ = ["Part", "parts"]
+__all__ = ["ExpectedQuantity", "expected_quantities"]

@@ -18,7 +18,7 @@ unit's there."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class ExpectedQuantity:
     """One noisy quantity: `what` it is, whichever metrics need it; its `name`; the change that one of what it is
     `moved_by` makes, in l1 and in l2; and its weight.
 
@@ -37,7 +37,7 @@ class Part:
 
 
 @singledispatch
-def parts(metric: Metric, stage: Stage) -> Iterator[Part]:
+def expected_quantities(metric: Metric, stage: Stage) -> Iterator[ExpectedQuantity]:
     """All that a metric of the stage needs.
 
     Raises:
@@ -57,6 +57,6 @@ def clip(metric: Clipped) -> tuple[float, float, str]:
     return metric.low, metric.high, "".join(side for side, _ in metric.searches)
 
 
-def row_count(weight: float) -> Part:
+def row_count(weight: float) -> ExpectedQuantity:
     """The number of rows, which other metrics may share."""
-    return Part(what=("count",), name="count", l1=1.0, l2=1.0, weight=weight)
+    return ExpectedQuantity(what=("count",), name="count", l1=1.0, l2=1.0, weight=weight)

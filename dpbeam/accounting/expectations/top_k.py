@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dpbeam.accounting.expectations.base import Part, parts
+from dpbeam.accounting.expectations.base import ExpectedQuantity, expected_quantities
 from dpbeam.queries.metrics.top_k import TopK
 from dpbeam.queries.query import Stage
 
 
-@parts.register
-def _(metric: TopK, stage: Stage) -> Iterator[Part]:
-    yield Part(
+@expected_quantities.register
+def _(metric: TopK, stage: Stage) -> Iterator[ExpectedQuantity]:
+    yield ExpectedQuantity(
         what=("top_k", metric.column, metric.max_values, metric.pre_threshold, *metric.candidates),
         name=metric.name,
         l1=1.0,

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dpbeam.accounting.expectations.base import Part, parts
+from dpbeam.accounting.expectations.base import ExpectedQuantity, expected_quantities
 from dpbeam.queries.metrics.vectors import VectorSum
 from dpbeam.queries.query import Stage
 
 
-@parts.register
-def _(metric: VectorSum, stage: Stage) -> Iterator[Part]:
+@expected_quantities.register
+def _(metric: VectorSum, stage: Stage) -> Iterator[ExpectedQuantity]:
     most, root = metric.max_norm, float(metric.length or len(metric.columns)) ** 0.5
     l1 = most * {"l1": 1.0, "l2": root, "linf": root**2}[metric.norm]
     l2 = most * {"l1": 1.0, "l2": 1.0, "linf": root}[metric.norm]
-    yield Part(
+    yield ExpectedQuantity(
         what=("vector", *metric.columns, metric.norm, most), name=metric.name, l1=l1, l2=l2, weight=metric.weight
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
@@ -69,7 +69,7 @@ def is_deferred(df: Any) -> bool:
 class Query:
     """A query on a data frame: `QueryBuilder` makes it, `run_query` runs it."""
 
-    df: Any
+    df: Any = field(repr=False)
     unit: str
     groups: Groups
     value: str | None
@@ -107,7 +107,7 @@ class Query:
 
     def _params(self, noise_kind: Any) -> pipeline_dp.AggregateParams:
         return pipeline_dp.AggregateParams(
-            metrics=[found.metric for found in self.aggregations],
+            metrics=[each.metric for each in self.aggregations],
             noise_kind=noise_kind,
             max_partitions_contributed=self.groups.most_groups,
             max_contributions_per_partition=self.groups.most_rows,
@@ -118,7 +118,8 @@ class Query:
 
 @dataclass(eq=False)
 class _Aggregate(beam.PTransform[Any, Any]):
-    """Pandas frames with the query's columns in; (key, figures in the order of the query's aggregations) out."""
+    """Aggregates pandas frames with the query's columns into (key, figures in the order of the query's
+    aggregations)."""
 
     query: Query
     params: Any
@@ -132,7 +133,7 @@ class _Aggregate(beam.PTransform[Any, Any]):
             privacy_id_extractor=_unit, partition_extractor=_key, value_extractor=_value
         )
         aggregate = PrivateAggregate(self.params, extractors, self.accountant, public)
-        names = [found.metric.name.lower() for found in query.aggregations]
+        names = [each.metric.name.lower() for each in query.aggregations]
         released = rows | "Aggregate" >> aggregate | "Figures" >> beam.ParDo(_Figures(names))
         self.accountant.compute_budgets()
         return released
@@ -182,7 +183,7 @@ def _on_beam(query: Query, step: _Aggregate) -> Any:
 def _empty(query: Query) -> Any:
     """The result without rows."""
     kinds = dict(zip(query.groups.columns, query.types[1:], strict=True))
-    kinds |= {found.name: "float64" for found in query.aggregations}
+    kinds |= {each.name: "float64" for each in query.aggregations}
     pandas = frame_columns.pandas()
     return pandas.DataFrame({name: pandas.Series(dtype=kind) for name, kind in kinds.items()})
 
@@ -191,7 +192,9 @@ def _filled(empty: Any, released: Sequence[tuple[Any, tuple[float, ...]]], *, on
     rows = [(*((key,) if one else key), *figures) for key, figures in released]
     columns = list(zip(*rows, strict=True)) or [()] * len(empty.columns)
     named = zip(empty.columns, empty.dtypes, columns, strict=True)
-    return frame_columns.pandas().DataFrame({name: frame_columns.column(found, kind) for name, kind, found in named})
+    return frame_columns.pandas().DataFrame(
+        {name: frame_columns.column(numbers, kind) for name, kind, numbers in named}
+    )
 
 
 class _Rows(ContainedDoFn):

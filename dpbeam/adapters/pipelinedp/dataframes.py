@@ -1,4 +1,4 @@
-"""PipelineDP's queries on data frames, on our engine: pandas and Beam frames in, frames of the same kind out.
+"""PipelineDP's queries on data frames, pandas' and Beam's, answered by our engine.
 
     query = (QueryBuilder(df, "visitor_id")
              .groupby("day", max_groups_contributed=3, max_contributions_per_group=1)
@@ -125,11 +125,11 @@ class QueryBuilder:
             raise UsageError("groupby must be called first: a table that is one group is for a policy without group_by")
         if not self._aggregations:
             raise UsageError("there is nothing to compute: call count, sum or mean")
-        columns = {found.column for found in self._aggregations if found.column is not None}
+        columns = {each.column for each in self._aggregations if each.column is not None}
         if len(columns) > 1:
             raise UsageError(f"sum and mean must be of one column, got {', '.join(sorted(columns))}")
         low, high = self._bounds(needed=bool(columns))
-        names = [*self._groups.columns, *(found.name for found in self._aggregations)]
+        names = [*self._groups.columns, *(each.name for each in self._aggregations)]
         if len(set(names)) != len(names):
             raise UsageError(f"each column of the result needs a name of its own, got {', '.join(names)}")
         return Query(
@@ -137,7 +137,7 @@ class QueryBuilder:
             unit=self._unit,
             groups=self._groups,
             value=next(iter(columns), None),
-            aggregations=tuple(replace(found, low=low, high=high) for found in self._aggregations),
+            aggregations=tuple(replace(each, low=low, high=high) for each in self._aggregations),
         )
 
     def _add(self, aggregation: Aggregation) -> QueryBuilder:
@@ -149,15 +149,17 @@ class QueryBuilder:
         return self
 
     def _known(self, column: Any) -> str:
+        if not isinstance(column, str):
+            raise UsageError(f"a column must be named by text, got {type(column).__name__}: rename df's columns first")
         if column not in self._names:
             raise UsageError(f"df must have the column {column!r}")
-        return str(column)
+        return column
 
     def _bounds(self, *, needed: bool) -> tuple[float | None, float | None]:
         if not needed:
             return None, None
-        lows = {found.low for found in self._aggregations} - {None}
-        highs = {found.high for found in self._aggregations} - {None}
+        lows = {each.low for each in self._aggregations} - {None}
+        highs = {each.high for each in self._aggregations} - {None}
         if len(lows) != 1 or len(highs) != 1:
             raise UsageError("sum and mean need one min_value and one max_value: give both once, or the same each time")
         return lows.pop(), highs.pop()

@@ -9,6 +9,7 @@ docs/from_pipelinedp.md shows the move, and where the two differ.
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections import namedtuple
 from collections.abc import Collection, Iterator
@@ -112,7 +113,7 @@ class DPEngine:
 
 @dataclass(eq=False)
 class PrivateAggregate(beam.PTransform[beam.PCollection[Any], beam.PCollection[Any]]):
-    """`DPEngine.aggregate` as a transform: any rows in, (partition key, MetricsTuple) out.
+    """`DPEngine.aggregate` as a transform of any rows into (partition key, MetricsTuple).
 
     `report`, an `ExplainComputationReport`, says what was done once the budgets are computed.
     """
@@ -126,12 +127,13 @@ class PrivateAggregate(beam.PTransform[beam.PCollection[Any], beam.PCollection[A
     def expand(self, rows: beam.PCollection[Any]) -> beam.PCollection[Any]:
         report, public = _container(self.report), _public_table(self.public_partitions)
         name = f"aggregate_{self.accountant.stages}"
-        migrated = aggregate_stage(self.params, name=name, public=public)
-        released, budget = _released(rows, migrated, self.extractors, self.accountant, self.params, public)
+        params = copy.deepcopy(
+            self.params
+        )  # a job may change its own for the next aggregation, before this is explained
+        migrated = aggregate_stage(params, name=name, public=public)
+        released, budget = _released(rows, migrated, self.extractors, self.accountant, params, public)
         shown = None if public is None else public.num_rows
-        told = Explanation(
-            method="aggregate", params=self.params, budget=budget, accountant=self.accountant, public=shown
-        )
+        told = Explanation(method="aggregate", params=params, budget=budget, accountant=self.accountant, public=shown)
         fill(report, told)
         tuples: beam.PCollection[Any] = released | "MetricsTuples" >> beam.ParDo(_ToTuples(migrated, budget))
         return tuples
@@ -139,7 +141,7 @@ class PrivateAggregate(beam.PTransform[beam.PCollection[Any], beam.PCollection[A
 
 @dataclass(eq=False)
 class PrivateSelectPartitions(beam.PTransform[beam.PCollection[Any], beam.PCollection[Any]]):
-    """`DPEngine.select_partitions` as a transform: any rows in, partition keys out; `report` as above."""
+    """`DPEngine.select_partitions` as a transform of any rows into partition keys; `report` as above."""
 
     params: Any
     extractors: Any
@@ -148,10 +150,11 @@ class PrivateSelectPartitions(beam.PTransform[beam.PCollection[Any], beam.PColle
 
     def expand(self, rows: beam.PCollection[Any]) -> beam.PCollection[Any]:
         report = _container(self.report)
-        migrated = select_stage(self.params, name=f"select_{self.accountant.stages}")
-        released, budget = _released(rows, migrated, self.extractors, self.accountant, self.params, None)
+        params = copy.deepcopy(self.params)
+        migrated = select_stage(params, name=f"select_{self.accountant.stages}")
+        released, budget = _released(rows, migrated, self.extractors, self.accountant, params, None)
         told = Explanation(
-            method="select_partitions", params=self.params, budget=budget, accountant=self.accountant, public=None
+            method="select_partitions", params=params, budget=budget, accountant=self.accountant, public=None
         )
         fill(report, told)
         keys: beam.PCollection[Any] = released | "Keys" >> beam.ParDo(_ToKeys())
@@ -218,7 +221,7 @@ def _public_table(partitions: Any) -> pa.Table | None:
 
 
 class _ToTuples(ContainedDoFn):
-    """A batch of released rows in; (partition key, MetricsTuple) out."""
+    """Turns a batch of released rows into (partition key, MetricsTuple)."""
 
     step = "MetricsTuples"
 

@@ -38,13 +38,13 @@ def values(column: Any, dtype: Dtype) -> list[Any]:
     # pandas cuts 1.5 to 1 where a column is declared whole
     if typed.dtype != column.dtype and typed.tolist() != column.tolist():
         raise ValueError("a value isn't of its column's type")
-    found: list[Any] = (typed.astype("int64") if _counted(dtype) else typed).tolist()
-    return found
+    plain: list[Any] = (typed.astype("int64") if _counted(dtype) else typed).tolist()
+    return plain
 
 
-def column(found: Sequence[Any], dtype: Dtype) -> Any:
+def column(plain: Sequence[Any], dtype: Dtype) -> Any:
     """The column of the plain type `dtype` whose `values` were found."""
-    made = pandas().Series(list(found), dtype="int64" if _counted(dtype) else dtype)
+    made = pandas().Series(list(plain), dtype="int64" if _counted(dtype) else dtype)
     return made.astype(dtype) if _counted(dtype) else made
 
 

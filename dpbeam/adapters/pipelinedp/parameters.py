@@ -1,4 +1,4 @@
-"""The parameters of a PipelineDP job in, the same as a stage of ours out, with the mechanisms it needs.
+"""The parameters of a PipelineDP job read as a stage of ours, and as the mechanisms that it needs.
 
 `AggregateParams` and `SelectPartitionsParams` are taken as they are. What they say that would rest on trust in the
 data, or that our engine doesn't do, is refused by name. What PipelineDP 0.2 hasn't got yet has the default of 0.3.
@@ -200,12 +200,12 @@ def _strategy(params: Any) -> type[Selection]:
 
 
 def _metrics(params: Any) -> list[Metric]:
-    found = [_metric(asked, params) for asked in dict.fromkeys(params.metrics) if not asked.is_percentile]
+    metrics = [_metric(asked, params) for asked in dict.fromkeys(params.metrics) if not asked.is_percentile]
     ranks = tuple(sorted({_rank(asked.parameter) for asked in params.metrics if asked.is_percentile}))
     if ranks:
         low, high = _value_bounds(params, "PERCENTILE")
-        found.append(Quantiles(name="percentiles", column=VALUE, low=low, high=high, ranks=ranks))
-    return found
+        metrics.append(Quantiles(name="percentiles", column=VALUE, low=low, high=high, ranks=ranks))
+    return metrics
 
 
 _CLIPPED: dict[str, type[Sum | Mean | Variance]] = {"SUM": Sum, "MEAN": Mean, "VARIANCE": Variance}
@@ -266,24 +266,24 @@ def _fields(params: Any, metrics: Sequence[Metric], *, shared: bool) -> list[Fie
     if not known.keys() & {"variance", "mean"}:
         order = ["count", "sum", "privacy_id_count", "vector_sum"]
     noise_stated = getattr(params, "output_noise_stddev", False)
-    found: list[Field] = []
+    fields: list[Field] = []
     for kind in order:
         if kind not in known:
             continue
         metric = known[kind]
-        found.append(Field(name=kind, columns=metric.released))
+        fields.append(Field(name=kind, columns=metric.released))
         # PipelineDP states the noise of these alone, and not where it makes them from a mean or thresholds them.
         stated = kind == "privacy_id_count" or (kind in ("count", "sum") and not known.keys() & {"variance", "mean"})
         if noise_stated and stated and not (kind == "privacy_id_count" and shared):
-            found.append(Field(name=f"{kind}_noise_stddev", noise_of=metric.parts[0].name))
+            fields.append(Field(name=f"{kind}_noise_stddev", noise_of=metric.quantities[0].name))
     quantiles = known.get("quantiles")
     if isinstance(quantiles, Quantiles):
         of_rank = dict(zip(quantiles.ranks, quantiles.released, strict=True))
         asked = (metric.parameter for metric in params.metrics if metric.is_percentile)
         # 50 and 50.0 are one percentile; PipelineDP has one name for both, and fails on it.
         named = {percentile_name(percentile): of_rank[_rank(percentile)] for percentile in asked}
-        found += [Field(name=name, columns=(column,)) for name, column in named.items()]
-    return found
+        fields += [Field(name=name, columns=(column,)) for name, column in named.items()]
+    return fields
 
 
 def percentile_name(percentile: float) -> str:

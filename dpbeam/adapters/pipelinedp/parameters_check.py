@@ -36,7 +36,7 @@ def check_aggregate(params: Any, requests: Sequence[Request], *, public: bool) -
         raise Refused(f"every sum must have {noise} noise, as noise_kind says")
     left = list(stated)
     for moves in expected:
-        same = next((found for found in left if _alike(found, moves)), None)
+        same = next((move for move in left if _alike(move, moves)), None)
         if same is None:
             break
         left.remove(same)
@@ -60,11 +60,11 @@ def check_select(params: Any, requests: Sequence[Request]) -> None:
 
 
 def _check_selection(params: Any, requests: Sequence[Request], strategy: str | None) -> None:
-    found = [request for request in requests if request.is_selection]
-    if [request.kind for request in found] != ([] if strategy is None else [strategy]):
-        raise Refused(f"partitions must be selected by {strategy or 'nothing'}, got {[r.kind for r in found]}")
+    selections = [request for request in requests if request.is_selection]
+    if [request.kind for request in selections] != ([] if strategy is None else [strategy]):
+        raise Refused(f"partitions must be selected by {strategy or 'nothing'}, got {[r.kind for r in selections]}")
     partitions = getattr(params, "max_contributions", None) or params.max_partitions_contributed
-    for request in found:
+    for request in selections:
         if (request.l0, request.pre_threshold) != (int(partitions), int(getattr(params, "pre_threshold", None) or 1)):
             raise Refused("the selection must have the parameters' bound on partitions and pre_threshold")
 
@@ -79,29 +79,29 @@ def _moves(params: Any, *, counted: bool) -> list[Moves]:
     """Of all sums that have noise of their own; `counted` if the selection counts units where they are shown."""
     asked = {metric.name for metric in params.metrics if not metric.is_percentile}
     rows, units = _times(params)
-    found: dict[str, Moves] = {}
+    moves: dict[str, Moves] = {}
     if asked & {"COUNT", "MEAN", "VARIANCE"}:
-        found["rows"] = rows
+        moves["rows"] = rows
     if "PRIVACY_ID_COUNT" in asked and not counted:
-        found["units"] = units
+        moves["units"] = units
     if any(metric.is_percentile for metric in params.metrics):  # a row is counted once in each of a tree's four levels
-        found["tree"] = (4 * rows[0], 2 * rows[1])
+        moves["tree"] = (4 * rows[0], 2 * rows[1])
     if "VECTOR_SUM" in asked:
-        found["vector"] = _vector(params, rows)
+        moves["vector"] = _vector(params, rows)
     if params.min_sum_per_partition is not None:
         if "SUM" in asked:
-            found["total"] = _scaled(units, max(abs(params.min_sum_per_partition), abs(params.max_sum_per_partition)))
-        return list(found.values())
+            moves["total"] = _scaled(units, max(abs(params.min_sum_per_partition), abs(params.max_sum_per_partition)))
+        return list(moves.values())
     if asked & {"SUM", "MEAN", "VARIANCE"}:
         low, high = float(params.min_value), float(params.max_value)
         middle, half = low + (high - low) / 2, (high - low) / 2
         if "SUM" in asked:
-            found["sum about 0"] = _scaled(rows, max(abs(low), abs(high)))
+            moves["sum about 0"] = _scaled(rows, max(abs(low), abs(high)))
         if asked & {"MEAN", "VARIANCE"}:  # distances from the middle; where that is 0 they are the values
-            found["sum about 0" if middle == 0 else "sum about the middle"] = _scaled(rows, half)
+            moves["sum about 0" if middle == 0 else "sum about the middle"] = _scaled(rows, half)
         if "VARIANCE" in asked:  # (value − middle)² − half²/2 lies within ±half²/2
-            found["squares"] = _scaled(rows, half**2 / 2)
-    return list(found.values())
+            moves["squares"] = _scaled(rows, half**2 / 2)
+    return list(moves.values())
 
 
 def _times(params: Any) -> tuple[Moves, Moves]:

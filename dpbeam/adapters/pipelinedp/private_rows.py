@@ -13,11 +13,11 @@ from dpbeam.transforms.wire.containment import ContainedDoFn
 def unique_label(pipeline: beam.Pipeline, label: str) -> str:
     """The label, with a number after it if it is used in the pipeline already, as in PipelineDP."""
     used = {part for full in pipeline.applied_labels for part in full.split("/")}
-    number, found = 0, label
-    while found in used:
+    number, unused = 0, label
+    while unused in used:
         number += 1
-        found = f"{label}_{number}"
-    return found
+        unused = f"{label}_{number}"
+    return unused
 
 
 def id_of(pair: tuple[Any, Any]) -> Any:

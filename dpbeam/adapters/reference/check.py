@@ -13,7 +13,7 @@ from dpbeam.errors import Refused
 from dpbeam.mechanisms.events import Gaussian, Laplace, LaplaceThresholding, Mechanism, TruncatedGeometric
 from dpbeam.queries.metrics.base import Clipped, Metric
 from dpbeam.queries.metrics.means import Mean, Variance
-from dpbeam.queries.metrics.quantiles import Ranked
+from dpbeam.queries.metrics.quantiles import QuantileMetric
 from dpbeam.queries.metrics.sums import Sum, SumOfTotals
 from dpbeam.queries.metrics.vectors import VectorSum
 from dpbeam.queries.query import Query, Stage
@@ -54,9 +54,9 @@ def _check_noise(stage: Stage, mechanism: Mechanism, l1: float, l2: float) -> No
     where = f"stage {stage.name}, {mechanism.metric}"
     if mechanism.kind != stage.noise:
         raise Refused(f"{where}: the mechanism must be {stage.noise}, got {mechanism.kind}")
-    found, least = (mechanism.l1, l1) if isinstance(mechanism, Laplace) else (_l2(mechanism), l2)
-    if not math.isclose(found, least, rel_tol=_CLOSE):
-        raise Refused(f"{where}: the sensitivity must be {least:.12g} by the stage's bounds, got {found:.12g}")
+    sensitivity, least = (mechanism.l1, l1) if isinstance(mechanism, Laplace) else (_l2(mechanism), l2)
+    if not math.isclose(sensitivity, least, rel_tol=_CLOSE):
+        raise Refused(f"{where}: the sensitivity must be {least:.12g} by the stage's bounds, got {sensitivity:.12g}")
 
 
 def _l2(mechanism: Mechanism) -> float:
@@ -80,34 +80,34 @@ def _sensitivities(stage: Stage) -> dict[str, tuple[float, float]]:
     """What gets noise of its own, by name, with its change by one unit in l1 and in l2."""
     first: dict[str, Metric] = {}
     for metric in stage.metrics:
-        first.setdefault("tree" if isinstance(metric, Ranked) else metric.kind, metric)
+        first.setdefault("tree" if isinstance(metric, QuantileMetric) else metric.kind, metric)
     rows, units = _times(stage)
-    found: dict[str, tuple[float, float]] = {}
+    by_quantity: dict[str, tuple[float, float]] = {}
     moment, total, vector = first.get("variance") or first.get("mean"), first.get("sum"), first.get("vector_sum")
     if isinstance(moment, Mean | Variance):
         half = (moment.high - moment.low) / 2
-        found[f"{moment.name}.sum"] = (rows[0] * half, rows[1] * half)
+        by_quantity[f"{moment.name}.sum"] = (rows[0] * half, rows[1] * half)
         if isinstance(moment, Variance):
             # Squares of distances from the middle, as they are: each row moves their sum by up to half².
-            found[f"{moment.name}.squares"] = (rows[0] * half**2, rows[1] * half**2)
+            by_quantity[f"{moment.name}.squares"] = (rows[0] * half**2, rows[1] * half**2)
     elif isinstance(total, Sum):
         most = max(abs(total.low), abs(total.high))
-        found[total.name] = (rows[0] * most, rows[1] * most)
+        by_quantity[total.name] = (rows[0] * most, rows[1] * most)
     elif isinstance(total, SumOfTotals):
         most = max(abs(total.low_total), abs(total.high_total))
-        found[total.name] = (units[0] * most, units[1] * most)
+        by_quantity[total.name] = (units[0] * most, units[1] * most)
     if moment is not None or "count" in first:
-        found["count"] = rows
+        by_quantity["count"] = rows
     if "privacy_id_count" in first and not _shared(stage):
-        found["privacy_id_count"] = units
+        by_quantity["privacy_id_count"] = units
     if "tree" in first:  # a row is counted once in each of the four levels
-        found[f"{first['tree'].name}.tree"] = (4 * rows[0], 2 * rows[1])
+        by_quantity[f"{first['tree'].name}.tree"] = (4 * rows[0], 2 * rows[1])
     if isinstance(vector, VectorSum):
         length, longest = vector.length or len(vector.columns), vector.max_norm
         l1 = longest * {"l1": 1, "l2": length**0.5, "linf": length}[vector.norm]
         l2 = longest * {"l1": 1, "l2": 1, "linf": length**0.5}[vector.norm]
-        found[vector.name] = (units[0] * l1, units[1] * l2)
-    return found
+        by_quantity[vector.name] = (units[0] * l1, units[1] * l2)
+    return by_quantity
 
 
 def _times(stage: Stage) -> tuple[tuple[float, float], tuple[float, float]]:

@@ -20,13 +20,13 @@ from dpbeam.queries.bounds import Bounds
 from dpbeam.queries.metrics.base import Clipped, Metric
 from dpbeam.queries.metrics.counts import Count, UnitCount
 from dpbeam.queries.metrics.means import Mean, Variance
-from dpbeam.queries.metrics.quantiles import Ranked
+from dpbeam.queries.metrics.quantiles import QuantileMetric
 from dpbeam.queries.metrics.sums import Sum, SumOfTotals
 from dpbeam.queries.metrics.vectors import VectorSum
 from dpbeam.queries.query import Stage
 from dpbeam.queries.selections import Selection, Thresholding
 
-_DOES = (Count, UnitCount, Sum, SumOfTotals, Mean, Variance, Ranked, VectorSum)
+_DOES = (Count, UnitCount, Sum, SumOfTotals, Mean, Variance, QuantileMetric, VectorSum)
 _AT_LEAST_L1 = (Count, UnitCount, Sum, Mean)
 _STRATEGIES = {
     "truncated_geometric": pipeline_dp.PartitionSelectionStrategy.TRUNCATED_GEOMETRIC,
@@ -60,18 +60,18 @@ def reference_call(stage: Stage) -> ReferenceCall:
     where = f"stage {stage.name}"
     if stage.histograms:
         raise UsageError(f"{where}: PipelineDP finds no bounds; state them, or run without --engine=pipelinedp")
-    found, limits, private = stage.metrics, stage.bounds, stage.selection
-    _check_selection(where, found, private)
-    _check_metrics(where, found)
-    _check_bounds(where, found, limits, private)
-    _check_vectors(where, found, limits, stage)
-    post = _shares_count(where, found, stage)
-    grid = _grid(where, found)
-    vector = next((m for m in found if isinstance(m, VectorSum)), None)
-    totals = any(isinstance(m, SumOfTotals) for m in found)
+    metrics, limits, private = stage.metrics, stage.bounds, stage.selection
+    _check_selection(where, metrics, private)
+    _check_metrics(where, metrics)
+    _check_bounds(where, metrics, limits, private)
+    _check_vectors(where, metrics, limits, stage)
+    post = _shares_count(where, metrics, stage)
+    grid = _grid(where, metrics)
+    vector = next((m for m in metrics if isinstance(m, VectorSum)), None)
+    totals = any(isinstance(m, SumOfTotals) for m in metrics)
     low, high = (grid.low, grid.high) if grid is not None else (None, None)
     params = pipeline_dp.AggregateParams(
-        metrics=_pipelinedp_metrics(found),
+        metrics=_pipelinedp_metrics(metrics),
         noise_kind=pipeline_dp.NoiseKind(stage.noise),
         max_partitions_contributed=limits.l0,
         # Without linf nothing adds up rows; PipelineDP wants a number all the same, and doesn't look at it then.
@@ -88,17 +88,17 @@ def reference_call(stage: Stage) -> ReferenceCall:
         pre_threshold=private.pre_threshold if private and private.pre_threshold > 1 else None,
         post_aggregation_thresholding=post,
     )
-    return ReferenceCall(params=params, metrics=found, folded=_folded(found), bounds=limits, grid=grid)
+    return ReferenceCall(params=params, metrics=metrics, folded=_folded(metrics), bounds=limits, grid=grid)
 
 
-def percentiles(found: Sequence[Metric]) -> tuple[float, ...]:
+def percentiles(metrics: Sequence[Metric]) -> tuple[float, ...]:
     """The ranks that the metrics ask for as PipelineDP has them, 0 to 100, each once, rising."""
-    ranks = {rank for metric in found if isinstance(metric, Ranked) for rank in metric.ranks}
+    ranks = {rank for metric in metrics if isinstance(metric, QuantileMetric) for rank in metric.ranks}
     return tuple(float(f"{rank * 100:.10g}") for rank in sorted(ranks))
 
 
-def _pipelinedp_metrics(found: Sequence[Metric]) -> list[Any]:
-    names, kinds = pipeline_dp.Metrics, {metric.kind for metric in found}
+def _pipelinedp_metrics(metrics: Sequence[Metric]) -> list[Any]:
+    names, kinds = pipeline_dp.Metrics, {metric.kind for metric in metrics}
     asked = []
     if "variance" in kinds:
         asked.append(names.VARIANCE)
@@ -112,42 +112,42 @@ def _pipelinedp_metrics(found: Sequence[Metric]) -> list[Any]:
         asked.append(names.PRIVACY_ID_COUNT)
     if "vector_sum" in kinds:
         asked.append(names.VECTOR_SUM)
-    return asked + [names.PERCENTILE(percentile) for percentile in percentiles(found)]
+    return asked + [names.PERCENTILE(percentile) for percentile in percentiles(metrics)]
 
 
-def _folded(found: Sequence[Metric]) -> tuple[Metric, ...]:
+def _folded(metrics: Sequence[Metric]) -> tuple[Metric, ...]:
     """The metrics, those that PipelineDP makes from a variance or a mean being part of it, with their weights."""
-    variances = [m for m in found if isinstance(m, Variance)]
-    means = [m for m in found if isinstance(m, Mean)]
+    variances = [m for m in metrics if isinstance(m, Variance)]
+    means = [m for m in metrics if isinstance(m, Mean)]
     if variances:
         # A variance's (ε, δ) is split evenly over its count, sum and squares, whoever else needs one of them.
-        merged = [m for m in found if isinstance(m, Variance | Mean | Sum | Count)]
-        others = [m for m in found if m not in merged]
+        merged = [m for m in metrics if isinstance(m, Variance | Mean | Sum | Count)]
+        others = [m for m in metrics if m not in merged]
         return (replace(variances[0], weight=sum(m.weight for m in merged)), *others)
     if means:
-        sums = [Mean(**vars(m)) for m in found if isinstance(m, Sum)]
-        return (*(m for m in found if not isinstance(m, Sum)), *sums)
-    return tuple(found)
+        sums = [Mean(**vars(m)) for m in metrics if isinstance(m, Sum)]
+        return (*(m for m in metrics if not isinstance(m, Sum)), *sums)
+    return tuple(metrics)
 
 
-def _check_selection(where: str, found: Sequence[Metric], private: Selection | None) -> None:
+def _check_selection(where: str, metrics: Sequence[Metric], private: Selection | None) -> None:
     if private is not None and private.strategy not in _STRATEGIES:
         raise UsageError(f"{where}: PipelineDP has no {private.strategy}; use one of {', '.join(_STRATEGIES)}")
     if private is not None and private.hierarchy is not None:
         raise UsageError(f"{where}: PipelineDP has no hierarchical keys; run without --engine=pipelinedp")
-    if not found:
+    if not metrics:
         raise UsageError(f"{where}: PipelineDP's aggregation needs a metric; run without --engine=pipelinedp")
 
 
-def _check_metrics(where: str, found: Sequence[Metric]) -> None:
-    for metric in found:
+def _check_metrics(where: str, metrics: Sequence[Metric]) -> None:
+    for metric in metrics:
         if not isinstance(metric, _DOES):
             raise UsageError(
                 f"{where}: PipelineDP has no {metric.kind}; leave {metric.name} out, or run without --engine=pipelinedp"
             )
-    values = {(m.column, m.low, m.high) for m in found if isinstance(m, Clipped)}
-    totals = {(m.column, m.low_total, m.high_total) for m in found if isinstance(m, SumOfTotals)}
-    vectors = {(m.columns, m.norm, m.max_norm) for m in found if isinstance(m, VectorSum)}
+    values = {(m.column, m.low, m.high) for m in metrics if isinstance(m, Clipped)}
+    totals = {(m.column, m.low_total, m.high_total) for m in metrics if isinstance(m, SumOfTotals)}
+    vectors = {(m.columns, m.norm, m.max_norm) for m in metrics if isinstance(m, VectorSum)}
     if len(values) + len(totals) + len(vectors) > 1:
         raise UsageError(
             f"{where}: PipelineDP reads one column with one pair of bounds in a stage; give each column, and each pair "
@@ -155,15 +155,15 @@ def _check_metrics(where: str, found: Sequence[Metric]) -> None:
         )
 
 
-def _check_bounds(where: str, found: Sequence[Metric], limits: Bounds, private: Selection | None) -> None:
-    totals = any(isinstance(m, SumOfTotals) for m in found)
+def _check_bounds(where: str, metrics: Sequence[Metric], limits: Bounds, private: Selection | None) -> None:
+    totals = any(isinstance(m, SumOfTotals) for m in metrics)
     if limits.l1 is not None:
         if private is not None:
             raise UsageError(f"{where}: PipelineDP fails on bounds.l1 with private partitions; use l0 and linf")
-        for metric in found:
+        for metric in metrics:
             if not isinstance(metric, _AT_LEAST_L1):
                 raise UsageError(f"{where}: PipelineDP has no {metric.kind} of {metric.name} under bounds.l1; use l0")
-    if totals and limits.linf is not None and not any(isinstance(m, Count) for m in found):
+    if totals and limits.linf is not None and not any(isinstance(m, Count) for m in metrics):
         raise UsageError(
             f"{where}: PipelineDP doesn't apply bounds.linf before it adds up a unit's total; leave linf out"
         )
@@ -173,8 +173,8 @@ def _check_bounds(where: str, found: Sequence[Metric], limits: Bounds, private: 
         )
 
 
-def _check_vectors(where: str, found: Sequence[Metric], limits: Bounds, stage: Stage) -> None:
-    for metric in found:
+def _check_vectors(where: str, metrics: Sequence[Metric], limits: Bounds, stage: Stage) -> None:
+    for metric in metrics:
         if not isinstance(metric, VectorSum):
             continue
         if stage.selection is None:
@@ -192,10 +192,10 @@ def _check_vectors(where: str, found: Sequence[Metric], limits: Bounds, stage: S
             )
 
 
-def _shares_count(where: str, found: Sequence[Metric], stage: Stage) -> bool:
+def _shares_count(where: str, metrics: Sequence[Metric], stage: Stage) -> bool:
     """Whether the noisy unit count that selects is released too."""
     private = stage.selection
-    if private is None or not isinstance(private, Thresholding) or not any(isinstance(m, UnitCount) for m in found):
+    if private is None or not isinstance(private, Thresholding) or not any(isinstance(m, UnitCount) for m in metrics):
         return False
     if private.pre_threshold > 1:
         raise UsageError(
@@ -210,9 +210,9 @@ def _shares_count(where: str, found: Sequence[Metric], stage: Stage) -> bool:
     return True
 
 
-def _grid(where: str, found: Sequence[Metric]) -> FloatGrid | None:
+def _grid(where: str, metrics: Sequence[Metric]) -> FloatGrid | None:
     """Where values lie, so that PipelineDP's sums of floats are exact."""
-    valued = [m for m in found if isinstance(m, Clipped | SumOfTotals)]
+    valued = [m for m in metrics if isinstance(m, Clipped | SumOfTotals)]
     if not valued:
         return None
     first, kinds = valued[0], {m.kind for m in valued}

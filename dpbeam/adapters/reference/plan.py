@@ -1,4 +1,4 @@
-"""A policy in, its plan for PipelineDP's engine out: what that engine is given, and what it then really draws.
+"""The plan of a policy for PipelineDP's own engine: what that engine is told, and what it then really draws.
 
 The engine is asked first which mechanisms it will want (a dry run that computes nothing). Our calibration finds their
 noise, it is turned into what PipelineDP builds its mechanisms from, they are built as PipelineDP builds them, and what
@@ -19,7 +19,7 @@ from pipeline_dp.budget_accounting import MechanismSpec
 from pydp.algorithms.numerical_mechanisms import GaussianMechanism, LaplaceMechanism
 
 from dpbeam.accounting import utility
-from dpbeam.accounting.certify import Certificate, certify
+from dpbeam.accounting.certify import Certificate, certify_events
 from dpbeam.accounting.epsilon_delta import epsilon_delta
 from dpbeam.accounting.plan import Plan, solve
 from dpbeam.accounting.requests import Request
@@ -51,7 +51,7 @@ _SELECTIONS = ("PartitionSelection", "PostAggregationThresholding")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Budget:
+class SpecBudget:
     """What PipelineDP is given for one of its specs: (ε, δ), or a standard deviation per unit of sensitivity."""
 
     name: str
@@ -68,7 +68,7 @@ class ReferenceStage:
 
     spec: StageSpec
     call: ReferenceCall
-    budgets: tuple[Budget, ...]
+    budgets: tuple[SpecBudget, ...]
     steps: Mapping[str, float]
 
 
@@ -86,7 +86,7 @@ class PlannedBudgets(pipeline_dp.NaiveBudgetAccountant):
     Guarantee: what the engine builds its mechanisms from is what was planned, or it doesn't start.
     """
 
-    def __init__(self, budgets: Sequence[Budget]) -> None:
+    def __init__(self, budgets: Sequence[SpecBudget]) -> None:
         super().__init__(1.0, 1e-6)  # satisfies the base; nothing here is computed from a total
         self._left = list(budgets)
 
@@ -142,11 +142,11 @@ def reference_plan(query: Query) -> ReferencePlan:
     for stage, call in pairs:
         requests += _requests(stage, call)
     drawn: tuple[Mechanism, ...] = ()
-    budgets: list[tuple[Budget, ...]] = []
+    budgets: list[tuple[SpecBudget, ...]] = []
 
-    def check(found: tuple[Mechanism, ...]) -> Certificate:
+    def check(mechanisms: tuple[Mechanism, ...]) -> Certificate:
         nonlocal drawn, budgets
-        by_stage = [[m for m in found if m.stage == stage.name] for stage in query.stages]
+        by_stage = [[m for m in mechanisms if m.stage == stage.name] for stage in query.stages]
         budgets = [
             tuple(_budget(name, kind, call, wanted) for name, kind in names)
             for call, names, wanted in zip(calls, asked, by_stage, strict=True)
@@ -157,7 +157,7 @@ def reference_plan(query: Query) -> ReferencePlan:
             for mechanism in _drawn(stage, call, given)
         )
         check_reference(query, drawn)
-        return certify(drawn, epsilon=epsilon, delta=delta)
+        return certify_events(drawn, epsilon=epsilon, delta=delta)
 
     _, certificate = solve(requests, check, epsilon, delta)
     plan = Plan(
@@ -198,8 +198,8 @@ def _asked(call: ReferenceCall, *, public: bool) -> list[tuple[str, str]]:
 def _requests(stage: Stage, call: ReferenceCall) -> Iterator[Request]:
     """Each mechanism that PipelineDP draws, with the query's weights, as in `dpbeam.accounting.plan.requests_for`."""
     needed = {q.name: q for q in quantities(call.folded)}
-    found = stage_requests(replace(stage, metrics=call.folded))
-    for request in found:
+    requests = stage_requests(replace(stage, metrics=call.folded))
+    for request in requests:
         quantity = needed.get(request.metric)
         if not isinstance(quantity, Squares):
             yield request
@@ -222,24 +222,24 @@ def _taken_for(quantity: Squares, call: ReferenceCall) -> float:
     return call.bounds.of_rows(float(high - low) / 2, 1.0)[0]
 
 
-def _budget(name: str, kind: str, call: ReferenceCall, wanted: Sequence[Mechanism]) -> Budget:
+def _budget(name: str, kind: str, call: ReferenceCall, wanted: Sequence[Mechanism]) -> SpecBudget:
     """What to give PipelineDP for a spec, for it to draw at least the noise that is wanted."""
     if name in _SELECTIONS:
         selection = next(m for m in wanted if not isinstance(m, Laplace | Gaussian))
         if isinstance(selection, TruncatedGeometric):
-            epsilon, delta = truncated_geometric.handed(selection)
+            epsilon, delta = truncated_geometric.pydp_parameters(selection)
         else:
             epsilon, delta = epsilon_delta(selection)
-        return Budget(name=name, kind=kind, epsilon=epsilon, delta=delta)
+        return SpecBudget(name=name, kind=kind, epsilon=epsilon, delta=delta)
     quantity, sensitivity = next(_parts(name, call))
     mechanism = next(m for m in wanted if isinstance(m, Laplace | Gaussian) and m.metric == quantity.name)
     relative = _as_taken(mechanism, sensitivity)
     epsilon, delta = epsilon_delta(relative)
     if name == "Variance":  # PipelineDP gives each of its three parts a third
-        return Budget(name=name, kind=kind, epsilon=3 * epsilon, delta=3 * delta)
+        return SpecBudget(name=name, kind=kind, epsilon=3 * epsilon, delta=3 * delta)
     if name in ("VectorSum", "Quantile"):
-        return Budget(name=name, kind=kind, epsilon=epsilon, delta=delta)
-    return Budget(
+        return SpecBudget(name=name, kind=kind, epsilon=epsilon, delta=delta)
+    return SpecBudget(
         name=name,
         kind=kind,
         epsilon=epsilon,
@@ -257,28 +257,28 @@ def _as_taken(mechanism: Additive, sensitivity: Any) -> Additive:
 
 def _parts(name: str, call: ReferenceCall) -> Iterator[tuple[Quantity, Any]]:
     """The quantities behind one of PipelineDP's specs, with the sensitivities that it takes them to have."""
-    params, found = call.params, {q.kind: q for q in quantities(call.folded)}
+    params, by_kind = call.params, {q.kind: q for q in quantities(call.folded)}
     values, limits = params, call.bounds
     count = dp_computations.compute_sensitivities_for_count(values)
     match name:
         case "Count" | "MeanCount":
-            yield found["count"], count
+            yield by_kind["count"], count
         case "PrivacyIdCount":
-            yield found["privacy_id_count"], dp_computations.compute_sensitivities_for_privacy_id_count(values)
+            yield by_kind["privacy_id_count"], dp_computations.compute_sensitivities_for_privacy_id_count(values)
         case "Sum":
-            total = found.get("total") or found["sum"]
+            total = by_kind.get("total") or by_kind["sum"]
             yield total, dp_computations.compute_sensitivities_for_sum(values)
         case "MeanSum":
-            yield found["sum"], dp_computations.compute_sensitivities_for_normalized_sum(values)
+            yield by_kind["sum"], dp_computations.compute_sensitivities_for_normalized_sum(values)
         case "Variance":
-            yield found["sum"], dp_computations.compute_sensitivities_for_normalized_sum(values)
+            yield by_kind["sum"], dp_computations.compute_sensitivities_for_normalized_sum(values)
             low, high = dp_computations.compute_squares_interval(params.min_value, params.max_value)
-            yield found["squares"], _sensitivities(*limits.of_rows((high - low) / 2, (high - low) / 2))
-            yield found["count"], count
+            yield by_kind["squares"], _sensitivities(*limits.of_rows((high - low) / 2, (high - low) / 2))
+            yield by_kind["count"], count
         case "Quantile":
-            yield found["tree"], _sensitivities(*found["tree"].sensitivity(limits))
+            yield by_kind["tree"], _sensitivities(*by_kind["tree"].sensitivity(limits))
         case "VectorSum":
-            yield found["vector"], _sensitivities(*found["vector"].sensitivity(limits))
+            yield by_kind["vector"], _sensitivities(*by_kind["vector"].sensitivity(limits))
         case _:
             raise Refused(f"PipelineDP asked for {name}, which no plan is known for")
 
@@ -287,10 +287,10 @@ def _sensitivities(l1: float, l2: float) -> Any:
     return dp_computations.Sensitivities(l1=l1, l2=l2)
 
 
-def _drawn(stage: Stage, call: ReferenceCall, budgets: Sequence[Budget]) -> list[Mechanism]:
+def _drawn(stage: Stage, call: ReferenceCall, budgets: Sequence[SpecBudget]) -> list[Mechanism]:
     """The mechanisms that PipelineDP builds from its budgets, read from what it builds; the selection first."""
     selections: list[Mechanism] = []
-    found: dict[str, Mechanism] = {}
+    drawn: dict[str, Mechanism] = {}
     for budget in budgets:
         if budget.name in _SELECTIONS:
             selections.append(_selection(stage, call, budget))
@@ -300,15 +300,15 @@ def _drawn(stage: Stage, call: ReferenceCall, budgets: Sequence[Budget]) -> list
             noise = _noise(replace(budget, epsilon=budget.epsilon / share, delta=budget.delta / share), taken)
             l1, l2 = _sensitivity(quantity, call)
             if isinstance(noise, LaplaceMechanism):
-                found[quantity.name] = Laplace(
+                drawn[quantity.name] = Laplace(
                     stage=stage.name, metric=quantity.name, scale=noise.diversity, l1=float(l1)
                 )
             else:
-                found[quantity.name] = Gaussian(stage=stage.name, metric=quantity.name, sigma=noise.std, l2=float(l2))
-    return [*selections, *(found[q.name] for q in quantities(call.folded) if q.name in found)]
+                drawn[quantity.name] = Gaussian(stage=stage.name, metric=quantity.name, sigma=noise.std, l2=float(l2))
+    return [*selections, *(drawn[q.name] for q in quantities(call.folded) if q.name in drawn)]
 
 
-def _noise(budget: Budget, taken: Any) -> Any:
+def _noise(budget: SpecBudget, taken: Any) -> Any:
     """PyDP's mechanism, built as PipelineDP builds it."""
     if budget.std is not None:
         if budget.kind == "LAPLACE":
@@ -319,7 +319,7 @@ def _noise(budget: Budget, taken: Any) -> Any:
     return GaussianMechanism(epsilon=budget.epsilon, delta=budget.delta, sensitivity=taken.l2)
 
 
-def _selection(stage: Stage, call: ReferenceCall, budget: Budget) -> Selection:
+def _selection(stage: Stage, call: ReferenceCall, budget: SpecBudget) -> Selection:
     """The selection that PyDP makes of (ε, δ): its threshold is the object's own, δ what that threshold leaves."""
     private = stage.selection
     if private is None:

@@ -1,4 +1,4 @@
-"""What PipelineDP's engine returns for partitions in, the released table out: its own values, with 95 % intervals.
+"""The released table of what PipelineDP's engine returns for partitions: its own values, with 95 % intervals.
 
 All of it is post-processing of noisy numbers and public parameters.
 """
@@ -15,12 +15,12 @@ from dpbeam.array_types import F64
 from dpbeam.engine.release.results import result_schema
 from dpbeam.engine.stage import StageSpec
 from dpbeam.mechanisms import moments, threshold_bias
-from dpbeam.mechanisms.moments import Part
+from dpbeam.mechanisms.moments import NoisyQuantity
 from dpbeam.mechanisms.noise_width import half_width
 from dpbeam.queries.metrics.base import Metric
 from dpbeam.queries.metrics.counts import Count, UnitCount
 from dpbeam.queries.metrics.means import Mean, Moment, Variance
-from dpbeam.queries.metrics.quantiles import Ranked
+from dpbeam.queries.metrics.quantiles import QuantileMetric
 from dpbeam.queries.metrics.sums import Sum, SumOfTotals
 from dpbeam.queries.metrics.vectors import VectorSum
 from dpbeam.queries.quantities import Quantity, Squares
@@ -68,9 +68,9 @@ def _intervals(metric: Metric, noisy: Mapping[str, F64], spec: StageSpec) -> lis
         case Variance():
             total = _sum_of(metric, noisy, spec)
             squares, count = _part_of(metric, 1, noisy, spec), _part_of(metric, 2, noisy, spec)
-            found = moments.variance(total, squares, count, shift=0.0)
-            return [_holding(noisy["variance"], *found[1:])]
-        case Ranked():
+            interval = moments.variance(total, squares, count, shift=0.0)
+            return [_holding(noisy["variance"], *interval[1:])]
+        case QuantileMetric():
             low, high = metric.low, metric.high
             values = [np.clip(noisy[percentile_name(rank)], low, high) for rank in metric.ranks]
             return [(value, np.full_like(value, low), np.full_like(value, high)) for value in values]
@@ -97,14 +97,14 @@ def _sum(metric: Metric, noisy: Mapping[str, F64], spec: StageSpec) -> tuple[F64
     return _holding(noisy["sum"], about - margin, about + margin)
 
 
-def _sum_of(metric: Moment, noisy: Mapping[str, F64], spec: StageSpec) -> Part[Centred]:
+def _sum_of(metric: Moment, noisy: Mapping[str, F64], spec: StageSpec) -> NoisyQuantity[Centred]:
     """The noisy centred sum that PipelineDP made its mean or variance from, computed back from what it returned."""
     quantity = _centred(metric, spec)
     away = noisy["mean"] - quantity.centre
     return _part(quantity, away * np.maximum(noisy["count"], 1.0), spec)
 
 
-def _part_of(metric: Moment, place: int, noisy: Mapping[str, F64], spec: StageSpec) -> Part[Quantity]:
+def _part_of(metric: Moment, place: int, noisy: Mapping[str, F64], spec: StageSpec) -> NoisyQuantity[Quantity]:
     """The same of what else it was made from: squares, or the count, which is the last."""
     quantity = spec.made_from(metric)[place]
     if isinstance(quantity, Squares):
@@ -123,8 +123,8 @@ def _centred(metric: Moment, spec: StageSpec) -> Centred:
 Q = TypeVar("Q", bound=Quantity)
 
 
-def _part(quantity: Q, values: F64, spec: StageSpec) -> Part[Q]:
-    return Part(quantity=quantity, noise=spec.noise[quantity.name], noisy=values.reshape(-1, 1))
+def _part(quantity: Q, values: F64, spec: StageSpec) -> NoisyQuantity[Q]:
+    return NoisyQuantity(quantity=quantity, noise=spec.noise[quantity.name], noisy=values.reshape(-1, 1))
 
 
 def _holding(value: F64, low: F64, high: F64) -> tuple[F64, F64, F64]:

@@ -130,8 +130,8 @@ class _Moments(_Stepped):
     def _middle(self) -> float:
         return float(dp_computations.compute_middle(self._params.min_value, self._params.max_value))
 
-    def _asked(self, **found: float) -> dict[str, float]:
-        return {name: found[name] for name in self.metrics_names()}
+    def _asked(self, **moments: float) -> dict[str, float]:
+        return {name: moments[name] for name in self.metrics_names()}
 
 
 class _Mean(_Moments):

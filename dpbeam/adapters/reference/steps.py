@@ -1,4 +1,4 @@
-"""What PipelineDP's engine will draw in, the steps out in whole numbers of which its noise is added to what it adds up.
+"""The steps, whole numbers, in which PipelineDP's engine adds up, so that its noise can be added to exact sums.
 
 PyDP's Gaussian on floats rounds each sample by the sample's own exponent, so that the last bits of value + sample tell
 of the value. Noise that is drawn apart from any value, and rounded to a step that follows from the plan, tells of none.
@@ -32,7 +32,7 @@ def steps(stage: str, call: ReferenceCall, mechanisms: Iterable[Mechanism]) -> M
     Raises:
         UsageError: some noise is so large that its low bits would show on values as fine as these.
     """
-    found: dict[str, float] = {}
+    by_kind: dict[str, float] = {}
     by_name = {mechanism.metric: mechanism for mechanism in mechanisms}
     for quantity in quantities(call.folded):
         noise = by_name.get(quantity.name, by_name.get("partitions") if isinstance(quantity, UnitCount) else None)
@@ -47,8 +47,8 @@ def steps(stage: str, call: ReferenceCall, mechanisms: Iterable[Mechanism]) -> M
                 f"add to values in steps of {finest:.4g}; lower the bounds, raise run.epsilon, or run without "
                 "--engine=pipelinedp"
             )
-        found[quantity.kind] = min(finest, math.ldexp(1.0, math.frexp(width)[1] - 1 - COARSEST_BITS))
-    return found
+        by_kind[quantity.kind] = min(finest, math.ldexp(1.0, math.frexp(width)[1] - 1 - COARSEST_BITS))
+    return by_kind
 
 
 def _finest(quantity: Quantity, call: ReferenceCall) -> float:

@@ -1,4 +1,4 @@
-"""The reference engine: validated blocks of rows go in; a stage's released rows, made by PipelineDP's engine, come out.
+"""The reference engine: a stage of validated rows released by PipelineDP's own engine, to compare ours with.
 
 This is the one place where rows are Python tuples: PipelineDP takes no others. It serves to check our own engine
 against; it is some hundred times slower.
@@ -27,16 +27,13 @@ from dpbeam.engine.stage import StageSpec
 from dpbeam.errors import RunFailed
 from dpbeam.mechanisms import randomness
 from dpbeam.mechanisms.float_grid import FloatGrid, vector_step
-from dpbeam.queries.quantities import Total, Vector
+from dpbeam.queries.quantities import TOTAL_REACH, Total, Vector
 from dpbeam.transforms.steps.read import place
 from dpbeam.transforms.wire.beam_types import Batches, Sharded
 from dpbeam.transforms.wire.containment import ContainedDoFn, contained
 
 Row = tuple[Any, tuple[Any, ...], Any]
 """(privacy unit, partition key, value) as PipelineDP gets it; see `plain`."""
-
-_TOTAL_REACH = 2.0**10
-"""As far as our own engine lets one value count towards a unit's total, in bounds of the total."""
 
 
 def plain(column: pa.Array) -> list[Any]:
@@ -46,8 +43,8 @@ def plain(column: pa.Array) -> list[Any]:
         column = column.cast(pa.int32())
     elif pa.types.is_timestamp(kind):
         column = column.cast(pa.int64())
-    found: list[Any] = column.to_pylist()
-    return found
+    values: list[Any] = column.to_pylist()
+    return values
 
 
 def keys_of(batch: pa.RecordBatch, spec: StageSpec) -> list[tuple[Any, ...]]:
@@ -62,16 +59,16 @@ def _keys_in(batch: pa.RecordBatch, names: tuple[str, ...]) -> list[tuple[Any, .
 
 def key_columns(keys: list[tuple[Any, ...]], spec: StageSpec) -> list[pa.Array]:
     """What `keys_of` gave, as columns of the stage's key types."""
-    found = []
+    columns = []
     for at, field in enumerate(accumulate.key_fields(spec)):
         values = [key[at] for key in keys]
         if pa.types.is_date32(field.type):
-            found.append(pa.array(values, pa.int32()).cast(field.type))
+            columns.append(pa.array(values, pa.int32()).cast(field.type))
         elif pa.types.is_timestamp(field.type):
-            found.append(pa.array(values, pa.int64()).cast(field.type))
+            columns.append(pa.array(values, pa.int64()).cast(field.type))
         else:
-            found.append(pa.array(values, field.type))
-    return found
+            columns.append(pa.array(values, field.type))
+    return columns
 
 
 def rows_of(block: pa.RecordBatch, spec: StageSpec, grid: FloatGrid | None) -> Iterator[Row]:
@@ -97,17 +94,17 @@ def _values(block: pa.RecordBatch, spec: StageSpec, grid: FloatGrid | None) -> l
         return [0.0] * block.num_rows
     values = block.column(spec.value_columns[0]).to_numpy(zero_copy_only=False)
     if any(isinstance(q, Total) for q in spec.quantities):
-        found: list[float] = grid.snap(values, _TOTAL_REACH * max(abs(grid.low), abs(grid.high))).tolist()
-        return found
+        snapped: list[float] = grid.snap(values, TOTAL_REACH * max(abs(grid.low), abs(grid.high))).tolist()
+        return snapped
     clipped: list[float] = grid.clip(values).tolist()
     return clipped
 
 
 def _vectors(block: pa.RecordBatch, quantity: Vector) -> Any:
     """The rows' vectors within their norm, rounded towards 0 to a grid."""
-    found = [contributions.numbers(block.column(name)).astype(np.float64) for name in quantity.columns]
+    numbers = [contributions.numbers(block.column(name)).astype(np.float64) for name in quantity.columns]
     step = vector_step(quantity.max_norm)
-    return np.trunc(shorten(np.column_stack(found), quantity.norm, quantity.max_norm) / step) * step
+    return np.trunc(shorten(np.column_stack(numbers), quantity.norm, quantity.max_norm) / step) * step
 
 
 class _Rows(ContainedDoFn):
@@ -140,34 +137,34 @@ class ContainedBackend(pipeline_dp.BeamBackend):
 
 
 def _contained(step: str, fn: Callable[..., Any], *args: Any) -> Any:
-    randomness.own()  # any of PipelineDP's steps may draw
+    randomness.discard_inherited()  # any of PipelineDP's steps may draw
     return contained(step, lambda: fn(*args))
 
 
 def _contained_list(step: str, fn: Callable[..., Any], *args: Any) -> list[Any]:
-    randomness.own()
+    randomness.discard_inherited()
     return contained(step, lambda: list(fn(*args)))
 
 
 class _Route(ContainedDoFn):
-    """A list of (key, MetricsTuple) in; released rows out, keyed by the number of their result shard."""
+    """Turns a list of (key, MetricsTuple) into released rows, keyed by the number of their result shard."""
 
     step = "Release"
 
-    def __init__(self, spec: StageSpec, parts: int) -> None:
-        self._spec, self._parts = spec, parts
+    def __init__(self, spec: StageSpec, result_shards: int) -> None:
+        self._spec, self._result_shards = spec, result_shards
 
     def work(self, element: list[tuple[tuple[Any, ...], Any]]) -> Iterator[tuple[int, pa.RecordBatch]]:
         returned: list[Mapping[str, Any]] = [metrics._asdict() for _, metrics in element]
         keys = key_columns([key for key, _ in element], self._spec)
         released = result_table.table(keys, returned, self._spec)
-        shards = hashing.shard_of(hashing.hash_rows(released, self._spec.keys, hashing.ROUTE_SEED), self._parts)
+        shards = hashing.shard_of(hashing.hash_rows(released, self._spec.keys, hashing.ROUTE_SEED), self._result_shards)
         for part in np.unique(shards).tolist():
             yield int(part), released.filter(pa.array(shards == part))
 
 
 class _OneShard(ContainedDoFn):
-    """All released rows of one result shard in; one batch of them out, sorted by key."""
+    """Joins all released rows of one result shard to one batch, sorted by key."""
 
     step = "Gather"
 
@@ -188,7 +185,7 @@ class _OneShard(ContainedDoFn):
 
 @dataclass(eq=False)
 class PipelineDPAggregate(beam.PTransform[Batches, Sharded]):
-    """A stage's blocks in; its released rows out, keyed by result shard: PipelineDP's engine between the two.
+    """Releases a stage's blocks by PipelineDP's engine, as rows keyed by result shard.
 
     `params` and `accountant` are PipelineDP's, the accountant filled in by the plan; `steps` those of its noise. A
     shard that shows a partition twice (two draws), or lacks a public one, ends the run.
@@ -200,7 +197,7 @@ class PipelineDPAggregate(beam.PTransform[Batches, Sharded]):
     steps: Mapping[str, float]
     accountant: Any
     public: pa.Table | None
-    parts: int
+    result_shards: int
 
     def expand(self, blocks: Batches) -> Sharded:
         engine = SteppedEngine(self.accountant, ContainedBackend(), self.steps)
@@ -212,17 +209,18 @@ class PipelineDPAggregate(beam.PTransform[Batches, Sharded]):
         rows = blocks | "Rows" >> beam.ParDo(_Rows(self.spec, self.grid))
         known = self._known()
         public = None if known is None else keys_of(known, self.spec)
-        found = engine.aggregate(rows, self.params, extractors, public)
+        aggregated = engine.aggregate(rows, self.params, extractors, public)
         self.accountant.compute_budgets()
         released = (
-            found
+            aggregated
             | "Batch" >> beam.BatchElements(min_batch_size=100, max_batch_size=10_000)
-            | "Release" >> beam.ParDo(_Route(self.spec, self.parts)).with_output_types(tuple[int, pa.RecordBatch])
+            | "Release"
+            >> beam.ParDo(_Route(self.spec, self.result_shards)).with_output_types(tuple[int, pa.RecordBatch])
         )
         empty = pa.RecordBatch.from_pylist([], schema=result_schema(self.spec))
         seeds = (
             blocks.pipeline
-            | "Parts" >> beam.Create(list(range(self.parts)), reshuffle=False)
+            | "Shards" >> beam.Create(list(range(self.result_shards)), reshuffle=False)
             | "Seed" >> beam.Map(lambda part: (part, empty)).with_output_types(tuple[int, pa.RecordBatch])
         )
         shards: Sharded = (
@@ -245,4 +243,6 @@ class PipelineDPAggregate(beam.PTransform[Batches, Sharded]):
         known = self._known()
         if known is None:
             return None
-        return {part: rows.num_rows for part, rows in accumulate.split_by_partition(known, self.spec, self.parts)}
+        return {
+            part: rows.num_rows for part, rows in accumulate.split_by_partition(known, self.spec, self.result_shards)
+        }

@@ -1,4 +1,4 @@
-"""Bounded rows in, one row a partition out: counts and fixed-point sums that merge exactly, in any order.
+"""Accumulators, one row a partition: counts and fixed-point sums that merge exactly, in any order.
 
 An accumulator batch has the key columns, then `__count` (rows kept), `__users` (units), and `__q_<i>` for each other
 quantity i of the stage, as its kernel in `dpbeam.engine.metrics` lays it out: all of it int64. It is sorted by key.
@@ -86,12 +86,12 @@ def accumulate_rows(batch: pa.RecordBatch, spec: StageSpec) -> pa.RecordBatch:
     """
     if spec.unit is not None or spec.bounds != Bounds(l0=1, linf=1):
         raise ValueError(f"stage {spec.name}: only rows that are units of their own, with l0 and linf 1, go unbounded")
-    found = group([batch.column(name) for name in spec.input_keys], batch.num_rows)
+    partitions = group([batch.column(name) for name in spec.input_keys], batch.num_rows)
     alone = Bounded(
-        keys=found.keys,
-        partitions=found.size,
-        rows=found.codes,
-        pairs=found.codes,
+        keys=partitions.keys,
+        partitions=partitions.size,
+        rows=partitions.codes,
+        pairs=partitions.codes,
         pair_units=np.arange(batch.num_rows),
         row_pairs=np.arange(batch.num_rows),
         values={name: numbers(batch.column(name)) for name in spec.number_columns},
@@ -134,14 +134,14 @@ def merge(batches: Iterable[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
     table = pa.Table.from_batches(list(batches), schema=accumulators_schema(spec))
     if not table.num_rows:
         return empty(spec)
-    found = group([table.column(name) for name in spec.keys], table.num_rows)
-    order, starts = found.order()
+    partitions = group([table.column(name) for name in spec.keys], table.num_rows)
+    order, starts = partitions.order()
     counts = [pa.array(checked_sum(table.column(name).to_numpy()[order], starts)) for name in (COUNT, USERS)]
     own = [
-        kernel_of(quantity).merge(quantity, table.column(name).combine_chunks(), found.codes, order, starts)
+        kernel_of(quantity).merge(quantity, table.column(name).combine_chunks(), partitions.codes, order, starts)
         for name, quantity in own_columns(spec).items()
     ]
-    return _batch(found.keys, [*counts, *own], spec)
+    return _batch(partitions.keys, [*counts, *own], spec)
 
 
 def filter_public(batch: pa.RecordBatch, spec: StageSpec, public: pa.Table) -> pa.RecordBatch:

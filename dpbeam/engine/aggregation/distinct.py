@@ -1,4 +1,4 @@
-"""Values in, the set of different ones by partition out, as sorted 64-bit identities; and such sets united.
+"""Sets of the different values in each partition, as sorted 64-bit identities, and their union.
 
 An identity is a function of the value alone. Those of int64, bool, date and timestamp values are exact; those of text
 are 64-bit hashes under a fixed seed.
@@ -30,8 +30,8 @@ def identities(column: pa.Array | pa.ChunkedArray) -> I64:
         TypeError: a column of another type; of floats it isn't clear which are equal (−0.0, NaN).
     """
     if isinstance(column, pa.ChunkedArray):
-        parts = [identities(chunk) for chunk in column.chunks]
-        return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+        chunks = [identities(chunk) for chunk in column.chunks]
+        return np.concatenate(chunks) if chunks else np.empty(0, dtype=np.int64)
     kind = column.type
     if pa.types.is_date32(kind):
         column = column.cast(pa.int32())

@@ -1,4 +1,4 @@
-"""Bounded rows in, the number of units that have each value of a column in each partition out; and the most frequent.
+"""How many units have each value of a column in each partition, and which values are the most frequent.
 
 A partition's counts are a list of (value as text, units); of a public list of candidates, a vector of units. One unit
 counts once for a value in a partition, and for at most `max_values` values there.
@@ -46,12 +46,12 @@ def words(column: pa.Array | pa.ChunkedArray, rows: int) -> Words:
     Raises:
         TypeError: a column of floats or timestamps, whose text isn't one for each value.
     """
-    found = group([column], rows)
-    (values,) = found.keys
+    groups = group([column], rows)
+    (values,) = groups.keys
     kind = values.type
     if pa.types.is_floating(kind) or pa.types.is_timestamp(kind):
         raise TypeError(f"values of type {kind} can't be counted by value; a top_k takes string, int64, bool and date")
-    return Words(codes=found.codes, texts=values.cast(pa.large_string()))
+    return Words(codes=groups.codes, texts=values.cast(pa.large_string()))
 
 
 def bounded_cells(row_pairs: I64, codes: I64, ranks: U64 | None, texts: pa.Array, most: int) -> tuple[I64, I64]:
@@ -103,11 +103,11 @@ def count_candidates(partition: I64, candidate: I64, partitions: int, size: int)
     return counts.astype(np.int64, copy=False).reshape(partitions, size)
 
 
-def among(found: Words, candidates: tuple[str, ...]) -> I64:
+def among(values: Words, candidates: tuple[str, ...]) -> I64:
     """The index of each row's value among the candidates, −1 for none."""
-    index = pc.index_in(found.texts, value_set=pa.array(candidates, pa.large_string())).fill_null(-1)
+    index = pc.index_in(values.texts, value_set=pa.array(candidates, pa.large_string())).fill_null(-1)
     places: I64 = index.to_numpy(zero_copy_only=False).astype(np.int64)
-    return places[found.codes] if len(places) else np.empty(0, dtype=np.int64)
+    return places[values.codes] if len(places) else np.empty(0, dtype=np.int64)
 
 
 def merge(column: pa.Array, codes: I64, partitions: int) -> pa.Array:
@@ -117,20 +117,20 @@ def merge(column: pa.Array, codes: I64, partitions: int) -> pa.Array:
         RunFailed: a count beyond int64.
     """
     texts, units = column.flatten().flatten()
-    found = group([pa.array(np.repeat(codes, lengths(column))), texts], len(texts))
-    if not found.size:
+    cells = group([pa.array(np.repeat(codes, lengths(column))), texts], len(texts))
+    if not cells.size:
         return _lists(np.empty(0, dtype=np.int64), pa.array([], pa.large_string()), np.empty(0, np.int64), partitions)
-    order = np.argsort(found.codes, kind="stable")
-    totals = checked_sum(units.to_numpy()[order], runs(found.codes[order]))
-    partition = found.keys[0].to_numpy()
+    order = np.argsort(cells.codes, kind="stable")
+    totals = checked_sum(units.to_numpy()[order], runs(cells.codes[order]))
+    partition = cells.keys[0].to_numpy()
     by_partition = np.argsort(partition, kind="stable")
-    return _lists(partition[by_partition], found.keys[1].take(pa.array(by_partition)), totals[by_partition], partitions)
+    return _lists(partition[by_partition], cells.keys[1].take(pa.array(by_partition)), totals[by_partition], partitions)
 
 
 def units_of(column: pa.Array) -> I64:
     """The unit counts of all values of all partitions, in order."""
-    found: I64 = column.flatten().flatten()[1].to_numpy()
-    return found
+    units: I64 = column.flatten().flatten()[1].to_numpy()
+    return units
 
 
 def noisy_lists(column: pa.Array, kept: npt.NDArray[np.bool_], noisy: F64) -> pa.Array:

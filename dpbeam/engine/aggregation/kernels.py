@@ -18,10 +18,10 @@ from dpbeam.engine.bounding.contributions import Bounded
 from dpbeam.mechanisms.fixedpoint import Grid, checked_sum
 from dpbeam.mechanisms.noise import AdditiveNoise
 from dpbeam.queries.bounds import Norm
-from dpbeam.queries.quantities import Quantity, Shortened, Summed
+from dpbeam.queries.quantities import NormClipped, Quantity, Summed
 
 Q = TypeVar("Q", bound=Quantity)
-S = TypeVar("S", bound=Shortened)
+S = TypeVar("S", bound=NormClipped)
 
 _EXACT_ROWS = 2 ** (53 - 30)
 _SHRINK = 1 - 2.0**-40
@@ -99,7 +99,7 @@ KERNELS: dict[type[Quantity], Kernel[Any]] = {}
 K = TypeVar("K", bound="type[Kernel[Any]]")
 
 
-def holds(*kinds: type[Quantity]) -> Callable[[K], K]:
+def kernel_for(*kinds: type[Quantity]) -> Callable[[K], K]:
     """Registers a kernel for these types of quantity."""
 
     def register(kernel: K) -> K:

@@ -1,4 +1,4 @@
-"""Accumulators in, the same with long lists cut into several rows of their partition out: merging makes them whole.
+"""Long lists in accumulators, cut into several rows of their partition for transport; merging makes them whole.
 
 A batch is cut into messages between its rows, so one row must not be larger than a message; but a partition's set of
 distinct values, or its counts by value, may be.
@@ -26,15 +26,15 @@ def spread(batch: pa.RecordBatch, piece_bytes: int = PIECE_BYTES) -> pa.RecordBa
     if not lists or batch.nbytes <= piece_bytes:
         return batch
     pieces = {i: _piece_of_entry(batch.column(i), piece_bytes) for i in lists}
-    parts = np.max([1 + last for _, last in pieces.values()], axis=0)
-    if (parts == 1).all():
+    pieces_of_row = np.max([1 + last for _, last in pieces.values()], axis=0)
+    if (pieces_of_row == 1).all():
         return batch
-    row = np.repeat(np.arange(batch.num_rows), parts)
-    part = np.arange(len(row)) - np.repeat(np.cumsum(parts) - parts, parts)
+    row = np.repeat(np.arange(batch.num_rows), pieces_of_row)
+    part = np.arange(len(row)) - np.repeat(np.cumsum(pieces_of_row) - pieces_of_row, pieces_of_row)
     columns = []
     for i, column in enumerate(batch.columns):
         if i in pieces:
-            columns.append(_cut(column, pieces[i][0], np.cumsum(parts) - parts, len(row)))
+            columns.append(_cut(column, pieces[i][0], np.cumsum(pieces_of_row) - pieces_of_row, len(row)))
         elif batch.schema.field(i).name.startswith("__"):
             columns.append(_first(column, row, part == 0))
         else:

@@ -1,4 +1,4 @@
-"""Batches go in one after the other, from several threads; few batches that come to the same come out.
+"""A merge buffer: takes batches from several threads, and holds few that amount to the same.
 
 They are merged as they come, so that what is held depends on what they come to, not on how many there are.
 """
@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 PENDING_BYTES = 8 << 20
-"""What a pile lets wait, if nothing else is said."""
+"""What a buffer lets wait, if nothing else is said."""
 
 
 @dataclass(kw_only=True)
-class Pile:
+class MergeBuffer:
     """Batches that `merge` makes one of.
 
     Held are about three times the bytes of what is merged, or `most_pending_bytes`: many wait for one merge, so a row
@@ -34,7 +34,7 @@ class Pile:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, batch: pa.RecordBatch) -> None:
-        """Puts a batch on the pile."""
+        """Puts a batch on the buffer."""
         with self.lock:
             self.batches.append(batch)
             self.pending_bytes += batch.nbytes
@@ -43,13 +43,15 @@ class Pile:
                 self.batches, self.merged_bytes, self.pending_bytes = [merged], merged.nbytes, 0
 
 
-def piled(
+def merged_as_they_come(
     batches: Iterable[pa.RecordBatch],
     merge: Callable[[list[pa.RecordBatch]], pa.RecordBatch],
     most_pending_bytes: int | None = None,
 ) -> list[pa.RecordBatch]:
     """Few batches that come to the same as `batches`, which need not be held at a time."""
-    pile = Pile(merge=merge, most_pending_bytes=PENDING_BYTES if most_pending_bytes is None else most_pending_bytes)
+    buffer = MergeBuffer(
+        merge=merge, most_pending_bytes=PENDING_BYTES if most_pending_bytes is None else most_pending_bytes
+    )
     for batch in batches:
-        pile.add(batch)
-    return pile.batches
+        buffer.add(batch)
+    return buffer.batches

@@ -22,8 +22,8 @@ _LEAF_BITS = 16
 def leaves(values: F64, low: float, high: float) -> I64:
     """The leaf of each value, clipped to [low, high]."""
     fraction = (np.clip(values, low, high) - low) / (high - low)
-    found: I64 = np.minimum((fraction * (LEAVES - 1)).astype(np.int64), LEAVES - 1)
-    return found
+    leaf: I64 = np.minimum((fraction * (LEAVES - 1)).astype(np.int64), LEAVES - 1)
+    return leaf
 
 
 def grown(leaf: I64, partitions: int) -> pa.Array:

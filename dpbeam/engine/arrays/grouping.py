@@ -1,4 +1,4 @@
-"""Columns in, a dense integer code a row out, equal exactly where the rows' values are equal."""
+"""Dense integer codes for rows of several columns, equal exactly where the rows are."""
 
 from __future__ import annotations
 
@@ -86,9 +86,9 @@ def members(rows: Sequence[pa.Array], table: Sequence[pa.Array], count: int) -> 
     table_codes = np.zeros(len(table[0]) if table else 0, dtype=np.int64)
     for column, wanted in zip(rows, table, strict=True):
         codes, values, _ = _encode(wanted)
-        found = pc.index_in(_plain(column), value_set=values.cast(_plain(column).type))
-        inside &= found.is_valid().to_numpy(zero_copy_only=False)
-        positions = found.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+        index = pc.index_in(_plain(column), value_set=values.cast(_plain(column).type))
+        inside &= index.is_valid().to_numpy(zero_copy_only=False)
+        positions = index.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
         row_codes, table_codes = row_codes * len(values) + positions, table_codes * len(values) + codes
         known, table_codes = np.unique(table_codes, return_inverse=True)
         at = np.minimum(np.searchsorted(known, row_codes), max(len(known) - 1, 0))
@@ -108,9 +108,9 @@ def _encode(column: pa.Array | pa.ChunkedArray) -> tuple[I64, pa.Array, I64 | No
         kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
         return np.empty(0, dtype=np.int64), pa.array([], type=kind), None
     flat = pa.concat_arrays(_plain(column).chunks) if isinstance(column, pa.ChunkedArray) else _plain(column)
-    found = _encode_by_sorting(flat)
-    if found is not None:
-        return found
+    encoded = _encode_by_sorting(flat)
+    if encoded is not None:
+        return encoded
     encoded = flat.dictionary_encode()
     return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary, None
 

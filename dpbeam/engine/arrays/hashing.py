@@ -1,4 +1,4 @@
-"""Columns in, one 64-bit keyed hash a row out: the hashes that route rows to shards and rank them.
+"""64-bit keyed hashes of rows, which route them to shards and rank them.
 
 A hash depends on the value and the seed alone: not on the batch, its slicing, its encoding (plain, large or
 dictionary strings), the worker, the architecture or any library's version. Rows are never *grouped* by a hash,
@@ -59,8 +59,8 @@ def hash_column(array: pa.Array, seed: int) -> U64:
         TypeError: a column of another type.
     """
     if isinstance(array, pa.ChunkedArray):
-        parts = [hash_column(chunk, seed) for chunk in array.chunks]
-        return np.concatenate(parts) if parts else np.empty(0, dtype=np.uint64)
+        of_chunks = [hash_column(chunk, seed) for chunk in array.chunks]
+        return np.concatenate(of_chunks) if of_chunks else np.empty(0, dtype=np.uint64)
     kind = array.type
     if pa.types.is_dictionary(kind):
         hashes: U64 = hash_column(array.dictionary, seed)[array.indices.to_numpy(zero_copy_only=False)]

@@ -1,4 +1,4 @@
-"""A table of distinct keys in, once; for rows of keys, batch after batch, their places in it out."""
+"""Places of keys in a table of distinct keys, which is prepared once for many batches."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ class Lookup:
             plain = wanted.cast(wanted.type.value_type) if pa.types.is_dictionary(wanted.type) else wanted
             equal = pc.equal(plain, key.take(pa.array(places)).cast(plain.type)).to_numpy(zero_copy_only=False)
             same, places = same[equal], places[equal]
-        found = np.full(count, ABSENT, dtype=np.int64)
-        found[same] = places
-        return found
+        positions = np.full(count, ABSENT, dtype=np.int64)
+        positions[same] = places
+        return positions
 
 
 def _hashes(columns: Sequence[pa.Array], seed: int) -> U64:

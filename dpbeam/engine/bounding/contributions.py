@@ -1,5 +1,4 @@
-"""Validated rows in; out come at most `linf` rows a (unit, partition) and `l0` partitions a unit, or at most `l1` rows
-a unit, chosen uniformly.
+"""Bounding: of each unit at most `linf` rows a partition and `l0` partitions, or at most `l1` rows, chosen uniformly.
 
 Rows of one unit meet in one shard, by a hash of the unit. There the choice is bottom-k by random priority, which
 is exact, mergeable and commutative: rows have independent uniform 64-bit priorities, in each stage of a job others;
@@ -197,14 +196,14 @@ def bound(
     on how rows were split into batches, or on their order. Assumes that all rows of a unit are here, and that all
     workers share one `salt` that is secret, random and independent of the data.
     """
-    found = [_project(batch, spec) for batch in batches if batch.num_rows]
-    rows = sum(batch.num_rows for batch in found)
-    units = group([_chunked(found, _unit(spec))], rows)
-    partitions = group([_chunked(found, name) for name in spec.input_keys], rows)
+    projected = [_project(batch, spec) for batch in batches if batch.num_rows]
+    rows = sum(batch.num_rows for batch in projected)
+    units = group([_chunked(projected, _unit(spec))], rows)
+    partitions = group([_chunked(projected, name) for name in spec.input_keys], rows)
     cells = None if cells_of is None else cells_of(partitions)
-    choice = sampling.choose(units, partitions, spec, salt, lambda: _priorities(found, spec, salt, seeds), cells)
-    values = {name: _numbers(found, name) for name in spec.number_columns}
-    words = {name: frequent.words(_chunked(found, name), rows) for name in spec.word_columns} if rows else {}
+    choice = sampling.choose(units, partitions, spec, salt, lambda: _priorities(projected, spec, salt, seeds), cells)
+    values = {name: _numbers(projected, name) for name in spec.number_columns}
+    words = {name: frequent.words(_chunked(projected, name), rows) for name in spec.word_columns} if rows else {}
     codes, row_pairs = partitions.codes, choice.row_pairs
     if choice.keep is not None:
         codes, row_pairs = codes[choice.keep], None if row_pairs is None else row_pairs[choice.keep]

@@ -1,5 +1,5 @@
-"""Rows with hierarchical keys (country, city, shop) and the kept leaves in; bounded rows of cells out: what isn't kept
-goes to its parent's `other`.
+"""Bounding by hierarchical keys (country, city, shop): rows of leaves that aren't kept count for their parent's
+`other`.
 
 A cell is a leaf that was kept, or the rest below a prefix of kept leaves: (country, city, other), (country, other,
 other), …, the total's (other, other, other). Its `level` says how many of its keys are real, so no real key can be
@@ -31,11 +31,11 @@ class Hierarchy:
     _prefixes: tuple[pa.Table, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        found = tuple(
+        prefixes = tuple(
             self.kept.select(list(self.keys[:depth])).group_by(list(self.keys[:depth]), use_threads=False).aggregate([])
             for depth in range(1, len(self.keys) + 1)
         )
-        object.__setattr__(self, "_prefixes", found)
+        object.__setattr__(self, "_prefixes", prefixes)
 
     def __reduce__(self) -> tuple[object, ...]:
         """Sent to workers without what follows from it."""
@@ -67,10 +67,10 @@ def _hierarchy(keys: tuple[str, ...], kept: pa.Table) -> Hierarchy:
 
 
 def bound(
-    batches: Iterable[pa.RecordBatch], spec: StageSpec, among: Hierarchy, salt: bytes, seeds: Sequence[int]
+    batches: Iterable[pa.RecordBatch], spec: StageSpec, kept_leaves: Hierarchy, salt: bytes, seeds: Sequence[int]
 ) -> Bounded:
     """Bounds one shard by leaves, and rolls up what is kept."""
-    return rolled(contributions.bound(batches, spec.of_input, salt, seeds, among.cells_of))
+    return rolled(contributions.bound(batches, spec.of_input, salt, seeds, kept_leaves.cells_of))
 
 
 def rolled(bounded: Bounded) -> Bounded:
@@ -108,19 +108,19 @@ def rolled(bounded: Bounded) -> Bounded:
     )
 
 
-def roll_up(rows: pa.RecordBatch, among: Hierarchy) -> pa.RecordBatch:
+def roll_up(rows: pa.RecordBatch, kept_leaves: Hierarchy) -> pa.RecordBatch:
     """The rows with their cell's keys, and `level` (int64) as a last column: where each row is a unit of its own, which
     is in one leaf, there is nothing to bound before."""
-    level = among.levels([rows.column(name) for name in among.keys], rows.num_rows)
+    level = kept_leaves.levels([rows.column(name) for name in kept_leaves.keys], rows.num_rows)
     columns = dict(zip(rows.schema.names, rows.columns, strict=True))
-    for place, name in enumerate(among.keys):
+    for place, name in enumerate(kept_leaves.keys):
         columns[name] = _where(level > place, columns[name])
     return pa.RecordBatch.from_arrays([*columns.values(), pa.array(level)], names=[*columns, LEVEL])
 
 
 def cells(kept: pa.Table, keys: Sequence[str]) -> pa.Table:
     """All cells, distinct: the kept leaves, and an `other` below each of their prefixes, the empty one too."""
-    found = []
+    levels = []
     for depth in range(len(keys), -1, -1):
         names = list(keys[:depth])
         prefixes = kept.select(list(keys))
@@ -133,8 +133,8 @@ def cells(kept: pa.Table, keys: Sequence[str]) -> pa.Table:
             else _placeholders(kept.schema.field(name).type, size)
             for place, name in enumerate(keys)
         ]
-        found.append(pa.table([*columns, pa.array([depth] * size, pa.int64())], names=[*keys, LEVEL]))
-    return pa.concat_tables(found)
+        levels.append(pa.table([*columns, pa.array([depth] * size, pa.int64())], names=[*keys, LEVEL]))
+    return pa.concat_tables(levels)
 
 
 def shown(table: pa.Table, keys: Sequence[str]) -> pa.Table:

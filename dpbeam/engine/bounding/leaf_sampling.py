@@ -1,4 +1,4 @@
-"""Pairs of a unit and a leaf in, those that count out: at most `l0` of each unit, spread over as many cells as can be.
+"""Which leaves of a unit count: at most `l0`, spread over as many cells as can be.
 
 A cell is a kept leaf, or an `other` that several leaves of a unit may fall into.
 """
@@ -12,17 +12,18 @@ from dpbeam.engine.arrays.grouping import ordering, runs
 
 
 def spread_over_cells(unit: I64, cell: I64, leaf_rank: U64, cell_rank: U64, l0: int, most: int) -> Mask:
-    """Marks the pairs that count, of pair i with `unit[i]` and its leaf's `cell[i]`.
+    """Marks the (unit, leaf) pairs that count. Pair i is of `unit[i]`, and its leaf lies in `cell[i]`.
 
-    Within a cell a unit's leaves stand in the order of `leaf_rank`, a keyed hash of (unit, leaf); those from place
-    `most` on never count. Of the rest count the first `l0` by their place, and at equal place by `cell_rank`, a
-    keyed hash of (unit, cell): one leaf of each cell before a second of any.
+    A unit's leaves of one cell are sorted by `leaf_rank`, a keyed hash of (unit, leaf). A leaf's place is its position
+    in that order, from 0. Leaves at place `most` and beyond never count. All others of the unit are sorted by place,
+    and at equal place by `cell_rank`, a keyed hash of (unit, cell); the first `l0` count. So every cell gets one leaf
+    before any gets a second.
 
-    Guarantee: at most `l0` leaves a unit, and at most `most` of them in one cell. What counts of one unit depends
-    on its own leaves, the kept ones and the hashes alone. And a leaf that doesn't count among some leaves of its unit
-    doesn't among more of them (so batches may be cut each by itself): n leaves of other cells that stand before it are
-    min(how many the cell has, its place or one more, as the cells' hashes say), which grows with the leaves, and with
-    its own place, which grows too.
+    Guarantee: at most `l0` leaves of a unit count, and at most `most` of them in one cell. Which ones depends on the
+    unit's own leaves, the kept leaves and the hashes alone. A leaf that doesn't count doesn't count either once the
+    unit has more leaves, so a batch may be cut by itself. For let its place be p. Before it stand p leaves of its own
+    cell, and of another cell with n leaves min(n, p) or min(n, p + 1), as the two cells' hashes say. With more leaves
+    n and p may grow, but never fall.
     """
     if not len(unit):
         return np.empty(0, dtype=np.bool_)

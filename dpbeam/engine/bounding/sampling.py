@@ -1,4 +1,4 @@
-"""Rows grouped by unit and by partition in; which rows and which (unit, partition) pairs stay, out.
+"""Which rows, and which partitions of each unit, a sample keeps, of rows that are grouped by both.
 
 The choice is bottom-k: rows by a uniform priority, partitions of a unit by a keyed hash of both.
 """
@@ -15,7 +15,7 @@ from dpbeam.engine.arrays import hashing
 from dpbeam.engine.arrays.grouping import Groups, ordering, runs
 from dpbeam.engine.bounding import leaf_sampling
 from dpbeam.engine.stage import StageSpec
-from dpbeam.queries.quantities import ByValue, Total
+from dpbeam.queries.quantities import Total, UnitsByValue
 
 _PACKED_BITS = 64
 _RANK_BITS = 32
@@ -46,6 +46,26 @@ def choose(
     priorities: Callable[[], U64],
     cells: Groups | None = None,
 ) -> Choice:
+    """Chooses the rows, and the (unit, partition) pairs, that count in a stage: those that its bounds let in.
+
+    `units` and `partitions` are of the same rows: in `contributions.bound` all rows of each unit; in `prebound` those
+    of one batch, of which what goes wouldn't have stayed in `bound` either. `priorities()` has one number a row, and is
+    asked only where rows must go. With `cells`, the cell of each partition, partitions are leaves of hierarchical keys.
+
+    - With `l1`: of each unit the `l1` rows of lowest priority, whatever partitions they are in.
+    - Else of each unit the `l0` partitions of lowest keyed hash of (unit, partition), or with `cells` the leaves that
+      `leaf_sampling.spread_over_cells` says; and of each of these pairs the `linf` rows of lowest priority, or all.
+
+    Guarantee: of a unit with n partitions exactly min(l0, n) are kept, of a kept pair with n rows exactly min(linf, n),
+    or of a unit with n rows exactly min(l1, n); with `cells`, at most `l0` leaves of a unit, and at most `other_leaves`
+    in one cell. What is kept of one unit depends on that unit's rows, their priorities and the salt alone, not on
+    who else is here: with one unit more, the rows of all others stay as they were. All sensitivities rest on this, also
+    those of several stages together (docs/accounting.md, "All stages together": both worlds have the same hashes, and
+    the same priorities of others' rows). And the subsets are uniform, but for leaves, which are spread over cells.
+    Assumes that priorities are independent and uniform, and that the salt is secret, random and independent of the
+    data. What would break it: priorities or hashes that depend on other units' rows; or a unit whose rows are divided
+    between two calls whose results both count.
+    """
     order, starts, pair_unit, pair_partition = _pairs(units, partitions)
     lengths = np.diff(starts, append=len(order))
     if spec.bounds.l1 is not None:
@@ -61,7 +81,7 @@ def choose(
             pair_kept = _within_cells(spec, units, partitions, cells, pair_unit, pair_partition, salt)
         keep, cut_rows = _within_linf(spec.bounds.linf, order, lengths, pair_kept, priorities)
     row_pairs = None
-    if not spec.metrics or any(isinstance(quantity, Total | ByValue) for quantity in spec.quantities):
+    if not spec.metrics or any(isinstance(quantity, Total | UnitsByValue) for quantity in spec.quantities):
         row_pairs = np.empty(len(order), dtype=np.int64)
         row_pairs[order] = np.repeat(np.cumsum(pair_kept) - 1, lengths)
     pairs, pair_units = pair_partition[pair_kept], pair_unit[pair_kept]

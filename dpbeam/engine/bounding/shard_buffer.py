@@ -1,4 +1,5 @@
-"""Blocks of typed rows go in, from several threads; all rows of one user shard come out, in the order of their blocks.
+"""A shard buffer: collects the rows of each user shard from several threads, and gives them in the order of their
+blocks.
 
 The in-memory counterpart of a shuffle, for input that one worker goes through by itself. It holds no more than it was
 given room for: shards that don't fit leave whole, and are for another pass over the input.
@@ -36,7 +37,7 @@ class Total:
 
 @dataclass(frozen=True, kw_only=True)
 class _Block:
-    """Rows in order of their shards; those of the i-th shard on the shelf are [starts[i], starts[i + 1])."""
+    """Rows in order of their shards; those of the i-th shard held are [starts[i], starts[i + 1])."""
 
     place: Place
     rows: pa.RecordBatch
@@ -49,7 +50,7 @@ class _Block:
 
 
 @dataclass(kw_only=True)
-class Shelf:
+class ShardBuffer:
     """Holds the rows of shards `first` to `last` (exclusive) of `shards` in `room_bytes`.
 
     When they need more, the upper half of the shards leaves and `last` sinks, until only `first` is left: that one
@@ -68,20 +69,20 @@ class Shelf:
         """Takes the rows of one block, row i of which is of shard `shard[i]`. Returns the total of *all* its rows,
         also of those that are for another pass.
 
-        Guarantee: a shard that is on the shelf in the end has all rows that were put for it, if each block of the
+        Guarantee: a shard that is held in the end has all rows that were put for it, if each block of the
         input is put once.
         """
         sizes = np.bincount(shard, minlength=self.shards).astype(np.uint64)
         tags = _tags(place, self.shards)
         total = Total(rows=len(shard), tags=int((sizes * tags).sum(dtype=np.uint64)))
-        first, last = self.first, self.last  # it may sink meanwhile: `_shelve` cuts the block again
+        first, last = self.first, self.last  # it may sink meanwhile: `_keep` cuts the block again
         if (first, last) == (0, self.shards):
             picked = np.argsort(shard, kind="stable")
         else:
             inside = np.flatnonzero((shard >= first) & (shard < last))
             picked = inside[np.argsort(shard[inside], kind="stable")]
         starts = np.concatenate(([0], np.cumsum(sizes[first:last].astype(np.int64))))
-        self._shelve(_Block(place=place, rows=rows.take(pa.array(picked)), starts=starts, tags=tags[first:last]))
+        self._keep(_Block(place=place, rows=rows.take(pa.array(picked)), starts=starts, tags=tags[first:last]))
         return total
 
     def settle(self) -> I64:
@@ -98,9 +99,9 @@ class Shelf:
             if start < end:
                 pieces.setdefault(block.columns, []).append(block.rows.slice(start, end - start))
                 total += Total(rows=end - start, tags=(end - start) * int(block.tags[at]))
-        return [_joined(found) for found in pieces.values()], total
+        return [_joined(batches) for batches in pieces.values()], total
 
-    def _shelve(self, block: _Block) -> None:
+    def _keep(self, block: _Block) -> None:
         with self._lock:
             block = self._cut(block)
             self._blocks.append(block)

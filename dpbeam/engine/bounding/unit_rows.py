@@ -1,4 +1,4 @@
-"""Bounded rows in, one row a unit out: in how many partitions it is, and how many rows it has there.
+"""One row a unit: in how many partitions it is, and how many rows it has there.
 
 These rows are what a histogram of units is made from, by which a run chooses `l0`, `linf` or `l1`.
 """
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from dpbeam.engine.bounding import contributions
 from dpbeam.engine.bounding.contributions import Bounded
-from dpbeam.engine.stage import StageSpec
+from dpbeam.engine.stage import StageSpec, UnitRows
 
 PARTITIONS, FULLEST, ROWS = "__partitions", "__fullest", "__rows"
 """Columns of a unit's row: its partitions, its rows in the partition that has most of them, its rows in all."""
@@ -21,7 +21,7 @@ PARTITIONS, FULLEST, ROWS = "__partitions", "__fullest", "__rows"
 def bound(batches: Iterable[pa.RecordBatch], spec: StageSpec, salt: bytes, seeds: Sequence[int]) -> Bounded:
     """What a stage accumulates of one shard: `bounding.bound` of its rows, or of these one row a unit."""
     bounded = contributions.bound(batches, spec.of_input, salt, seeds)
-    return bounded if spec.units is None else one_row_a_unit(bounded)
+    return one_row_a_unit(bounded) if isinstance(spec.mode, UnitRows) else bounded
 
 
 def one_row_a_unit(bounded: Bounded) -> Bounded:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dpbeam.engine.aggregation.kernels import KERNELS, Kernel, Q
-from dpbeam.engine.metrics.base import Drawn, shown
+from dpbeam.engine.metrics.base import Drawn, result_columns
 from dpbeam.queries import metrics
 
 metrics.load(__name__)
 
-__all__ = ["Drawn", "kernel_of", "shown"]
+__all__ = ["Drawn", "kernel_of", "result_columns"]
 
 
 def kernel_of(quantity: Q) -> Kernel[Q]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from dpbeam.array_types import F64
 from dpbeam.engine.stage import StageSpec
-from dpbeam.mechanisms.moments import Part
+from dpbeam.mechanisms.moments import NoisyQuantity
 from dpbeam.mechanisms.noise_width import half_width
 from dpbeam.queries.metrics.base import Metric
 from dpbeam.queries.quantities import Quantity
@@ -41,25 +41,25 @@ class Drawn:
         Raises:
             TypeError: it is of another type.
         """
-        found = self.spec.made_from(metric)[place]
-        if not isinstance(found, kind):
-            raise TypeError(f"{metric.name}: {found.name} must be a {kind.kind}, got a {found.kind}")
-        return found
+        needed = self.spec.made_from(metric)[place]
+        if not isinstance(needed, kind):
+            raise TypeError(f"{metric.name}: {needed.name} must be a {kind.kind}, got a {needed.kind}")
+        return needed
 
-    def part(self, metric: Metric, kind: type[Q], place: int = 0) -> Part[Q]:
+    def part(self, metric: Metric, kind: type[Q], place: int = 0) -> NoisyQuantity[Q]:
         """The same as a part of what is shown."""
         return self.part_of(self.quantity(metric, kind, place))
 
-    def part_of(self, quantity: Q) -> Part[Q]:
+    def part_of(self, quantity: Q) -> NoisyQuantity[Q]:
         """A quantity with its noise and its noisy numbers, a row a partition."""
         column = self.column(quantity)
         flat, size = (column, 1) if column.type == pa.float64() else (column.flatten(), column.type.list_size)
         numbers: F64 = flat.to_numpy().reshape(-1, size)
-        return Part(quantity=quantity, noise=self.spec.noise[quantity.name], noisy=numbers)
+        return NoisyQuantity(quantity=quantity, noise=self.spec.noise[quantity.name], noisy=numbers)
 
 
 @singledispatch
-def shown(metric: Metric, drawn: Drawn) -> Iterable[pa.Array]:
+def result_columns(metric: Metric, drawn: Drawn) -> Iterable[pa.Array]:
     """The result columns of a metric, in order: of each released column its value and the ends of its interval, after
     the value that it counts and before its bias where it has them.
 

@@ -6,28 +6,28 @@ from collections.abc import Iterable
 
 import pyarrow as pa
 
-from dpbeam.engine.aggregation.kernels import Kernel, holds
-from dpbeam.engine.metrics.base import Drawn, arrays, as_drawn, shown
+from dpbeam.engine.aggregation.kernels import Kernel, kernel_for
+from dpbeam.engine.metrics.base import Drawn, arrays, as_drawn, result_columns
 from dpbeam.mechanisms import threshold_bias
 from dpbeam.queries import quantities
 from dpbeam.queries.metrics.counts import Count, CountOfCounts, UnitCount
 
 
-@holds(quantities.Count)
+@kernel_for(quantities.Count)
 class CountKernel(Kernel[quantities.Count]):
     """Rows."""
 
 
-@holds(quantities.UnitCount)
+@kernel_for(quantities.UnitCount)
 class UnitCountKernel(Kernel[quantities.UnitCount]):
     """Units."""
 
 
-shown.register(Count, as_drawn)
-shown.register(CountOfCounts, as_drawn)
+result_columns.register(Count, as_drawn)
+result_columns.register(CountOfCounts, as_drawn)
 
 
-@shown.register
+@result_columns.register
 def _(metric: UnitCount, drawn: Drawn) -> Iterable[pa.Array]:
     """Where the count selected its partition: as `dpbeam.mechanisms.threshold_bias` says, given that it was kept."""
     if not drawn.spec.shares_count:

@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping
 import pyarrow as pa
 
 from dpbeam.array_types import I64, Numbers
-from dpbeam.engine.aggregation.kernels import VectorKernel, holds
-from dpbeam.engine.metrics.base import Drawn, arrays, shown
+from dpbeam.engine.aggregation.kernels import VectorKernel, kernel_for
+from dpbeam.engine.metrics.base import Drawn, arrays, result_columns
 from dpbeam.queries import custom
 from dpbeam.queries.metrics.custom import Custom
 from dpbeam.queries.quantities import Count, CustomSums
 
 
-@holds(CustomSums)
+@kernel_for(CustomSums)
 class CustomKernel(VectorKernel[CustomSums]):
     """What rows add, bounded after the metric's own code ran."""
 
@@ -23,7 +23,7 @@ class CustomKernel(VectorKernel[CustomSums]):
         return self.sums(quantity, added, rows, partitions)
 
 
-@shown.register
+@result_columns.register
 def _(metric: Custom, drawn: Drawn) -> Iterable[pa.Array]:
     sums = drawn.part(metric, CustomSums)
     count = drawn.part(metric, Count, 1) if metric.custom.needs_count else None

@@ -9,14 +9,14 @@ import pyarrow as pa
 
 from dpbeam.array_types import F64, I64, Numbers
 from dpbeam.engine.aggregation import distinct
-from dpbeam.engine.aggregation.kernels import Kernel, holds
-from dpbeam.engine.metrics.base import as_drawn, shown
+from dpbeam.engine.aggregation.kernels import Kernel, kernel_for
+from dpbeam.engine.metrics.base import as_drawn, result_columns
 from dpbeam.mechanisms.noise import AdditiveNoise
 from dpbeam.queries.metrics.distinct import DistinctCount
 from dpbeam.queries.quantities import Distinct
 
 
-@holds(Distinct)
+@kernel_for(Distinct)
 class DistinctKernel(Kernel[Distinct]):
     """Sets of identities, whose sizes get noise."""
 
@@ -39,4 +39,4 @@ class DistinctKernel(Kernel[Distinct]):
         return noise.to_counts(distinct.lengths(column))
 
 
-shown.register(DistinctCount, as_drawn)
+result_columns.register(DistinctCount, as_drawn)

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 
 from dpbeam.array_types import I64, Numbers
-from dpbeam.engine.aggregation.kernels import Kernel, holds
-from dpbeam.engine.metrics.base import as_drawn, shown
+from dpbeam.engine.aggregation.kernels import Kernel, kernel_for
+from dpbeam.engine.metrics.base import as_drawn, result_columns
 from dpbeam.queries.metrics.histograms import Histogram
 from dpbeam.queries.quantities import Bins
 
 
-@holds(Bins)
+@kernel_for(Bins)
 class BinsKernel(Kernel[Bins]):
     """Bins [edge i, edge i + 1), the last with both edges; rows beyond are in none."""
 
@@ -22,11 +22,11 @@ class BinsKernel(Kernel[Bins]):
 
     def of_rows(self, quantity: Bins, values: Mapping[str, Numbers], rows: I64, partitions: int) -> pa.Array:
         numbers, edges, size = values[quantity.columns[0]], np.array(quantity.edges), quantity.size
-        found = np.searchsorted(edges, numbers.astype(np.float64), side="right") - 1
-        found[numbers == edges[-1]] = size - 1
-        inside = (found >= 0) & (found < size)
-        counts = np.bincount(rows[inside] * size + found[inside], minlength=partitions * size)
+        bins = np.searchsorted(edges, numbers.astype(np.float64), side="right") - 1
+        bins[numbers == edges[-1]] = size - 1
+        inside = (bins >= 0) & (bins < size)
+        counts = np.bincount(rows[inside] * size + bins[inside], minlength=partitions * size)
         return self.column(quantity, counts.astype(np.int64, copy=False).reshape(partitions, size))
 
 
-shown.register(Histogram, as_drawn)
+result_columns.register(Histogram, as_drawn)

@@ -8,14 +8,14 @@ import numpy as np
 import pyarrow as pa
 
 from dpbeam.array_types import I64, Numbers
-from dpbeam.engine.aggregation.kernels import Kernel, grid_of, holds, sums
-from dpbeam.engine.metrics.base import Drawn, arrays, shown
+from dpbeam.engine.aggregation.kernels import Kernel, grid_of, kernel_for, sums
+from dpbeam.engine.metrics.base import Drawn, arrays, result_columns
 from dpbeam.mechanisms import moments
 from dpbeam.queries.metrics.means import Mean, Moment, StdDev, Variance
 from dpbeam.queries.quantities import Count, Squares, Sum
 
 
-@holds(Squares)
+@kernel_for(Squares)
 class SquaresKernel(Kernel[Squares]):
     """Squares of distances from the centre."""
 
@@ -25,17 +25,17 @@ class SquaresKernel(Kernel[Squares]):
         return pa.array(sums(rows, grid_of(quantity).encode_whole(centred**2 - quantity.reach**2 / 2), partitions))
 
 
-@shown.register
+@result_columns.register
 def _(metric: Mean, drawn: Drawn) -> Iterable[pa.Array]:
     return arrays(moments.mean(drawn.part(metric, Sum), drawn.part(metric, Count, 1)))
 
 
-@shown.register
+@result_columns.register
 def _(metric: Variance, drawn: Drawn) -> Iterable[pa.Array]:
     return arrays(_variance(metric, drawn))
 
 
-@shown.register
+@result_columns.register
 def _(metric: StdDev, drawn: Drawn) -> Iterable[pa.Array]:
     value, low, high = _variance(metric, drawn)
     return arrays((np.sqrt(value), np.sqrt(low), np.sqrt(high)))

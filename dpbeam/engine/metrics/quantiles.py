@@ -9,19 +9,19 @@ import pyarrow as pa
 
 from dpbeam.array_types import F64, I64, Numbers
 from dpbeam.engine.aggregation import tree
-from dpbeam.engine.aggregation.kernels import Kernel, holds
-from dpbeam.engine.metrics.base import Drawn, arrays, shown
+from dpbeam.engine.aggregation.kernels import Kernel, kernel_for
+from dpbeam.engine.metrics.base import Drawn, arrays, result_columns
 from dpbeam.engine.release.quantile_tree import noisy_quantiles
 from dpbeam.mechanisms.noise import AdditiveNoise
 from dpbeam.mechanisms.noise_width import std
-from dpbeam.queries.metrics.quantiles import Max, Median, Min, Quantiles, Ranked
+from dpbeam.queries.metrics.quantiles import Max, Median, Min, QuantileMetric, Quantiles
 from dpbeam.queries.quantities import Tree
 
 _OF_RANK = 3
 """What is kept of a tree for each rank: the quantile and the ends of its interval."""
 
 
-@holds(Tree)
+@kernel_for(Tree)
 class TreeKernel(Kernel[Tree]):
     """Trees, of which the noise leaves the quantiles that are asked for."""
 
@@ -32,8 +32,8 @@ class TreeKernel(Kernel[Tree]):
         return pa.ListArray.from_arrays(np.zeros(partitions + 1, dtype=np.int32), pa.array([], pa.int64()))
 
     def of_rows(self, quantity: Tree, values: Mapping[str, Numbers], rows: I64, partitions: int) -> pa.Array:
-        found = tree.leaves(values[quantity.columns[0]].astype(np.float64), quantity.low, quantity.high)
-        return tree.grown(rows * tree.LEAVES + found, partitions)
+        leaf = tree.leaves(values[quantity.columns[0]].astype(np.float64), quantity.low, quantity.high)
+        return tree.grown(rows * tree.LEAVES + leaf, partitions)
 
     def merge(self, quantity: Tree, column: pa.Array, codes: I64, order: I64, starts: I64) -> pa.Array:
         return tree.merged(column, codes, len(starts))
@@ -46,11 +46,11 @@ class TreeKernel(Kernel[Tree]):
         return noisy_quantiles(column, ranks, low, high, noise.to_counts, std(noise.mechanism)).reshape(-1)
 
 
-@shown.register(Quantiles)
-@shown.register(Median)
-@shown.register(Min)
-@shown.register(Max)
-def _(metric: Ranked, drawn: Drawn) -> Iterable[pa.Array]:
+@result_columns.register(Quantiles)
+@result_columns.register(Median)
+@result_columns.register(Min)
+@result_columns.register(Max)
+def _(metric: QuantileMetric, drawn: Drawn) -> Iterable[pa.Array]:
     part = drawn.part(metric, Tree)
     at = [_OF_RANK * part.quantity.ranks.index(rank) for rank in metric.ranks]
     return arrays(*((part.noisy[:, i], part.noisy[:, i + 1], part.noisy[:, i + 2]) for i in at))

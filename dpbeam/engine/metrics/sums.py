@@ -8,17 +8,16 @@ import numpy as np
 import pyarrow as pa
 
 from dpbeam.array_types import I64, Numbers
-from dpbeam.engine.aggregation.kernels import Kernel, grid_of, holds, sums
+from dpbeam.engine.aggregation.kernels import Kernel, grid_of, kernel_for, sums
 from dpbeam.engine.bounding.contributions import Bounded
-from dpbeam.engine.metrics.base import as_drawn, shown
+from dpbeam.engine.metrics.base import as_drawn, result_columns
 from dpbeam.queries import quantities
 from dpbeam.queries.metrics.sums import Sum, SumOfTotals
 
 _HALF = 2**20
-_TOTAL_REACH = 2**10
 
 
-@holds(quantities.Sum)
+@kernel_for(quantities.Sum)
 class SumKernel(Kernel[quantities.Sum]):
     """Values that are clipped each by itself."""
 
@@ -26,7 +25,7 @@ class SumKernel(Kernel[quantities.Sum]):
         return pa.array(sums(rows, grid_of(quantity).encode_whole(values[quantity.columns[0]]), partitions))
 
 
-@holds(quantities.Total)
+@kernel_for(quantities.Total)
 class TotalKernel(Kernel[quantities.Total]):
     """What a unit's values add up to in a partition, clipped."""
 
@@ -49,7 +48,7 @@ def totals(
     if row_pairs is None:
         raise ValueError(f"{quantity.name}: totals need to know each row's pair")
     grid = grid_of(quantity)
-    most = _TOTAL_REACH * quantity.reach
+    most = quantities.TOTAL_REACH * quantity.reach
     steps = np.rint(np.clip(values[quantity.columns[0]].astype(np.float64), -most, most) / grid.step)
     # A value is at most 2**40 steps: its two halves add up exactly, and neither overflows.
     high = np.floor(steps / _HALF)
@@ -58,5 +57,5 @@ def totals(
     return pa.array(sums(pairs, np.clip(of_pairs, grid.lowest, grid.highest).astype(np.float64), partitions))
 
 
-shown.register(Sum, as_drawn)
-shown.register(SumOfTotals, as_drawn)
+result_columns.register(Sum, as_drawn)
+result_columns.register(SumOfTotals, as_drawn)

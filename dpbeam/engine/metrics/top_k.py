@@ -9,15 +9,15 @@ import pyarrow as pa
 
 from dpbeam.array_types import F64, I64
 from dpbeam.engine.aggregation import distinct, frequent
-from dpbeam.engine.aggregation.kernels import Kernel, holds
+from dpbeam.engine.aggregation.kernels import Kernel, kernel_for
 from dpbeam.engine.bounding.contributions import Bounded
-from dpbeam.engine.metrics.base import Drawn, shown
+from dpbeam.engine.metrics.base import Drawn, result_columns
 from dpbeam.engine.release import rank_intervals
 from dpbeam.queries.metrics.top_k import TopK
-from dpbeam.queries.quantities import ByValue, Candidates, Values
+from dpbeam.queries.quantities import Candidates, UnitsByValue, Values
 
 
-@holds(Values)
+@kernel_for(Values)
 class ValuesKernel(Kernel[Values]):
     """Lists of values with their units; a threshold draws the noise."""
 
@@ -28,9 +28,9 @@ class ValuesKernel(Kernel[Values]):
         return frequent.empty(partitions)
 
     def of_kept(self, quantity: Values, kept: Bounded) -> pa.Array:
-        row_pairs, found = _by_value(quantity, kept)
-        partition, code = _cells(quantity, kept, row_pairs, found.codes, found.texts)
-        return frequent.count_values(partition, code, found.texts, kept.partitions)
+        row_pairs, values = _by_value(quantity, kept)
+        partition, code = _cells(quantity, kept, row_pairs, values.codes, values.texts)
+        return frequent.count_values(partition, code, values.texts, kept.partitions)
 
     def merge(self, quantity: Values, column: pa.Array, codes: I64, order: I64, starts: I64) -> pa.Array:
         return frequent.merge(column, codes, len(starts))
@@ -39,30 +39,30 @@ class ValuesKernel(Kernel[Values]):
         return frequent.NOISY_TYPE
 
 
-@holds(Candidates)
+@kernel_for(Candidates)
 class CandidatesKernel(Kernel[Candidates]):
     """A vector with the units of each candidate."""
 
     is_vector = True
 
     def of_kept(self, quantity: Candidates, kept: Bounded) -> pa.Array:
-        row_pairs, found = _by_value(quantity, kept)
-        codes = frequent.among(found, quantity.candidates)
+        row_pairs, values = _by_value(quantity, kept)
+        codes = frequent.among(values, quantity.candidates)
         listed = codes >= 0  # what is no candidate takes no place among a unit's values
         texts = pa.array(quantity.candidates, pa.large_string())
         partition, code = _cells(quantity, kept, row_pairs[listed], codes[listed], texts)
         return self.column(quantity, frequent.count_candidates(partition, code, kept.partitions, quantity.size))
 
 
-def _by_value(quantity: ByValue, kept: Bounded) -> tuple[I64, frequent.Words]:
+def _by_value(quantity: UnitsByValue, kept: Bounded) -> tuple[I64, frequent.Words]:
     """Of each row its (unit, partition) pair, and the values."""
-    found = kept.words.get(quantity.columns[0])
-    if found is None or kept.row_pairs is None:
+    values = kept.words.get(quantity.columns[0])
+    if values is None or kept.row_pairs is None:
         raise ValueError(f"{quantity.name}: counts by value need to know each row's pair")
-    return kept.row_pairs, found
+    return kept.row_pairs, values
 
 
-def _cells(quantity: ByValue, kept: Bounded, row_pairs: I64, codes: I64, texts: pa.Array) -> tuple[I64, I64]:
+def _cells(quantity: UnitsByValue, kept: Bounded, row_pairs: I64, codes: I64, texts: pa.Array) -> tuple[I64, I64]:
     """The (partition, value) of each (unit, partition, value) that counts.
 
     Guarantee: one unit counts at most once in each of at most `quantity.max_values` values of a partition; which these
@@ -72,7 +72,7 @@ def _cells(quantity: ByValue, kept: Bounded, row_pairs: I64, codes: I64, texts: 
     return kept.pairs[pair], code
 
 
-@shown.register
+@result_columns.register
 def _(metric: TopK, drawn: Drawn) -> Iterable[pa.Array]:
     """The columns of each of the k values: itself, its noisy count with its interval, and, where it had to pass a
     threshold, its bias. Null where there are fewer values.
@@ -80,7 +80,7 @@ def _(metric: TopK, drawn: Drawn) -> Iterable[pa.Array]:
     A count's interval is that of the value's own count, given that it passed the threshold, and holds although noise
     may have brought the value to its place.
     """
-    quantity = drawn.quantity(metric, ByValue)
+    quantity = drawn.quantity(metric, UnitsByValue)
     column, spec = drawn.column(quantity), drawn.spec
     columns: list[pa.Array] = []
     numbers: tuple[F64, ...]

@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 
 from dpbeam.array_types import I64, Numbers
-from dpbeam.engine.aggregation.kernels import VectorKernel, holds
-from dpbeam.engine.metrics.base import as_drawn, shown
+from dpbeam.engine.aggregation.kernels import VectorKernel, kernel_for
+from dpbeam.engine.metrics.base import as_drawn, result_columns
 from dpbeam.queries.metrics.vectors import VectorSum
 from dpbeam.queries.quantities import Vector
 
 
-@holds(Vector)
+@kernel_for(Vector)
 class VectorSumKernel(VectorKernel[Vector]):
     """Vectors whose numbers lie in several columns, or several in one."""
 
@@ -25,4 +25,4 @@ class VectorSumKernel(VectorKernel[Vector]):
         return self.sums(quantity, stacked, rows, partitions)
 
 
-shown.register(VectorSum, as_drawn)
+result_columns.register(VectorSum, as_drawn)

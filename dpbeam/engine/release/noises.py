@@ -14,7 +14,7 @@ def noises(spec: StageSpec) -> dict[str, AdditiveNoise]:
     Raises:
         ValueError: a quantity without a mechanism.
     """
-    needed = spec.noisy_by_themselves
+    needed = spec.with_own_noise
     additive = [quantity for quantity in needed if not isinstance(quantity, Values)]
     for quantity in needed:
         if quantity.name not in (spec.noise if quantity in additive else spec.thresholds):

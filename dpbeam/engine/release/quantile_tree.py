@@ -1,4 +1,4 @@
-"""Quantile trees of partitions in, their noisy quantiles with 95 % intervals out.
+"""Quantiles of partitions by noisy trees of counts, with 95 % intervals.
 
 The tree and the search are those of Google's library (https://github.com/google/differential-privacy, "Differentially
 Private Quantile Trees"): rows are counted in every node on their way to one of 16**4 leaves, every count gets noise,
@@ -189,5 +189,5 @@ def _lookup(keys: I64, counts: I64, wanted: I64) -> I64:
     if not len(keys):
         return np.zeros(len(wanted), dtype=np.int64)
     at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    found: I64 = np.where(keys[at] == wanted, counts[at], 0)
-    return found
+    noisy: I64 = np.where(keys[at] == wanted, counts[at], 0)
+    return noisy

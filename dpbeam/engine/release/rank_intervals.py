@@ -1,4 +1,4 @@
-"""Noisy counts of a partition's values in, 95 % intervals of the counts of those at a place out: first, second, …
+"""95 % intervals of the counts at each place (first, second, …) of a partition's most frequent values.
 
 Noise helps to decide which value is at a place: of five equal counts the first is the one that noise raised most, and
 the interval of one count by itself would hold it in 88 % of the draws. So an interval holds whichever value might be

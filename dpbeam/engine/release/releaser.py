@@ -1,6 +1,6 @@
-"""Accumulators of kept partitions in, released rows out: noise is drawn, and metrics are made from what is noisy.
+"""The release of kept partitions: noise is drawn once, and all metrics are made of what is noisy.
 
-Others of hierarchical keys may have more noise than leaves; then each kind is released by its own, in one table.
+Others of hierarchical keys may need more noise than leaves. Then each kind gets its own, and one table holds both.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def check(spec: StageSpec) -> None:
         weighing.check(event)
     if isinstance(spec.selection, LaplaceThresholding | GaussianThresholding):
         noise.check_counts(spec.selection)
-    for quantity in spec.noisy_by_themselves:
+    for quantity in spec.with_own_noise:
         if isinstance(quantity, Summed):
             grid = grid_of(quantity.definition)  # as fine as the bounds ask for, whatever the noise
             noise.check(in_others(spec.noise[quantity.name]), grid.finest() if quantity.auto else grid)
@@ -48,10 +48,11 @@ def check(spec: StageSpec) -> None:
 
 @dataclass(kw_only=True)
 class Releaser:
-    """Releases accumulators of one stage. Builds its noise when it is made: make one a bundle.
+    """Releases the accumulators of one stage. It sets its noise up once, so make one for each bundle.
 
-    Guarantee: `results.noisy_quantities`'s, and that every `other` gets the noise that the plan states for others,
-    every leaf that for leaves. Which of them a cell is says its level alone, which is public like its keys.
+    Guarantee: that of `results.noisy_quantities`. Besides, each leaf gets the noise that the plan states for leaves,
+    and each `other` the noise that it states for others. Only a cell's level, which is public as its keys are, decides
+    which of the two it gets.
     """
 
     spec: StageSpec
@@ -68,12 +69,12 @@ class Releaser:
         if len(self._noises) == 1:
             return _released(rows, *self._noises[0])
         is_leaf = rows.column(LEVEL).to_numpy() == len(self.spec.leaf_keys)
-        parts = [
+        tables = [
             _released(rows.filter(pa.array(mine)), *kind)
             for mine, kind in zip((is_leaf, ~is_leaf), self._noises, strict=True)
         ]
         order = np.argsort(np.concatenate([np.flatnonzero(is_leaf), np.flatnonzero(~is_leaf)]))
-        return pa.concat_batches(parts).take(pa.array(order))
+        return pa.concat_batches(tables).take(pa.array(order))
 
 
 def _released(rows: pa.RecordBatch, spec: StageSpec, own: dict[str, AdditiveNoise]) -> pa.RecordBatch:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from dpbeam.engine.aggregation import frequent
 from dpbeam.engine.aggregation.accumulate import key_fields, quantity_column
-from dpbeam.engine.metrics import Drawn, kernel_of, shown
+from dpbeam.engine.metrics import Drawn, kernel_of, result_columns
 from dpbeam.engine.metrics.base import noisy_column
 from dpbeam.engine.stage import StageSpec
 from dpbeam.mechanisms.events import Thresholding
@@ -82,7 +82,7 @@ def metrics(noisy: pa.RecordBatch, spec: StageSpec) -> pa.RecordBatch:
     """
     keys = [noisy.column(name) for name in spec.keys]
     drawn = Drawn(batch=noisy, spec=spec)
-    columns = [column for metric in spec.metrics for column in shown(metric, drawn)]
+    columns = [column for metric in spec.metrics for column in result_columns(metric, drawn)]
     return pa.RecordBatch.from_arrays([*keys, *columns], schema=result_schema(spec))
 
 

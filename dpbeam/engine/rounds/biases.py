@@ -1,4 +1,4 @@
-"""One round's noisy weights in; what units make of them in the next round of MAD2R, out.
+"""What units make of one round's noisy weights in the next round of MAD2R.
 
 A partition that the noisy weights give a prospect is listed with a bias: 1, or less where a part of a unit's even share
 will do. Of one that isn't listed the noisy weight says no more than noise would. In most data most partitions are such
@@ -41,12 +41,12 @@ def least_of(event: WeightedThresholding) -> int:
     return int(np.ceil(weights.BIAS_ONE * event.least_bias))
 
 
-def stays(units: I64, found: I64) -> Mask:
+def worth_sending(units: I64, pair_biases: I64) -> Mask:
     """Which pairs get weight: all, but the unlisted ones of a unit with a listed one. `units` are sorted codes.
 
     Guarantee: whether a pair stays depends on the biases of its unit's pairs alone.
     """
-    listed: Mask = found != UNLISTED
+    listed: Mask = pair_biases != UNLISTED
     starts = runs(units)
     if not len(starts):
         return listed

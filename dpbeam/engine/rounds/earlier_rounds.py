@@ -1,4 +1,4 @@
-"""What earlier rounds of a selection told of partitions comes in; what is known of a batch's partitions goes out."""
+"""What earlier rounds of a selection said of partitions, looked up for the partitions of a batch."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ KEPT, BIAS = "__kept", "__bias"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
-    """What the rounds before told of partitions, each once, by the columns of their keys, `__kept` and `__bias`.
+class EarlierRounds:
+    """What earlier rounds said of partitions, each once, by the columns of their keys, `__kept` and `__bias`.
 
     It is sent to workers as the table; each makes its index at the first look.
     """
@@ -32,20 +32,20 @@ class Known:
         return Lookup(keys=tuple(pa.concat_arrays([pa.array([], key.type), *key.chunks]) for key in keys))
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _known, (self.table,)
+        return _earlier_rounds, (self.table,)
 
     def kept(self, keys: Sequence[pa.Array]) -> Mask:
         """Which partitions, given by the columns of their keys, were kept."""
-        return np.asarray(self._told(keys, KEPT, False), dtype=np.bool_)
+        return np.asarray(self._lookup_or(keys, KEPT, False), dtype=np.bool_)
 
     def biases(self, keys: Sequence[pa.Array]) -> I64:
-        """The biases that partitions were told with; `prospects.UNLISTED` for those that nothing was told of."""
-        return np.asarray(self._told(keys, BIAS, biases.UNLISTED), dtype=np.int64)
+        """The biases of partitions; `biases.UNLISTED` for those that no round said anything of."""
+        return np.asarray(self._lookup_or(keys, BIAS, biases.UNLISTED), dtype=np.int64)
 
-    def _told(self, keys: Sequence[pa.Array], name: str, default: int) -> npt.NDArray[np.generic]:
-        told: npt.NDArray[np.generic] = np.append(self.table.column(name).to_numpy(), default)
-        return told[self._lookup.find(keys)]  # `ABSENT` is the last place
+    def _lookup_or(self, keys: Sequence[pa.Array], name: str, default: int) -> npt.NDArray[np.generic]:
+        values: npt.NDArray[np.generic] = np.append(self.table.column(name).to_numpy(), default)
+        return values[self._lookup.find(keys)]  # `ABSENT` is the last place
 
 
-def _known(table: pa.Table) -> Known:
-    return Known(table=table)
+def _earlier_rounds(table: pa.Table) -> EarlierRounds:
+    return EarlierRounds(table=table)

@@ -1,4 +1,4 @@
-"""Batches of rows in, one round of a selection by weights out: the kept partitions, and what the next round knows.
+"""One round of a selection by weights: which partitions it keeps, and what the next round learns of it.
 
 Each function is one step of `dpbeam.transforms.steps.weigh` between two shuffles. Nothing is drawn before `draw`.
 """
@@ -21,8 +21,8 @@ from dpbeam.engine.arrays.lookup import ABSENT, Lookup
 from dpbeam.engine.bounding.contributions import split
 from dpbeam.engine.rounds import biases, weight_tables, weights
 from dpbeam.engine.rounds.biases import UNLISTED
-from dpbeam.engine.rounds.earlier_rounds import BIAS, KEPT, Known
-from dpbeam.engine.rounds.weight_tables import SUM, UNITS, tally_schema
+from dpbeam.engine.rounds.earlier_rounds import BIAS, KEPT, EarlierRounds
+from dpbeam.engine.rounds.weight_tables import SUM, UNITS, weight_schema
 from dpbeam.engine.stage import StageSpec
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms.events import Gaussian, WeightedThresholding
@@ -39,7 +39,7 @@ GRID = Grid(low=0.0, high=2.0**21, centre=0.0, step=2.0**-weights.WEIGHT_BITS, l
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
     """Distinct (unit, partition) pairs, sorted by unit code. `ids` and `keys` are the values that codes stand for;
-    `biases` are the pairs' (`prospects.UNLISTED`: the round before saw no prospect for the partition). `others` are
+    `biases` are the pairs' (`biases.UNLISTED`: the round before saw no prospect for the partition). `others` are
     partitions of pairs that were dropped, and of none that are here, in a round whose noisy weights the next one uses.
     """
 
@@ -82,7 +82,7 @@ def columns_of(spec: StageSpec) -> list[str]:
     return [spec.unit, *spec.keys]
 
 
-def unfound(batch: pa.RecordBatch, spec: StageSpec, known: Known | None) -> pa.RecordBatch:
+def without_kept(batch: pa.RecordBatch, spec: StageSpec, known: EarlierRounds | None) -> pa.RecordBatch:
     """The rows whose partition no round before has kept: row-local, since what was kept is public."""
     if known is None or not batch.num_rows:
         return batch
@@ -90,7 +90,7 @@ def unfound(batch: pa.RecordBatch, spec: StageSpec, known: Known | None) -> pa.R
     return batch.filter(pa.array(~inside)) if inside.any() else batch
 
 
-def sample(batches: Sequence[pa.RecordBatch], spec: StageSpec, salt: bytes, known: Known | None) -> Pairs:
+def sample(batches: Sequence[pa.RecordBatch], spec: StageSpec, salt: bytes, known: EarlierRounds | None) -> Pairs:
     """At most `l0` partitions of each unit, distinct, by the least keyed hash of (unit, partition): first those that
     the round before listed with a bias, then others.
 
@@ -135,13 +135,13 @@ def sample(batches: Sequence[pa.RecordBatch], spec: StageSpec, salt: bytes, know
     return pairs.only(stays, spec)
 
 
-def chosen(batches: Sequence[pa.RecordBatch], spec: StageSpec, salt: bytes, known: Known | None) -> Pairs:
+def chosen(batches: Sequence[pa.RecordBatch], spec: StageSpec, salt: bytes, known: EarlierRounds | None) -> Pairs:
     """The pairs that units give weight to: the sample of all their rows, less what they leave out.
 
     Guarantee: as `sample`'s: nothing that other units alone are in has a say in which of a unit's pairs these are.
     """
     pairs = sample(batches, spec, salt, known)
-    return pairs.only(biases.stays(pairs.units, pairs.biases), spec)
+    return pairs.only(biases.worth_sending(pairs.units, pairs.biases), spec)
 
 
 def split_by_unit(
@@ -162,44 +162,45 @@ def shares(pairs: Pairs) -> I64:
     return weights.shares(pairs.units, np.where(listed, pairs.biases, weights.BIAS_ONE))
 
 
-def tallies(pairs: Pairs, given: I64, spec: StageSpec) -> pa.RecordBatch:
-    """Units by partition and share, for the partitions' shards; none with no share for partitions that have no more."""
-    found = weights.tally(pairs.partitions, given)
+def weight_rows(pairs: Pairs, pair_shares: I64, spec: StageSpec) -> pa.RecordBatch:
+    """The weight table of these pairs, for the shards of their partitions. A partition that no pair is of, but that the
+    next round asks for (`others`), has a row of no units."""
+    weighed = weights.count_units(pairs.partitions, pair_shares)
     none = np.zeros(len(pairs.others), dtype=np.int64)
     partitions, share, units, sums = (
         np.concatenate(columns)
         for columns in (
-            (found.partitions, pairs.others),
-            (found.shares, none),
-            (found.units, none),
-            (found.sums, none),
+            (weighed.partitions, pairs.others),
+            (weighed.shares, none),
+            (weighed.units, none),
+            (weighed.sums, none),
         )
     )
     nothing = np.zeros(len(units), dtype=np.int64)
-    return _tally_rows(pairs, partitions, (share, units, sums, nothing, nothing), spec)
+    return _weight_rows_of(pairs, partitions, (share, units, sums, nothing, nothing), spec)
 
 
-def sent_on(pairs: Pairs, given: I64, replies: Iterable[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
+def sent_on(pairs: Pairs, pair_shares: I64, replies: Iterable[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
     """What the units send on, by partition, given the parts that partitions return."""
-    parts, pairs_of = np.zeros(pairs.size), Lookup(keys=pairs.keys)
+    returned, pairs_of = np.zeros(pairs.size), Lookup(keys=pairs.keys)
     for reply in replies:
         places = pairs_of.find([reply.column(name) for name in spec.keys])
         own = np.flatnonzero(places != ABSENT)
-        parts[places[own]] = reply.column(PART).to_numpy()[own]
-    high, low = weights.sent_on(pairs.units, pairs.partitions, given, parts, _denominator(spec), pairs.size)
+        returned[places[own]] = reply.column(PART).to_numpy()[own]
+    high, low = weights.sent_on(pairs.units, pairs.partitions, pair_shares, returned, _denominator(spec), pairs.size)
     some = np.flatnonzero(high | low)
     nothing = np.zeros(len(some), dtype=np.int64)
-    return _tally_rows(pairs, some, (nothing, nothing, nothing, high[some], low[some]), spec)
+    return _weight_rows_of(pairs, some, (nothing, nothing, nothing, high[some], low[some]), spec)
 
 
 def returned(batches: Sequence[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
     """The partitions over their saturation, each with the part of every share that goes back; from sums of shares."""
     sums = weight_tables.summed(batches, spec)
     event = spec.weighing
-    parts = weights.returned(sums.column(SUM).to_numpy(), event.saturation, event.pre_threshold)
-    some = np.flatnonzero(parts > 0)
+    fractions = weights.returned(sums.column(SUM).to_numpy(), event.saturation, event.pre_threshold)
+    some = np.flatnonzero(fractions > 0)
     over = sums.take(pa.array(some)).select(list(spec.keys))
-    return over.append_column(pa.field(PART, pa.float64()), pa.array(parts[some]))
+    return over.append_column(pa.field(PART, pa.float64()), pa.array(fractions[some]))
 
 
 def weigh(batches: Sequence[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
@@ -209,34 +210,15 @@ def weigh(batches: Sequence[pa.RecordBatch], spec: StageSpec) -> pa.RecordBatch:
     to `pre_threshold` units weighs at most what `rounds.novel_weight` of the accounting room says (docs/accounting.md).
     """
     event = spec.weighing
-    keys, found, sent = weight_tables.read(batches, spec)
+    keys, shares, sent = weight_tables.read(batches, spec)
     size = len(keys[0])
-    units, _ = weights.totals(found, size)
-    kept = weights.trimmed(found, size, event.pre_threshold - 1)
+    units, _ = weights.totals(shares, size)
+    kept = weights.trimmed(shares, size, event.pre_threshold - 1)
     others = weights.sent_by_others(event.pre_threshold, event.l0, _denominator(spec))
     weight = weights.final(kept, event.saturation, sent if event.saturation else None, others)
     schema = pa.schema([*key_fields(spec), pa.field(UNITS, pa.int64()), pa.field(WEIGHT, pa.int64())])
     batch = weight_tables.rows(keys, [units, weight], schema)
     return batch.take(pc.sort_indices(batch, sort_keys=[(name, "ascending") for name in spec.keys]))
-
-
-def weigh_whole(
-    rows: pa.RecordBatch, spec: StageSpec, salt: bytes, known: pa.Table | None = None, shards: int = 1
-) -> pa.RecordBatch:
-    """A round's weights of rows that fit in memory, by the steps that a job takes; the shards don't matter."""
-    before = None if known is None else Known(table=known)
-    sampled = sample([unfound(rows.select(columns_of(spec)), spec, before)], spec, salt, before).batch(spec)
-    parts: dict[int, list[pa.RecordBatch]] = {}
-    for shard, part in split_by_unit(sampled, spec, shards, salt):
-        parts.setdefault(shard, []).append(part)
-    found = [chosen(part, spec, salt, before) for part in parts.values()]
-    given = [shares(pairs) for pairs in found]
-    weight_tables = [tallies(pairs, share, spec) for pairs, share in zip(found, given, strict=True)]
-    empty = pa.RecordBatch.from_pylist([], schema=tally_schema(spec))
-    if spec.weighing.saturation:
-        replies = [returned([empty, *weight_tables], spec)]
-        weight_tables += [sent_on(pairs, share, replies, spec) for pairs, share in zip(found, given, strict=True)]
-    return weigh([empty, *weight_tables], spec)
 
 
 def check(event: WeightedThresholding) -> None:
@@ -269,19 +251,19 @@ def draw(weighed: pa.RecordBatch, spec: StageSpec, noise: AdditiveNoise) -> pa.R
     event = spec.weighing
     units = weighed.column(UNITS).to_numpy()
     eligible = units >= event.pre_threshold
-    biasing = _biasing(spec)
-    asked = np.flatnonzero(eligible | biasing)
+    following = spec.next_weighing if _biasing(spec) else None
+    asked = np.flatnonzero(eligible | (following is not None))
     noisy = np.full(len(units), -np.inf)
     noisy[asked] = _noisy(weighed.column(WEIGHT).to_numpy()[asked], spec, noise)
     kept = eligible & (noisy >= event.threshold)
-    if biasing:
-        listed = biases.biases(noisy, event.sigma, spec.rounds[spec.round])
+    if following is not None:
+        listed = biases.biases(noisy, event.sigma, following)
     else:
         listed = np.full(len(units), UNLISTED, dtype=np.int64)
-    told = np.flatnonzero(kept | (listed != UNLISTED))
-    columns = [weighed.column(name).take(pa.array(told)) for name in spec.keys]
+    some = np.flatnonzero(kept | (listed != UNLISTED))
+    columns = [weighed.column(name).take(pa.array(some)) for name in spec.keys]
     schema = result_schema(spec)
-    return pa.RecordBatch.from_arrays([*columns, pa.array(kept[told]), pa.array(listed[told])], schema=schema)
+    return pa.RecordBatch.from_arrays([*columns, pa.array(kept[some]), pa.array(listed[some])], schema=schema)
 
 
 def _noisy(exact: I64, spec: StageSpec, noise: AdditiveNoise) -> F64:
@@ -297,20 +279,20 @@ def result_schema(spec: StageSpec) -> pa.Schema:
 
 def _biasing(spec: StageSpec) -> bool:
     """Whether the next round has biases, and so asks for this one's noisy weights."""
-    return spec.round < len(spec.rounds) and spec.rounds[spec.round].least_bias < 1
+    return spec.next_weighing is not None and spec.next_weighing.least_bias < 1
 
 
-def _biases(keys: tuple[pa.Array, ...], spec: StageSpec, known: Known | None) -> I64:
+def _biases(keys: tuple[pa.Array, ...], spec: StageSpec, known: EarlierRounds | None) -> I64:
     """Each partition's bias: from what the round before told, where this one has biases."""
     if spec.weighing.least_bias == 1 or known is None:
         return np.full(len(keys[0]), weights.BIAS_ONE, dtype=np.int64)
-    told = known.biases(keys)
-    return np.where(told == UNLISTED, told, np.maximum(told, biases.least_of(spec.weighing)))
+    earlier = known.biases(keys)
+    return np.where(earlier == UNLISTED, earlier, np.maximum(earlier, biases.least_of(spec.weighing)))
 
 
 def _denominator(spec: StageSpec) -> int:
     return weights.denominator_of(spec.weighing.l0, spec.weighing.least_bias)
 
 
-def _tally_rows(pairs: Pairs, partitions: I64, numbers: Sequence[I64], spec: StageSpec) -> pa.RecordBatch:
-    return weight_tables.rows([key.take(pa.array(partitions)) for key in pairs.keys], numbers, tally_schema(spec))
+def _weight_rows_of(pairs: Pairs, partitions: I64, numbers: Sequence[I64], spec: StageSpec) -> pa.RecordBatch:
+    return weight_tables.rows([key.take(pa.array(partitions)) for key in pairs.keys], numbers, weight_schema(spec))

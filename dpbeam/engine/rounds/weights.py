@@ -1,4 +1,4 @@
-"""Units with their partitions in, one exact weight a partition out: the weights that DP-SIPS and MAD add noise to.
+"""The exact weight of each partition, to which DP-SIPS and MAD add noise.
 
 A unit spreads a weight vector of l2 norm at most 1 over its partitions. With `saturation` (MAD), what a partition has
 beyond it goes back to the units, who send a part of it on to their other partitions. Everything is int64 fixed point:
@@ -40,7 +40,7 @@ _CAP = 1 << 60
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tally:
+class WeightTable:
     """Shares by partition, in steps of 2**-20: `units[k]` units give partition `partitions[k]` shares that add up to
     `sums[k]`. Each of them gives `shares[k]`; or that is `LOOSE`, and which of them gives what isn't told any more."""
 
@@ -68,71 +68,74 @@ def shares(units: I64, biases: I64 | None = None) -> I64:
     return np.asarray(roots - (roots * roots > wanted))
 
 
-def tally(partitions: I64, given: I64) -> Tally:
+def count_units(partitions: I64, pair_shares: I64) -> WeightTable:
     """Counts the units of each (partition, share)."""
-    packed = np.sort((partitions << SHARE_BITS) | given)
+    packed = np.sort((partitions << SHARE_BITS) | pair_shares)
     starts = runs(packed)
     packed, units = packed[starts], np.diff(starts, append=len(packed))
-    found = packed & _SHARE_MASK
-    return Tally(partitions=packed >> SHARE_BITS, shares=found, units=units, sums=found * units)
+    shares = packed & _SHARE_MASK
+    return WeightTable(partitions=packed >> SHARE_BITS, shares=shares, units=units, sums=shares * units)
 
 
-def totals(found: Tally, size: int) -> tuple[I64, I64]:
+def totals(table: WeightTable, size: int) -> tuple[I64, I64]:
     """(units, sum of shares) of each of `size` partitions."""
-    order = ordering(found.partitions.view(np.uint64), size.bit_length())
-    starts = runs(found.partitions[order])
+    order = ordering(table.partitions.view(np.uint64), size.bit_length())
+    starts = runs(table.partitions[order])
     if len(starts) != size:
-        raise ValueError("every partition must have a row in the tally")
-    return checked_sum(found.units[order], starts), checked_sum(found.sums[order], starts)
+        raise ValueError("every partition must have a row in the table of weights")
+    return checked_sum(table.units[order], starts), checked_sum(table.sums[order], starts)
 
 
-def folded(found: Tally, size: int, drop: int) -> Tally:
-    """As few rows as say the same to `totals` and to `trimmed` with this `drop`: each partition's `drop` largest
-    shares, in at most so many rows, and one row of loose units for the rest. Sorted by partition, loose units last.
+def folded(table: WeightTable, size: int, drop: int) -> WeightTable:
+    """Folds a table into fewer rows. `totals`, and `trimmed` with this `drop`, give the same for it.
 
-    Guarantee: folding what was folded, in any parts and any order, gives the same rows as folding all at once. For no
-    share is made loose that could be among the `drop` largest of its partition: `drop` units that are told apart give
-    as much or more each, and more of them can only come.
+    Each partition keeps its `drop` largest shares, in at most that many rows. One more row stands for all other units
+    of the partition: it has their number and the sum of their shares, and its own share is `LOOSE`. Rows are sorted by
+    partition, loose units last.
+
+    Guarantee: a table may be folded in pieces, and folded again, in any order: the rows are those of folding it at
+    once. For a share becomes loose only if `drop` units of its partition, each with a row of its own, give as much or
+    more. More rows can only add such units. So a loose share is never among the `drop` largest.
     """
     if not drop:
-        units, sums = totals(found, size)
-        return Tally(partitions=np.arange(size), shares=np.full(size, LOOSE), units=units, sums=sums)
-    packed = (found.partitions << SHARE_BITS) | (_SHARE_MASK - found.shares)
+        units, sums = totals(table, size)
+        return WeightTable(partitions=np.arange(size), shares=np.full(size, LOOSE), units=units, sums=sums)
+    packed = (table.partitions << SHARE_BITS) | (_SHARE_MASK - table.shares)
     order = ordering(packed.view(np.uint64), size.bit_length() + SHARE_BITS)
     packed = packed[order]
     equal = runs(packed)
     partitions, shares = packed[equal] >> SHARE_BITS, _SHARE_MASK - (packed[equal] & _SHARE_MASK)
-    units, sums = checked_sum(found.units[order], equal), checked_sum(found.sums[order], equal)
+    units, sums = checked_sum(table.units[order], equal), checked_sum(table.sums[order], equal)
     starts = runs(partitions)
     if len(starts) != size:
-        raise ValueError("every partition must have a row in the tally")
-    told = np.where(shares == LOOSE, 0, _among_the_first(units, starts, drop))
-    loose_units = np.add.reduceat(units - told, starts)
-    loose_sums = np.add.reduceat(sums - told * shares, starts)
-    kept = np.flatnonzero(told)
-    loose = np.flatnonzero((loose_units > 0) | (np.add.reduceat(told, starts) == 0))
+        raise ValueError("every partition must have a row in the table of weights")
+    apart = np.where(shares == LOOSE, 0, _among_the_first(units, starts, drop))
+    loose_units = np.add.reduceat(units - apart, starts)
+    loose_sums = np.add.reduceat(sums - apart * shares, starts)
+    kept = np.flatnonzero(apart)
+    loose = np.flatnonzero((loose_units > 0) | (np.add.reduceat(apart, starts) == 0))
     whole = np.concatenate([partitions[kept], loose])
     place = ordering(whole.view(np.uint64), size.bit_length())
-    return Tally(
+    return WeightTable(
         partitions=whole[place],
         shares=np.concatenate([shares[kept], np.full(len(loose), LOOSE)])[place],
-        units=np.concatenate([told[kept], loose_units[loose]])[place],
-        sums=np.concatenate([(told * shares)[kept], loose_sums[loose]])[place],
+        units=np.concatenate([apart[kept], loose_units[loose]])[place],
+        sums=np.concatenate([(apart * shares)[kept], loose_sums[loose]])[place],
     )
 
 
-def trimmed(found: Tally, size: int, drop: int) -> I64:
+def trimmed(table: WeightTable, size: int, drop: int) -> I64:
     """The sum of shares of each partition but for its `drop` largest (0 where there are no more).
 
     Guarantee: one unit more with share s raises it by 0 to s. Where that unit makes `drop` + 1 of them, what is left
     is the smallest of their shares, so at most s. Assumes that loose units come from `folded` with the same `drop`.
     """
-    _, sums = totals(found, size)
+    _, sums = totals(table, size)
     if not drop:
         return sums
-    order = np.lexsort((-found.shares, found.partitions))
-    starts = runs(found.partitions[order])
-    largest = _among_the_first(found.units[order], starts, drop) * found.shares[order]
+    order = np.lexsort((-table.shares, table.partitions))
+    starts = runs(table.partitions[order])
+    largest = _among_the_first(table.units[order], starts, drop) * table.shares[order]
     return np.asarray(sums - checked_sum(largest, starts))
 
 
@@ -156,16 +159,18 @@ def returned(sums: I64, saturation: float, pre_threshold: int) -> F64:
     return over / np.maximum(sums, 1).astype(np.float64)
 
 
-def sent_on(units: I64, partitions: I64, given: I64, parts: F64, denominator: int, size: int) -> tuple[I64, I64]:
+def sent_on(
+    units: I64, partitions: I64, pair_shares: I64, fractions: F64, denominator: int, size: int
+) -> tuple[I64, I64]:
     """What units send on to each partition, as two limbs: high · 2**28 + low, in steps of 2**-56.
 
-    A unit gets back `parts[partition]` of each of its shares, and sends 1/`denominator` of all that to each of its
+    A unit gets back `fractions[partition]` of each of its shares, and sends 1/`denominator` of all that to each of its
     partitions. `units` are sorted codes.
 
-    Guarantee: what one unit sends is a function of its pairs and of `parts`; it never falls when parts grow.
+    Guarantee: what one unit sends is a function of its pairs and of `fractions`; it never falls when they grow.
     """
     scale = float(1 << (_RETURN_BITS - SHARE_BITS))
-    back = np.floor(given.astype(np.float64) * scale * parts[partitions]).astype(np.int64)
+    back = np.floor(pair_shares.astype(np.float64) * scale * fractions[partitions]).astype(np.int64)
     starts = runs(units)
     if not len(starts):
         return np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.int64)

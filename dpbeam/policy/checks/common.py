@@ -1,4 +1,4 @@
-"""A key and what a policy says there come in; out goes what is wrong by a rule that several keys share.
+"""Rules that several keys of a policy share.
 
 A name is a column's, of a fitting type; a list rises; no name stands twice; the guardrail on units is kept.
 """
@@ -11,7 +11,7 @@ from typing import Protocol
 
 from dpbeam.policy.values import DESCRIPTIONS, suits
 from dpbeam.policy.violations import ABSENT, Finding, Key, closest
-from dpbeam.queries.source import ColumnType, DeclaredType, Scalar
+from dpbeam.queries.column_types import ColumnType, DeclaredType, Scalar
 
 NUMERIC = ("int64", "float64")
 KEYS = ("string", "int64", "bool", "date", "timestamp")

@@ -1,4 +1,4 @@
-"""The parts of a policy come in; what is wrong between them goes out: names that don't exist or clash, types."""
+"""What is wrong between the parts of a policy: names that don't exist or clash, types that don't fit."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dpbeam.policy.checks import pre_aggregated, vector_columns
 from dpbeam.policy.checks.common import condition_findings, declared, named, unique
 from dpbeam.policy.checks.derived import derived_findings
-from dpbeam.policy.checks.parts import Parts
 from dpbeam.policy.checks.source import source_findings
 from dpbeam.policy.checks.stage import stage_findings
+from dpbeam.policy.checks.valid_parts import ValidParts
 from dpbeam.policy.schema.rules import Replace
 from dpbeam.policy.values import DESCRIPTIONS, suits
 from dpbeam.policy.violations import ABSENT, Finding, Key
@@ -17,7 +17,7 @@ from dpbeam.policy.violations import ABSENT, Finding, Key
 _RULES = ("on_null", "on_nan", "on_inf", "on_invalid")
 
 
-def cross_findings(parts: Parts) -> list[Finding]:
+def cross_findings(parts: ValidParts) -> list[Finding]:
     """Every violation that no key shows by itself. Parts that are wrong by themselves are passed over."""
     return [
         *source_findings(parts),
@@ -32,7 +32,7 @@ def cross_findings(parts: Parts) -> list[Finding]:
     ]
 
 
-def _columns(parts: Parts) -> Iterator[Finding]:
+def _columns(parts: ValidParts) -> Iterator[Finding]:
     for name, rules in parts.columns.items():
         key: Key = ("columns", name)
         yield from named(name, key, "Rename the column in the source.")
@@ -53,7 +53,7 @@ def _columns(parts: Parts) -> Iterator[Finding]:
                 )
 
 
-def _unit(parts: Parts) -> Iterator[Finding]:
+def _unit(parts: ValidParts) -> Iterator[Finding]:
     unit = parts.privacy_unit
     if "row" in parts.columns:
         rule = "must not be called row, for privacy_unit: row means that every row is a unit of its own"
@@ -72,14 +72,14 @@ def _unit(parts: Parts) -> Iterator[Finding]:
             )
 
 
-def _where(parts: Parts) -> Iterator[Finding]:
+def _where(parts: ValidParts) -> Iterator[Finding]:
     for index, where in enumerate(parts.where):
         if where is not None:
             at: Key = ("where", index)
             yield from condition_findings(parts, at, where.column, where.op, where.value, tuple(DESCRIPTIONS))
 
 
-def _budgets(parts: Parts) -> Iterator[Finding]:
+def _budgets(parts: ValidParts) -> Iterator[Finding]:
     run, budget, guard = parts.run, parts.budget, parts.guardrails
     if run is None:
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dpbeam.policy.checks.common import KEYS, NUMERIC, declared, named, rising
-from dpbeam.policy.checks.parts import Parts
+from dpbeam.policy.checks.valid_parts import ValidParts
 from dpbeam.policy.expressions.syntax import ExpressionError
 from dpbeam.policy.schema import derive as schema
 from dpbeam.policy.schema.rules import Replace, RuleWord
@@ -13,7 +13,7 @@ from dpbeam.policy.values import DESCRIPTIONS, suits
 from dpbeam.policy.violations import ABSENT, Finding, Key
 
 
-def derived_findings(parts: Parts) -> Iterator[Finding]:
+def derived_findings(parts: ValidParts) -> Iterator[Finding]:
     """What is wrong with each derived column, but for the tables that are looked up."""
     for name, entry in parts.derive.items():
         key: Key = ("derive", name)
@@ -56,7 +56,7 @@ def _misread(text: str, error: ExpressionError, key: Key) -> Finding:
     )
 
 
-def _replaced(parts: Parts, name: str, rule_name: str, word: RuleWord) -> Iterator[Finding]:
+def _replaced(parts: ValidParts, name: str, rule_name: str, word: RuleWord) -> Iterator[Finding]:
     kind = parts.type_of(name)
     if isinstance(word, Replace) and kind is not None and not suits(word.replace, kind):
         yield Finding(

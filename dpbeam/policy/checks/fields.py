@@ -1,4 +1,4 @@
-"""The policy's plain data come in; what the models say about single fields goes out as findings with remedies."""
+"""What the models say is wrong with single fields, as findings with remedies."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from dpbeam.policy.schema.rules import Replace
 from dpbeam.policy.violations import ABSENT, Finding, Key, closest
 from dpbeam.queries.metrics import KINDS
 from dpbeam.queries.selections import MAX_ROUNDS
+from dpbeam.queries.source import FORMATS
 from dpbeam.reading.vectors import MAX_LENGTH
 
 _ANY = "*"
@@ -53,12 +54,12 @@ _NAMED = (("columns",), ("derive",), ("derive", _ANY, "values"), ("stages", _ANY
 _PARAMS = ("stages", _ANY, "metrics", _ANY, _ANY, "params")
 
 # What to do about a bad or missing value, by the name of its key.
-_REMEDIES: Mapping[str, str] = {
+REMEDIES: Mapping[str, str] = {
     "path": "Write one file, a folder, a pattern such as data/*.parquet, or a list of them.",
     "version": "Write version: 1; a higher one needs a newer dpbeam.",
     "dataset": "Name it with a-z, 0-9, _ and -, starting with a letter or digit, at most 64 characters.",
     "source": "Write source: {format: csv, path: data.csv}.",
-    "format": "Write csv, jsonl, parquet or avro.",
+    "format": f"Write {', '.join(FORMATS)}.",
     "quoted_newlines": "Write false if no value holds a line break, so that big files are read in parallel; else true.",
     "compression": "Write auto (by the file's suffix), none, gzip, bz2, zstd or xz.",
     "path_columns": "List the columns that stand in the path as folders name=value: [year, month].",
@@ -174,8 +175,8 @@ def field_findings(data: Mapping[str, Any]) -> list[Finding]:
     try:
         schema.Policy.model_validate(data)
     except ValidationError as error:
-        found = [_finding(data, details) for details in error.errors(include_url=False)]
-        return [finding for finding in found if finding is not None]
+        findings = [_finding(data, details) for details in error.errors(include_url=False)]
+        return [finding for finding in findings if finding is not None]
     return []
 
 
@@ -184,9 +185,9 @@ def _finding(data: Mapping[str, Any], details: ErrorDetails) -> Finding | None:
     key, value = _place(data, details["loc"], kind)
     context = details.get("ctx", {})
     name = _own_name(key)
-    remedy = _REMEDIES.get(name, "Correct the value.")
+    remedy = REMEDIES.get(name, "Correct the value.")
     if key[:1] == ("stages",) and key[2:3] == ("metrics",) and len(key) == 4:
-        remedy = _REMEDIES["metrics"]
+        remedy = REMEDIES["metrics"]
     elif name == "top_k":
         remedy = "Ask for fewer values, list more candidates, or leave pre_threshold out beside them."
     elif key[:2] == ("output", "path"):

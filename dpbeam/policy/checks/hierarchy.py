@@ -1,4 +1,4 @@
-"""A stage's bounds and its private selection in; what is wrong with how many leaves an `other` takes out."""
+"""What is wrong between a stage's bounds and the leaves that an `other` of its hierarchical keys takes."""
 
 from __future__ import annotations
 

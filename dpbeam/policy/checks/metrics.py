@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from dpbeam.errors import UsageError
-from dpbeam.policy.checks.parts import Parts, StageParts
+from dpbeam.policy.checks.valid_parts import ValidParts, ValidStage
 from dpbeam.policy.schema.auto import ClipSearch
 from dpbeam.policy.schema.metrics import MetricChoice
 from dpbeam.policy.violations import ABSENT, Finding, Key
@@ -17,7 +17,7 @@ _STARTS = ("__", "partitions.")
 _PART_NAMES = (".sum", ".squares", ".tree")
 
 
-def metric_findings(parts: Parts, stage: StageParts, key: Key) -> Iterator[Finding]:
+def metric_findings(parts: ValidParts, stage: ValidStage, key: Key) -> Iterator[Finding]:
     """What is wrong with the metrics of the stage at `key`, each by itself and beside the others."""
     yield from _one_search(stage, key)
     yield from _one_name(parts, stage, key)
@@ -75,7 +75,7 @@ def _result_columns(made: Metric) -> list[str]:
     return names
 
 
-def _one_name(parts: Parts, stage: StageParts, key: Key) -> Iterator[Finding]:
+def _one_name(parts: ValidParts, stage: ValidStage, key: Key) -> Iterator[Finding]:
     """Mechanisms are known by their metric's name, so two metrics may share one only where they share the mechanism."""
     known: dict[str, tuple[int, Metric, Quantity]] = {}
     for place, choice in enumerate(stage.metrics):
@@ -95,12 +95,12 @@ def _made_from(choice: MetricChoice, lengths: Mapping[str, int]) -> list[tuple[M
     """The metric with each of its quantities; none where it is wrong by itself, which is said elsewhere."""
     try:
         made = choice.metric(lengths)
-        return [(made, quantity) for quantity in made.parts]
+        return [(made, quantity) for quantity in made.quantities]
     except (UsageError, ValueError):
         return []
 
 
-def _one_search(stage: StageParts, key: Key) -> Iterator[Finding]:
+def _one_search(stage: ValidStage, key: Key) -> Iterator[Finding]:
     """One histogram of a column finds all its bounds, so they can't ask for different ones."""
     first: dict[str, ClipSearch] = {}
     for place, metric in enumerate(stage.metrics):

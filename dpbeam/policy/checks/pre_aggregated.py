@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dpbeam.policy.checks.parts import Parts, StageParts
+from dpbeam.policy.checks.valid_parts import ValidParts, ValidStage
 from dpbeam.policy.schema import policy as schema
 from dpbeam.policy.schema.auto import AutoCount
 from dpbeam.policy.violations import ABSENT, Finding, Key
@@ -21,7 +21,7 @@ def conditions(source: schema.Source) -> Iterator[Condition]:
         yield Condition(column=source.pre_aggregated.count, op=">=", value=1)
 
 
-def unit_findings(parts: Parts) -> Iterator[Finding]:
+def unit_findings(parts: ValidParts) -> Iterator[Finding]:
     """That rows are aggregated by unit, so there must be units."""
     if parts.source is not None and parts.source.pre_aggregated is not None and parts.privacy_unit == "row":
         yield Finding(
@@ -32,7 +32,7 @@ def unit_findings(parts: Parts) -> Iterator[Finding]:
         )
 
 
-def stage_findings(parts: Parts, stage: StageParts, key: Key) -> Iterator[Finding]:
+def stage_findings(parts: ValidParts, stage: ValidStage, key: Key) -> Iterator[Finding]:
     """What a stage asks for that rows aggregated already can't give."""
     if parts.source is None or parts.source.pre_aggregated is None:
         return

@@ -1,4 +1,4 @@
-"""The parts of a policy come in; what is wrong between the source's keys and the columns goes out."""
+"""What is wrong between the source's keys and the columns."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from collections.abc import Iterator
 
 from dpbeam.policy.checks import vector_columns
 from dpbeam.policy.checks.common import declared, unique
-from dpbeam.policy.checks.parts import Parts
+from dpbeam.policy.checks.valid_parts import ValidParts
 from dpbeam.policy.values import DESCRIPTIONS
 from dpbeam.policy.violations import ABSENT, Finding, Key
+from dpbeam.queries.source import FORMATS
 
 _LEAVE_OUT = "Leave the key out."
 
 
-def source_findings(parts: Parts) -> Iterator[Finding]:
+def source_findings(parts: ValidParts) -> Iterator[Finding]:
     """Keys that don't apply to the format, and columns that the source's keys name wrongly."""
     source = parts.source
     if source is None:
@@ -24,7 +25,7 @@ def source_findings(parts: Parts) -> Iterator[Finding]:
     if source.format != "csv" and not source.quoted_newlines:
         rule = "applies to the format csv only"
         yield Finding(key=("source", "quoted_newlines"), rule=rule, remedy=_LEAVE_OUT, value=False)
-    if source.format not in ("csv", "jsonl") and source.compression not in ("auto", "none"):
+    if not FORMATS[source.format].packed_whole and source.compression not in ("auto", "none"):
         rule = f"applies to the formats csv and jsonl only: {source.format} files are compressed inside"
         yield Finding(key=("source", "compression"), rule=rule, remedy=_LEAVE_OUT, value=source.compression)
     at: Key = ("source", "path_columns")

@@ -1,4 +1,4 @@
-"""A stage of a policy comes in; what is wrong between its keys, partitions, bounds, selection and metrics goes out."""
+"""What is wrong between a stage's keys, partitions, bounds, selection and metrics."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from dpbeam.engine.stage import LEVEL
 from dpbeam.policy.checks import hierarchy, pre_aggregated
 from dpbeam.policy.checks.common import KEYS, declared, guarded, unique
 from dpbeam.policy.checks.metrics import metric_findings
-from dpbeam.policy.checks.parts import Parts, StageParts
+from dpbeam.policy.checks.valid_parts import ValidParts, ValidStage
 from dpbeam.policy.schema import policy as schema
 from dpbeam.policy.schema.auto import AutoCount
 from dpbeam.policy.violations import ABSENT, Finding, Key
 
 
-def stage_findings(parts: Parts, stage: StageParts, index: int) -> Iterator[Finding]:
+def stage_findings(parts: ValidParts, stage: ValidStage, index: int) -> Iterator[Finding]:
     """What is wrong with the stage in place `index`, its metrics included."""
     key: Key = ("stages", index)
     for place, name in enumerate(stage.group_by):
@@ -41,7 +41,7 @@ def stage_findings(parts: Parts, stage: StageParts, index: int) -> Iterator[Find
     yield from pre_aggregated.stage_findings(parts, stage, key)
 
 
-def _selecting(stage: StageParts, key: Key) -> Iterator[Finding]:
+def _selecting(stage: ValidStage, key: Key) -> Iterator[Finding]:
     """What doesn't fit a stage without metrics, which releases the partitions that it keeps; or one with metrics."""
     if stage.metrics and not stage.has_noise:
         yield Finding(key=(*key, "noise"), rule="is required", remedy="Write laplace or gaussian.", value=ABSENT)
@@ -56,7 +56,7 @@ def _selecting(stage: StageParts, key: Key) -> Iterator[Finding]:
         yield Finding(key=(*key, "noise"), rule=rule, remedy="Remove it, or list metrics.", value=ABSENT)
 
 
-def _rounds(parts: Parts, stage: StageParts, private: schema.Private, key: Key) -> Iterator[Finding]:
+def _rounds(parts: ValidParts, stage: ValidStage, private: schema.Private, key: Key) -> Iterator[Finding]:
     """What doesn't fit a strategy that selects in rounds, by weights; or one that doesn't."""
     if private.rounds is not None and private.strategy != "dp_sips":
         rule, remedy = "applies to the strategy dp_sips only", "Leave the key out."
@@ -79,7 +79,7 @@ def _rounds(parts: Parts, stage: StageParts, private: schema.Private, key: Key) 
         yield Finding(key=(*key, "strategy"), rule=rule, remedy=remedy, value=private.strategy)
 
 
-def _hierarchy(parts: Parts, stage: StageParts, private: schema.Private, key: Key) -> Iterator[Finding]:
+def _hierarchy(parts: ValidParts, stage: ValidStage, private: schema.Private, key: Key) -> Iterator[Finding]:
     """What doesn't fit hierarchical keys."""
     yield from hierarchy.other_findings(stage.bounds, private, (*key, "partitions", "private", "other_l0"))
     if not private.has_others:
@@ -99,7 +99,7 @@ def _hierarchy(parts: Parts, stage: StageParts, private: schema.Private, key: Ke
         yield Finding(key=at, rule=rule, remedy="Rename it.", value=ABSENT)
 
 
-def _whole(stage: StageParts, key: Key) -> Iterator[Finding]:
+def _whole(stage: ValidStage, key: Key) -> Iterator[Finding]:
     """What doesn't fit a stage whose one partition is the whole table, or a stage that has several."""
     if stage.group_by and not stage.has_partitions:
         rule = "is required where group_by names columns"

@@ -1,4 +1,4 @@
-"""Columns that hold vectors, lists of numbers of one length: what of them is wrong in a policy goes out."""
+"""What is wrong with columns of vectors, which are lists of numbers of one length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All derived columns of a policy in; their types, the order in which they can be computed, and what is wrong out."""
+"""What follows from all derived columns of a policy: types, the order in which they can be computed, what is wrong."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from dpbeam.policy.expressions.syntax import ExpressionError, Node, names_in, parse
 from dpbeam.policy.expressions.typed import Unsettled, typed
 from dpbeam.policy.schema import derive as schema
+from dpbeam.queries.column_types import ColumnType, DeclaredType
 from dpbeam.queries.expressions import Expression
-from dpbeam.queries.source import ColumnType, DeclaredType
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The text of an expression in; a tree without types out, in which each node knows where it stands.
+"""Parsing the text of an expression: a tree without types, in which each node knows where it stands.
 
 Lark reads the grammar below as LALR(1), so a text has one tree or is refused at a place.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from dpbeam.queries.source import Scalar
+from dpbeam.queries.column_types import Scalar
 
 MAX_CHARS = 4_000
 MAX_DEPTH = 50

@@ -1,4 +1,4 @@
-"""A tree without types and the types of columns in; a typed expression out, or the first thing in it that has none."""
+"""Typing a parsed expression by the types of columns: each node gets a type, or the first that can't is reported."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 from dpbeam.policy.expressions.syntax import Applied, Chosen, ExpressionError, Named, Node, Written
 from dpbeam.policy.violations import closest
+from dpbeam.queries.column_types import DeclaredType
 from dpbeam.queries.expressions import Call, Case, ColumnValue, Constant, Expression, columns_of
 from dpbeam.queries.functions import FUNCTIONS, Function, called_by_name
-from dpbeam.queries.source import DeclaredType
 from dpbeam.reading.expressions.evaluate import evaluate
 from dpbeam.reading.expressions.parsing import mark_findings, pattern_of
 

@@ -42,7 +42,7 @@ class MetricArgs(Strict):
         """What its column is called if no name is given, or what its columns' names begin with."""
         return kind
 
-    def made(self, kind: str, name: str, lengths: Mapping[str, int]) -> Metric:
+    def to_metric(self, kind: str, name: str, lengths: Mapping[str, int]) -> Metric:
         """The metric that it is; `lengths` are those of the columns that hold vectors.
 
         Raises:
@@ -88,7 +88,7 @@ class ValueArgs(MetricArgs):
         yield from declared(policy, (*at, "column"), self.column, NUMERIC)
         yield from apart(self.low, self.high, at, "low", "high")
 
-    def made(self, kind: str, name: str, lengths: Mapping[str, int]) -> Metric:
+    def to_metric(self, kind: str, name: str, lengths: Mapping[str, int]) -> Metric:
         return CLIPPED[kind](name=name, weight=self.weight, column=self.column, **clipped(self.low, self.high))
 
     @property

@@ -24,7 +24,7 @@ class CountIfArgs(MetricArgs):
     def usual_name(self, kind: str) -> str:
         return f"{self.column}_{kind}"
 
-    def made(self, kind: str, name: str, lengths: Mapping[str, int]) -> Metric:
+    def to_metric(self, kind: str, name: str, lengths: Mapping[str, int]) -> Metric:
         condition = Condition(column=self.column, op=self.op, value=self.value)
         return CountIf(name=name, weight=self.weight, condition=condition)
 

@@ -15,7 +15,7 @@ class CountArgs(MetricArgs):
 
     is_count: ClassVar[bool] = True
 
-    def made(self, kind: str, name: str, lengths: Mapping[str, int]) -> Metric:
+    def to_metric(self, kind: str, name: str, lengths: Mapping[str, int]) -> Metric:
         return (Count if kind == "count" else UnitCount)(name=name, weight=self.weight)
 
     def needs_rows(self, kind: str) -> bool:

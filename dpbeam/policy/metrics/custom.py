@@ -35,7 +35,7 @@ class CustomArgs(MetricArgs):
     def usual_name(self, kind: str) -> str:
         return f"{self.columns[0]}_{self.metric}" if len(self.columns) == 1 else self.metric
 
-    def made(self, kind: str, name: str, lengths: Mapping[str, int]) -> Metric:
+    def to_metric(self, kind: str, name: str, lengths: Mapping[str, int]) -> Metric:
         return Custom(name=name, weight=self.weight, columns=self.columns, custom=self.build())
 
     def findings(self, policy: Declared, at: Key) -> Iterator[Finding]:

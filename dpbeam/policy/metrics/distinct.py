@@ -20,7 +20,7 @@ class ColumnArgs(MetricArgs):
     def usual_name(self, kind: str) -> str:
         return f"{self.column}_{kind}"
 
-    def made(self, kind: str, name: str, lengths: Mapping[str, int]) -> Metric:
+    def to_metric(self, kind: str, name: str, lengths: Mapping[str, int]) -> Metric:
         return DistinctCount(name=name, weight=self.weight, column=self.column)
 
     def findings(self, policy: Declared, at: Key) -> Iterator[Finding]:

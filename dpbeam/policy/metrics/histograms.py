@@ -24,7 +24,7 @@ class HistogramArgs(MetricArgs):
     def usual_name(self, kind: str) -> str:
         return f"{self.column}_{kind}"
 
-    def made(self, kind: str, name: str, lengths: Mapping[str, int]) -> Metric:
+    def to_metric(self, kind: str, name: str, lengths: Mapping[str, int]) -> Metric:
         return Histogram(name=name, weight=self.weight, column=self.column, edges=tuple(map(float, self.edges)))
 
     def findings(self, policy: Declared, at: Key) -> Iterator[Finding]:

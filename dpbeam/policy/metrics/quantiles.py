@@ -24,7 +24,7 @@ class QuantilesArgs(ValueArgs):
     def usual_name(self, kind: str) -> str:
         return self.column
 
-    def made(self, kind: str, name: str, lengths: Mapping[str, int]) -> Metric:
+    def to_metric(self, kind: str, name: str, lengths: Mapping[str, int]) -> Metric:
         ranks, ends = tuple(map(float, self.ranks)), clipped(self.low, self.high)
         return Quantiles(name=name, weight=self.weight, column=self.column, ranks=ranks, **ends)
 

@@ -37,7 +37,7 @@ class SumArgs(MetricArgs):
     def usual_name(self, kind: str) -> str:
         return f"{self.column}_{kind}"
 
-    def made(self, kind: str, name: str, lengths: Mapping[str, int]) -> Metric:
+    def to_metric(self, kind: str, name: str, lengths: Mapping[str, int]) -> Metric:
         if self.low_total is not None and self.high_total is not None:
             low, high = float(self.low_total), float(self.high_total)
             return SumOfTotals(name=name, weight=self.weight, column=self.column, low_total=low, high_total=high)

@@ -13,9 +13,9 @@ from dpbeam.policy.metrics.base import MAX_EDGES, MetricArgs
 from dpbeam.policy.schema.base import AnyScalar, Bound, Name
 from dpbeam.policy.values import DESCRIPTIONS, suits
 from dpbeam.policy.violations import Finding, Key
+from dpbeam.queries.column_types import Scalar
 from dpbeam.queries.metrics.base import Metric
 from dpbeam.queries.metrics.top_k import TopK
-from dpbeam.queries.source import Scalar
 
 MAX_K = 100
 TEXTS = ("string", "int64", "bool", "date")
@@ -44,7 +44,7 @@ class TopKArgs(MetricArgs):
     def usual_name(self, kind: str) -> str:
         return f"{self.column}_{kind}"
 
-    def made(self, kind: str, name: str, lengths: Mapping[str, int]) -> Metric:
+    def to_metric(self, kind: str, name: str, lengths: Mapping[str, int]) -> Metric:
         return TopK(
             name=name,
             weight=self.weight,

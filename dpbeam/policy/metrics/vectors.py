@@ -27,7 +27,7 @@ class VectorSumArgs(MetricArgs):
     norm: Norm
     max_norm: Annotated[float, Field(ge=1e-15, le=MAX_MAGNITUDE)]
 
-    def made(self, kind: str, name: str, lengths: Mapping[str, int]) -> Metric:
+    def to_metric(self, kind: str, name: str, lengths: Mapping[str, int]) -> Metric:
         several = any(column in lengths for column in self.columns)
         return VectorSum(
             name=name,

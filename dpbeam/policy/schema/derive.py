@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 from dpbeam.policy.expressions.syntax import MAX_CHARS
 from dpbeam.policy.schema.base import AnyScalar, Name, Strict, exactly_one
 from dpbeam.policy.schema.rules import RuleWord
-from dpbeam.queries.source import ColumnType
+from dpbeam.queries.column_types import ColumnType
 
 
 class DeriveBin(Strict):

@@ -56,7 +56,7 @@ class MetricChoice(_Keys):
             ValueError: its arguments don't fit together.
             UsageError: a custom metric that can't be built.
         """
-        return self.args.made(self.kind, self.result_name, lengths)
+        return self.args.to_metric(self.kind, self.result_name, lengths)
 
 
 def _metric_word(value: object) -> object:

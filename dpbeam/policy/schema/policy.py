@@ -7,7 +7,7 @@ columns exist, that names don't clash). A `Policy` that didn't come through it c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 from pydantic import (
@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from dpbeam.policy.digest import digest_of
 from dpbeam.policy.schema.auto import CountOrAuto
 from dpbeam.policy.schema.base import (
     ONE_KEY,
@@ -38,9 +39,12 @@ from dpbeam.policy.schema.base import (
 )
 from dpbeam.policy.schema.derive import Derive
 from dpbeam.policy.schema.metrics import MetricEntry
+from dpbeam.policy.schema.resolved import Resolved
 from dpbeam.policy.schema.rules import RuleWord
+from dpbeam.queries.column_types import ColumnType, DeclaredType
+from dpbeam.queries.expressions import canonical_form
 from dpbeam.queries.selections import MAX_ROUNDS
-from dpbeam.queries.source import ColumnType, Compression, DeclaredType, Derived, Format
+from dpbeam.queries.source import Compression, Computed, Derived, Format
 from dpbeam.reading.vectors import MAX_LENGTH
 
 MAX_SHARDS = 1024
@@ -258,6 +262,18 @@ class Output(Strict):
     shards: Annotated[int, Field(ge=1, le=MAX_SHARDS)] = 8
 
 
+AboutText = Annotated[str, Field(min_length=1, max_length=300)]
+
+
+class About(Strict):
+    """Text for the readers of a release. No guarantee or result depends on it, so it isn't part of the digest."""
+
+    owner: AboutText | None = None
+    contact: AboutText | None = None
+    purpose: AboutText | None = None
+    source: AboutText | None = None
+
+
 class Policy(Strict):
     """A dpbeam policy: what may be released of one dataset, and what one run may spend."""
 
@@ -273,13 +289,14 @@ class Policy(Strict):
     guardrails: Guardrails = Guardrails()
     stages: Annotated[tuple[Stage, ...], Field(strict=False, min_length=1)]
     output: Output = Output()
+    about: About = About()
 
-    # Public partitions are resolved once, when the policy is loaded: what a file of them holds belongs to the policy.
-    _tables: Mapping[str, pa.Table] = PrivateAttr(default_factory=dict)
-    _file_digests: Mapping[str, str] = PrivateAttr(default_factory=dict)
-    # So are derived columns: typed, in the order in which they can be computed, with the tables that are looked up.
-    _derived: tuple[Derived, ...] = PrivateAttr(default=())
-    _lookup_digests: Mapping[str, str] = PrivateAttr(default_factory=dict)
+    _resolved: Resolved = PrivateAttr(default_factory=Resolved)
+
+    def model_post_init(self, context: Any, /) -> None:
+        """Takes what was resolved from the context of the validation; a policy made without has none."""
+        if isinstance(context, Resolved):
+            self._resolved = context
 
     @property
     def vector_lengths(self) -> Mapping[str, int]:
@@ -293,33 +310,43 @@ class Policy(Strict):
 
     @property
     def digest(self) -> str:
-        """`sha256:…` of all that the guarantee and the results depend on; see `dpbeam.policy.digest`."""
-        from dpbeam.policy.digest import policy_digest
+        """`sha256:…` of all that the guarantee and the results depend on: of the canonical form."""
+        return digest_of(self.canonical_form())
 
-        return policy_digest(self, self._file_digests, self._derived, self._lookup_digests)
+    def canonical_form(self) -> dict[str, Any]:
+        """What the policy says, as plain data: the same for two policies that say the same, whatever the order of keys,
+        the comments and the defaults spelled out.
 
-
-def with_public_files(policy: Policy, tables: Mapping[str, pa.Table], digests: Mapping[str, str]) -> Policy:
-    """The policy with its public partitions and the SHA-256 of those that lie in files, both by stage name."""
-    loaded = policy.model_copy()
-    loaded._tables = dict(tables)
-    loaded._file_digests = dict(digests)
-    return loaded
+        Where the input lies, where the output goes and in how many files it is staged are left out: flags may override
+        the first two, and no result depends on them. So is the text for readers (`about`): a new telephone number must
+        not cost a release. Of a file of public partitions its SHA-256 is included, not its name; so of a file that is
+        looked up. Of an expression, what it says is included, with its types, and not how it is written.
+        """
+        # Without defaults: a key that a later version adds leaves the digests of all policies without it as they were.
+        plain = self.model_dump(
+            mode="json", exclude={"source": {"path"}, "output": True, "about": True}, exclude_defaults=True
+        )
+        for stage, shown in zip(self.stages, plain["stages"], strict=True):
+            for metric, entry in zip(stage.metrics, shown["metrics"], strict=True):
+                entry[metric.kind]["name"] = metric.result_name
+                implementation = metric.args.implementation
+                if implementation is not None:  # what it computes lies in code, so that belongs to what the policy says
+                    entry[metric.kind]["implementation"] = implementation
+            if stage.name in self._resolved.public.digests:
+                shown["partitions"]["public"]["file"] = self._resolved.public.digests[stage.name]
+        for item in self._resolved.derived.columns:
+            if isinstance(item, Computed):
+                plain["derive"][item.name]["expression"] = canonical_form(item.expression)
+            if item.name in self._resolved.derived.digests:
+                plain["derive"][item.name]["table"] = self._resolved.derived.digests[item.name]
+        return plain
 
 
 def public_table_of(policy: Policy, stage: str) -> pa.Table | None:
-    """The stage's public partitions as resolved when the policy was loaded; None if it has none."""
-    return policy._tables.get(stage)
-
-
-def with_derived(policy: Policy, derived: tuple[Derived, ...], digests: Mapping[str, str]) -> Policy:
-    """The policy with its derived columns as they are computed, and the SHA-256 of tables in files by their names."""
-    loaded = policy.model_copy()
-    loaded._derived = derived
-    loaded._lookup_digests = dict(digests)
-    return loaded
+    """The stage's public partitions as read when the policy was loaded; None if it has none."""
+    return policy._resolved.public.tables.get(stage)
 
 
 def derived_of(policy: Policy) -> tuple[Derived, ...]:
     """The derived columns as resolved when the policy was loaded, each behind those that it uses."""
-    return policy._derived
+    return policy._resolved.derived.columns

@@ -2,7 +2,7 @@
 
 A metric's module here says all that is asked: its fields, what it is made from, its released columns, its words. What
 the other rooms know of it stands in `dpbeam.policy.metrics`, `dpbeam.accounting.expectations` and
-`dpbeam.engine.release.metrics`, under the name of its family; a test fails where one is missing.
+`dpbeam.engine.metrics`, under the name of its family; a test fails where one is missing.
 """
 
 from __future__ import annotations

@@ -26,10 +26,10 @@ class Metric(ABC):
 
     @property
     @abstractmethod
-    def parts(self) -> tuple[Quantity, ...]:
+    def quantities(self) -> tuple[Quantity, ...]:
         """The quantities that it needs, as if it were alone; its weight is shared evenly among them."""
 
-    def of_counts(self, column: str, most: int | None) -> Metric:
+    def over_aggregated_rows(self, column: str, most: int | None) -> Metric:
         """The metric over rows that are aggregated already, `column` saying how many rows each stands for, and a unit's
         rows counting for `most` in a partition at most.
 

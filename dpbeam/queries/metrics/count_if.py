@@ -12,7 +12,7 @@ from dpbeam.queries.source import Condition
 
 
 @dataclass(frozen=True, kw_only=True)
-class Meeting(Quantity):
+class RowsMeeting(Quantity):
     """Rows whose value of the column meets `condition`: a row is one of them or not, whatever the others are."""
 
     kind: ClassVar[str] = "meeting"
@@ -30,9 +30,9 @@ class CountIf(Metric):
     condition: Condition
 
     @property
-    def parts(self) -> tuple[Quantity, ...]:
+    def quantities(self) -> tuple[Quantity, ...]:
         columns = (self.condition.column,)
-        return (Meeting(name=self.name, weight=self.weight, columns=columns, condition=self.condition),)
+        return (RowsMeeting(name=self.name, weight=self.weight, columns=columns, condition=self.condition),)
 
 
 METRICS = (CountIf,)

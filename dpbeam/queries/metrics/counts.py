@@ -17,12 +17,12 @@ class Count(Metric):
     kind: ClassVar[str] = "count"
 
     @property
-    def parts(self) -> tuple[Quantity, ...]:
+    def quantities(self) -> tuple[Quantity, ...]:
         return (quantities.Count(name="count", weight=self.weight),)
 
-    def of_counts(self, column: str, most: int | None) -> Metric:
+    def over_aggregated_rows(self, column: str, most: int | None) -> Metric:
         if most is None:
-            return super().of_counts(column, most)
+            return super().over_aggregated_rows(column, most)
         return CountOfCounts(name=self.name, weight=self.weight, column=column, low_total=0.0, high_total=float(most))
 
 
@@ -44,7 +44,7 @@ class CountOfCounts(Metric):
         check_ends(self, self.low_total, self.high_total)
 
     @property
-    def parts(self) -> tuple[Quantity, ...]:
+    def quantities(self) -> tuple[Quantity, ...]:
         low, high = self.low_total, self.high_total
         return (quantities.Total(name="count", weight=self.weight, columns=(self.column,), low=low, high=high),)
 
@@ -57,10 +57,10 @@ class UnitCount(Metric):
     may_pass_threshold: ClassVar[bool] = True
 
     @property
-    def parts(self) -> tuple[Quantity, ...]:
+    def quantities(self) -> tuple[Quantity, ...]:
         return (quantities.UnitCount(name="privacy_id_count", weight=self.weight),)
 
-    def of_counts(self, column: str, most: int | None) -> Metric:
+    def over_aggregated_rows(self, column: str, most: int | None) -> Metric:
         return self
 
 

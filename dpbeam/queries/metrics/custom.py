@@ -21,7 +21,7 @@ class Custom(Metric):
     custom: CustomMetric
 
     @property
-    def parts(self) -> tuple[Quantity, ...]:
+    def quantities(self) -> tuple[Quantity, ...]:
         bound, needs_count = self.custom.row_bound, self.custom.needs_count
         weight = self.weight / (2 if needs_count else 1)
         sums = quantities.CustomSums(

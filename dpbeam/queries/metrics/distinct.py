@@ -18,7 +18,7 @@ class DistinctCount(Metric):
     column: str
 
     @property
-    def parts(self) -> tuple[Quantity, ...]:
+    def quantities(self) -> tuple[Quantity, ...]:
         return (quantities.Distinct(name=self.name, weight=self.weight, columns=(self.column,)),)
 
 

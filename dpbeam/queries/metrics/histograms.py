@@ -19,7 +19,7 @@ class Histogram(Metric):
     edges: tuple[float, ...]
 
     @property
-    def parts(self) -> tuple[Quantity, ...]:
+    def quantities(self) -> tuple[Quantity, ...]:
         return (quantities.Bins(name=self.name, weight=self.weight, columns=(self.column,), edges=self.edges),)
 
     @property

@@ -22,7 +22,7 @@ class Moment(Clipped):
     with_squares: ClassVar[bool] = True
 
     @property
-    def parts(self) -> tuple[Quantity, ...]:
+    def quantities(self) -> tuple[Quantity, ...]:
         weight = self.weight / (3 if self.with_squares else 2)
         centre = self.low + (self.high - self.low) / 2
         auto = (*self.auto, "centred") if self.auto else ()

@@ -15,7 +15,7 @@ MOST_RANK = 0.995
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ranked(Clipped):
+class QuantileMetric(Clipped):
     """The values below which the parts `ranks` of the rows lie."""
 
     note: ClassVar[str | None] = (
@@ -25,7 +25,7 @@ class Ranked(Clipped):
     ranks: tuple[float, ...]
 
     @property
-    def parts(self) -> tuple[Quantity, ...]:
+    def quantities(self) -> tuple[Quantity, ...]:
         return (
             quantities.Tree(
                 name=f"{self.name}.tree",
@@ -40,7 +40,7 @@ class Ranked(Clipped):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quantiles(Ranked):
+class Quantiles(QuantileMetric):
     """A column for each of the ranks."""
 
     kind: ClassVar[str] = "quantiles"
@@ -51,7 +51,7 @@ class Quantiles(Ranked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Median(Ranked):
+class Median(QuantileMetric):
     """The value in the middle."""
 
     kind: ClassVar[str] = "median"
@@ -59,7 +59,7 @@ class Median(Ranked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Min(Ranked):
+class Min(QuantileMetric):
     """The smallest value, but for the least 0.5 % of rows."""
 
     kind: ClassVar[str] = "min"
@@ -67,7 +67,7 @@ class Min(Ranked):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Max(Ranked):
+class Max(QuantileMetric):
     """The largest value, but for the most 0.5 % of rows."""
 
     kind: ClassVar[str] = "max"

@@ -17,7 +17,7 @@ class Sum(Clipped):
     kind: ClassVar[str] = "sum"
 
     @property
-    def parts(self) -> tuple[Quantity, ...]:
+    def quantities(self) -> tuple[Quantity, ...]:
         return (
             quantities.Sum(
                 name=self.name,
@@ -47,11 +47,11 @@ class SumOfTotals(Metric):
         check_ends(self, self.low_total, self.high_total)
 
     @property
-    def parts(self) -> tuple[Quantity, ...]:
+    def quantities(self) -> tuple[Quantity, ...]:
         low, high = self.low_total, self.high_total
         return (quantities.Total(name=self.name, weight=self.weight, columns=(self.column,), low=low, high=high),)
 
-    def of_counts(self, column: str, most: int | None) -> Metric:
+    def over_aggregated_rows(self, column: str, most: int | None) -> Metric:
         return self
 
 

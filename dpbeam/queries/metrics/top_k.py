@@ -33,7 +33,7 @@ class TopK(Metric):
             raise ValueError(f"metric {self.name}: a top_k needs k, max_values and pre_threshold of at least 1")
 
     @property
-    def parts(self) -> tuple[Quantity, ...]:
+    def quantities(self) -> tuple[Quantity, ...]:
         columns = (self.column,)
         if self.candidates:
             return (

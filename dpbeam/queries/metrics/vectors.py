@@ -37,7 +37,7 @@ class VectorSum(Metric):
         return self.length or len(self.columns)
 
     @property
-    def parts(self) -> tuple[Quantity, ...]:
+    def quantities(self) -> tuple[Quantity, ...]:
         return (
             quantities.Vector(
                 name=self.name,

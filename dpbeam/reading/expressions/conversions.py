@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dpbeam.queries.source import ColumnType
+from dpbeam.queries.column_types import ColumnType
 from dpbeam.reading.casting import to_type
 from dpbeam.reading.expressions.numbers import finite, floats, ints, whole
 from dpbeam.reading.expressions.times import US_PER_DAY, dates, days_of, timestamps

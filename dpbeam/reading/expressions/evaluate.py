@@ -1,4 +1,4 @@
-"""A typed expression and a batch's columns in; a value for each row out, or that it is missing or invalid there."""
+"""Evaluating a typed expression on a batch: a value for each row, or that it is missing or invalid there."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dpbeam.array_types import I64, Mask
-from dpbeam.queries.source import ColumnType
+from dpbeam.queries.column_types import ColumnType
 from dpbeam.reading.casting import to_type
 from dpbeam.reading.expressions.times import US_PER_DAY, US_PER_SECOND, dates, first_day_of_month, timestamps
 

@@ -1,4 +1,4 @@
-"""An open Avro container file in, its needed columns out, read a few blocks at a time.
+"""Avro container files, read a few blocks at a time.
 
 The container is taken apart here: header, and blocks of packed records. Polars unpacks the records where it can read
 the schema (about ten times as fast as record by record); where it can't (maps, unions of several types), fastavro does.
@@ -53,7 +53,7 @@ def inspect(file: IO[bytes], spec: InputSpec, path: str, size: int) -> list[Spli
     return [Split(path, size=size, as_hex=as_hex(spec.columns, header.arrow, paths))]
 
 
-def read(file: IO[bytes], spec: InputSpec, path: str) -> Iterator[pa.RecordBatch]:
+def read(file: IO[bytes], spec: InputSpec, split: Split, path: str, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """The file's needed columns, in Arrow's types for the file's own.
 
     Guarantee: a record becomes one row, whatever the others hold. A block whose size, count or end isn't as it says
@@ -131,7 +131,7 @@ def _header(file: IO[bytes]) -> _Header:
 
 def _next_blocks(file: IO[bytes], header: _Header) -> tuple[int, bytes]:
     """(records, their bytes) of the next few blocks; (0, b"") at the end of the file."""
-    records, parts, size = 0, [], 0
+    records, blocks, size = 0, [], 0
     while size < base.BLOCK_BYTES:
         first = file.read(1)
         if not first:
@@ -145,10 +145,10 @@ def _next_blocks(file: IO[bytes], header: _Header) -> tuple[int, bytes]:
         if count > len(plain):
             raise ValueError("more records than bytes")
         records, size = records + count, size + len(plain)
-        parts.append(plain)
+        blocks.append(plain)
         if not count and plain:
             raise ValueError("bytes without records")
-    return records, b"".join(parts)
+    return records, b"".join(blocks)
 
 
 def _decompressed(data: bytes, codec: str) -> bytes:

@@ -1,4 +1,4 @@
-"""An Avro schema in; the Arrow types of its fields, and the same schema as a reader can take it, out.
+"""Avro schemas: the Arrow types of their fields, and the same schema in a form that a reader takes.
 
 https://avro.apache.org/docs/1.12.0/specification/
 """
@@ -184,10 +184,10 @@ def _expand(schema: Any, known: dict[str, Any], space: str, depth: int) -> Any:
             return schema
         case str():
             full = schema if "." in schema else f"{space}.{schema}" if space else schema
-            found = known.get(full, known.get(schema))
-            if found is None:
+            known_type = known.get(full, known.get(schema))
+            if known_type is None:
                 raise Unusable("it uses a type that isn't defined before, or refers to itself")
-            return found
+            return known_type
         case []:
             raise Unusable("it has a union of no types")
         case list():

@@ -1,4 +1,4 @@
-"""Avro's values as they are stored come in, and their schema; Arrow arrays of what the schema says they are go out."""
+"""Arrow arrays of the values that Avro stores, by the types that its schema states."""
 
 from __future__ import annotations
 
@@ -85,6 +85,6 @@ def _decimals(unscaled: pa.Array, scale: int) -> pa.Array:
             raise OverflowError
         made[which, : kept.shape[1]] = kept[:, ::-1]
         made[which, kept.shape[1] :] = sign
-    found = pa.Array.from_buffers(kind, rows, [None, pa.py_buffer(made)])
-    found.validate(full=True)  # more digits than decimals have
-    return pc.if_else(pa.array(missing), pa.scalar(None, kind), found) if missing.any() else found
+    decimals = pa.Array.from_buffers(kind, rows, [None, pa.py_buffer(made)])
+    decimals.validate(full=True)  # more digits than decimals have
+    return pc.if_else(pa.array(missing), pa.scalar(None, kind), decimals) if missing.any() else decimals

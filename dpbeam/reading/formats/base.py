@@ -76,9 +76,9 @@ def attempt(step: Callable[[], Any], *, passing: type[Exception] | tuple[()] = (
 
 def still(check: Callable[[], Any], path: str) -> Any:
     """What `check` returns; what it refuses now it accepted before the run, so the file is another."""
-    found = attempt(check)
-    if found is not None:
-        return found
+    result = attempt(check)
+    if result is not None:
+        return result
     raise changed(path)
 
 

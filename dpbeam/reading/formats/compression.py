@@ -1,6 +1,7 @@
-"""A stored file in, its plain bytes out: gzip, bz2, zstd and xz, by suffix or as declared, and never beyond damage.
+"""Files that are compressed as a whole (gzip, bz2, zstd, xz), as their suffix says or as declared, never read beyond
+damage.
 
-Only text formats are compressed as a whole; Parquet and Avro compress their own parts.
+Only text formats are compressed as a whole; the others compress their own parts.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import IO, Any, Literal
 import pyarrow as pa
 
 from dpbeam.errors import UsageError
-from dpbeam.queries.source import InputSpec
+from dpbeam.queries.source import FORMATS, InputSpec
 from dpbeam.reading.formats.base import Lent
 
 Codec = Literal["gzip", "bz2", "zstd", "xz"]
@@ -32,8 +33,7 @@ _MAGIC: dict[bytes, str] = {
     b"BZh": "bz2",
     b"\x28\xb5\x2f\xfd": "zstd",
     b"\xfd7zXZ\x00": "xz",
-    b"PAR1": "parquet",
-    b"Obj\x01": "avro",
+    **{format.magic: name for name, format in FORMATS.items() if format.magic is not None},
 }
 
 _SKIPPABLE = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
@@ -47,7 +47,7 @@ def codec_of(spec: InputSpec, path: str) -> Codec | None:
             return None
         case "gzip" | "bz2" | "zstd" | "xz":
             return spec.compression
-        case "auto" if spec.format in ("csv", "jsonl"):
+        case "auto" if FORMATS[spec.format].packed_whole:
             return next((codec for suffix, codec in _SUFFIXES.items() if path.lower().endswith(suffix)), None)
         case "auto":
             return None
@@ -62,20 +62,22 @@ def check_magic(file: IO[bytes], spec: InputSpec, path: str) -> None:
     """
     file.seek(0)
     head = file.read(8)
-    found = next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
+    actual = next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
     codec = codec_of(spec, path)
     if _SKIPPABLE.match(head):
-        found = "zstd"
-    if codec is not None and found != codec:
+        actual = "zstd"
+    if codec is not None and actual != codec:
         raise UsageError(
             f"{path} is not a {codec} file, but its name or source.compression says so. Correct either; "
             "source.compression: none reads it as it is."
         )
-    if found in ("parquet", "avro") and found != spec.format:
-        name = {"parquet": "a Parquet", "avro": "an Avro"}[found]
-        raise UsageError(f"{path} is {name} file, but source.format is {spec.format}. Set source.format: {found}.")
-    if codec is None and found in _SUFFIXES.values():
-        raise UsageError(f"{path} is compressed. Set source.compression: {found}, or name the file so that it shows.")
+    other = next((format for name, format in FORMATS.items() if name == actual), None)
+    if other is not None and actual != spec.format:
+        raise UsageError(
+            f"{path} is {other.label} file, but source.format is {spec.format}. Set source.format: {actual}."
+        )
+    if codec is None and actual in _SUFFIXES.values():
+        raise UsageError(f"{path} is compressed. Set source.compression: {actual}, or name the file so that it shows.")
 
 
 class Plain:

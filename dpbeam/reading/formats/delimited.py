@@ -1,4 +1,4 @@
-"""An open CSV file in, its needed columns out as binary: an empty field is null, a quoted empty field an empty text.
+"""CSV files, whose columns come as binary: an empty field is null, a quoted empty field an empty text.
 
 By default a quoted value may hold line breaks, so only reading from the start tells where rows begin, and a file is one
 split. With `quoted_newlines: false` each line is a row, and a big file is many.
@@ -6,7 +6,6 @@ split. With `quoted_newlines: false` each line is a row, and a big file is many.
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,7 +56,7 @@ def inspect(file: IO[bytes], spec: InputSpec, path: str, size: int) -> list[Spli
     return [Split(path, start=start, end=end, size=(size if end is None else end) - start) for start, end in cuts]
 
 
-def read(file: IO[bytes], spec: InputSpec, split: Split, path: str) -> Iterator[pa.RecordBatch]:
+def read(file: IO[bytes], spec: InputSpec, split: Split, path: str, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """The split's rows. One of the wrong width is left out, or fails the run under `on_invalid: fail`.
 
     Raises:
@@ -118,10 +117,10 @@ class _Header:
 
     @staticmethod
     def _read(stream: Any, size: int, path: str) -> bytes:
-        found = attempt(lambda: stream.read(size))
-        if found is None:
+        data = attempt(lambda: stream.read(size))
+        if data is None:
             raise UsageError(f"{path} can't be read: it is damaged, or not compressed as it says.")
-        return bytes(found)
+        return bytes(data)
 
 
 def header_names(line: bytes, delimiter: str) -> list[str]:
@@ -134,7 +133,9 @@ def header_names(line: bytes, delimiter: str) -> list[str]:
     if b'"' not in text:
         return text.decode("utf-8").split(delimiter)
     parse = pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    names = pacsv.read_csv(io.BytesIO(widen(text) + b"\n"), parse_options=parse).column_names
+    # No thread of Arrow's may hold an object of ours as Python ends: it would abort the program.
+    read = pacsv.ReadOptions(use_threads=False)
+    names = pacsv.read_csv(pa.BufferReader(widen(text) + b"\n"), read_options=read, parse_options=parse).column_names
     return [narrowed_name(name) for name in names]
 
 

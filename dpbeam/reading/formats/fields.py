@@ -1,7 +1,8 @@
-"""A declared column and a file's schema in, where the column lies in it out: a name, or a path into structs."""
+"""Where a declared column lies in a file's schema: under a name, or at a path into structs."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 
@@ -9,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dpbeam.errors import UsageError
-from dpbeam.queries.source import Column, ColumnType
+from dpbeam.queries.column_types import ColumnType
+from dpbeam.queries.source import Column
 from dpbeam.reading import casting, vectors
 from dpbeam.reading.casting import accepts
 
@@ -30,7 +32,8 @@ def locate(column: Column, schema: pa.Schema, path: str, format: str, *, is_stor
     """The names that lead to the column in a file of `schema`; checks that it is there once and has a fitting type.
 
     A name with dots is a top-level column if there is one of that name, else a path; a list of names is always a path.
-    A schema that isn't stored was made by a program, maybe of values, so errors show no name that `column` hasn't.
+    A schema that isn't stored was made by a program, maybe of values, so errors show no name that `column` hasn't, and
+    of a type its kind alone: a struct's fields may be a row's words, a decimal's digits those of its largest value.
 
     Raises:
         UsageError: it isn't there, or twice, or of a type that can't be read as the column's.
@@ -38,28 +41,28 @@ def locate(column: Column, schema: pa.Schema, path: str, format: str, *, is_stor
     stated = column.name if column.field is None else column.field
     if isinstance(stated, str):
         dotted = tuple(stated.split("."))
-        found: Path = (stated,) if stated in schema.names or dotted[0] not in schema.names else dotted
+        place: Path = (stated,) if stated in schema.names or dotted[0] not in schema.names else dotted
     else:
-        found = stated
-    if len(found) == 1 or schema.names.count(found[0]) != 1:
-        if not is_stored and found[0] not in schema.names:
-            raise UsageError(f"{path} has no column {found[0]}. {_GIVE_IT}")
-        check_named_once(column, found[0], schema.names, path, is_metadata=True)
-    arrow = leaf(schema, found)
+        place = stated
+    if len(place) == 1 or schema.names.count(place[0]) != 1:
+        if not is_stored and place[0] not in schema.names:
+            raise UsageError(f"{path} has no column {place[0]}. {_GIVE_IT}")
+        check_named_once(column, place[0], schema.names, path, is_metadata=True)
+    arrow = leaf(schema, place)
     if arrow is None:
-        near = _near(schema, found) if is_stored else _GIVE_IT
-        raise UsageError(f"{path} has no field {'.'.join(found)} (column {column.name}). {near}")
+        near = _near(schema, place) if is_stored else _GIVE_IT
+        raise UsageError(f"{path} has no field {'.'.join(place)} (column {column.name}). {near}")
     if column.type == "vector":
         fits, wanted = vectors.holds(arrow, column.length or 0), f"a vector of {column.length}"
     else:
         fits, wanted = accepts(arrow, column.type), column.type
     if not fits:
-        shown = str(arrow) if is_stored else str(arrow).partition("<")[0]
+        shown = str(arrow) if is_stored else re.split(r"[<(\[]", str(arrow))[0]
         raise UsageError(
             f"{path}: column {column.name} must be readable as {wanted}, found {format} type {shown}. "
             f"{_other_type(arrow)}"
         )
-    return found
+    return place
 
 
 def as_hex(columns: Sequence[Column], schema: pa.Schema, paths: Sequence[Path]) -> tuple[bool | None, ...]:
@@ -77,10 +80,10 @@ def as_hex(columns: Sequence[Column], schema: pa.Schema, paths: Sequence[Path]) 
     )
 
 
-def extract(batch: pa.RecordBatch, found: Path) -> pa.Array:
+def extract(batch: pa.RecordBatch, place: Path) -> pa.Array:
     """The column at a path of `locate`; null where a struct on the way is."""
-    top = batch.column(found[0])
-    return pc.struct_field(top, list(found[1:])) if len(found) > 1 else top
+    top = batch.column(place[0])
+    return pc.struct_field(top, list(place[1:])) if len(place) > 1 else top
 
 
 def check_named_once(column: Column, name: str, names: Sequence[str], path: str, *, is_metadata: bool) -> None:
@@ -107,12 +110,12 @@ def check_named_once(column: Column, name: str, names: Sequence[str], path: str,
     raise UsageError(f"{path} has no column {name}. {hint}Its columns: {shown}.")
 
 
-def leaf(schema: pa.Schema, found: Path) -> pa.DataType | None:
+def leaf(schema: pa.Schema, place: Path) -> pa.DataType | None:
     """The type at a path; None if it isn't there, or there twice."""
-    if schema.names.count(found[0]) != 1:
+    if schema.names.count(place[0]) != 1:
         return None
-    arrow = schema.field(found[0]).type
-    for name in found[1:]:
+    arrow = schema.field(place[0]).type
+    for name in place[1:]:
         index = arrow.get_field_index(name) if pa.types.is_struct(arrow) else -1
         if index < 0:
             return None
@@ -120,10 +123,10 @@ def leaf(schema: pa.Schema, found: Path) -> pa.DataType | None:
     return arrow
 
 
-def _near(schema: pa.Schema, found: Path) -> str:
+def _near(schema: pa.Schema, place: Path) -> str:
     """What there is at the deepest level of the path that exists."""
-    known = [found[:depth] for depth in range(1, len(found)) if leaf(schema, found[:depth]) is not None]
-    deepest = known[-1] if known else found[:1]
+    known = [place[:depth] for depth in range(1, len(place)) if leaf(schema, place[:depth]) is not None]
+    deepest = known[-1] if known else place[:1]
     arrow = leaf(schema, deepest)
     if arrow is None or not pa.types.is_struct(arrow):
         return f"{'.'.join(deepest)} is not a struct, so nothing lies inside it."

@@ -1,4 +1,4 @@
-"""An open JSON Lines file in, its needed columns out: each line is one object, each column a value at a path in it.
+"""JSON Lines files: each line is one object, each column a value at a path in it.
 
 pyarrow parses whole blocks under a fixed schema, so nothing is inferred from other lines. A block that it refuses is
 searched for the lines at fault, by halves; what it says of a line by itself is what counts.
@@ -17,7 +17,8 @@ import pyarrow.json as pj
 
 from dpbeam.array_types import I64, Mask
 from dpbeam.errors import DataError, UsageError
-from dpbeam.queries.source import Column, DeclaredType, InputSpec
+from dpbeam.queries.column_types import DeclaredType
+from dpbeam.queries.source import Column, InputSpec
 from dpbeam.reading.formats.base import Split, attempt
 from dpbeam.reading.formats.compression import Plain, check_magic, codec_of
 from dpbeam.reading.formats.fields import Path, extract
@@ -67,7 +68,7 @@ def inspect(file: IO[bytes], spec: InputSpec, path: str, size: int) -> list[Spli
     ]
 
 
-def read(file: IO[bytes], spec: InputSpec, split: Split, path: str) -> Iterator[pa.RecordBatch]:
+def read(file: IO[bytes], spec: InputSpec, split: Split, path: str, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """The split's rows. A lacking field is null; a line that isn't one JSON object is left out, or fails the run under
     `on_invalid: fail`.
 
@@ -111,15 +112,15 @@ def _rows(block: bytes, columns: Sequence[Column]) -> tuple[list[pa.RecordBatch]
     for part in lines.parts(_PART_LINES) if whole is None else [lines]:
         table = whole if whole is not None else _parse(part, 0, len(part), schema)
         if table is None:
-            found, left_out = _searched(part, columns)
+            arrays, left_out = _searched(part, columns)
             malformed = malformed or left_out
         else:
-            found = [
+            arrays = [
                 _marked(values, ~_too_large(part, path, kind, values))
                 for path, kind in ((_path(column), _KINDS[column.type]) for column in columns)
                 for values in (extract(table, path),)
             ]
-        batches.append(pa.RecordBatch.from_arrays(found, names=[column.name for column in columns]))
+        batches.append(pa.RecordBatch.from_arrays(arrays, names=[column.name for column in columns]))
     return [batch for batch in batches if batch.num_rows], malformed
 
 
@@ -195,7 +196,7 @@ def _too_large(lines: Lines, path: Path, kind: pa.DataType, values: pa.Array) ->
     renamed = tuple(re.sub(_INFINITY, "NaN", name) for name in path)
     schema = _schema([(renamed, kind)])
 
-    def found(low: int, high: int) -> I64 | None:
+    def at_fault(low: int, high: int) -> I64 | None:
         table = _parse(again, low, high, schema)
         if table is None:
             return None
@@ -203,33 +204,33 @@ def _too_large(lines: Lines, path: Path, kind: pa.DataType, values: pa.Array) ->
         return np.flatnonzero(_infinite(second) | second.is_null().to_numpy(zero_copy_only=False))
 
     large[:] = False
-    large[there[_search(0, len(there), found)]] = True
+    large[there[_search(0, len(there), at_fault)]] = True
     return large
 
 
 def _infinite(values: pa.Array) -> Mask:
     """A mask of the values that are an infinite number, or a list with one in it."""
-    found = np.zeros(len(values), dtype=np.bool_)
+    infinite = np.zeros(len(values), dtype=np.bool_)
     if pa.types.is_floating(values.type):
-        found |= pc.is_inf(values).fill_null(False).to_numpy(zero_copy_only=False)
+        infinite |= pc.is_inf(values).fill_null(False).to_numpy(zero_copy_only=False)
     elif pa.types.is_list(values.type):
         inside = pc.is_inf(values.flatten()).fill_null(False)
-        found[pc.list_parent_indices(values).filter(inside).to_numpy()] = True
-    return found
+        infinite[pc.list_parent_indices(values).filter(inside).to_numpy()] = True
+    return infinite
 
 
-def _search(low: int, high: int, found: Callable[[int, int], I64 | None]) -> I64:
-    """The lines at fault in [low, high): `found` names those of a range, by their place in it, or None to go on by
+def _search(low: int, high: int, at_fault: Callable[[int, int], I64 | None]) -> I64:
+    """The lines at fault in [low, high): `at_fault` names those of a range, by their place in it, or None to go on by
     halves; a range of one line for which it gives None is at fault."""
     if low == high:
         return _NONE
-    here = found(low, high)
+    here = at_fault(low, high)
     if here is not None:
         return here + low
     if high - low == 1:
         return np.array([low])
     middle = (low + high) // 2
-    return np.concatenate((_search(low, middle, found), _search(middle, high, found)))
+    return np.concatenate((_search(low, middle, at_fault), _search(middle, high, at_fault)))
 
 
 def _objects(lines: Lines) -> tuple[Lines, bool]:

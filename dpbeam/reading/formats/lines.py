@@ -1,4 +1,4 @@
-"""A range of a text file in, blocks of whole lines out; and a block as lines that can be picked out of it.
+"""Blocks of whole lines of a range of a text file, and lines picked out of a block.
 
 Where a line break always ends a row, a file can be cut anywhere: of a range's lines, those count that begin in it.
 """

@@ -1,4 +1,4 @@
-"""An open Parquet file in, the needed columns of one row group out, in the file's own types."""
+"""Parquet files: one split a row group, in the file's own types."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from dpbeam.errors import UsageError
 from dpbeam.queries.source import InputSpec
+from dpbeam.reading import memory
 from dpbeam.reading.formats.base import BATCH_BYTES, Split, attempt, damaged, still
 from dpbeam.reading.formats.fields import Path, as_hex, leaf, locate
 from dpbeam.reading.formats.parquet_file import columns_of, open_parquet
@@ -19,38 +20,37 @@ _MAGIC = b"PAR1"
 _ARROW_KEY = b"ARROW:schema"
 
 
-def inspect(file: IO[bytes], spec: InputSpec, path: str) -> list[Split]:
+def inspect(file: IO[bytes], spec: InputSpec, path: str, size: int) -> list[Split]:
     """One split a row group; of a file without row groups, which is how an empty result is written, one that names
     none and gives no rows. Reads the footer.
 
     Raises:
         UsageError: not a whole Parquet file, or a column is lacking, doubled or of another type.
     """
-    found, paths = _open(file, spec, path)
-    metadata, hexed = found.metadata, as_hex(spec.columns, found.schema_arrow, paths)
+    parquet, paths = _open(file, spec, path)
+    metadata, hexed = parquet.metadata, as_hex(spec.columns, parquet.schema_arrow, paths)
     return [
         Split(path, group, size=metadata.row_group(group).total_byte_size, as_hex=hexed)
         for group in range(metadata.num_row_groups)
     ] or [Split(path, as_hex=hexed)]
 
 
-def read(
-    file: IO[bytes], spec: InputSpec, path: str, row_group: int | None, batch_rows: int
-) -> Iterator[pa.RecordBatch]:
+def read(file: IO[bytes], spec: InputSpec, split: Split, path: str, batch_rows: int) -> Iterator[pa.RecordBatch]:
     """The row group's needed columns; of structs, the needed fields alone are read.
 
     Raises:
         RunFailed: it is damaged, or another file than `inspect` saw.
     """
-    found, paths = still(lambda: _open(file, spec, path), path)
+    parquet, paths = still(lambda: _open(file, spec, path), path)
+    row_group = split.row_group
     if row_group is None:
-        if found.metadata.num_row_groups:
+        if parquet.metadata.num_row_groups:
             raise damaged(path)
         return
     names = [column.name for column in spec.columns]
     numbers = sum(column.length or 0 for column in spec.columns)  # as stated: no list of the file is looked at for it
     batch_rows = max(1, min(batch_rows, BATCH_BYTES // (8 * numbers))) if numbers else batch_rows
-    batches = columns_of(file, found, row_group, paths, batch_rows)
+    batches = columns_of(file, parquet, row_group, paths, batch_rows)
     # An error may quote a value: `attempt` gives None for it, and False marks the end.
     while (columns := attempt(lambda: next(batches, False))) is not None:
         if columns is False:
@@ -59,7 +59,7 @@ def read(
     raise damaged(path)
 
 
-def file_schema(file: IO[bytes]) -> pa.Schema:
+def file_schema(file: IO[bytes], path: str) -> pa.Schema:
     """The Arrow types of the file's columns, as `read` gives them.
 
     Raises:
@@ -75,20 +75,23 @@ def _open(file: IO[bytes], spec: InputSpec, path: str) -> tuple[pq.ParquetFile, 
             f"{path} is empty (0 bytes): not a Parquet file. Write it again, or leave it out of source.path."
         )
     file.seek(0)
-    found = attempt(lambda: open_parquet(file))
-    schema = None if found is None else attempt(lambda: found.schema_arrow)
+    parquet = attempt(lambda: open_parquet(file))
+    schema = None if parquet is None else attempt(lambda: parquet.schema_arrow)
     if schema is None:
         raise UsageError(
             f"{path} is not a whole Parquet file: its footer can't be read. It may be truncated, encrypted or of "
             "another format; write it again, or correct source.format."
         )
-    paths = [locate(column, schema, path, "Parquet") for column in spec.columns]
+    stored = not memory.is_held(path)
+    paths = [
+        locate(column, schema, path, "Parquet" if stored else "Arrow", is_stored=stored) for column in spec.columns
+    ]
     kinds = [leaf(schema, each) for each in paths]
     if any(kind is not None and pa.types.is_fixed_size_list(kind) for kind in kinds):
-        found = attempt(lambda: _with_plain_lists(file))
-        if found is None:
+        parquet = attempt(lambda: _with_plain_lists(file))
+        if parquet is None:
             raise UsageError(f"{path}: the footer of this Parquet file can't be read. Write it again.")
-    return found, paths
+    return parquet, paths
 
 
 def _with_plain_lists(file: IO[bytes]) -> pq.ParquetFile:

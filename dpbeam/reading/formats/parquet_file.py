@@ -38,7 +38,7 @@ def open_parquet(file: IO[bytes], *, metadata: Any = None, int96_unit: str = "us
 
 
 def columns_of(
-    file: IO[bytes], found: pq.ParquetFile, row_group: int, paths: Sequence[Path], batch_rows: int
+    file: IO[bytes], parquet: pq.ParquetFile, row_group: int, paths: Sequence[Path], batch_rows: int
 ) -> Iterator[list[pa.Array]]:
     """The columns at `paths` (of `fields.locate`) of one row group, in batches of at most `batch_rows`.
 
@@ -48,10 +48,10 @@ def columns_of(
     Raises:
         pa.ArrowException, OSError: it is damaged; the text may quote a value.
     """
-    beyond = _beyond_microseconds(file, found, row_group, paths)
+    beyond = _beyond_microseconds(file, parquet, row_group, paths)
     leaves = list(dict.fromkeys(".".join(path) for path in paths))
     first = 0
-    for batch in found.iter_batches(batch_size=batch_rows, row_groups=[row_group], columns=leaves):
+    for batch in parquet.iter_batches(batch_size=batch_rows, row_groups=[row_group], columns=leaves):
         columns = [extract(batch, path) for path in paths]
         for place, mask in beyond.items():
             far = pa.scalar(_FAR, pa.int64()).cast(columns[place].type)
@@ -61,23 +61,23 @@ def columns_of(
 
 
 def _beyond_microseconds(
-    file: IO[bytes], found: pq.ParquetFile, row_group: int, paths: Sequence[Path]
+    file: IO[bytes], parquet: pq.ParquetFile, row_group: int, paths: Sequence[Path]
 ) -> dict[int, Mask]:
     """By place in `paths`, the rows of an INT96 column whose moment no int64 of microseconds holds; a column without
     such rows isn't named. Reads INT96 columns once more, in seconds, which hold every moment that INT96 does.
     """
-    schema = found.metadata.schema
+    schema = parquet.metadata.schema
     old = {leaf.path for leaf in map(schema.column, range(len(schema))) if leaf.physical_type == "INT96"}
     places = [place for place, path in enumerate(paths) if ".".join(path) in old]
     if not places:
         return {}
     columns = list(dict.fromkeys(".".join(paths[place]) for place in places))
-    table = open_parquet(file, metadata=found.metadata, int96_unit="s").read_row_group(row_group, columns=columns)
+    table = open_parquet(file, metadata=parquet.metadata, int96_unit="s").read_row_group(row_group, columns=columns)
     masks = {}
     for place in places:
-        parts = [_beyond(extract(batch, paths[place])) for batch in table.to_batches()]
-        if any(part.any() for part in parts):
-            masks[place] = np.concatenate(parts)
+        masks_of_batches = [_beyond(extract(batch, paths[place])) for batch in table.to_batches()]
+        if any(part.any() for part in masks_of_batches):
+            masks[place] = np.concatenate(masks_of_batches)
     return masks
 
 

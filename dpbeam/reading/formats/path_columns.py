@@ -1,4 +1,4 @@
-"""Columns whose values stand in a file's path, as folders `name=value`: the path goes in, constant columns come out."""
+"""Columns whose values stand in a file's path, as folders `name=value`, and are constant in the file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def values_in(path: str, spec: InputSpec) -> dict[str, bytes | None]:
     Raises:
         UsageError: a folder `name=value` is lacking, or there twice.
     """
-    found: dict[str, bytes | None] = {}
+    values_of: dict[str, bytes | None] = {}
     for name in spec.path_columns:
         values = [part.partition("=")[2] for part in re.split(r"[/\\]", path)[:-1] if part.partition("=")[0] == name]
         if len(values) != 1:
@@ -38,8 +38,8 @@ def values_in(path: str, spec: InputSpec) -> dict[str, bytes | None]:
                 f"{shown(path)}: its path has {many} {name}=…, and source.path_columns says that the column {name} "
                 "stands there. Correct source.path or source.path_columns."
             )
-        found[name] = None if values[0] == _NULL else unquote_to_bytes(values[0])
-    return found
+        values_of[name] = None if values[0] == _NULL else unquote_to_bytes(values[0])
+    return values_of
 
 
 def with_path_columns(batches: Iterable[pa.RecordBatch], path: str, spec: InputSpec) -> Iterator[pa.RecordBatch]:

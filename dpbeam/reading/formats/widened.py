@@ -1,4 +1,4 @@
-"""Bytes in, the same as text that pyarrow's CSV parser reads row by row out, and back.
+"""Any bytes as text that pyarrow's CSV parser takes row by row, and back.
 
 Three things make that parser let one row change another. Each is kept from it here, whichever of its versions it is:
 
@@ -81,8 +81,8 @@ def narrowed(column: pa.Array) -> pa.Array:
     wide = data.slice(first, last - first).to_pybytes()
     if wide.isascii():
         return column
-    found = np.frombuffer(wide, dtype=np.uint8)
-    leads = ((found & 0xFE) == 0xC2) | (found == _NUL[0])  # of characters of two bytes
+    octets = np.frombuffer(wide, dtype=np.uint8)
+    leads = ((octets & 0xFE) == 0xC2) | (octets == _NUL[0])  # of characters of two bytes
     before = np.concatenate(([0], np.cumsum(leads)))
     at = (offsets - first) - before[offsets - first]
     narrow = pa.py_buffer(_narrow(wide))
@@ -113,11 +113,11 @@ class LentText(Lent):
         self._begun = self._ended = False
 
     def read(self, size: int = -1, /) -> bytes:
-        found, have = [self._held] if self._held else [], len(self._held)
+        pieces, have = [self._held] if self._held else [], len(self._held)
         while (size < 0 or have < size) and (part := self._next(-1 if size < 0 else size - have)):
-            found.append(part)
+            pieces.append(part)
             have += len(part)
-        data = b"".join(found) if len(found) != 1 else found[0]
+        data = b"".join(pieces) if len(pieces) != 1 else pieces[0]
         end = len(data) if size < 0 else size
         if have >= end > 1 and data[end - 1] == 13:
             end -= 1
@@ -141,10 +141,10 @@ class LentText(Lent):
         return data
 
 
-def _hook(before: Callable[[Any], object], found: Any) -> None:
+def _hook(before: Callable[[Any], object], unraisable: Any) -> None:
     """Keeps to itself what fails before a handler of ours is called; all else is passed on."""
-    if not isinstance(found.object, OnWrongWidth):
-        before(found)
+    if not isinstance(unraisable.object, OnWrongWidth):
+        before(unraisable)
 
 
 def contain() -> None:
@@ -157,8 +157,8 @@ def contain() -> None:
     if getattr(before, "contains_rows", False):
         return
 
-    def hook(found: Any, /) -> None:
-        _hook(before, found)
+    def hook(unraisable: Any, /) -> None:
+        _hook(before, unraisable)
 
     hook.contains_rows = True  # type: ignore[attr-defined]
     sys.unraisablehook = hook

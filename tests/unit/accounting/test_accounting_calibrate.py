@@ -10,13 +10,13 @@ from scipy import stats
 
 from dpbeam.accounting import calibrate as calibration
 from dpbeam.accounting.calibrate import SELECTION_DELTA_SHARE, calibrate
-from dpbeam.accounting.certify import certify
-from dpbeam.accounting.check import check_plan
+from dpbeam.accounting.certify import certify_events
 from dpbeam.accounting.plan import solve
 from dpbeam.accounting.requests import SELECTIONS, Request
 from dpbeam.errors import Refused, UsageError
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace, LaplaceThresholding, TruncatedGeometric
 from dpbeam.mechanisms.noise_step import step_of
+from tests.helpers.requested import check_requested
 
 
 def request(kind, *, weight=1.0, l0=1, linf=1.0, metric="m", stage="s"):
@@ -28,7 +28,7 @@ def request(kind, *, weight=1.0, l0=1, linf=1.0, metric="m", stage="s"):
 def solved(kinds, epsilon=1.0, delta=1e-6, **more):
     requests = [request(kind, **more) for kind in kinds]
     mechanisms = calibrate(requests, epsilon=epsilon, delta=delta)
-    certificate = check_plan(requests, mechanisms, epsilon=epsilon, delta=delta)
+    certificate = check_requested(requests, mechanisms, epsilon=epsilon, delta=delta)
     assert certificate.epsilon >= 0.95 * epsilon
     return mechanisms
 
@@ -154,7 +154,7 @@ def test_more_epsilon_means_less_noise():
 def test_a_delta_too_small_for_ffts_is_met_by_renyi_divergences():
     for kinds, delta in ((["gaussian", "laplace"], 5e-13), (["laplace", "laplace"], 1e-15)):
         mechanisms = calibrate([request(kind) for kind in kinds], epsilon=1.0, delta=delta)
-        assert 0.9 < certify(mechanisms, epsilon=1.0, delta=delta).epsilon <= 1.0
+        assert 0.9 < certify_events(mechanisms, epsilon=1.0, delta=delta).epsilon <= 1.0
 
 
 @pytest.mark.parametrize("kinds", [["gaussian"], ["gaussian_thresholding", "laplace"], ["gaussian"] * 9])
@@ -173,7 +173,7 @@ def test_gaussian_noise_is_never_so_small_that_its_sampler_s_reach_would_show(ep
     requests = [request("gaussian"), request("laplace")]
     gaussian, _ = calibrate(requests, epsilon=epsilon, delta=delta)
     assert stats.norm.sf(8.81 - gaussian.l2 / gaussian.sigma) < delta
-    assert check_plan(requests, (gaussian, _), epsilon=epsilon, delta=delta).epsilon <= epsilon
+    assert check_requested(requests, (gaussian, _), epsilon=epsilon, delta=delta).epsilon <= epsilon
 
 
 @pytest.mark.filterwarnings("error")
@@ -189,7 +189,7 @@ def test_a_thousand_mechanisms_of_many_weights_meet_their_target():
     kinds = ("laplace", "gaussian", "truncated_geometric", "laplace_thresholding")
     requests = [request(kinds[i % 4], weight=0.1 * (1 + i % 70)) for i in range(1000)]
     mechanisms = calibrate(requests, epsilon=3.0, delta=1e-6)
-    assert check_plan(requests, mechanisms, epsilon=3.0, delta=1e-6).epsilon >= 0.95 * 3
+    assert check_requested(requests, mechanisms, epsilon=3.0, delta=1e-6).epsilon >= 0.95 * 3
 
 
 def test_mechanisms_hold_plain_floats():
@@ -255,12 +255,12 @@ def test_a_large_delta_beside_a_small_epsilon_needs_no_finer_grid_than_the_losse
     monkeypatch.setattr(calibration, "_composed_epsilon", looking)
     (mechanism,) = calibrate([request("gaussian")], epsilon=0.01, delta=0.1)
     assert min(seen) > 1 / 9
-    assert certify([mechanism], epsilon=0.01, delta=0.1).epsilon >= 0.0099
+    assert certify_events([mechanism], epsilon=0.01, delta=0.1).epsilon >= 0.0099
 
 
 def planned(kinds, epsilon, delta):
     requests = [request(kind) for kind in kinds]
-    return solve(requests, lambda found: check_plan(requests, found, epsilon=epsilon, delta=delta), epsilon, delta)
+    return solve(requests, lambda found: check_requested(requests, found, epsilon=epsilon, delta=delta), epsilon, delta)
 
 
 EVERY_KIND = [

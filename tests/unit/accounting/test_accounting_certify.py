@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from dpbeam.accounting.calibrate import calibrate
-from dpbeam.accounting.certify import certify
+from dpbeam.accounting.certify import certify_events
 from dpbeam.accounting.composition import Losses, naive_epsilon, pld_epsilon, rdp_epsilon
 from dpbeam.accounting.requests import Request
 from dpbeam.errors import Refused
@@ -37,7 +37,7 @@ def geometric(epsilon=1.0, delta=1e-8):
 
 
 def test_one_gaussian_costs_its_analytic_epsilon():
-    certificate = certify([gaussian(4.2247)], epsilon=ANY, delta=1e-6)
+    certificate = certify_events([gaussian(4.2247)], epsilon=ANY, delta=1e-6)
     assert certificate.naive == pytest.approx(1.0, rel=1e-4)
     assert certificate.pld == pytest.approx(1.0, rel=1e-3)
 
@@ -46,13 +46,13 @@ def test_fifty_small_gaussians_cost_what_their_exact_composition_does():
     (one,) = calibrate(
         [Request(stage="s", metric="m", kind="gaussian", weight=1.0, l1=1.0, l2=1.0)], epsilon=0.1, delta=1e-8
     )
-    certificate = certify([one] * 50, epsilon=ANY, delta=1e-6)
+    certificate = certify_events([one] * 50, epsilon=ANY, delta=1e-6)
     assert certificate.pld == pytest.approx(0.63, rel=0.01)
     assert certificate.naive == pytest.approx(4.88, rel=0.01)
 
 
 def test_laplace_mechanisms_add_up_naively():
-    assert certify([laplace(2.0, 6.0)] * 4, epsilon=ANY, delta=1e-9).naive == pytest.approx(12.0)
+    assert certify_events([laplace(2.0, 6.0)] * 4, epsilon=ANY, delta=1e-9).naive == pytest.approx(12.0)
 
 
 def test_a_pair_of_worst_case_mechanisms_costs_what_the_exact_composition_theorem_says():
@@ -60,13 +60,13 @@ def test_a_pair_of_worst_case_mechanisms_costs_what_the_exact_composition_theore
     epsilon, delta = 1.0, 0.05
     high = 1 / (1 + math.exp(-epsilon))
     exact = 2 * epsilon + math.log1p(-delta / high**2)
-    assert pld_epsilon(Losses(laplace={}, worst={epsilon: 2}), delta) == pytest.approx(exact, rel=2e-3)
+    assert pld_epsilon(Losses(worst={epsilon: 2}), delta) == pytest.approx(exact, rel=2e-3)
 
 
 @pytest.mark.parametrize("delta", [1e-4, 1e-7, 1e-10])
 @pytest.mark.parametrize(("mu", "laplaces"), [(0.3, {0.1: 5}), (1.0, {1.0: 1, 0.02: 40}), (0.05, {0.3: 12})])
 def test_the_certifier_agrees_with_dp_accounting(mu, laplaces, delta):
-    losses = Losses(gaussian=(mu,), laplace=laplaces, worst={})
+    losses = Losses(gaussian={mu: 1}, laplace=laplaces)
     events = [dp_event.GaussianDpEvent(1 / mu)]
     events += [dp_event.SelfComposedDpEvent(dp_event.LaplaceDpEvent(1 / e), n) for e, n in laplaces.items()]
     event = dp_event.ComposedDpEvent(events)
@@ -85,38 +85,38 @@ def test_the_certifier_agrees_with_dp_accounting(mu, laplaces, delta):
 )
 @settings(deadline=None, max_examples=60)
 def test_the_pld_epsilon_is_never_above_the_renyi_epsilon_by_more_than_the_grid(mu, laplaces, worst, delta):
-    losses = Losses(gaussian=(mu,), laplace=laplaces, worst=worst)
+    losses = Losses(gaussian={mu: 1}, laplace=laplaces, worst=worst)
     assert 0 <= pld_epsilon(losses, delta) <= rdp_epsilon(losses, delta) * 1.03 + 1e-6
 
 
 def test_a_delta_far_below_float_rounding_is_still_composed():
-    losses = Losses(gaussian=(0.2,), laplace={}, worst={})
+    losses = Losses(gaussian={0.2: 1})
     assert pld_epsilon(losses, 1e-100) == pytest.approx(naive_epsilon(losses, 1e-100), rel=2e-3)
 
 
 def test_a_truncated_geometric_selection_costs_its_epsilon_and_delta():
-    certificate = certify([geometric(0.7)], epsilon=0.7, delta=1e-6)
+    certificate = certify_events([geometric(0.7)], epsilon=0.7, delta=1e-6)
     assert certificate.naive == 0.7
     assert certificate.pld == pytest.approx(0.7, rel=5e-3)
 
 
 def test_each_certificate_number_is_finite_and_not_negative():
-    certificate = certify([gaussian(1e8), laplace(1e8), geometric(1e-8)], epsilon=ANY, delta=1e-2)
+    certificate = certify_events([gaussian(1e8), laplace(1e8), geometric(1e-8)], epsilon=ANY, delta=1e-2)
     assert all(0 <= value < math.inf for value in certificate.to_json().values())
 
 
 def test_a_plan_above_its_epsilon_is_refused():
     with pytest.raises(Refused) as refused:
-        certify([laplace(1.0)], epsilon=0.9, delta=1e-6)
+        certify_events([laplace(1.0)], epsilon=0.9, delta=1e-6)
     assert str(refused.value) == (
-        "the mechanisms cost epsilon 0.999998 at delta 1e-06, but the run may spend 0.9; this plan is not safe to run, "
-        "report it as a fault in the calibration"
+        "the mechanisms cost epsilon 0.999998 at delta 1e-06, but the run may spend 0.9; add noise to events of your "
+        "own; a plan that dpbeam made is not safe to run, report it as a fault in the calibration"
     )
 
 
 def test_selections_that_use_up_delta_are_refused():
     with pytest.raises(Refused) as refused:
-        certify([geometric(0.1, 5e-7), geometric(0.1, 5e-7)], epsilon=1.0, delta=1e-6)
+        certify_events([geometric(0.1, 5e-7), geometric(0.1, 5e-7)], epsilon=1.0, delta=1e-6)
     assert str(refused.value) == (
         "the selections alone fail with probability 1e-06, but the run may spend delta 1e-06; raise the run's delta or "
         "drop a selection"
@@ -125,14 +125,23 @@ def test_selections_that_use_up_delta_are_refused():
 
 def test_no_mechanism_is_refused():
     with pytest.raises(Refused) as refused:
-        certify([], epsilon=1.0, delta=1e-6)
+        certify_events([], epsilon=1.0, delta=1e-6)
     assert str(refused.value) == "a certificate needs at least one mechanism: nothing is released"
+
+
+@pytest.mark.parametrize("events", [laplace(), [laplace(), "laplace"], {laplace()}])
+def test_a_certificate_of_what_is_no_list_of_events_is_refused(events):
+    with pytest.raises(Refused) as refused:
+        certify_events(events, epsilon=1.0, delta=1e-6)
+    assert str(refused.value) == (
+        "a certificate needs a list of events (dpbeam.events); of a single one, a list of that"
+    )
 
 
 @pytest.mark.parametrize("epsilon", [math.nan, math.inf, 0.0, -1.0, True])
 def test_a_certificate_for_no_number_is_refused(epsilon):
     with pytest.raises(Refused) as refused:
-        certify([laplace()], epsilon=epsilon, delta=1e-6)
+        certify_events([laplace()], epsilon=epsilon, delta=1e-6)
     assert str(refused.value) == f"a certificate needs a positive finite epsilon, got {epsilon!r}"
 
 
@@ -145,9 +154,9 @@ def test_what_the_gaussian_sampler_does_not_draw_is_counted(mu, delta):
     beyond = norm.sf(reach - mu) - norm.sf(reach)
     if beyond > 0.9 * delta:
         with pytest.raises(Refused, match="raise the run's delta, lower its epsilon, or use laplace noise"):
-            certify([gaussian(1 / mu)], epsilon=ANY, delta=delta)
+            certify_events([gaussian(1 / mu)], epsilon=ANY, delta=delta)
         return
-    epsilon = certify([gaussian(1 / mu)], epsilon=ANY, delta=delta).epsilon
+    epsilon = certify_events([gaussian(1 / mu)], epsilon=ANY, delta=delta).epsilon
     least = min(reach, epsilon / mu + mu / 2)
     within = norm.sf(least - mu) - norm.sf(reach - mu) - math.exp(epsilon) * (norm.sf(least) - norm.sf(reach))
     assert (beyond + within) / (1 - 2 * norm.sf(reach)) <= delta
@@ -166,15 +175,15 @@ def test_moves_of_many_numbers_together_are_counted_by_their_norm():
 
 def test_a_gaussian_thresholding_of_more_numbers_than_are_counted_is_refused():
     most = replace(THRESHOLDINGS["gaussian"], sigma=8192.0, l2=4096.0, threshold=1e5, l0=2**24)
-    certify([most], epsilon=ANY, delta=1e-5)
+    certify_events([most], epsilon=ANY, delta=1e-5)
     with pytest.raises(Refused, match=r"^stage s, partitions: l0 must be at most 16777216 with gaussian noise"):
-        certify([replace(most, l0=2**24 + 1, l2=4097.0)], epsilon=ANY, delta=1e-5)
+        certify_events([replace(most, l0=2**24 + 1, l2=4097.0)], epsilon=ANY, delta=1e-5)
 
 
 @pytest.mark.parametrize("mechanism", [laplace(1e-300), geometric(1e300)])
 def test_a_mechanism_without_privacy_is_refused_and_not_computed(mechanism):
     with pytest.raises(Refused) as refused:
-        certify([mechanism], epsilon=1.0, delta=1e-6)
+        certify_events([mechanism], epsilon=1.0, delta=1e-6)
     assert str(refused.value) == "the mechanisms cost epsilon 10000 or more, but the run may spend 1"
 
 
@@ -186,19 +195,19 @@ THRESHOLDINGS = {
 
 @pytest.mark.parametrize("kind", THRESHOLDINGS)
 def test_a_threshold_that_gives_its_delta_is_accepted(kind):
-    certify([THRESHOLDINGS[kind]], epsilon=ANY, delta=1e-5)
+    certify_events([THRESHOLDINGS[kind]], epsilon=ANY, delta=1e-5)
 
 
 @pytest.mark.parametrize("kind", THRESHOLDINGS)
 def test_a_threshold_too_low_for_its_delta_is_refused(kind):
     with pytest.raises(Refused, match=r"^stage s, partitions: a threshold of 20 shows a lone unit with probability "):
-        certify([replace(THRESHOLDINGS[kind], threshold=20.0)], epsilon=ANY, delta=0.5)
+        certify_events([replace(THRESHOLDINGS[kind], threshold=20.0)], epsilon=ANY, delta=0.5)
 
 
 @pytest.mark.parametrize(("kind", "name"), [("laplace", "l1"), ("gaussian", "l2")])
 def test_a_thresholding_of_too_small_a_sensitivity_is_refused(kind, name):
     with pytest.raises(Refused) as refused:
-        certify([replace(THRESHOLDINGS[kind], **{name: 1.0})], epsilon=ANY, delta=1e-5)
+        certify_events([replace(THRESHOLDINGS[kind], **{name: 1.0})], epsilon=ANY, delta=1e-5)
     must = {"l1": "4", "l2": "2"}[name]
     assert str(refused.value) == f"stage s, partitions: {name} must be at least {must} for l0 4, got 1"
 
@@ -207,8 +216,8 @@ def test_the_certifier_imports_neither_the_calibration_nor_its_library():
     from pathlib import Path
 
     from dpbeam.accounting import certify as certify_module
-    from dpbeam.accounting import composition
+    from dpbeam.accounting import composition, convolution, gaussian_curve, loss_grids, sampled, unfolding
 
-    for module in (certify_module, composition):
+    for module in (certify_module, composition, convolution, gaussian_curve, loss_grids, sampled, unfolding):
         imports = [line for line in Path(module.__file__).read_text().splitlines() if "import" in line.split(" ")]
         assert not [line for line in imports if "calibrate" in line or "dp_accounting" in line]

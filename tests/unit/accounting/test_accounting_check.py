@@ -16,6 +16,7 @@ from dpbeam.accounting.check import check_plan
 from dpbeam.accounting.requests import Request
 from dpbeam.errors import Refused
 from tests.helpers.queries import query_of
+from tests.helpers.requested import check_requested
 
 EPSILON, DELTA = 1.0, 1e-6
 
@@ -344,7 +345,7 @@ def test_fifty_random_plans_are_certified_between_95_percent_of_their_target_and
         requests, epsilon, delta = random_plan(seed)
 
         def check(found, requests=requests, epsilon=epsilon, delta=delta):
-            return check_plan(requests, found, epsilon=epsilon, delta=delta)
+            return check_requested(requests, found, epsilon=epsilon, delta=delta)
 
         _, certificate = plans.solve(requests, check, epsilon, delta)
         assert 0.95 * epsilon <= certificate.epsilon <= epsilon * (1 + 1e-9), f"seed {seed}"
@@ -356,7 +357,7 @@ def test_a_calibration_meets_its_target_at_the_first_try_nearly_always():
         requests, epsilon, delta = random_plan(seed)
         mechanisms = calibrate(requests, epsilon=epsilon, delta=delta)
         try:
-            check_plan(requests, mechanisms, epsilon=epsilon, delta=delta)
+            check_requested(requests, mechanisms, epsilon=epsilon, delta=delta)
             tries.append(1)
         except Refused:
             tries.append(2)

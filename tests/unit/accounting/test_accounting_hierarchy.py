@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
 from dpbeam.accounting import stage_requests
-from dpbeam.accounting.certify import certify
+from dpbeam.accounting.certify import certify_events
 from dpbeam.accounting.check import check_plan, check_same_losses
 from dpbeam.accounting.check_other import Leaves, _worst_squares
 from dpbeam.accounting.plan import plan
 from dpbeam.accounting.requests import Request
 from dpbeam.errors import Refused, UsageError
 from dpbeam.mechanisms.events import Gaussian, Laplace, Other, from_json, to_json
-from dpbeam.queries.residual import in_one_other
+from dpbeam.pipelines.cli import terminal
+from dpbeam.queries.residual import effect_on_residual
 from dpbeam.reporting.formats import violations
 from tests.helpers.queries import query_of
 
@@ -210,14 +213,14 @@ def test_a_slip_in_what_an_other_takes_is_refused(metric, change, message):
 @pytest.mark.parametrize(
     "slip",
     [
-        lambda quantity, bounds, leaves, noise: in_one_other(quantity, bounds, 1, noise),
-        lambda quantity, bounds, leaves, noise: replace(in_one_other(quantity, bounds, leaves, noise), noise=1.0),
+        lambda quantity, bounds, leaves, noise: effect_on_residual(quantity, bounds, 1, noise),
+        lambda quantity, bounds, leaves, noise: replace(effect_on_residual(quantity, bounds, leaves, noise), noise=1.0),
         lambda quantity, bounds, leaves, noise: None,
     ],
     ids=["one leaf alone", "the noise of leaves", "no other"],
 )
 def test_a_slip_in_the_plans_own_rule_is_refused(monkeypatch, slip):
-    monkeypatch.setattr(stage_requests, "in_one_other", slip)
+    monkeypatch.setattr(stage_requests, "effect_on_residual", slip)
     with pytest.raises(Refused, match=r"^stage a, count: "):
         plan(policy({"l0": 6, "linf": 2}))
 
@@ -239,9 +242,9 @@ def test_a_slip_in_the_plans_own_rule_is_refused(monkeypatch, slip):
 )
 def test_what_contradicts_itself_is_not_certified_without_the_policy(noise, change, message):
     selection, count = plan(policy({"l0": 6, "linf": 2}, ["count"], noise, other_l0=4)).mechanisms
-    assert certify([selection, count], epsilon=EPSILON, delta=DELTA)
+    assert certify_events([selection, count], epsilon=EPSILON, delta=DELTA)
     with pytest.raises(Refused) as error:
-        certify([selection, replace(count, other=replace(count.other, **change))], epsilon=EPSILON, delta=DELTA)
+        certify_events([selection, replace(count, other=replace(count.other, **change))], epsilon=EPSILON, delta=DELTA)
     assert str(error.value) == f"stage a, count: {message}"
 
 
@@ -289,3 +292,11 @@ def test_a_selection_has_no_other():
     other = Other(leaves=1, rows=1, most=1.0, noise=1.0)
     with pytest.raises(UsageError, match="a selection looks at leaves, so it has no other"):
         Request(stage="a", metric="partitions", kind="truncated_geometric", weight=1.0, other=other)
+
+
+def test_a_metric_that_is_called_like_a_part_of_others_is_shown_by_its_name():
+    made = plan(policy({"l0": 6, "linf": 2}, [{"sum": V | {"name": "sum"}}, {"mean": V | {"name": "m"}}]))
+    console = Console(width=400)
+    with console.capture() as shown:
+        console.print(terminal.plan(made, None))
+    assert re.search(r"That moves its sum by [0-9.,]+, centred sum by ", shown.get())

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from scipy import stats
 
-from dpbeam.accounting.certify import certify
+from dpbeam.accounting.certify import certify_events
 from dpbeam.accounting.check import check_plan
 from dpbeam.accounting.plan import plan
 from dpbeam.accounting.rounds import novel_weight, round_weights
@@ -91,7 +91,7 @@ def test_a_threshold_gives_its_delta_and_no_more(strategy):
 def test_a_plan_in_rounds_comes_back_from_json_and_certifies(strategy, metrics):
     made = plan(policy(strategy, metrics))
     back = tuple(from_json(to_json(mechanism)) for mechanism in made.mechanisms)
-    assert certify(back, epsilon=EPSILON, delta=DELTA) == made.certificate
+    assert certify_events(back, epsilon=EPSILON, delta=DELTA) == made.certificate
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_threshold_that_is_too_low_is_not_certified(strategy):
     mechanisms = list(plan(policy(strategy)).mechanisms)
     mechanisms[0] = replace(mechanisms[0], threshold=mechanisms[0].threshold * 0.99)
     with pytest.raises(Refused, match="shows a lone unit with probability"):
-        certify(mechanisms, epsilon=EPSILON, delta=DELTA)
+        certify_events(mechanisms, epsilon=EPSILON, delta=DELTA)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_threshold_that_is_too_low_is_not_certified(strategy):
 def test_a_round_that_contradicts_itself_is_not_certified(change, message):
     first, *rest = plan(policy("mad")).mechanisms
     with pytest.raises(Refused, match=message):
-        certify([replace(first, **change), *rest], epsilon=EPSILON, delta=DELTA)
+        certify_events([replace(first, **change), *rest], epsilon=EPSILON, delta=DELTA)
 
 
 def test_the_plan_says_of_which_units_its_counts_are():

@@ -45,7 +45,9 @@ def laplace_like_pydp(epsilon, delta, l0, pre_threshold=1):
 @pytest.mark.parametrize(("epsilon", "delta", "l0"), [(1.0, 1e-5, 4), (0.1, 1e-9, 1), (10.0, 1e-3, 20)])
 def test_truncated_geometric_keeps_with_the_probability_that_pydp_states(epsilon, delta, l0, pre_threshold):
     ours = geometric(epsilon, delta, l0, pre_threshold)
-    theirs = create_partition_strategy("truncated_geometric", *truncated_geometric.handed(ours), l0, pre_threshold)
+    theirs = create_partition_strategy(
+        "truncated_geometric", *truncated_geometric.pydp_parameters(ours), l0, pre_threshold
+    )
     for units in COUNTS:
         assert keep_probability(ours, units) == pytest.approx(theirs.probability_of_keep(units), rel=1e-6, abs=1e-15)
 

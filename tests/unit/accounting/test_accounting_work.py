@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from dpbeam.accounting import calibrate, composition
-from dpbeam.accounting.certify import certify
+from dpbeam.accounting.certify import certify_events
 from dpbeam.accounting.plan import solve
 from dpbeam.accounting.requests import Request
 
@@ -31,13 +31,13 @@ def requests(count: int, *, same_weight: bool) -> list[Request]:
 def test_a_thousand_mechanisms_are_composed_a_few_times(monkeypatch, same_weight, parts, certified):
     """At most 5 trial scales, each composing mechanisms of one kind and nearly one ε in one go; one certification."""
     trials, transforms = [], []
-    composed, transform = calibrate._composed_epsilon, composition._tilted_epsilon
+    composed, transform = calibrate._composed_epsilon, composition.tilted_epsilon
     monkeypatch.setattr(calibrate, "_composed_epsilon", lambda mix, *rest: trials.append(mix) or composed(mix, *rest))
     monkeypatch.setattr(
-        composition, "_tilted_epsilon", lambda found, *rest: transforms.append(found) or transform(found, *rest)
+        composition, "tilted_epsilon", lambda found, *rest: transforms.append(found) or transform(found, *rest)
     )
     mechanisms, certificate = solve(
-        requests(1000, same_weight=same_weight), lambda found: certify(found, epsilon=1.0, delta=1e-6), 1.0, 1e-6
+        requests(1000, same_weight=same_weight), lambda found: certify_events(found, epsilon=1.0, delta=1e-6), 1.0, 1e-6
     )
     assert len(mechanisms) == 1000
     assert 0.97 < certificate.epsilon <= 1.0 + 1e-9

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from dpbeam.accounting.certify import certify
+from dpbeam.accounting.certify import certify_events
 from dpbeam.accounting.plan import plan
 from dpbeam.adapters.pipelinedp.accountant import SharedBudgetAccountant
 from dpbeam.engine.release import results
@@ -114,4 +114,4 @@ def test_every_metric_shares_a_budget_with_jobs_of_pipelinedps(noise):
     stage = accountant.add_stage(asked)
     accountant.compute_budgets()
     assert {m.metric for m in stage.mechanisms} >= {"partitions", "t_top_k", "t_distinct_count", "v_geometric_mean"}
-    assert certify(accountant.mechanisms, epsilon=1.0, delta=1e-6) == accountant.certificate
+    assert certify_events(accountant.mechanisms, epsilon=1.0, delta=1e-6) == accountant.certificate

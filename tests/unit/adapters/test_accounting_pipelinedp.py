@@ -14,7 +14,7 @@ from pydp.algorithms.numerical_mechanisms import GaussianMechanism
 from pydp.algorithms.partition_selection import create_partition_strategy
 from scipy import stats
 
-from dpbeam.accounting.certify import certify
+from dpbeam.accounting.certify import certify_events
 from dpbeam.accounting.epsilon_delta import epsilon_delta
 from dpbeam.adapters.pipelinedp import accountant as accountants
 from dpbeam.adapters.pipelinedp.accountant import SharedBudgetAccountant
@@ -124,7 +124,7 @@ def test_all_stages_share_one_budget():
     accountant.compute_budgets()
     assert [[m.metric for m in stage.mechanisms] for stage in stages] == [["partitions", "count"], ["count"]]
     assert accountant.mechanisms == (*stages[0].mechanisms, *stages[1].mechanisms)
-    certificate = certify(accountant.mechanisms, epsilon=10.0, delta=1e-6)
+    certificate = certify_events(accountant.mechanisms, epsilon=10.0, delta=1e-6)
     assert certificate == accountant.certificate
     assert 9.5 <= certificate.epsilon <= 10.0
 

@@ -14,7 +14,7 @@ from dpbeam.adapters.reference import result_table
 from dpbeam.engine.release import results
 from dpbeam.mechanisms import moments, threshold_bias
 from dpbeam.mechanisms.events import GaussianThresholding
-from dpbeam.mechanisms.moments import Part
+from dpbeam.mechanisms.moments import NoisyQuantity
 from dpbeam.queries.metrics.distinct import DistinctCount
 from dpbeam.queries.metrics.means import Mean, Variance
 from dpbeam.queries.metrics.quantiles import Max, Median, Min, Quantiles
@@ -72,7 +72,8 @@ def parts_of(metric, spec):
     """The noisy quantities themselves, which PipelineDP doesn't return."""
     columns = dict(zip(("count", "sum", "squares"), np.array(NOISY).T, strict=True))
     return [
-        Part(quantity=q, noise=spec.noise[q.name], noisy=columns[q.kind].reshape(-1, 1)) for q in spec.made_from(metric)
+        NoisyQuantity(quantity=q, noise=spec.noise[q.name], noisy=columns[q.kind].reshape(-1, 1))
+        for q in spec.made_from(metric)
     ]
 
 

@@ -33,7 +33,7 @@ def of_units(bounds: Bounds):
     )
     spec = reference.stage(keys=(), key_types=(), l0=1, linf=1, metrics=metrics)
     units = UnitRows(stage="s", keys=("p", "q"), key_types=("int64", "int64"), bounds=bounds)
-    return replace(spec, units=units)
+    return replace(spec, mode=units)
 
 
 def of_values():

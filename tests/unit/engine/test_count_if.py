@@ -18,7 +18,7 @@ ROWS = np.array([0, 0, 0, 2, 2, 2])
 
 
 def counted(op, value, numbers):
-    (quantity,) = CountIf(name="n", condition=Condition(column="v", op=op, value=value)).parts
+    (quantity,) = CountIf(name="n", condition=Condition(column="v", op=op, value=value)).quantities
     return kernel_of(quantity).of_rows(quantity, {"v": numbers}, ROWS, 3)
 
 
@@ -42,7 +42,7 @@ def test_rows_that_meet_the_condition_are_counted(op, value, numbers, counts):
 
 def test_counts_of_one_condition_are_one_quantity_and_merge_exactly():
     condition = Condition(column="v", op=">", value=0)
-    one, other = (CountIf(name=name, condition=condition).parts[0] for name in ("a", "b"))
+    one, other = (CountIf(name=name, condition=condition).quantities[0] for name in ("a", "b"))
     assert one.definition == other.definition
     halves = pa.concat_arrays([counted(">", 0, WHOLE), counted("<=", 0, WHOLE)])
     codes = np.tile(np.arange(3), 2)

@@ -16,7 +16,7 @@ from dpbeam.engine.aggregation import accumulate, distinct, kernels
 from dpbeam.engine.aggregation.tree import tree_leaves
 from dpbeam.engine.bounding import contributions, hierarchy
 from dpbeam.engine.bounding.leaf_sampling import spread_over_cells
-from dpbeam.engine.stage import LEVEL
+from dpbeam.engine.stage import LEVEL, Flat, Hierarchical
 from dpbeam.queries.bounds import Bounds
 from dpbeam.queries.metrics.distinct import DistinctCount
 from dpbeam.queries.metrics.histograms import Histogram
@@ -25,7 +25,7 @@ from dpbeam.queries.metrics.quantiles import Median
 from dpbeam.queries.metrics.sums import Sum, SumOfTotals
 from dpbeam.queries.metrics.top_k import TopK
 from dpbeam.queries.metrics.vectors import VectorSum
-from dpbeam.queries.residual import in_one_other
+from dpbeam.queries.residual import effect_on_residual
 from tests.helpers import kernel_reference as reference
 
 KEYS = ("country", "city")
@@ -62,7 +62,7 @@ def rows_of(unit, most=14):
 def stage(bounds, other_l0=None, metrics=METRICS, keys=KEYS):
     kinds = ("string", "int64", "int64")[-len(keys) - 1 :]
     spec = reference.stage(keys=(*keys, LEVEL), key_types=kinds, metrics=metrics, **vars(bounds))
-    return replace(spec, hierarchical=True, other_l0=other_l0)
+    return replace(spec, mode=Hierarchical(other_l0=other_l0))
 
 
 def among(kept, keys=KEYS):
@@ -122,7 +122,7 @@ def test_a_unit_moves_all_cells_and_each_other_by_what_is_stated_at_most(others,
         before, after = (numbers(found, quantity, spec) for found in (without, with_unit))
         moved = {key: after.get(key, 0) - before.get(key, 0) for key in {*before, *after}}
         laplace, gaussian = (
-            in_one_other(quantity, bounds, spec.other_leaves, noise) for noise in ("laplace", "gaussian")
+            effect_on_residual(quantity, bounds, spec.other_leaves, noise) for noise in ("laplace", "gaussian")
         )
         l1, l2 = quantity.sensitivity(bounds)
         near = 1 + Fraction(1, 10**12)
@@ -145,7 +145,7 @@ def test_what_is_stated_is_reached_by_a_unit_all_of_whose_leaves_are_in_one_othe
     rows = [(*row[:3], 0.05 if name == "bins" else row[3], *row[4:]) for row in rows]
     (quantity,) = (q for q in spec.quantities if q.name == name)
     moved = [float(n) for n in numbers(accumulated(rows, spec, set()), quantity, spec).values()]
-    stated = in_one_other(quantity, spec.bounds, spec.other_leaves, "gaussian")
+    stated = effect_on_residual(quantity, spec.bounds, spec.other_leaves, "gaussian")
     assert spec.other_leaves == leaves
     assert np.hypot.reduce(moved) == pytest.approx(stated.most, rel=1e-9)
     if leaves == 4 and name != "privacy_id_count":
@@ -167,7 +167,7 @@ def over_all_cells(found, quantity, spec):
 @given(rows_of(1, 20), rows_of(2, 20), KEPT, BOUNDS, st.none() | st.integers(1, 4), KEY_COLUMNS)
 def test_rolling_up_loses_nothing_of_the_bounded_leaves(one, two, kept, bounds, other_l0, keys):
     spec = stage(bounds, None if bounds.l0 is None else other_l0, keys=keys)
-    leaves = replace(spec.of_input, hierarchical=False)
+    leaves = replace(spec.of_input, mode=Flat())
     cells_of = among(kept, keys).cells_of
     bounded = contributions.bound([batch([*one, *two])], spec.of_input, reference.SALT, (0,), cells_of)
     by_leaves = accumulate.accumulate(replace(bounded, cells=None), leaves)
@@ -311,14 +311,14 @@ def test_only_what_was_bounded_by_leaves_is_rolled_up():
 def test_more_leaves_than_the_bounds_let_in_have_no_figure(leaves, most):
     (quantity, *_) = stage(Bounds(l0=4, linf=1)).quantities
     with pytest.raises(ValueError) as error:
-        in_one_other(quantity, Bounds(l0=4, linf=1), leaves, "laplace")
+        effect_on_residual(quantity, Bounds(l0=4, linf=1), leaves, "laplace")
     assert str(error.value) == f"an other takes 1 to {most} leaves of a unit by its bounds, got {leaves}"
 
 
 def test_unbounded_rows_have_no_figure():
     (quantity, *_) = stage(Bounds(l0=4, linf=1)).quantities
     with pytest.raises(ValueError, match="count: rows of a unit must be bounded by linf or l1"):
-        in_one_other(quantity, Bounds(l0=4), 2, "laplace")
+        effect_on_residual(quantity, Bounds(l0=4), 2, "laplace")
 
 
 @settings(max_examples=100, deadline=None)

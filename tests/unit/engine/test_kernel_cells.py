@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from dpbeam.engine.arrays import grouping
 from dpbeam.engine.bounding import contributions
+from dpbeam.engine.stage import Hierarchical
 from tests.helpers import kernel_reference as reference
 
 SALT = reference.SALT
@@ -27,7 +28,7 @@ def cells_of(found):
 
 
 def spec_for(l0, other_l0, linf=10**6):
-    return replace(reference.stage(l0=l0, linf=linf, metrics=reference.ID_METRIC), other_l0=other_l0)
+    return replace(reference.stage(l0=l0, linf=linf, metrics=reference.ID_METRIC), mode=Hierarchical(other_l0=other_l0))
 
 
 def batches_of(pairs, cuts=()):

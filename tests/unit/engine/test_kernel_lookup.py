@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dpbeam.engine.arrays import lookup
 from dpbeam.engine.arrays.lookup import ABSENT, Lookup
-from dpbeam.engine.rounds.earlier_rounds import BIAS, KEPT, Known
+from dpbeam.engine.rounds.earlier_rounds import BIAS, KEPT, EarlierRounds
 
 KEYS = st.tuples(st.integers(-3, 3) | st.integers(-(2**63), 2**63 - 1), st.sampled_from(["", "a", "b", "ab", "ü"]))
 
@@ -55,9 +55,9 @@ def test_keys_that_are_there_twice_are_refused():
 def test_what_was_told_is_known_also_after_it_was_sent():
     days = [date(2024, 1, 1), date(2024, 1, 2), date(2024, 1, 3)]
     told = pa.table({"day": pa.chunked_array([days[:1], days[1:2]]), KEPT: [True, False], BIAS: [600, 1024]})
-    known = Known(table=told)
+    known = EarlierRounds(table=told)
     for same in (known, copy.copy(known)):
         assert same.kept([pa.array(days)]).tolist() == [True, False, False]
         assert same.biases([pa.array(days[::-1])]).tolist() == [0, 1024, 600]
-    assert Known(table=told.slice(0, 0)).kept([pa.array(days)]).tolist() == [False] * 3
+    assert EarlierRounds(table=told.slice(0, 0)).kept([pa.array(days)]).tolist() == [False] * 3
     assert len(pickle.dumps(known)) < 2 * len(pickle.dumps(told))

@@ -13,6 +13,7 @@ from scipy import integrate, stats
 
 from dpbeam.engine.aggregation import accumulate
 from dpbeam.engine.release import results
+from dpbeam.engine.stage import Flat, Hierarchical
 from dpbeam.mechanisms import moments, noise_width, threshold_bias
 from dpbeam.mechanisms.events import Gaussian, GaussianThresholding, Laplace, TruncatedGeometric
 from dpbeam.mechanisms.noise import AdditiveNoise
@@ -137,12 +138,10 @@ def test_the_most_frequent_values_stand_with_the_intervals_of_their_own_noise(ki
 @pytest.mark.parametrize("hierarchical", [False, True])
 def test_a_unit_count_that_selected_its_partition_stands_with_its_bias(hierarchical):
     threshold = GaussianThresholding(stage="s", sigma=3.0, l2=1.0, threshold=20.0, delta=1e-6, l0=1, pre_threshold=2)
-    spec = replace(reference.stage(metrics=reference.COUNTS), selection=threshold, hierarchical=hierarchical)
-    batch = (
-        noisy_batch(replace(spec, hierarchical=False), count=[1.0], privacy_id_count=[24.0])
-        if not hierarchical
-        else None
+    spec = replace(
+        reference.stage(metrics=reference.COUNTS), selection=threshold, mode=Hierarchical() if hierarchical else Flat()
     )
+    batch = noisy_batch(spec, count=[1.0], privacy_id_count=[24.0]) if not hierarchical else None
     assert spec.shares_count == (not hierarchical)
     names = results.result_schema(spec).names
     assert ("privacy_id_count_bias" in names) == (not hierarchical)

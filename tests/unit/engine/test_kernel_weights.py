@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dpbeam.accounting.rounds import novel_weight
 from dpbeam.engine.rounds import biases, weighing, weights
-from dpbeam.engine.rounds.earlier_rounds import Known
+from dpbeam.engine.rounds.earlier_rounds import EarlierRounds
 from dpbeam.errors import UsageError
 from dpbeam.mechanisms.events import Gaussian
 from tests.helpers import weighing as helpers
@@ -145,11 +145,11 @@ def test_a_unit_is_sampled_to_its_bound_wherever_its_rows_are_read():
 def test_rows_of_partitions_that_a_round_has_kept_are_left_out():
     made, rows = spec(), table({1: {0, 1, 2}, 2: {1}})
     told = pa.table({"p": [1, 2], weighing.KEPT: [True, False], weighing.BIAS: [1024, 600]})
-    known = Known(table=told)
-    assert weighing.unfound(rows, made, known).to_pydict() == {"u": [1, 1], "p": [0, 2]}
-    assert weighing.unfound(rows, made, None) is rows
-    assert weighing.unfound(rows, made, Known(table=told.slice(1))).equals(rows)
-    assert weighing.unfound(rows.slice(0, 0), made, known).num_rows == 0
+    known = EarlierRounds(table=told)
+    assert weighing.without_kept(rows, made, known).to_pydict() == {"u": [1, 1], "p": [0, 2]}
+    assert weighing.without_kept(rows, made, None) is rows
+    assert weighing.without_kept(rows, made, EarlierRounds(table=told.slice(1))).equals(rows)
+    assert weighing.without_kept(rows.slice(0, 0), made, known).num_rows == 0
 
 
 class Exact:
@@ -162,7 +162,7 @@ class Exact:
 def test_a_round_keeps_what_reaches_its_threshold_and_tells_the_next_what_is_heavy():
     first = replace(spec(pre_threshold=2).weighing, threshold=5.0, sigma=1.0)
     second = replace(spec(saturation=2.0, least_bias=0.5).weighing, metric="partitions.round2")
-    made = replace(spec(), rounds=(first, second), round=1)
+    made = replace(spec(), rounds=(first, second))
     weights_of = [13.0, 25.0, 10.0, 0.5, 5.0, 3.0]
     weighed = pa.record_batch(
         {
@@ -217,7 +217,7 @@ def test_only_partitions_over_their_saturation_reply_and_without_replies_nothing
     made = spec(l0=2, saturation=2.0)
     pairs = weighing.sample([table({i: {0, 1} if i < 2 else {0} for i in range(9)})], made, SALT, None)
     given = weighing.shares(pairs)
-    (reply,) = weighing.returned([weighing.tallies(pairs, given, made)], made).to_pylist()
+    (reply,) = weighing.returned([weighing.weight_rows(pairs, given, made)], made).to_pylist()
     assert reply["p"] == 0
     assert 0 < reply[weighing.PART] < 1
     assert weighing.sent_on(pairs, given, [], made).num_rows == 0
@@ -265,7 +265,7 @@ def test_a_share_rounded_up_would_break_the_norm(monkeypatch):
 
 
 def test_trimming_takes_the_largest_shares():
-    made = weights.tally(np.array([0, 0, 0, 1, 1]), np.array([5, 9, 5, 7, 7]))
+    made = weights.count_units(np.array([0, 0, 0, 1, 1]), np.array([5, 9, 5, 7, 7]))
     assert weights.trimmed(made, 2, 1).tolist() == [10, 7]
     assert weights.trimmed(made, 2, 2).tolist() == [5, 0]
     assert weights.trimmed(made, 2, 9).tolist() == [0, 0]
@@ -290,18 +290,18 @@ def test_a_pre_threshold_that_takes_off_more_than_any_weight_leaves_none(pre_thr
 def test_a_pre_threshold_hides_a_partition_however_heavy():
     made = replace(spec(pre_threshold=5), rounds=(replace(spec(pre_threshold=5).weighing, threshold=1e-9, sigma=1e-9),))
     told = weighing.draw(
-        weighing.weigh_whole(table({i: {0} for i in range(4)}), made, SALT), made, weighing.noise_of(made)
+        helpers.weigh_whole(table({i: {0} for i in range(4)}), made, SALT), made, weighing.noise_of(made)
     )
     assert told.num_rows == 0
     told = weighing.draw(
-        weighing.weigh_whole(table({i: {0} for i in range(5)}), made, SALT), made, weighing.noise_of(made)
+        helpers.weigh_whole(table({i: {0} for i in range(5)}), made, SALT), made, weighing.noise_of(made)
     )
     assert told.to_pydict() == {"p": [0], weighing.KEPT: [True], weighing.BIAS: [biases.UNLISTED]}
 
 
 def test_partitions_that_a_round_has_kept_weigh_nothing_in_the_next():
     known = pa.table({"p": [0], weighing.KEPT: [True], weighing.BIAS: [1024]})
-    found = weighing.weigh_whole(table({1: {0, 1}, 2: {0}}), spec(), SALT, known)
+    found = helpers.weigh_whole(table({1: {0, 1}, 2: {0}}), spec(), SALT, known)
     assert found.to_pydict() == {"p": [1], weighing.UNITS: [1], weighing.WEIGHT: [weights.NORM << 20]}
 
 
@@ -353,7 +353,7 @@ def test_a_unit_is_cut_to_its_bound_where_its_batches_meet():
 
 def test_a_round_before_one_without_biases_tells_of_what_it_kept_alone():
     made = helpers.spec(helpers.event("dp_sips"), helpers.event("dp_sips"))
-    weighed = weighing.weigh_whole(helpers.table({unit: {0, unit} for unit in range(1, 200)}), made, helpers.SALT, None)
+    weighed = helpers.weigh_whole(helpers.table({unit: {0, unit} for unit in range(1, 200)}), made, helpers.SALT, None)
     told = weighing.draw(weighed, made, weighing.noise_of(made))
     assert told.column(weighing.KEPT).to_pylist() == [True] * told.num_rows
     assert 0 in told.column("p").to_pylist()

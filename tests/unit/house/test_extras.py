@@ -31,9 +31,9 @@ def said(script: str) -> str:
 
 NEEDS = {
     "dpbeam.transforms.steps.read": "Apache Beam, which runs a release's jobs, isn't installed here; "
-    "`pip install 'dpbeam[beam]'` brings it",
+    "`pip install 'dpbeam[beam]'` brings it (in a checkout: '.[beam]')",
     "dpbeam.adapters.pipelinedp": "PipelineDP, whose jobs and engine these are, isn't installed here; "
-    "`pip install 'dpbeam[pipelinedp]'` brings it",
+    "`pip install 'dpbeam[pipelinedp]'` brings it (in a checkout: '.[pipelinedp]')",
 }
 NEEDS |= {
     "dpbeam.transforms.sources.python_rows": NEEDS["dpbeam.transforms.steps.read"],

@@ -27,7 +27,9 @@ def parts(kind, low, high, *, laplace=False, **figures):
     for quantity in quantities((metric,)):
         values, scale = figures[quantity.kind]
         noisy = np.array(values, dtype=np.float64).reshape(-1, 1)
-        made.append(moments.Part(quantity=quantity, noise=noise_of(quantity.name, scale, laplace), noisy=noisy))
+        made.append(
+            moments.NoisyQuantity(quantity=quantity, noise=noise_of(quantity.name, scale, laplace), noisy=noisy)
+        )
     return made
 
 
@@ -135,7 +137,7 @@ def test_the_tail_of_laplaces_is_that_of_their_sum():
 def test_the_half_width_of_a_weighted_sum_leaves_five_percent_outside(laplace):
     (count,) = quantities((Count(name="count"),))
     made = [
-        moments.Part(quantity=count, noise=noise_of("count", scale, laplace), noisy=np.zeros((1, 1)))
+        moments.NoisyQuantity(quantity=count, noise=noise_of("count", scale, laplace), noisy=np.zeros((1, 1)))
         for scale in (0.01, 0.02, 0.005)
     ]
     found = moments.half_width_of_sum(made, (1.0, -2.0, 3.0))

@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydp.algorithms.partition_selection import create_partition_strategy
 
-from dpbeam.accounting.certify import certify
+from dpbeam.accounting.certify import certify_events
 from dpbeam.errors import Refused, UsageError
 from dpbeam.mechanisms import rare_partitions, truncated_geometric
 from dpbeam.mechanisms.events import TruncatedGeometric
@@ -99,7 +99,7 @@ def test_pydp_stays_within_the_stated_epsilon_and_delta(share, l0):
         delta = 0.999
     for epsilon in EPSILONS:
         selection = mechanism(epsilon * l0, delta, l0, pre_threshold=1 if l0 == 1 else 7)
-        assert excess(selection, truncated_geometric.handed(selection)) <= 0, epsilon
+        assert excess(selection, truncated_geometric.pydp_parameters(selection)) <= 0, epsilon
 
 
 @given(
@@ -116,7 +116,7 @@ def test_pydp_stays_within_what_any_policy_may_state(epsilon, share, l0, pre_thr
     if not delta < 1 - 1e-9:
         delta = 1 - 1e-9
     selection = mechanism(epsilon * l0, delta, l0, pre_threshold)
-    assert excess(selection, truncated_geometric.handed(selection)) <= 0
+    assert excess(selection, truncated_geometric.pydp_parameters(selection)) <= 0
 
 
 @pytest.mark.parametrize(("epsilon", "share"), [(1e-3, 3e-13), (1.0, 1e-12), (12.0, 1e-10), (40.0, 1e-3)])
@@ -129,7 +129,11 @@ def test_what_is_stated_is_too_much_for_pydp(epsilon, share):
 @pytest.mark.parametrize(("l0", "delta"), [(100, 1e-12), (65_536, 1e-8), (1, 1e-20), (1, 1e-300)])
 def test_a_delta_below_what_doubles_reach_is_refused_with_what_to_do(l0, delta):
     selection = mechanism(1.0, delta, l0)
-    for refusing in (truncated_geometric.check, truncated_geometric.handed, lambda m: Selector(mechanism=m).keep([1])):
+    for refusing in (
+        truncated_geometric.check,
+        truncated_geometric.pydp_parameters,
+        lambda m: Selector(mechanism=m).keep([1]),
+    ):
         with pytest.raises(UsageError) as refused:
             refusing(selection)
         assert str(refused.value) == (
@@ -138,14 +142,14 @@ def test_a_delta_below_what_doubles_reach_is_refused_with_what_to_do(l0, delta):
             "delta or the selection's weight, or lower l0"
         )
     with pytest.raises(Refused, match=r"^stage s: truncated_geometric needs a delta of at least 2\.1e-13"):
-        certify([selection], epsilon=2.0, delta=0.5)
+        certify_events([selection], epsilon=2.0, delta=0.5)
 
 
 @given(st.floats(0.001, 30), st.floats(math.log(3e-13), math.log(0.5)).map(math.exp), st.integers(1, 1000))
 @settings(max_examples=100)
 def test_what_is_stated_for_what_pydp_is_given_is_what_it_was_given_for(epsilon, share, l0):
     selection = mechanism(epsilon * l0, min(0.4, whole(share, l0)), l0)
-    given_to_pydp = truncated_geometric.handed(selection)
+    given_to_pydp = truncated_geometric.pydp_parameters(selection)
     assert truncated_geometric.stated_delta(*given_to_pydp, l0) == pytest.approx(selection.delta, rel=1e-9)
 
 
@@ -157,5 +161,5 @@ def test_an_epsilon_that_leaves_no_delta_to_state_is_refused():
 
 def test_a_usual_selection_loses_next_to_nothing():
     selection = mechanism(1.0, 1e-6, 10)
-    epsilon, delta = truncated_geometric.handed(selection)
+    epsilon, delta = truncated_geometric.pydp_parameters(selection)
     assert (epsilon, delta) == (1.0, pytest.approx(1e-6, rel=1e-6))

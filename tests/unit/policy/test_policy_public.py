@@ -13,6 +13,7 @@ import pytest
 from dpbeam.policy import public_file
 from dpbeam.policy.compile import query
 from dpbeam.policy.load import load_policy
+from dpbeam.policy.schema.policy import Policy, public_table_of
 from dpbeam.policy.violations import PolicyError
 
 TEXT = """\
@@ -239,3 +240,12 @@ def test_text_in_more_chunks_than_one_is_read_whole(table, tmp_path, monkeypatch
 def test_a_column_named_twice_is_refused(refused, tmp_path):
     pq.write_table(pa.table([pa.array(["a"]), pa.array(["b"])], names=["place", "place"]), tmp_path / "p.parquet")
     assert refused("[place]", "{file: p.parquet}").startswith(f"16: {AT}.file must have exactly the columns place")
+
+
+def test_a_policy_has_its_public_partitions_from_its_making_and_keeps_them_in_copies(table, tmp_path):
+    shown = table("[year]", "{values: [2020]}")
+    policy = load_policy(tmp_path / "policy.yaml")
+    copy = policy.model_copy(update={"dataset": "other"})
+    assert [public_table_of(each, "one") for each in (policy, copy)] == [shown, shown]
+    again = Policy.model_validate(policy.model_dump() | {"run": {"epsilon": 1.0, "delta": 1e-8}})
+    assert public_table_of(again, "one") is None

@@ -67,7 +67,8 @@ def test_the_source_s_keys_reach_the_engine(tmp_path):
          "7: columns.city.field must be a name, a path such as address.city, or a list of names, got []"),
         ("{format: csv, path: d}", "[1]",
          "7: columns.city.field must be a name, a path such as address.city, or a list of names, got [1]"),
-        ("{format: orc, path: d}", "x", "3: source.format must be 'csv', 'parquet', 'jsonl' or 'avro', got 'orc'"),
+        ("{format: orc, path: d}", "x",
+         "3: source.format must be 'csv', 'parquet', 'jsonl', 'avro' or 'arrow', got 'orc'"),
     ],
 )  # fmt: skip
 def test_a_source_that_is_wrong_is_refused(tmp_path, source, city, said):

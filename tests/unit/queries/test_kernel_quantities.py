@@ -22,7 +22,7 @@ from dpbeam.queries.metrics.sums import Sum, SumOfTotals
 from dpbeam.queries.metrics.top_k import TopK
 from dpbeam.queries.metrics.vectors import VectorSum
 from dpbeam.queries.quantities import QUANTITIES, Quantity
-from dpbeam.queries.sharing import by_definition, named, noisy_by_themselves, quantities, served
+from dpbeam.queries.sharing import by_definition, named, quantities, served, with_own_noise
 from tests.helpers import kernel_reference as reference
 
 VALUE = {"column": "v", "low": -1.0, "high": 5.0}
@@ -131,7 +131,9 @@ def test_a_quantity_has_as_many_numbers_as_it_counts(made, size):
 
 def shape(metric):
     ends = ("low", "high", "centre")
-    return [(made.name, made.kind, made.weight, *(getattr(made, end, 0.0) for end in ends)) for made in metric.parts]
+    return [
+        (made.name, made.kind, made.weight, *(getattr(made, end, 0.0) for end in ends)) for made in metric.quantities
+    ]
 
 
 @pytest.mark.parametrize(
@@ -186,26 +188,26 @@ def test_a_metric_is_made_of(metric, made):
 
 
 def test_what_a_metric_needs_to_know_reaches_its_quantity():
-    (vector,) = VectorSum(name="w", columns=("a", "b"), norm="l2", max_norm=2.0).parts
+    (vector,) = VectorSum(name="w", columns=("a", "b"), norm="l2", max_norm=2.0).quantities
     assert (vector.columns, vector.norm, vector.max_norm) == (("a", "b"), "l2", 2.0)
-    (bins,) = Histogram(name="h", column="v", edges=(0.0, 1.0)).parts
+    (bins,) = Histogram(name="h", column="v", edges=(0.0, 1.0)).quantities
     assert (bins.columns, bins.edges) == (("v",), (0.0, 1.0))
-    (tree,) = Quantiles(name="q", ranks=(0.1, 0.9), searches=(("low", SEARCH),), **VALUE).parts
+    (tree,) = Quantiles(name="q", ranks=(0.1, 0.9), searches=(("low", SEARCH),), **VALUE).quantities
     assert (tree.columns, tree.ranks, tree.auto) == (("v",), (0.1, 0.9), ("low",))
-    (counted,) = TopK(name="t", column="t", k=2, max_values=3, candidates=("a", "b")).parts
+    (counted,) = TopK(name="t", column="t", k=2, max_values=3, candidates=("a", "b")).quantities
     assert (counted.columns, counted.max_values, counted.candidates) == (("t",), 3, ("a", "b"))
-    (kept,) = TopK(name="t", column="t", k=2, max_values=3, pre_threshold=4).parts
+    (kept,) = TopK(name="t", column="t", k=2, max_values=3, pre_threshold=4).quantities
     assert (kept.columns, kept.max_values, kept.pre_threshold) == (("t",), 3, 4)
-    (rows,) = CountOfCounts(name="n", column="c", low_total=1.0, high_total=9.0).parts
-    (distinct,) = DistinctCount(name="d", column="t").parts
+    (rows,) = CountOfCounts(name="n", column="c", low_total=1.0, high_total=9.0).quantities
+    (distinct,) = DistinctCount(name="d", column="t").quantities
     assert (rows.columns, distinct.columns) == (("c",), ("t",))
-    (summed,) = Sum(name="s", searches=(("high", SEARCH),), **VALUE).parts
+    (summed,) = Sum(name="s", searches=(("high", SEARCH),), **VALUE).quantities
     assert (summed.columns, summed.auto) == (("v",), ("high",))
-    plain, _ = Mean(name="m", **VALUE).parts
-    automatic, _ = Mean(name="m", searches=(("low", SEARCH),), **VALUE).parts
+    plain, _ = Mean(name="m", **VALUE).quantities
+    automatic, _ = Mean(name="m", searches=(("low", SEARCH),), **VALUE).quantities
     assert (plain.columns, plain.auto, automatic.auto) == (("v",), (), ("low", "centred"))
     made = reference.GeometricMean(low=1.0, high=4.0)
-    sums, count = Custom(name="g", columns=("v",), custom=made, weight=4.0).parts
+    sums, count = Custom(name="g", columns=("v",), custom=made, weight=4.0).quantities
     assert (sums.kind, sums.norm, sums.max_norm, sums.columns, sums.custom) == (
         "custom",
         "l1",
@@ -306,7 +308,7 @@ def test_two_quantities_of_one_name_are_refused():
 
 def test_a_threshold_counts_units_too_so_they_need_no_noise_of_their_own():
     found = quantities(reference.COUNTS)
-    names = [[made.name for made in noisy_by_themselves(found, shares_count=shares)] for shares in (False, True)]
+    names = [[made.name for made in with_own_noise(found, shares_count=shares)] for shares in (False, True)]
     assert names == [["count", "privacy_id_count"], ["count"]]
 
 

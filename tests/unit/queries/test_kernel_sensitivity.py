@@ -20,7 +20,7 @@ from dpbeam.queries.metrics.means import Variance
 from dpbeam.queries.metrics.quantiles import Median
 from dpbeam.queries.metrics.sums import Sum, SumOfTotals
 from dpbeam.queries.metrics.vectors import VectorSum
-from dpbeam.queries.quantities import Shortened, Total
+from dpbeam.queries.quantities import NormClipped, Total
 from tests.helpers import kernel_reference as reference
 
 BOUNDS = {"column": "v", "low": -1.0, "high": 0.7}
@@ -77,7 +77,7 @@ def test_a_unit_moves_every_quantity_by_its_sensitivity_at_most(others, own, bou
     coarser = [
         kernels.grid_of(q).step > kernels.grid_of(q.definition).step
         for q in spec.quantities
-        if isinstance(q, Shortened)
+        if isinstance(q, NormClipped)
     ]
     assert set(coarser) == {scale > 1}
 

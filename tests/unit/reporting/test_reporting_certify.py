@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from dpbeam.accounting.certify import certify
+from dpbeam.accounting.certify import certify_events
 from dpbeam.mechanisms.events import Gaussian, TruncatedGeometric
-from dpbeam.reporting.certify import Uncertified, certify_manifest
+from dpbeam.reporting.certify import Uncertified, certify
 from dpbeam.reporting.manifest import Charge, FileEntry, Guarantee, Manifest, StatedCertificate
 from dpbeam.reporting.tables import write_csv, write_parquet
 
@@ -25,7 +25,7 @@ GUARANTEE = Guarantee(epsilon=1.0, delta=1e-8, unit="id")
 
 @pytest.fixture(scope="module")
 def stated() -> StatedCertificate:
-    found = certify(MECHANISMS, epsilon=1.0, delta=1e-8)
+    found = certify_events(MECHANISMS, epsilon=1.0, delta=1e-8)
     return StatedCertificate(naive=found.naive, rdp=found.rdp, pld=found.pld)
 
 
@@ -66,12 +66,12 @@ def write(folder: Path, stated: StatedCertificate, **changes: Any) -> None:
 
 def problems(folder: Path) -> tuple[str, ...]:
     with pytest.raises(Uncertified) as caught:
-        certify_manifest(folder / "manifest.json")
+        certify(folder / "manifest.json")
     return caught.value.problems
 
 
 def test_a_whole_release_is_certified_with_the_recomputed_certificate(release: Path, stated: StatedCertificate) -> None:
-    result = certify_manifest(release / "manifest.json")
+    result = certify(release / "manifest.json")
     assert result.certificate == stated
     assert result.epsilon <= 1.0
 
@@ -164,7 +164,7 @@ def test_all_mismatches_are_listed_in_one_message(release: Path, stated: StatedC
     (release / "a.csv").unlink()
     (release / "extra").write_text("x", encoding="utf-8")
     with pytest.raises(Uncertified) as caught:
-        certify_manifest(release / "manifest.json")
+        certify(release / "manifest.json")
     assert str(caught.value) == (
         f"manifest {release / 'manifest.json'} can't be certified:\n"
         f"  certificate.pld: stated 0.1, the mechanisms compose to {stated.pld}\n"
@@ -188,7 +188,7 @@ def test_a_table_of_any_keys_is_certified(tmp_path: Path, stated: StatedCertific
     table = pa.table({"key\nof": keys, "count": [float(i) for i in range(len(keys))]})
     write_csv(table, tmp_path / "a.csv")
     write(tmp_path, stated, files=(entry(tmp_path, "a.csv", len(keys)),))
-    certify_manifest(tmp_path / "manifest.json")
+    certify(tmp_path / "manifest.json")
 
 
 @pytest.mark.parametrize("key", ["\0", "a key with a \0 in it", '"\0\r\n,', "\0" * 40])
@@ -198,10 +198,22 @@ def test_a_long_table_with_a_nul_in_a_key_is_certified(tmp_path: Path, stated: S
     table = pa.table({"key": keys, "other": keys, "count": pa.nulls(len(keys), pa.float64())})
     write_csv(table, tmp_path / "a.csv")
     write(tmp_path, stated, files=(entry(tmp_path, "a.csv", len(keys)),))
-    certify_manifest(tmp_path / "manifest.json")
+    certify(tmp_path / "manifest.json")
 
 
 def test_a_table_of_keys_alone_is_certified(tmp_path: Path, stated: StatedCertificate) -> None:
     write_csv(pa.table({"key": ["", "a", "b c"]}), tmp_path / "a.csv")
     write(tmp_path, stated, files=(entry(tmp_path, "a.csv", 3),))
-    certify_manifest(tmp_path / "manifest.json")
+    certify(tmp_path / "manifest.json")
+
+
+@pytest.mark.parametrize("made", ["folder", "link"])
+def test_a_folder_that_holds_nothing_of_the_release_is_named(release: Path, tmp_path_factory, made: str) -> None:
+    (release / "more").mkdir() if made == "folder" else (release / "more").symlink_to(tmp_path_factory.mktemp("raw"))
+    with pytest.raises(Uncertified) as refused:
+        certify(release / "manifest.json")
+    assert refused.value.problems == ("folder 'more': holds nothing that the manifest lists",)
+
+
+def test_a_release_is_certified_by_its_folder(release: Path) -> None:
+    assert certify(release) == certify(release / "manifest.json")

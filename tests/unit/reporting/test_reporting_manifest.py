@@ -21,6 +21,7 @@ from dpbeam.mechanisms.events import (
     TruncatedGeometric,
 )
 from dpbeam.reporting.manifest import (
+    About,
     Charge,
     ChosenBound,
     FileEntry,
@@ -101,6 +102,40 @@ def test_chosen_bounds_stand_in_version_2_and_nowhere_else(changes: dict[str, An
         parse_manifest(json.dumps(document(**changes)))
 
 
+ABOUT = About(owner="Ward 3", contact="ward3@example.org")
+
+
+@pytest.mark.parametrize("more", [{}, {"chosen_bounds": CHOSEN, "engine": "pipelinedp"}])
+def test_what_a_policy_says_to_readers_makes_a_manifest_of_version_3_that_reads_back(more: dict[str, Any]) -> None:
+    whole = manifest(about=ABOUT, **more)
+    assert whole.to_json()["version"] == 3
+    assert whole.to_json()["about"] == {"owner": "Ward 3", "contact": "ward3@example.org"}
+    assert parse_manifest(whole.to_bytes().decode()) == whole
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"about": ABOUT.stated}, "breaks the format of version 1"),
+        ({"version": 2, "chosen_bounds": [asdict(CHOSEN[0])], "about": ABOUT.stated}, "breaks the format of version 2"),
+        ({"version": 3}, "breaks the format of version 3:\n  the document: 'about' is a required property"),
+        ({"version": 3, "about": {}}, "about: {} should be non-empty"),
+        ({"version": 3, "about": {"owner": ""}}, "about.owner: '' should be non-empty"),
+        ({"version": 3, "about": {"note": "x"}}, "Additional properties"),
+    ],
+)
+def test_what_a_policy_says_to_readers_stands_in_version_3_and_nowhere_else(
+    changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_manifest(json.dumps(document(**changes)))
+
+
+def test_about_that_says_nothing_cannot_be_made() -> None:
+    with pytest.raises(ValueError, match="about must say something, or be None"):
+        About()
+
+
 def test_chosen_bounds_are_found_by_stage() -> None:
     other = replace(CHOSEN[0], stage="b")
     assert by_stage((*CHOSEN, other)) == {"a": CHOSEN, "b": (other,)}
@@ -141,11 +176,11 @@ def test_an_unknown_field_is_refused() -> None:
 
 def test_a_newer_version_is_refused_naming_both_versions(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
-    path.write_text(json.dumps(document(version=3, more="fields")), encoding="utf-8")
+    path.write_text(json.dumps(document(version=4, more="fields")), encoding="utf-8")
     with pytest.raises(UsageError) as caught:
         read_manifest(path)
     assert str(caught.value) == (
-        f"manifest {path} is of version 3; this dpbeam reads up to version 2: use a newer dpbeam"
+        f"manifest {path} is of version 4; this dpbeam reads up to version 3: use a newer dpbeam"
     )
 
 

@@ -26,7 +26,7 @@ from dpbeam.adapters.pipelinedp.accountant import SharedBudgetAccountant
 from dpbeam.adapters.pipelinedp.engine import DPEngine
 from dpbeam.errors import RunFailed, UsageError
 from dpbeam.transforms.sources.python_keys import NotAKey, from_text, key_text, unit_text
-from dpbeam.transforms.sources.python_rows import Extract, batch_of
+from dpbeam.transforms.sources.python_rows import Extract, batch_of, taken
 
 ROOT = Path(__file__).parents[3]
 
@@ -179,7 +179,26 @@ def test_tuples_that_never_end_are_refused():
 
 def batched(unit, key):
     extract = Extract(unit=lambda row: row[0], key=lambda row: row[1], value=None, vector=None, columns=("unit", "key"))
-    return batch_of([(unit, key)], extract)
+    row = taken((unit, key), extract)
+    return batch_of([] if row is None else [row], extract)
+
+
+def test_a_row_is_taken_as_it_is_when_it_comes():
+    """A step before may fill one object anew for each row: each row has its own values all the same."""
+    extract = Extract(
+        unit=lambda row: row["unit"],
+        key=lambda row: row["key"],
+        value=lambda row: row["value"],
+        vector=2,
+        columns=("unit", "key", "value"),
+    )
+    row, vector, kept = {}, [0.0, 0.0], []
+    for place, key in enumerate(("Oslo", "Bergen")):
+        vector[:] = [float(place)] * 2
+        row.update(unit="one", key=key, value=vector)
+        kept.append(taken(row, extract))
+    assert batch_of(kept, extract).column("value").to_pylist() == [[0.0, 0.0], [1.0, 1.0]]
+    assert batch_of(kept, extract).column("key").to_pylist() == [key_text("Oslo"), key_text("Bergen")]
 
 
 @pytest.mark.parametrize(

@@ -18,11 +18,15 @@ from hypothesis import strategies as st
 from dpbeam.errors import RunFailed, UsageError
 from dpbeam.queries.source import Column, InputSpec, Rule
 from dpbeam.reading import rows
-from dpbeam.transforms.sources.records import raw_of_batch, raw_of_rows
+from dpbeam.transforms.sources.records import raw_of_batch, raw_of_values, values_of
 
 INVALID = {"string": "invalid", "int64": -7, "float64": -7.0, "bool": True, "date": "1000-01-01"}
 UUID = uuid.UUID("00112233-4455-6677-8899-aabbccddeeff")
 EAST = timezone(timedelta(hours=2))
+
+
+def raw_of_rows(found, columns):
+    return raw_of_values([values_of(row, columns) for row in found], columns)
 
 
 def column(kind: str, **rules: Any) -> Column:
@@ -212,3 +216,15 @@ def test_an_error_shows_no_name_of_a_batch_that_the_query_hasn_t(asked, said) ->
     with pytest.raises(UsageError, match=said) as refused:
         raw_of_batch(batch, [column("string", **asked)])
     assert "Ann" not in str(refused.value)
+
+
+def test_a_row_is_taken_as_it_is_when_it_comes() -> None:
+    """A step before may fill one object anew for each row: each row has its own values all the same."""
+    columns = [column("string"), Column(name="v", type="vector", length=2)]
+    row, vector, kept = {"c": "", "v": None}, [0.0, 0.0], []
+    for place, city in enumerate(("Oslo", "Bergen")):
+        vector[:] = [float(place)] * 2
+        row.update(c=city, v=vector)
+        kept.append(values_of(row, columns))
+    raw = raw_of_values(kept, columns)
+    assert raw.to_pylist() == [{"c": "Oslo", "v": [0.0, 0.0]}, {"c": "Bergen", "v": [1.0, 1.0]}]

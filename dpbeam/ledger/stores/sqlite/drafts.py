@@ -19,15 +19,15 @@ _SUFFIXES = ("", "-wal", "-shm", "-journal")
 def draft(path: Path) -> Iterator[Path]:
     """An empty file beside `path`, for this user alone, that is gone at the end."""
     while True:
-        made = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-        handle = os.open(made, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        handle = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
-            if not _lock(handle, without=True) or not made.exists():  # somebody took it for one whose maker is gone
+            if not _lock(handle, without=True) or not draft.exists():  # somebody took it for one whose maker is gone
                 continue
-            yield made
+            yield draft
             return
         finally:
-            _remove(made)
+            _remove(draft)
             os.close(handle)
 
 
@@ -35,15 +35,15 @@ def sweep(path: Path) -> None:
     """Removes the drafts of the ledger `path` that nobody makes any more, and any that is the ledger itself."""
     ours = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{16}}")
     with suppress(OSError):
-        found = {Path(entry.path) for entry in os.scandir(path.parent) if ours.match(entry.name)}
-        for made in {each.with_name(ours.match(each.name)[0]) for each in found}:  # type: ignore[index]
+        drafts = {Path(entry.path) for entry in os.scandir(path.parent) if ours.match(entry.name)}
+        for draft in {each.with_name(ours.match(each.name)[0]) for each in drafts}:  # type: ignore[index]
             with suppress(OSError):
-                if not made.exists() or (path.exists() and made.samefile(path)) or _abandoned(made):
-                    _remove(made)
+                if not draft.exists() or (path.exists() and draft.samefile(path)) or _abandoned(draft):
+                    _remove(draft)
 
 
-def _abandoned(made: Path) -> bool:
-    handle = os.open(made, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+def _abandoned(draft: Path) -> bool:
+    handle = os.open(draft, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         return _lock(handle, without=False)  # then it may be at work: it stays
     finally:
@@ -58,6 +58,6 @@ def _lock(handle: int, *, without: bool) -> bool:
         return without
 
 
-def _remove(made: Path) -> None:
+def _remove(draft: Path) -> None:
     for suffix in _SUFFIXES:
-        Path(f"{made}{suffix}").unlink(missing_ok=True)
+        Path(f"{draft}{suffix}").unlink(missing_ok=True)

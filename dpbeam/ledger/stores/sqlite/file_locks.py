@@ -59,5 +59,5 @@ def _ask(command: int | None, handle: int, kind: int, start: int, size: int) -> 
         if error.errno == errno.EINVAL:
             raise Unsupported from None
         raise
-    found = struct.unpack(_FLOCK, answer)
-    return found[0], found[2]
+    lock = struct.unpack(_FLOCK, answer)
+    return lock[0], lock[2]

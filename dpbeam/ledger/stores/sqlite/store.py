@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class SqliteStore:
     """A ledger in one SQLite file. Make one with `SqliteStore.open`."""
 
     path: Path
-    secret: bytes
+    secret: bytes = field(repr=False)
 
     @classmethod
     def open(cls, path: Path, *, create: bool, reading: bool = False) -> SqliteStore:
@@ -153,11 +153,11 @@ class SqliteTransaction:
         return self._connection.execute(query, values).fetchall()
 
     def _datasets(self, query: str) -> list[str]:
-        found = [row[0] for row in self._all(query)]
-        for dataset in found:
+        names = [row[0] for row in self._all(query)]
+        for dataset in names:
             if not is_dataset(dataset):
                 raise unverifiable(self._place, "a row is of no dataset", dataset=dataset)
-        return found
+        return names
 
     def _write(self, query: str, *values: object) -> None:
         if self._connection.execute(query, values).rowcount != 1:

@@ -49,8 +49,8 @@ def test_a_least_bias_that_is_no_step_is_rounded_up():
 def test_a_unit_with_a_listed_partition_leaves_out_the_others():
     units = np.array([0, 0, 0, 1, 1, 2])
     found = np.array([UNLISTED, 700, UNLISTED, UNLISTED, UNLISTED, 1024])
-    assert biases.stays(units, found).tolist() == [False, True, False, True, True, True]
-    assert biases.stays(units[:0], found[:0]).tolist() == []
+    assert biases.worth_sending(units, found).tolist() == [False, True, False, True, True, True]
+    assert biases.worth_sending(units[:0], found[:0]).tolist() == []
 
 
 def given_by(sets, l0, known=None, number=2, shards=1):
@@ -122,7 +122,7 @@ def test_a_choice_for_all_units_at_once_would_break_that(monkeypatch):
         return sum(step**2 for step in steps) / (1 << (2 * weights.WEIGHT_BITS))
 
     assert moved() <= 1
-    monkeypatch.setattr(biases, "stays", lambda units, found: (found != UNLISTED) | ~(found != UNLISTED).any())
+    monkeypatch.setattr(biases, "worth_sending", lambda units, found: (found != UNLISTED) | ~(found != UNLISTED).any())
     assert moved() > 1
 
 

@@ -6,14 +6,15 @@ from dataclasses import replace
 
 import pytest
 
-from dpbeam.engine.stage import LEVEL, UnitRows
+from dpbeam.engine.stage import LEVEL, Flat, Hierarchical, Round, UnitRows
 from dpbeam.queries.bounds import Bounds
 from dpbeam.queries.metrics.top_k import TopK
 from tests.helpers import kernel_reference as reference
+from tests.helpers import weighing
 
 FLAT = reference.stage(keys=("a", LEVEL), key_types=("string", "int64"), l0=7)
 LEAVES = reference.stage(keys=("a", "b"), key_types=("string", "date"), l0=7)
-HIERARCHICAL = replace(LEAVES, hierarchical=True)
+HIERARCHICAL = replace(LEAVES, mode=Hierarchical())
 CELLS = replace(HIERARCHICAL, keys=("a", "b", LEVEL), key_types=("string", "date", "int64"))
 """The same once its leaves are selected."""
 
@@ -38,7 +39,7 @@ def test_rows_of_a_stage_of_one_row_a_unit_are_bounded_for_what_the_unit_contrib
     metrics = (*reference.COUNTS, TopK(name="top", column="t", k=1, max_values=1))
     own = reference.stage(keys=(), key_types=(), metrics=metrics)
     assert own.thresholds
-    whole = replace(own, name="by_b.units", units=units, unit="person")
+    whole = replace(own, name="by_b.units", mode=units, unit="person")
     inner = whole.of_input
     assert (inner.name, inner.keys, inner.key_types, inner.bounds) == ("by_b", ("b",), ("date",), units.bounds)
     assert (inner.unit, inner.metrics, inner.noise, inner.thresholds) == ("person", (), {}, {})
@@ -46,6 +47,25 @@ def test_rows_of_a_stage_of_one_row_a_unit_are_bounded_for_what_the_unit_contrib
 
 
 def test_only_a_round_has_a_weighing() -> None:
-    for number in (0, 1):
-        with pytest.raises(ValueError, match=r"^stage s is not a round of a selection by weights$"):
-            _ = replace(FLAT, round=number).weighing
+    with pytest.raises(ValueError, match=r"^stage s is not a round of a selection by weights$"):
+        _ = FLAT.weighing
+
+
+@pytest.mark.parametrize("number", [0, 1, 3])
+def test_a_round_that_the_stage_has_not_got_can_not_be_made(number) -> None:
+    rounds = (weighing.event(), weighing.event()) if number != 1 else ()
+    with pytest.raises(ValueError, match=rf"^stage s has {len(rounds)} rounds, so it can't be round {number}$"):
+        replace(FLAT, rounds=rounds, mode=Round(number=number, stage="s"))
+
+
+def test_a_round_knows_the_one_after_it() -> None:
+    first, second = weighing.event(sigma=3.0), weighing.event(sigma=1.0)
+    made = [weighing.spec(first, second, number=number) for number in (1, 2)]
+    assert [(spec.weighing, spec.next_weighing) for spec in made] == [(first, second), (second, None)]
+    assert replace(made[0], mode=Flat()).next_weighing is None
+
+
+def test_only_hierarchical_keys_have_others() -> None:
+    assert replace(LEAVES, mode=Hierarchical(other_l0=3)).other_leaves == 3
+    with pytest.raises(ValueError, match=r"^stage s has no hierarchical keys, so no other$"):
+        _ = LEAVES.other_leaves

@@ -1,4 +1,4 @@
-"""Tallies may be folded in any parts and any order: the weights stay, and few rows are left."""
+"""Weight tables may be folded in any parts and any order: the weights stay, and few rows are left."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dpbeam.engine.aggregation import merge_buffer
 from dpbeam.engine.rounds import weighing, weight_tables, weights
-from dpbeam.engine.rounds.earlier_rounds import Known
+from dpbeam.engine.rounds.earlier_rounds import EarlierRounds
 from tests.helpers import weighing as helpers
 
 LARGEST = weights.NORM
@@ -26,11 +26,13 @@ def spec(pre_threshold, saturation=2.0):
 
 
 def batch(rows, made):
-    """Tallies of one unit a row: (partition, share, high, low). A share of 0 is that of no unit."""
+    """Weights of one unit a row: (partition, share, high, low). A share of 0 is that of no unit."""
     columns = [np.array(column, dtype=np.int64) for column in zip(*rows, strict=True)] or [np.empty(0, np.int64)] * 4
     partitions, share, high, low = columns
     some = (share > 0).astype(np.int64)
-    return weight_tables.rows([pa.array(partitions)], [share, some, share, high, low], weight_tables.tally_schema(made))
+    return weight_tables.rows(
+        [pa.array(partitions)], [share, some, share, high, low], weight_tables.weight_schema(made)
+    )
 
 
 def weighed(batches, made):
@@ -131,10 +133,10 @@ def test_telling_one_share_less_apart_would_change_weights(monkeypatch):
 
 def test_every_partition_must_have_a_row():
     for drop in (0, 2):
-        lone = weights.tally(np.array([1]), np.array([5]))
-        with pytest.raises(ValueError, match=r"^every partition must have a row in the tally$"):
+        lone = weights.count_units(np.array([1]), np.array([5]))
+        with pytest.raises(ValueError, match=r"^every partition must have a row in the table of weights$"):
             weights.folded(lone, 2, drop)
-        nothing = weights.folded(weights.tally(np.empty(0, np.int64), np.empty(0, np.int64)), 0, drop)
+        nothing = weights.folded(weights.count_units(np.empty(0, np.int64), np.empty(0, np.int64)), 0, drop)
         assert [len(column) for column in vars(nothing).values()] == [0, 0, 0, 0]
 
 
@@ -151,7 +153,7 @@ def test_pairs_sampled_as_they_come_are_those_sampled_at_once(found, number, kno
     rows, way = found
     first, second = (helpers.event("mad2r", l0=3, least_bias=bias) for bias in (1.0, 0.5))
     made = helpers.spec(first, second, number=number)
-    told = Known(table=helpers.told({1: 600, 4: 1024})) if known else None
+    told = EarlierRounds(table=helpers.told({1: 600, 4: 1024})) if known else None
 
     def sampled(batches):
         return weighing.sample(batches, made, helpers.SALT, told).batch(made)
@@ -164,7 +166,7 @@ def test_pairs_sampled_as_they_come_are_those_sampled_at_once(found, number, kno
         pairs = weighing.chosen(batches, made, helpers.SALT, told).batch(made)
         return sorted(((u is None, u or 0, p) for u, p in zip(*pairs.to_pydict().values(), strict=True)))
 
-    one_by_one = merge_buffer.Pile(merge=sampled, most_pending_bytes=0)
+    one_by_one = merge_buffer.MergeBuffer(merge=sampled, most_pending_bytes=0)
     for part, fold in way:
         one_by_one.add(sampled([table(part)]) if fold else table(part))
     whole = rows_of([table(rows)])

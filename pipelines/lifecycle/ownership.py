@@ -1,4 +1,4 @@
-"""A charge comes in; whether what lies where its run wrote is that run's own goes out: to be removed, or published.
+"""Whether what lies where a charge's run wrote is that run's own, to be removed or published.
 
 A ledger is a file that somebody may have changed with all its hashes, and folders are moved and linked: what `recover`
 removes is recognized by more than the ledger's word.
@@ -79,9 +79,9 @@ def pending(charge: Charge, area: Area) -> str | None:
             return None
         rows = {entry.path: entry.rows for entry in manifest.files if entry.rows is not None}
         others = [entry.path for entry in manifest.files if entry.rows is None]
-        found = publish.entries(folder, rows, *others, MANIFEST_NAME)
+        actual = publish.entries(folder, rows, *others, MANIFEST_NAME)
         listed = {entry.path: entry for entry in manifest.files}
-        whole = all(listed.get(entry.path, entry) == entry for entry in found)
+        whole = all(listed.get(entry.path, entry) == entry for entry in actual)
         return digest((folder / MANIFEST_NAME).read_bytes()) if whole else None
     except (OSError, NotPrivate, RunFailed):
         return None

@@ -1,4 +1,4 @@
-"""The shelf gives each shard exactly the rows put for it, in any room; the tally's parts are the exact sums."""
+"""The buffer gives each shard exactly the rows put for it, in any room; the merged result shards are the exact sums."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from dpbeam.engine.aggregation import accumulate, merge_buffer, partition_shards
 from dpbeam.engine.arrays import grouping, hashing
 from dpbeam.engine.bounding import contributions
-from dpbeam.engine.bounding.shard_buffer import Shelf, Total
+from dpbeam.engine.bounding.shard_buffer import ShardBuffer, Total
 from tests.helpers import kernel_reference as reference
 
 SALT = reference.SALT
@@ -35,19 +35,19 @@ def passes(blocks, room_bytes):
     """What each shard got, over as many passes as it takes; the totals put in the first pass and taken in all."""
     first, put, taken, found = 0, None, Total(), {}
     while first < SHARDS:
-        shelf = Shelf(shards=SHARDS, first=first, last=SHARDS, room_bytes=room_bytes)
-        totals = [shelf.put(*block) for block in blocks_of(blocks)]
+        buffer = ShardBuffer(shards=SHARDS, first=first, last=SHARDS, room_bytes=room_bytes)
+        totals = [buffer.put(*block) for block in blocks_of(blocks)]
         assert put in (None, totals)
-        put, sizes = totals, shelf.settle()
-        for shard in range(first, shelf.last):
-            batches, total = shelf.take(shard)
+        put, sizes = totals, buffer.settle()
+        for shard in range(first, buffer.last):
+            batches, total = buffer.take(shard)
             assert shard not in found
             assert sum(batch.num_rows for batch in batches) == sizes[shard - first]
             assert sizes.dtype == np.int64
             found[shard] = [row for batch in batches for row in batch.to_pylist()]
             taken += total
-        assert shelf.last > first
-        first = shelf.last
+        assert buffer.last > first
+        first = buffer.last
     return found, sum(put or [], Total()), taken
 
 
@@ -67,21 +67,21 @@ def test_each_shard_gets_its_rows_in_the_order_of_the_blocks_in_any_room(blocks,
 def test_a_small_room_takes_several_passes_and_never_holds_more(room_bytes, stay):
     rows = pa.record_batch({"u": np.arange(4000), "id": np.arange(4000)})
     shard = hashing.route_here(rows.column("u"), SALT, SHARDS)
-    shelf = Shelf(shards=SHARDS, first=0, last=SHARDS, room_bytes=room_bytes)
+    buffer = ShardBuffer(shards=SHARDS, first=0, last=SHARDS, room_bytes=room_bytes)
     for block in range(10):
-        shelf.put((0, block), rows, shard)
-        assert sum(held.rows.get_total_buffer_size() for held in shelf._blocks) <= room_bytes or shelf.last == 1
-        assert all(held.rows.num_rows == held.starts[-1] for held in shelf._blocks)
-    assert shelf.last == stay
+        buffer.put((0, block), rows, shard)
+        assert sum(held.rows.get_total_buffer_size() for held in buffer._blocks) <= room_bytes or buffer.last == 1
+        assert all(held.rows.num_rows == held.starts[-1] for held in buffer._blocks)
+    assert buffer.last == stay
 
 
 def test_blocks_of_other_columns_stand_beside_each_other():
-    shelf = Shelf(shards=1, first=0, last=1, room_bytes=1 << 20)
+    buffer = ShardBuffer(shards=1, first=0, last=1, room_bytes=1 << 20)
     plain = pa.record_batch({"u": [1, 2]})
     wide = pa.record_batch({"u": [3], "priority": [7]})
     for number, rows in enumerate((plain, wide, plain)):
-        shelf.put((0, number), rows, np.zeros(rows.num_rows, dtype=np.uint16))
-    batches, total = shelf.take(0)
+        buffer.put((0, number), rows, np.zeros(rows.num_rows, dtype=np.uint16))
+    batches, total = buffer.take(0)
     assert [batch.to_pydict() for batch in batches] == [{"u": [1, 2, 1, 2]}, {"u": [3], "priority": [7]}]
     assert total.rows == 5
 
@@ -93,19 +93,19 @@ def test_totals_add_up_rows_and_tags():
 @pytest.mark.parametrize("change", ["lost", "doubled", "swapped", "in another shard"])
 def test_a_total_tells_what_went_astray(change):
     rows = pa.record_batch({"u": np.arange(64), "id": np.arange(64)})
-    shelf = Shelf(shards=2, first=0, last=2, room_bytes=1 << 20)
+    buffer = ShardBuffer(shards=2, first=0, last=2, room_bytes=1 << 20)
     shard = np.repeat(np.array([0, 1], dtype=np.uint16), 32)
-    put = shelf.put((0, 0), rows, shard) + shelf.put((0, 1), rows, shard)
-    shelf.settle()
+    put = buffer.put((0, 0), rows, shard) + buffer.put((0, 1), rows, shard)
+    buffer.settle()
     match change:
         case "lost":
-            shelf._blocks.pop()
+            buffer._blocks.pop()
         case "doubled":
-            shelf._blocks.append(shelf._blocks[0])
+            buffer._blocks.append(buffer._blocks[0])
         case "swapped":
-            shelf._blocks[1] = shelf._blocks[0]
+            buffer._blocks[1] = buffer._blocks[0]
     take = (0, 0) if change == "in another shard" else (0, 1)
-    assert sum((shelf.take(shard)[1] for shard in take), Total()) != put
+    assert sum((buffer.take(shard)[1] for shard in take), Total()) != put
 
 
 @pytest.mark.parametrize("kind", ["int64", "string"])
@@ -133,13 +133,13 @@ def test_a_tally_is_the_exact_merge_from_any_threads(pending_bytes, count):
     found = [
         accumulate.accumulate(contributions.bound([batch], spec, SALT, (i,)), spec) for i, batch in enumerate(batches)
     ]
-    counted = partition_shards.Tally(spec=spec, parts=count, pending_bytes=pending_bytes)
+    counted = partition_shards.PartitionShards(spec=spec, result_shards=count, pending_bytes=pending_bytes)
     threads = [threading.Thread(target=counted.add, args=(batch,)) for batch in found]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    parts = {number: counted.part(number) for number in reversed(range(count))}
+    parts = {number: counted.merged(number) for number in reversed(range(count))}
     wanted = {part: accumulate.merge([rows], spec) for part, rows in accumulate.split_by_partition(
         accumulate.merge(found, spec), spec, count)}  # fmt: skip
     assert {part: batch.to_pylist() for part, batch in parts.items() if batch.num_rows} == {
@@ -159,12 +159,12 @@ def test_accumulators_merged_as_they_come_are_merged_exactly(monkeypatch, pendin
 def test_a_tally_holds_a_partition_about_once():
     spec = reference.stage(metrics=reference.COUNTS)
     one = accumulate.zeros(pa.table({"p": np.arange(1000)}), spec)
-    counted = partition_shards.Tally(spec=spec, parts=1, pending_bytes=one.nbytes)
+    counted = partition_shards.PartitionShards(spec=spec, result_shards=1, pending_bytes=one.nbytes)
     for _ in range(40):
         counted.add(one)
         held = sum(rows.nbytes for bucket in counted._buckets for rows in bucket.batches)
         assert held < 5 * one.nbytes
-    assert counted.part(0).num_rows == 1000
+    assert counted.merged(0).num_rows == 1000
 
 
 @settings(max_examples=60, deadline=None)

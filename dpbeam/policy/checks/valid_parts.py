@@ -1,4 +1,4 @@
-"""The policy's plain data come in; every part that is right by itself goes out, so that cross-checks can run on it."""
+"""Every part of a policy that is right by itself, so that the checks between parts run also where others are wrong."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dpbeam.policy.schema import derive as derive_schema
 from dpbeam.policy.schema import metrics
 from dpbeam.policy.schema import policy as schema
 from dpbeam.policy.schema.base import Name
-from dpbeam.queries.source import ColumnType, DeclaredType
+from dpbeam.queries.column_types import ColumnType, DeclaredType
 
 T = TypeVar("T")
 
@@ -31,7 +31,7 @@ _BOUNDS: TypeAdapter[schema.Bounds] = TypeAdapter(schema.Bounds)
 
 
 @dataclass(frozen=True, kw_only=True)
-class StageParts:
+class ValidStage:
     """One stage. None stands for what is missing or wrong by itself; the position in the lists is kept."""
 
     name: str | None
@@ -46,7 +46,7 @@ class StageParts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class ValidParts:
     """A policy as far as it is right. `columns` and `derive` keep the names of entries that are wrong."""
 
     source: schema.Source | None
@@ -58,7 +58,7 @@ class Parts:
     budget: schema.Budget | None
     run: schema.Run | None
     guardrails: schema.Guardrails | None
-    stages: list[StageParts]
+    stages: list[ValidStage]
 
     @property
     def vector_lengths(self) -> Mapping[str, int]:
@@ -83,12 +83,12 @@ class Parts:
         return None if kind == "vector" else kind
 
 
-def parts(data: Mapping[str, Any]) -> Parts:
+def valid_parts(data: Mapping[str, Any]) -> ValidParts:
     """Validates each part by itself. Never raises, whatever the data."""
     columns = {name: _try(_COLUMN, value) for name, value in _mapping(data.get("columns")).items()}
     derive = {name: _try(_DERIVE, value) for name, value in _mapping(data.get("derive")).items()}
     types = {name: None if rules is None else rules.type for name, rules in columns.items()}
-    return Parts(
+    return ValidParts(
         source=_try(_SOURCE, data.get("source")),
         privacy_unit=_try(_TEXT, data.get("privacy_unit")),
         columns=columns,
@@ -102,8 +102,8 @@ def parts(data: Mapping[str, Any]) -> Parts:
     )
 
 
-def _stage(data: Mapping[str, Any]) -> StageParts:
-    return StageParts(
+def _stage(data: Mapping[str, Any]) -> ValidStage:
+    return ValidStage(
         name=_try(_TEXT, data.get("name")),
         has_group_by=isinstance(data.get("group_by"), list),
         group_by=[_try(_TEXT, value) for value in _list(data.get("group_by"))],
