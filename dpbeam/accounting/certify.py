@@ -1,4 +1,4 @@
-"""Finished events in, their (ε, δ) recomposed out: refuses a plan whose mechanisms cost more than the run may.
+"""The certifier: recomposes finished events to their (ε, δ), and refuses those that cost more than a run may.
 
 Shares no code with the calibration and none with its library: the curves of each mechanism are written here from
 their closed forms, discretised by another rule and composed by another method (`dpbeam.accounting.composition`).

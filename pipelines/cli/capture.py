@@ -1,4 +1,4 @@
-"""What others write while a run works, on the two standard streams, goes in; it comes out in the run's log.
+"""Leads what others write to the two standard streams while a run works to the run's log.
 
 Runners, their subprocesses, libraries in C++ and warnings write where they like, and some quote rows. The screen is for
 what the one door prints (`dpbeam.pipelines.cli.printing`), which is told here where it is.

@@ -1,4 +1,4 @@
-"""The command line: words come in; each command does its work and ends with a documented exit code.
+"""The command line: each command does its work and ends with a documented exit code.
 
 Exit codes: 0 done · 2 the command, policy or input can't be used · 3 the budget, the ledger or a guard refuses ·
 4 the run failed, or a release doesn't verify · 129, 130, 143 stopped by SIGHUP, SIGINT (Ctrl-C) or SIGTERM.

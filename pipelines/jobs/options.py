@@ -10,7 +10,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.runners.runner import create_runner
 
 from dpbeam.errors import UsageError
-from dpbeam.pipelines.jobs import places, runners
+from dpbeam.pipelines.jobs import endpoints, runners
 from dpbeam.policy.violations import closest
 
 RUNNERS = ("FnApiRunner", "PortableRunner", "FlinkRunner", "SparkRunner", "PrismRunner", "DataflowRunner")
@@ -41,7 +41,7 @@ def beam_options(flags: Sequence[str], own: Sequence[str] = ()) -> PipelineOptio
     if (runner and runner.rsplit(".", maxsplit=1)[-1].lower()) in LOCAL_RUNNERS:
         options.view_as(StandardOptions).runner = "FnApiRunner"
     _check_runner(str(options.view_as(StandardOptions).runner))
-    places.check(options)
+    endpoints.check(options)
     runners.check(options, flags)
     return options
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dpbeam.accounting.calibrate import calibrate
-from dpbeam.accounting.certify import Certificate, certify
+from dpbeam.accounting.certify import Certificate, certify_events
 from dpbeam.accounting.check import check_plan, check_same_losses
 from dpbeam.accounting.epsilon_delta import epsilon_delta
 from dpbeam.accounting.plan import Plan
@@ -115,7 +115,7 @@ def shown(mechanism: Mechanism) -> object:
 
 
 PLACES: Mapping[str, Callable[[Mechanism], object]] = {
-    "accounting/certify.py": lambda m: certify([m], epsilon=EPSILON, delta=DELTA),
+    "accounting/certify.py": lambda m: certify_events([m], epsilon=EPSILON, delta=DELTA),
     "accounting/check.py, a plan": check,
     "accounting/check.py, losses": lambda m: check_same_losses([m], [m]),
     "accounting/epsilon_delta.py": epsilon_delta,
@@ -143,7 +143,7 @@ def test_no_place_passes_over_a_mechanism_that_it_does_not_know(place: str) -> N
 def test_the_certifier_refuses_an_unknown_mechanism_beside_known_ones() -> None:
     known = made("gaussian")
     with pytest.raises(DpbeamError) as refused:
-        certify([known, Unknown()], epsilon=2.0, delta=DELTA)  # type: ignore[list-item]
+        certify_events([known, Unknown()], epsilon=2.0, delta=DELTA)  # type: ignore[list-item]
     assert str(refused.value) == f"no privacy loss is known of {Unknown()!r}"
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from dpbeam.pipelines.cli import commands, printing
 from dpbeam.pipelines.cli.main import invoke
-from tests.unit.pipelines.test_help import ALL
+from tests.helpers.commands import COMMANDS
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = [sys.executable, "-c", "from dpbeam.pipelines.cli.main import main; main()"]
@@ -28,7 +28,7 @@ def test_commands_stand_in_the_order_of_use_each_in_its_group(capsys) -> None:
     assert shown == ["Before a run:", "init", "plan", "budget", "A run:", "run", "recover", "After it:", "certify"]
 
 
-@pytest.mark.parametrize("path", ALL, ids=lambda path: " ".join(path) or "dpbeam")
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: " ".join(path) or "dpbeam")
 def test_every_help_ends_with_examples_and_exit_codes_and_h_is_help(path, capsys) -> None:
     assert invoke([*path, "-h"]) == 0
     short = capsys.readouterr().out
@@ -40,7 +40,7 @@ def test_every_help_ends_with_examples_and_exit_codes_and_h_is_help(path, capsys
     assert all(" ".join(("dpbeam", *path)) in line for line in lines[:1])
     for line in lines:  # each names a command that is there, and flags that it has
         words = line.split()[1:]
-        command = ALL[tuple(words[: 2 if words[0] == "budget" else 1])]
+        command = COMMANDS[tuple(words[: 2 if words[0] == "budget" else 1])]
         known = {name for each in command.params for name in each.opts} | {
             "--runner",
             "--flink_master",
@@ -131,6 +131,6 @@ def test_a_remark_is_left_out_by_quiet_and_a_detail_is_said_by_verbose(how, said
 
 
 def test_every_command_takes_both() -> None:
-    for path, command in ALL.items():
+    for path, command in COMMANDS.items():
         names = {name for each in command.params for name in each.opts}
         assert hasattr(command, "commands") or {"-v", "-q"} <= names, path

@@ -1,4 +1,4 @@
-"""The places that a run's options name come in; a refusal comes out where one can't be a place: before the charge.
+"""Refuses endpoints and environments in a run's options that can't be what they name, before the charge.
 
 Beam looks at most of them when the job starts. A name without a port is then asked for minutes, or fails the run.
 """
