@@ -52,19 +52,13 @@ def plan(
     _quiet: Quiet = False,
 ) -> None:
     """Show what a run would do and cost, without reading data."""
-    from dpbeam.accounting.plan import plan as make_plan
-    from dpbeam.engine.release import releaser
-    from dpbeam.engine.stage import planned
     from dpbeam.ledger import open_ledger
     from dpbeam.pipelines.cli import terminal
-    from dpbeam.policy.compile import query as compile_query
+    from dpbeam.pipelines.library.plans import plan as plan_of
     from dpbeam.policy.load import load_policy
 
     policy = load_policy(policy_path)
-    query = compile_query(policy)
-    made = make_plan(query)
-    for spec in planned(query, made.mechanisms):
-        releaser.check(spec)
+    made = plan_of(policy).plan
     balance = None
     try:
         balance = open_ledger(ledger, reading=True).balance(policy.dataset)
