@@ -52,19 +52,13 @@ def plan(
     _quiet: Quiet = False,
 ) -> None:
     """Show what a run would do and cost, without reading data."""
-    from dpbeam.accounting.plan import plan as make_plan
-    from dpbeam.engine.release import releaser
-    from dpbeam.engine.stage import planned
     from dpbeam.ledger import open_ledger
     from dpbeam.pipelines.cli import terminal
-    from dpbeam.policy.compile import query as compile_query
+    from dpbeam.pipelines.library.plans import plan as plan_of
     from dpbeam.policy.load import load_policy
 
     policy = load_policy(policy_path)
-    query = compile_query(policy)
-    made = make_plan(query)
-    for spec in planned(query, made.mechanisms):
-        releaser.check(spec)
+    made = plan_of(policy).plan
     balance = None
     try:
         balance = open_ledger(ledger, reading=True).balance(policy.dataset)
@@ -78,16 +72,21 @@ def plan(
 
 
 def certify(
-    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="A release's manifest.json.")],
+    releases: Annotated[
+        list[Path], typer.Argument(metavar="RELEASE…", help="Releases: their folders, or their manifest.json.")
+    ],
     as_json: AsJson = False,
     _verbose: Verbose = False,
     _quiet: Quiet = False,
 ) -> None:
-    """Recompute a release's certificate from its manifest alone, and check its files' digests."""
+    """Recompute releases' certificates from their manifests alone, and check their files' digests."""
     from dpbeam.reporting.certify import certify as check
 
-    epsilon = check(manifest).epsilon
-    if as_json:
-        say_json({"version": 1, "certified": True, "epsilon": epsilon, "manifest": str(manifest)})
-    else:
-        remark(f"{manifest}: certified; its mechanisms compose to ε {epsilon:.6g}, and its files are whole.")
+    if as_json and len(releases) > 1:
+        raise UsageError(f"--json takes one release at a time, got {len(releases)}")
+    for release in releases:
+        epsilon = check(release).epsilon
+        if as_json:
+            say_json({"version": 1, "certified": True, "epsilon": epsilon, "manifest": str(release)})
+        else:
+            remark(f"{release}: certified; its mechanisms compose to ε {epsilon:.6g}, and its files are whole.")

@@ -33,7 +33,7 @@ def test_a_run_publishes_files_that_certify(workspace, capsys) -> None:
         "manifest.json",
         "report.html",
     ]
-    assert invoke(["certify", str(folder / "manifest.json")]) == 0
+    assert invoke(["certify", str(folder / "manifest.json"), str(folder)]) == 0
     assert workspace.left_behind() == []
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from dpbeam.engine.stage import StageSpec
+from dpbeam.engine.stage import Hierarchical, StageSpec
 from dpbeam.pipelines.lifecycle.shown_order import ordered
 from dpbeam.queries.bounds import Bounds
 from dpbeam.queries.source import Bin, Lower, Truncate
@@ -70,6 +70,6 @@ def test_a_long_list_is_ordered_by_the_counts() -> None:
 
 
 def test_hierarchical_keys_and_the_whole_table_stay_as_they_are() -> None:
-    numbers = replace(spec(("k", "int64")), hierarchical=True)
+    numbers = replace(spec(("k", "int64")), mode=Hierarchical())
     assert ordered(numbers, pa.table({"k": [2, 1]}), [], None)[1] is None
     assert ordered(spec(), pa.table({"count": [1.0]}), [], None)[1] is None
