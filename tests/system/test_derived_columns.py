@@ -14,7 +14,7 @@ import yaml
 
 from dpbeam.pipelines.jobs import workers
 from dpbeam.pipelines.lifecycle import inputs
-from dpbeam.reporting.certify import certify_manifest
+from dpbeam.reporting.certify import certify
 
 ROOT = Path(__file__).parents[2]
 ENGINE = "--engine=pipelinedp"
@@ -117,7 +117,7 @@ def test_a_run_of_the_program_releases_derived_columns(workspace) -> None:
     flags = ("--output", str(workspace.output), "--runner=DirectRunner", "--direct_running_mode=in_memory")
     done = dpbeam(workspace, "run", str(workspace.policy_path), *flags)
     assert done.returncode == 0, done.stderr
-    certify_manifest(workspace.release_folder() / "manifest.json")
+    certify(workspace.release_folder() / "manifest.json")
     names = pq.read_schema(workspace.release_folder() / "by_place.parquet").names
     assert {"region", "month", "count", "privacy_id_count", "head_sum"} <= set(names)
 
@@ -212,4 +212,4 @@ def test_what_is_not_kept_of_one_private_key_counts_in_an_other(workspace, capsy
     assert abs(found["inn", 1]["count"] - 500) < 40
     assert abs(found[None, 0]["count"] - 1000) < 80
     assert abs(found[None, 0]["privacy_id_count"] - 500) < 40
-    certify_manifest(workspace.release_folder() / "manifest.json")
+    certify(workspace.release_folder() / "manifest.json")
