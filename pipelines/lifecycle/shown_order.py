@@ -24,11 +24,11 @@ def ordered(
 ) -> tuple[pa.Table, Literal["keys", "policy"] | None]:
     """The stage's result `table` in the order that people expect, and which one that is.
 
-    Numbers, dates and intervals have an order of their own. A short list of `public` partitions comes as the policy
-    writes it. Other keys have none: their table stays as it is.
+    Numbers, dates and intervals have an order of their own, whether they are read or derived. A short list of `public`
+    partitions comes as the policy writes it. Other keys have none: their table stays as it is.
     """
-    made = {each.name: each for each in derived}
-    kinds = [made.get(key, kind) for key, kind in zip(spec.leaf_keys, spec.key_types, strict=False)]
+    cut = {each.name: each for each in derived if isinstance(each, Bin | Truncate)}
+    kinds = [cut.get(key, kind) for key, kind in zip(spec.leaf_keys, spec.key_types, strict=False)]
     if not spec.keys or spec.hierarchical:
         return table, None
     if all(isinstance(kind, Bin | Truncate) or kind in _ORDERED_TYPES for kind in kinds):

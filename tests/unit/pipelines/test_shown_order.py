@@ -12,7 +12,8 @@ import pytest
 from dpbeam.engine.stage import Hierarchical, StageSpec
 from dpbeam.pipelines.lifecycle.shown_order import ordered
 from dpbeam.queries.bounds import Bounds
-from dpbeam.queries.source import Bin, Lower, Truncate
+from dpbeam.queries.expressions import ColumnValue
+from dpbeam.queries.source import Bin, Computed, Lookup, Lower, Truncate
 
 
 def spec(*keys: tuple[str, Any]) -> StageSpec:
@@ -55,6 +56,22 @@ def test_keys_of_text_have_no_order_of_their_own() -> None:
     table = pa.table({"city": ["b", "a"], "day": [date(2026, 1, 2), date(2026, 1, 1)]})
     found, order = ordered(spec(("city", "string"), ("day", "date")), table, [Lower(name="city", column="c")], None)
     assert (found, order) == (table, None)
+
+
+def looked_up(kind: str, values: list[Any]) -> Lookup:
+    return Lookup(name="k", column="c", keys=pa.array(["a", "b"]), values=pa.array(values), type=kind)  # type: ignore[arg-type]
+
+
+def test_what_is_computed_or_looked_up_comes_in_the_order_of_its_type() -> None:
+    computed = Computed(name="k", expression=ColumnValue(name="c", type="int64"))
+    for derived in (computed, looked_up("int64", [10, 9])):
+        found, order = ordered(spec(("k", "int64")), pa.table({"k": [10, 9]}), [derived], None)
+        assert (found["k"].to_pylist(), order) == ([9, 10], "keys")
+
+
+def test_text_that_is_looked_up_has_no_order_of_its_own() -> None:
+    table = pa.table({"k": ["y", "x"]})
+    assert ordered(spec(("k", "string")), table, [looked_up("string", ["y", "x"])], None) == (table, None)
 
 
 def test_a_short_list_of_the_policy_keeps_its_order() -> None:
