@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -134,6 +135,15 @@ def test_what_a_frame_lacks_is_said_with_what_it_has() -> None:
     assert str(refused.value) == (
         "the frame has no column 'cty'. Did you mean 'city'? Its columns: 'person', 'city', 'cost'"
     )
+
+
+@pytest.mark.parametrize("stated", ["upper(cty)", {"lookup": "cty", "values": {"x": "y"}}])
+def test_what_a_frame_lacks_of_an_expression_or_a_lookup_is_said_too(stated: str | dict[str, Any]) -> None:
+    frame = pa.table({"person": ["a"], "city": ["x"]})
+    asked = dpbeam.query("visits", source=frame, unit="person", epsilon=1.0, delta=1e-6).derive(region=stated)
+    with pytest.raises(dpbeam.UsageError) as refused:
+        asked.group_by("region").private().bounds(l0=1).count().policy()
+    assert str(refused.value) == "the frame has no column 'cty'. Did you mean 'city'? Its columns: 'person', 'city'"
 
 
 def test_whole_numbers_of_pandas_are_read_as_float64() -> None:

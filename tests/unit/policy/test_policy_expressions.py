@@ -15,6 +15,7 @@ import yaml
 import dpbeam
 from dpbeam.policy.compile import query
 from dpbeam.policy.load import load_policy
+from dpbeam.policy.schema.policy import Policy, derived_of
 from dpbeam.policy.violations import PolicyError
 from dpbeam.queries.source import Lookup
 from dpbeam.reading.rows import prepare
@@ -464,6 +465,15 @@ def test_an_error_of_a_query_in_python_names_the_character():
         "query: derive.head.expression is wrong at character 7: 'wo' is no column, got 'wo'\n"
         "    Remedy: Columns: who, head."
     )
+
+
+def test_a_policy_has_its_derived_columns_from_its_making_and_keeps_them_in_copies(tmp_path):
+    (tmp_path / "policy.yaml").write_text(shared.BASE, encoding="utf-8")
+    loaded = load_policy(tmp_path / "policy.yaml")
+    copy = loaded.model_copy(update={"dataset": "other"})
+    assert [[item.name for item in derived_of(each)] for each in (loaded, copy)] == [["band"], ["band"]]
+    with pytest.raises(ValueError, match="resolved when it is loaded, by load_policy or policy_of"):
+        query(Policy.model_validate(loaded.model_dump()))
 
 
 def test_a_policy_without_expressions_loads_no_parser(tmp_path):
