@@ -62,11 +62,7 @@ def _checked(
     derived = DerivedColumns(columns=derived_columns(known, looked_up.tables), digests=looked_up.digests)
     policy = schema.Policy.model_validate(document.data, context=Resolved(public=public, derived=derived))
     paths = tuple(source) if source else tuple(_relative(folder, each) for each in policy.source.path)
-    updates = {
-        "source": policy.source.model_copy(update={"path": paths}),
-        "output": policy.output if output is None else policy.output.model_copy(update={"path": output}),
-    }
-    return policy.model_copy(update=updates)
+    return policy.relocated(source=paths, output=output)
 
 
 def _read_public(known: ValidParts, folder: Path) -> tuple[PublicPartitions, list[Finding]]:

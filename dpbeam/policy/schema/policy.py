@@ -22,6 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from dpbeam.errors import UsageError
 from dpbeam.policy.digest import digest_of
 from dpbeam.policy.schema.auto import CountOrAuto
 from dpbeam.policy.schema.base import (
@@ -297,6 +298,24 @@ class Policy(Strict):
         """Takes what was resolved from the context of the validation; a policy made without has none."""
         if isinstance(context, Resolved):
             self._resolved = context
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Policy:
+        """The same policy; a changed copy is refused, for pydantic checks nothing of it.
+
+        Raises:
+            UsageError: there is an `update`.
+        """
+        if update:
+            raise UsageError("a policy is changed in its file, or by the query that built it: a copy isn't checked")
+        return super().model_copy(deep=deep)
+
+    def relocated(self, *, source: tuple[str, ...], output: str | None) -> Policy:
+        """The same policy with its source, and its output unless that is None, elsewhere: its digest stays."""
+        updates = {
+            "source": self.source.model_copy(update={"path": source}),
+            "output": self.output if output is None else self.output.model_copy(update={"path": output}),
+        }
+        return super().model_copy(update=updates)
 
     @property
     def vector_lengths(self) -> Mapping[str, int]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dpbeam.errors import UsageError
 from dpbeam.policy import public_file
 from dpbeam.policy.compile import query
 from dpbeam.policy.load import load_policy
@@ -245,7 +246,12 @@ def test_a_column_named_twice_is_refused(refused, tmp_path):
 def test_a_policy_has_its_public_partitions_from_its_making_and_keeps_them_in_copies(table, tmp_path):
     shown = table("[year]", "{values: [2020]}")
     policy = load_policy(tmp_path / "policy.yaml")
-    copy = policy.model_copy(update={"dataset": "other"})
+    copy = policy.model_copy(deep=False)
     assert [public_table_of(each, "one") for each in (policy, copy)] == [shown, shown]
+    with pytest.raises(UsageError) as refused:
+        policy.model_copy(update={"dataset": "other"})
+    assert str(refused.value) == (
+        "a policy is changed in its file, or by the query that built it: a copy isn't checked"
+    )
     again = Policy.model_validate(policy.model_dump() | {"run": {"epsilon": 1.0, "delta": 1e-8}})
     assert public_table_of(again, "one") is None
