@@ -32,8 +32,8 @@ setup(
         "fastavro>=1.9,<2",
         "jinja2>=3.1,<4",
         "jsonschema>=4.21,<5",
+        "lark>=1.2,<2",
         "markupsafe>=2.1.2,<4",
-        "matplotlib>=3.8,<3.12",  # the markup of its SVG
         "numpy>=1.26,<3",
         "polars>=1.39.3,<3",
         "pyarrow>=25,<26",  # the text of an error; faults of its parsers that are worked around
@@ -57,18 +57,23 @@ setup(
             "pipeline-dp>=0.2.1,<0.4; python_version<'3.11'",  # which mechanisms it builds of a job
             "pipeline-dp>=0.3,<0.4; python_version>='3.11'",  # its engine isn't offered without 0.3
         ],
-        "notebook": ["dpbeam[beam]", "pandas>=2.1,<3"],  # without one below 3 Beam's notebook parts don't load
+        "notebook": [
+            "dpbeam[beam]",
+            "pandas>=2.1,<2.4",  # Beam has data frames below 2.4, and loads its notebook parts below 3
+        ],
         "all": ["dpbeam[beam,notebook,pipelinedp]"],
         "dev": [
             "dpbeam[all]",
+            "axe-playwright-python>=0.1.6,<0.2",  # brings axe-core (MPL 2.0), which tests alone load
             "hypothesis>=6.100,<7",
             "ipykernel>=6.29,<8",  # runs the tutorial's notebook
             "mypy>=2,<3",
             "nbclient>=0.10,<0.12",
             "nbformat>=5.10,<6",
             "packaging>=24,<27",
-            "pandas>=2.1,<2.4",  # a user's own; Beam has data frames below 2.4, and loads in a notebook below 3
+            "playwright>=1.45,<1.70",  # drives the Chromium that is on the machine
             "pre-commit>=3.7,<5",
+            "pypdf>=5,<8",
             "pytest>=8.4,<10",
             "pytest-xdist>=3.5,<4",
             "ruff>=0.16,<0.18",

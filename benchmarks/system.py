@@ -22,7 +22,7 @@ from benchmarks import peers
 from benchmarks.peers import DELTA, EPSILON, L0, LINF
 
 RUNNER = "FnApiRunner"
-_IMPORTED_LATE = ("dpbeam.pipelines.lifecycle.release", "matplotlib.figure", "matplotlib.backends.backend_svg")
+_IMPORTED_LATE = ("dpbeam.pipelines.lifecycle.release",)
 MECHANISMS = 1_000
 STRATEGIES = ("truncated_geometric", "gaussian_thresholding", "dp_sips", "mad2r")
 

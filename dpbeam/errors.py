@@ -1,14 +1,62 @@
 """The errors users meet: one small hierarchy, each with the exit code the command line ends with.
 
 A message states the rule, the name, the value *from the policy or the command line*, and the remedy. It never
-carries a value read from the data.
+carries a value read from the data. What a program may want to know of it stands in fields: the remedy, what stays
+spent, the run's log.
 """
 
 from __future__ import annotations
 
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 Self = TypeVar("Self", bound="DpbeamError")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """What an attempt that broke off has cost, and how often its charge may be tried again.
+
+    `charge` is the charge's id; `amount` is what it cost, as people read it.
+    """
+
+    charge: str
+    dataset: str
+    amount: str
+    epsilon: float
+    delta: float
+    attempt: int
+    max_attempts: int
+
+    @property
+    def attempts_left(self) -> int:
+        return self.max_attempts - self.attempt
+
+    @property
+    def remedy(self) -> str:
+        """How to go on."""
+        if self.attempts_left == 0:
+            return "these were all attempts of this charge; --refresh makes a new release and charges it anew"
+        return "the same command on the same input tries again under the same charge, at no further cost"
+
+    def __str__(self) -> str:
+        return (
+            f"{self.amount} of dataset {self.dataset} stays spent (charge {self.charge}, attempt {self.attempt} of "
+            f"{self.max_attempts}, {self.attempts_left or 'none'} left): {self.remedy}"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "id": self.charge,
+            "dataset": self.dataset,
+            "epsilon": self.epsilon,
+            "delta": self.delta,
+            "attempt": self.attempt,
+            "max_attempts": self.max_attempts,
+            "attempts_left": self.attempts_left,
+        }
 
 
 class DpbeamError(Exception):
@@ -16,10 +64,31 @@ class DpbeamError(Exception):
     one was in a name, and is none of ours. An error of any class here comes whole through pickling."""
 
     exit_code = 4
+    remedy: str | None = None
+    """What to do, where it is stated apart from the rest; it ends the message's first line."""
+    spent: Spent | None = None
+    """What stays spent, of a run that broke off after it was charged."""
+    log: str | None = None
+    """Where the run's log lies, if one was kept: within the trust zone, for it may hold raw values."""
+
+    def __init__(self, *lines: object, remedy: str | None = None) -> None:
+        super().__init__(*lines)
+        if remedy is not None:
+            self.remedy = remedy
+
+    @property
+    def message(self) -> tuple[str, ...]:
+        """What is wrong, without what the fields state, a line each."""
+        return tuple(map(str, self.args))
 
     @property
     def lines(self) -> tuple[str, ...]:
-        return tuple(map(str, self.args))
+        """The whole message."""
+        first, *more = self.message or ("",)
+        lines = [first if self.remedy is None else f"{first}; {self.remedy}", *more]
+        lines += [] if self.spent is None else [f"{self.spent}."]
+        lines += [] if self.log is None else [f"Log: {self.log} (it may hold raw values; see docs/exit_codes.md)"]
+        return tuple(lines)
 
     def __str__(self) -> str:
         return "\n".join(self.lines)
@@ -27,6 +96,25 @@ class DpbeamError(Exception):
     def saying(self: Self, *more: str) -> Self:
         """The same error with more lines below its own."""
         return _made(type(self), (*self.args, *more), vars(self))
+
+    def knowing(self: Self, *, spent: Spent | None = None, log: str | None = None) -> Self:
+        """The same error with what stays spent, or where the log lies."""
+        known = {"spent": spent, "log": log}
+        return _made(
+            type(self), self.args, vars(self) | {name: each for name, each in known.items() if each is not None}
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """What `--json` prints of it; see docs/formats.md. `remedy` is null where the message alone states it."""
+        remedies = [each for each in (self.remedy, None if self.spent is None else self.spent.remedy) if each]
+        return {
+            "code": self.exit_code,
+            "kind": type(self).__name__,
+            "message": "\n".join(self.message),
+            "remedy": "; ".join(remedies) or None,
+            "charge": None if self.spent is None else self.spent.to_json(),
+            "log": self.log,
+        }
 
     def __reduce__(self) -> tuple[Any, ...]:
         # By its parts: what a class of ours is constructed from isn't what it says.
@@ -76,3 +164,19 @@ class Interrupted(DpbeamError):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+class InternalError(DpbeamError):
+    """A fault of dpbeam's own. The message names the kind of the error and its place in the code, and nothing of what
+    it said, which may hold a value."""
+
+    exit_code = 4
+
+    @classmethod
+    def of(cls, error: BaseException) -> InternalError:
+        """What is said of an error that isn't ours."""
+        at = traceback.extract_tb(error.__traceback__)
+        place = f" at {Path(at[-1].filename).name}:{at[-1].lineno}" if at else ""
+        return cls(
+            f"internal error {type(error).__name__}{place}; please report it. `dpbeam recover` settles what was begun"
+        )

@@ -7,6 +7,7 @@ import sys
 from typing import NoReturn
 
 from dpbeam.pipelines.cli import streams
+from dpbeam.pipelines.cli.ending import Ending
 from dpbeam.pipelines.cli.main import invoke
 
 
@@ -14,8 +15,9 @@ def main() -> NoReturn:
     parser = argparse.ArgumentParser(prog="python -m dpbeam.pipelines.aggregate", allow_abbrev=False)
     parser.add_argument("--policy", required=True, help="the policy file, YAML")
     known, rest = parser.parse_known_args()
+    ending = Ending()
     streams.settle()
-    sys.exit(invoke(["run", known.policy, *rest]))
+    sys.exit(ending.by(invoke(["run", known.policy, *rest])))
 
 
 if __name__ == "__main__":

@@ -91,10 +91,17 @@ class Workspace:
         (manifest,) = self.manifests()
         return manifest.parent
 
+    def logs(self) -> list[Path]:
+        """The logs that runs left in their folder, oldest first."""
+        return sorted((self.output / ".logs").glob("*.log"), key=lambda log: log.stat().st_ctime_ns)
+
     def left_behind(self) -> list[Path]:
-        """Every file under the output folder that isn't in a released folder."""
-        released = {manifest.parent for manifest in self.manifests()}
-        return [path for path in self.output.rglob("*") if path.is_file() and path.parent not in released]
+        """Every file under the output folder that is neither in a released folder, nor the page over all of them, nor
+        the log of a run that failed."""
+        known = {*(manifest.parent for manifest in self.manifests()), self.output / ".logs"}
+        pages = set(self.output.glob("*/index.html"))
+        files = [path for path in self.output.rglob("*") if path.is_file() and path not in pages]
+        return [path for path in files if path.parent not in known]
 
 
 def base_policy() -> dict[str, Any]:
@@ -186,6 +193,49 @@ def exact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(noise, "_laplace", lambda *_: NoNoise())
     monkeypatch.setattr(noise, "_gaussian", lambda *_: NoNoise())
     monkeypatch.setattr(selection, "_strategy", keep_all)
+
+
+class ExactMechanism:
+    """Stands in for PyDP's mechanisms inside PipelineDP, in tests alone."""
+
+    def __init__(self, *_, **__) -> None:
+        self.std = self.diversity = 1.0
+
+    @classmethod
+    def create_from_standard_deviation(cls, _):
+        return cls()
+
+    def add_noise(self, value):
+        return value
+
+
+class KeepAll:
+    threshold = 1.0
+
+    def should_keep(self, units):
+        return units > 0
+
+    def noised_value_if_should_keep(self, units):
+        return float(units)
+
+
+@pytest.fixture
+def exact_pipelinedp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference job without noise, keeping every partition; its plan is made with noise, as ever."""
+    from pipeline_dp import dp_computations, partition_selection
+
+    from dpbeam.pipelines.jobs import reference
+
+    real = reference.run
+
+    def run(job, stages, options):
+        with monkeypatch.context() as patch:
+            patch.setattr(dp_computations.dp_mechanisms, "LaplaceMechanism", ExactMechanism)
+            patch.setattr(dp_computations.dp_mechanisms, "GaussianMechanism", ExactMechanism)
+            patch.setattr(partition_selection, "create_partition_selection_strategy", lambda *_: KeepAll())
+            return real(job, stages, options)
+
+    monkeypatch.setattr(reference, "run", run)
 
 
 @pytest.fixture(autouse=True)

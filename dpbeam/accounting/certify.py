@@ -1,4 +1,4 @@
-"""Finished events in, their (ε, δ) recomposed out: refuses a plan whose mechanisms cost more than the run may.
+"""The certifier: recomposes finished events to their (ε, δ), and refuses those that cost more than a run may.
 
 Shares no code with the calibration and none with its library: the curves of each mechanism are written here from
 their closed forms, discretised by another rule and composed by another method (`dpbeam.accounting.composition`).
@@ -65,8 +65,11 @@ def certify_events(events: Sequence[Event], *, epsilon: float, delta: float) -> 
         raise Refused(f"a certificate needs a positive finite epsilon, got {epsilon!r}")
     if isinstance(delta, bool) or not (isinstance(delta, float | int) and 0 < delta < 1):
         raise Refused(f"a certificate needs a delta above 0 and below 1, got {delta!r}")
-    if not isinstance(events, Sequence) or not all(isinstance(event, Event) for event in events):
+    if not isinstance(events, Sequence):
         raise Refused("a certificate needs a list of events (dpbeam.events); of a single one, a list of that")
+    unknown = [event for event in events if not isinstance(event, Event)]
+    if unknown:
+        raise Refused(f"no privacy loss is known of {type(unknown[0]).__name__}: events are those of dpbeam.events")
     if not events:
         raise Refused("a certificate needs at least one mechanism: nothing is released")
     unfolded = unfold(events)

@@ -1,4 +1,4 @@
-"""Privacy losses in, an upper bound on their composed ε out: by adding up, by Rényi divergences, by PLDs.
+"""Upper bounds on the ε of composed privacy losses: by adding up, by Rényi divergences, by PLDs.
 
 All three are written from the mechanisms' closed forms with NumPy alone, so that the certifier doesn't depend on
 the library that the calibration uses.

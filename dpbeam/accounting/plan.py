@@ -21,7 +21,7 @@ from dpbeam.mechanisms import events
 from dpbeam.mechanisms.events import Mechanism
 from dpbeam.queries.metrics.base import Metric
 from dpbeam.queries.quantities import Quantity
-from dpbeam.queries.query import Query, Stage
+from dpbeam.queries.query import Query, Question, Stage
 from dpbeam.queries.sharing import quantities, served, with_own_noise
 
 SELECTION_NAME = "partition selection"
@@ -71,12 +71,7 @@ def plan(query: Query) -> Plan:
     Raises:
         Refused: no noise scale passes the certifier.
     """
-    mechanisms, certificate = solve(
-        requests_for(query),
-        lambda mechanisms: check_plan(query.stages, mechanisms, epsilon=query.epsilon, delta=query.delta),
-        query.epsilon,
-        query.delta,
-    )
+    mechanisms, certificate = mechanisms_for(query)
     figures = utility.utility(mechanisms, {stage.name: stage.metrics for stage in query.stages})
     return Plan(
         dataset=query.dataset,
@@ -91,6 +86,22 @@ def plan(query: Query) -> Plan:
             automatic=automatic_figures(query),
             relative=relative_figures(query, mechanisms),
         ),
+    )
+
+
+def mechanisms_for(question: Question) -> tuple[tuple[Mechanism, ...], Certificate]:
+    """The mechanisms of a question, in the order of `requests_for`, and the certificate of their cost.
+
+    Guarantee: `plan`'s.
+
+    Raises:
+        Refused: no noise scale passes the certifier.
+    """
+    return solve(
+        requests_for(question),
+        lambda mechanisms: check_plan(question.stages, mechanisms, epsilon=question.epsilon, delta=question.delta),
+        question.epsilon,
+        question.delta,
     )
 
 
@@ -111,15 +122,15 @@ def solve(
     raise refusal
 
 
-def requests_for(query: Query, *, share: bool = True) -> tuple[Request, ...]:
+def requests_for(question: Question, *, share: bool = True) -> tuple[Request, ...]:
     """One request for each histogram that bounds are found by, each private selection and each noisy quantity, in the
-    order of the query.
+    order of the question.
 
     With `share` off, every metric has all its quantities to itself: what a plan would be that doesn't share them.
     """
     return tuple(
         request
-        for stage in query.stages
+        for stage in question.stages
         for request in stage_requests(stage, None if share else [part for _, part in _unshared(stage.metrics)])
     )
 

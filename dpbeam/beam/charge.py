@@ -18,7 +18,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.runners.runner import PipelineState
 
-from dpbeam.errors import DataError, DpbeamError, RunFailed, UsageError
+from dpbeam.errors import DataError, DpbeamError, RunFailed, Spent, UsageError
 from dpbeam.ledger import Ledger, open_ledger
 from dpbeam.pipelines.jobs import runners
 from dpbeam.pipelines.library.plans import policy_of
@@ -182,11 +182,17 @@ class Charge:
                 settle_stopped(self._ledger, charged.charge)
             return
         failure = error if isinstance(error, RunFailed) else ours(error)
-        spent: tuple[str, ...] = ()
-        with suppress(DpbeamError):
+        spent: Spent | None = None
+        unsaid: tuple[str, ...] = ()
+        try:
             spent = fail(self._ledger, charged.charge, "data_rule" if isinstance(failure, DataError) else "pipeline")
+        except DpbeamError as unsettled:
+            unsaid = (
+                f"{charged.charge.amount} of dataset {charged.charge.dataset} stays spent; what it began is left as it "
+                f"was ({unsettled}), and `dpbeam recover` settles it.",
+            )
         if failure is not None:
-            raise failure.saying(*spent) from None
+            raise failure.knowing(spent=spent).saying(*unsaid) from None
 
     def __enter__(self) -> Charge:
         return self

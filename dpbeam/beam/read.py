@@ -27,7 +27,8 @@ class _ReadTable(ContainedDoFn):
         data = Path(element).read_bytes()
         if digest(data) != self._sha256:
             raise RunFailed(f"{element} isn't the file that the release's manifest lists: somebody changed it")
-        yield from pq.ParquetFile(io.BytesIO(data)).read().to_pylist()
+        # No thread of Arrow's may hold our bytes as Python ends: it would abort the program.
+        yield from pq.ParquetFile(io.BytesIO(data), pre_buffer=False).read(use_threads=False).to_pylist()
 
 
 class ReadRelease(beam.PTransform[beam.pvalue.PBegin, beam.PCollection[dict[str, Any]]]):

@@ -25,12 +25,12 @@ from dpbeam.mechanisms.events import (
 from dpbeam.mechanisms.noise_step import step_of
 from dpbeam.mechanisms.targets import OfPartitions, target_of
 from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.column_types import ColumnType
 from dpbeam.queries.metrics.base import Metric
 from dpbeam.queries.quantities import Quantity, Summed, UnitCount, UnitsByValue, Values
 from dpbeam.queries.query import Query, Stage
 from dpbeam.queries.residual import other_leaves
 from dpbeam.queries.sharing import by_definition, named, quantities, with_own_noise
-from dpbeam.queries.source import ColumnType
 
 LEVEL = "level"
 """The result column of a hierarchical stage that says how many of a row's keys are real."""
@@ -64,12 +64,13 @@ class Round:
 @dataclass(frozen=True, kw_only=True)
 class UnitRows:
     """Rows aren't the input's but one a unit (`dpbeam.engine.bounding.unit_rows`), made from what it contributes to the
-    partitions of `stage` by `keys`, within `bounds`."""
+    partitions of `stage` by `keys`, within `bounds`. `placed` is as in `StageSpec`."""
 
     stage: str
     keys: tuple[str, ...]
     key_types: tuple[ColumnType, ...]
     bounds: Bounds
+    placed: str | None = None
 
 
 Mode = Flat | Hierarchical | Round | UnitRows
@@ -101,6 +102,9 @@ class StageSpec:
     rounds: tuple[WeightedThresholding, ...] = ()
     """The rounds by which its partitions are found before it runs; then they are known like public ones."""
     mode: Mode = Flat()
+    placed: str | None = None
+    """The column of the input that has each row's partition, where it isn't the one key: where a public partition takes
+    all rows that aren't in any other."""
 
     def __post_init__(self) -> None:
         if isinstance(self.mode, Round) and not 1 <= self.mode.number <= len(self.rounds):
@@ -121,6 +125,11 @@ class StageSpec:
     def stream(self) -> str:
         """The name under which rows are given their priorities: no other stage of a job has it."""
         return (self.mode.read_for if isinstance(self.mode, Flat) else None) or self.name
+
+    @property
+    def input_keys(self) -> tuple[str, ...]:
+        """The columns of the input's rows that have the values of `keys`."""
+        return self.keys if self.placed is None else (self.placed,)
 
     @property
     def leaf_keys(self) -> tuple[str, ...]:
@@ -173,6 +182,7 @@ class StageSpec:
                     keys=units.keys,
                     key_types=units.key_types,
                     bounds=units.bounds,
+                    placed=units.placed,
                     metrics=(),
                     noise={},
                     thresholds={},
@@ -317,6 +327,7 @@ def planned_stage(unit: str | None, stage: Stage, mechanisms: Sequence[Mechanism
         thresholds=own.thresholds,
         rounds=own.rounds,
         mode=Flat() if hierarchy is None else Hierarchical(other_l0=hierarchy.other_l0),
+        placed=stage.placed,
     )
     needed = with_own_noise(spec.quantities, shares_count=stage.shares_count)
     by_threshold = {quantity.name for quantity in needed if isinstance(quantity, Values)}

@@ -139,7 +139,7 @@ def _units(stage: Stage) -> UnitRows:
         # Where only l0 is looked for, one row of a pair says all there is to know.
         searched = any(name == "linf" for name, _ in stage.searches)
         limits = Bounds(l0=limits.l0, linf=limits.linf if searched else 1)
-    return UnitRows(stage=stage.name, keys=stage.keys, key_types=stage.key_types, bounds=limits)
+    return UnitRows(stage=stage.name, keys=stage.keys, key_types=stage.key_types, bounds=limits, placed=stage.placed)
 
 
 def _growth(stage: Stage, parameter: str) -> float:

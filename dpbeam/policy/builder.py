@@ -24,6 +24,26 @@ if TYPE_CHECKING:
 
     from dpbeam.policy.schema.policy import Policy
 
+_REMEDIES = {
+    (
+        "privacy_unit",
+    ): 'Say unit="person", the column that tells whose row it is; or unit="row", where each is a person.',
+    ("columns",): 'Say of which type columns are: columns={"person": "string"}.',
+    ("dataset",): "Name the dataset with a-z, 0-9, _ and -, starting with a letter or digit, at most 64 characters.",
+    (
+        "source",
+        "path",
+    ): "Give source=… a file, a folder, a pattern such as data/*.parquet, or a list of them.",
+    ("run", "epsilon"): "Say epsilon=1.0, or a number from 1e-6 to 1e3; the smaller, the more private.",
+    ("run", "delta"): "Say delta=1e-8, or another number well below one over the number of people.",
+    ("stages", "group_by"): 'Say .group_by("city"), or .total() for the whole table.',
+    ("stages", "partitions"): 'Say .private(), or .public(["a", "b"]) where all that may appear is known beforehand.',
+    ("stages", "bounds"): "Say .bounds(l0=20, linf=1): how many partitions one person may touch, and how often each.",
+    ("stages", "noise"): 'Say .noise("laplace") or .noise("gaussian").',
+    ("stages", "metrics"): "Say .count(), .privacy_id_count(), .sum(…), .mean(…) or another metric.",
+}
+"""What to do about keys that a file has, and a call says here."""
+
 Noise = Literal["laplace", "gaussian"]
 Bound = int | Mapping[str, Any]
 """A bound, or `{"auto": {"max": …}}` for one that the run is to find."""
@@ -72,10 +92,11 @@ class QueryBuilder:
         """Only rows for which `column` `op` `value` holds count; `op` is one of ==, !=, <, <=, >, >=, in, not_in."""
         return replace(self, conditions=(*self.conditions, {"column": column, "op": op, "value": value}))
 
-    def derive(self, /, **made: Mapping[str, Any]) -> QueryBuilder:
-        """Columns made of others, row by row: `day={"truncate": "at", "to": "day"}`,
-        `band={"bin": "age", "edges": [18, 65]}`, `word={"lower": "word"}`."""
-        return replace(self, derived={**self.derived, **dict(made)})
+    def derive(self, /, **made: str | Mapping[str, Any]) -> QueryBuilder:
+        """Columns made of others, row by row: an expression (`head="cost / guests"`; docs/expressions.md), or
+        `day={"truncate": "at", "to": "day"}`, `band={"bin": "age", "edges": [18, 65]}`, or else what a policy has."""
+        stated = {name: {"expression": each} if isinstance(each, str) else each for name, each in made.items()}
+        return replace(self, derived={**self.derived, **stated})
 
     def group_by(self, *keys: str | Sequence[str], name: str | None = None) -> QueryBuilder:
         """Begins a result table with one row for each combination of `keys`; `name` is its name (`by_…`)."""
@@ -100,8 +121,10 @@ class QueryBuilder:
         *,
         product: Mapping[str, Sequence[Any]] | None = None,
         file: str | Path | None = None,
+        other: str | int | bool | None = None,
     ) -> QueryBuilder:
-        """Partitions are known beforehand, and all are shown: listed, a product of lists, or a file's rows."""
+        """Partitions are known beforehand, and all are shown: listed, a product of lists, or a file's rows. `other` is
+        the label of one more, for all rows whose key isn't listed."""
         stated: dict[str, Any] = {}
         if values is not None:
             stated["values"] = _several("public() takes a list of values", values)
@@ -111,6 +134,8 @@ class QueryBuilder:
             }
         if file is not None:
             stated["file"] = str(file)
+        if other is not None:
+            stated["other"] = other
         return self._changed(partitions={"public": stated})
 
     def bounds(self, *, l0: Bound | None = None, linf: Bound | None = None, l1: Bound | None = None) -> QueryBuilder:
@@ -239,7 +264,7 @@ class QueryBuilder:
         """
         from dpbeam.policy.load import policy_of
 
-        return policy_of(self.to_data())
+        return policy_of(self.to_data(), remedies=_REMEDIES)
 
     def rows(self) -> pa.Table | None:
         """The rows in memory, of the declared columns alone; None where the source is files.

@@ -6,14 +6,21 @@ no more. The plan, its check and the engine read the `Query` alone.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pyarrow.compute as pc
+
 from dpbeam.policy.checks import pre_aggregated
+from dpbeam.policy.derived import rule_of
 from dpbeam.policy.schema import auto
 from dpbeam.policy.schema import policy as schema
 from dpbeam.policy.values import canonical
 from dpbeam.queries import selections, source
 from dpbeam.queries.automatic import CountSearch, Parameter
 from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.column_types import ColumnType, Scalar
 from dpbeam.queries.query import Partitions, Public, Query, Stage
+from dpbeam.reading.casting import literal
 
 
 def query(policy: schema.Policy) -> Query:
@@ -37,8 +44,11 @@ def query(policy: schema.Policy) -> Query:
 def input_spec(policy: schema.Policy) -> source.InputSpec:
     """The source, the columns with their rules, the derived columns and the conditions."""
     columns = tuple(_column(name, rules) for name, rules in policy.columns.items())
-    types = {name: rules.value_type for name, rules in policy.columns.items()}
-    where = tuple(_condition(each, types.get(each.column, "string")) for each in policy.where)
+    derived = schema.derived_of(policy)
+    if {item.name for item in derived} != set(policy.derive):
+        raise ValueError("a policy's derived columns are resolved when it is loaded, by load_policy or policy_of")
+    types = _types(policy)
+    where = tuple(_condition(each, types[each.column]) for each in policy.where)
     return source.InputSpec(
         format=policy.source.format,
         paths=policy.source.path,
@@ -48,7 +58,7 @@ def input_spec(policy: schema.Policy) -> source.InputSpec:
         path_columns=policy.source.path_columns,
         fingerprint=policy.source.fingerprint,
         columns=columns,
-        derived=tuple(_derived(name, derive) for name, derive in policy.derive.items()),
+        derived=(*derived, *_placements(policy)),
         where=(*where, *pre_aggregated.conditions(policy.source)),
     )
 
@@ -56,9 +66,10 @@ def input_spec(policy: schema.Policy) -> source.InputSpec:
 def _stage(policy: schema.Policy, stage: schema.Stage) -> Stage:
     limits = stage.bounds
     searches: list[tuple[Parameter, CountSearch]] = []
-    for name, bound in (("l0", limits.l0), ("linf", limits.linf), ("l1", limits.l1)):
+    stated: tuple[tuple[Parameter, object], ...] = (("l0", limits.l0), ("linf", limits.linf), ("l1", limits.l1))
+    for name, bound in stated:
         if isinstance(bound, auto.AutoCount):
-            searches.append((name, CountSearch(max=bound.auto.max, weight=bound.auto.weight)))  # type: ignore[arg-type]
+            searches.append((name, CountSearch(max=bound.auto.max, weight=bound.auto.weight)))
     linf = _most(limits.linf)
     metrics = tuple(choice.metric(policy.vector_lengths) for choice in stage.metrics)
     if policy.counted_by is not None:
@@ -66,7 +77,7 @@ def _stage(policy: schema.Policy, stage: schema.Stage) -> Stage:
     return Stage(
         name=stage.name,
         keys=stage.group_by,
-        key_types=tuple("string" if key in policy.derive else policy.columns[key].value_type for key in stage.group_by),
+        key_types=tuple(_types(policy)[key] for key in stage.group_by),
         partitions=_partitions(policy, stage),
         # Of rows aggregated already, linf clips the counts.
         bounds=Bounds(l0=_most(limits.l0), linf=None if policy.counted_by else linf, l1=_most(limits.l1)),
@@ -78,6 +89,36 @@ def _stage(policy: schema.Policy, stage: schema.Stage) -> Stage:
     )
 
 
+def _types(policy: schema.Policy) -> dict[str, ColumnType]:
+    """The type of each column that is read and of each derived one; of a vector that of its numbers."""
+    read = {name: rules.value_type for name, rules in policy.columns.items()}
+    return read | {item.name: item.type for item in schema.derived_of(policy)}
+
+
+def _label(stage: schema.Stage) -> Scalar | None:
+    """The partition that takes all rows which aren't in any other; None if there is none."""
+    public = None if stage.partitions is None else stage.partitions.public
+    return None if public is None else public.other
+
+
+def _placed(stage: schema.Stage) -> str:
+    """The column that has each row's partition: no column of a policy may be called so."""
+    return f"__partition.{stage.name}"
+
+
+def _placements(policy: schema.Policy) -> Iterator[source.Placed]:
+    """The columns that have each row's partition, of the stages where one takes all rows that aren't in any other."""
+    for stage in policy.stages:
+        label, table = _label(stage), schema.public_table_of(policy, stage.name)
+        if label is not None and table is not None:
+            (key,) = stage.group_by
+            kind = _types(policy)[key]
+            scalar = literal(canonical(label, kind), kind)
+            partitions = table.column(key).combine_chunks()
+            listed = partitions.filter(pc.not_equal(partitions, scalar))
+            yield source.Placed(name=_placed(stage), column=key, type=kind, listed=listed, label=scalar)
+
+
 def _most(bound: int | auto.AutoCount | None) -> int | None:
     """A bound's value; the most that it may be where the run finds it."""
     return bound.auto.max if isinstance(bound, auto.AutoCount) else bound
@@ -87,8 +128,10 @@ def _partitions(policy: schema.Policy, stage: schema.Stage) -> Partitions:
     private = stage.private
     if private is None:
         table = schema.public_table_of(policy, stage.name)
-        return None if table is None else Public(table=table)
-    hierarchy = selections.Hierarchy(other_l0=private.other_l0) if private.hierarchical else None
+        if table is None:
+            return None
+        return Public(table=table, placed=None if _label(stage) is None else _placed(stage))
+    hierarchy = selections.Hierarchy(other_l0=private.other_l0) if private.has_others else None
     (kind,) = (kind for kind in selections.SELECTIONS if kind.strategy == private.strategy)
     if kind is selections.DpSips:
         return selections.DpSips(
@@ -106,31 +149,15 @@ def _column(name: str, rules: schema.ColumnRules) -> source.Column:
         type=rules.type,
         field=rules.field,
         length=rules.length,
-        on_null=_rule(rules.on_null, rules.value_type),
-        on_nan=_rule(rules.on_nan, rules.value_type),
-        on_inf=_rule(rules.on_inf, rules.value_type),
-        on_invalid=_rule(rules.on_invalid, rules.value_type),
+        on_null=rule_of(rules.on_null, rules.value_type),
+        on_nan=rule_of(rules.on_nan, rules.value_type),
+        on_inf=rule_of(rules.on_inf, rules.value_type),
+        on_invalid=rule_of(rules.on_invalid, rules.value_type),
     )
 
 
-def _rule(word: str | schema.Replace, kind: source.ColumnType) -> source.Rule:
-    if isinstance(word, schema.Replace):
-        return source.Rule(action="replace", value=canonical(word.replace, kind))
-    return source.Rule(action="fail" if word == "fail" else "drop")
-
-
-def _derived(name: str, derive: schema.DeriveBin | schema.DeriveTruncate | schema.DeriveLower) -> source.Derived:
-    match derive:
-        case schema.DeriveBin():
-            return source.Bin(name=name, column=derive.bin, edges=tuple(map(float, derive.edges)))
-        case schema.DeriveTruncate():
-            return source.Truncate(name=name, column=derive.truncate, unit=derive.to)
-        case schema.DeriveLower():
-            return source.Lower(name=name, column=derive.lower)
-
-
-def _condition(where: schema.Where, kind: source.ColumnType) -> source.Condition:
-    def plain(value: source.Scalar) -> source.Scalar:
+def _condition(where: schema.Where, kind: ColumnType) -> source.Condition:
+    def plain(value: Scalar) -> Scalar:
         return value if kind == "int64" else canonical(value, kind)
 
     value = tuple(map(plain, where.value)) if isinstance(where.value, tuple) else plain(where.value)

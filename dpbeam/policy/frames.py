@@ -9,11 +9,12 @@ from typing import Any
 import pyarrow as pa
 
 from dpbeam.errors import UsageError
+from dpbeam.policy.expressions.syntax import ExpressionError, names_in, parse
 from dpbeam.policy.starter import column_type
 from dpbeam.policy.violations import closest, shown
 from dpbeam.reading import vectors
 
-_OF_COLUMNS = ("bin", "truncate", "lower")
+_OF_COLUMNS = ("bin", "truncate", "lower", "lookup")
 """Keys of `derive` that name a column."""
 _KINDS = "a pandas or Polars data frame, or an Arrow table, record batch or dataset"
 
@@ -101,9 +102,21 @@ def used(
             for arguments in metric.values():
                 names += [arguments["column"]] if "column" in arguments else []
                 names += arguments.get("columns", [])
-    names += [each[kind] for each in derived if isinstance(each, Mapping) for kind in _OF_COLUMNS if kind in each]
+    names += [name for each in derived if isinstance(each, Mapping) for name in _columns_of(each)]
     names += [each["column"] for each in conditions]
     return list(dict.fromkeys(name for name in names if isinstance(name, str)))  # the checks name what is no text
+
+
+def _columns_of(derived: Mapping[str, Any]) -> list[str]:
+    """The names of the columns that a derived one is made from; none of an expression that can't be read, which is said
+    when the policy is checked."""
+    expression = derived.get("expression")
+    if not isinstance(expression, str):
+        return [derived[kind] for kind in _OF_COLUMNS if kind in derived]
+    try:
+        return list(names_in(parse(expression)))
+    except ExpressionError:
+        return []
 
 
 def _schema(frame: Any) -> pa.Schema:

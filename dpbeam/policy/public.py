@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,19 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dpbeam.policy.public_file import raw_rows
 from dpbeam.policy.schema.policy import Public
 from dpbeam.policy.values import DESCRIPTIONS, canonical, suits, to_python
 from dpbeam.policy.violations import ABSENT, Finding, Key
-from dpbeam.queries.source import ColumnType
-from dpbeam.reading.casting import ARROW_TYPES, is_text, to_type
-from dpbeam.reading.formats.delimited import all_as_text
-from dpbeam.reading.formats.parquet_file import columns_of, open_parquet
+from dpbeam.queries.column_types import ColumnType
+from dpbeam.reading.casting import ARROW_TYPES, to_type
 
 MAX_PARTITIONS = 10_000_000
-MAX_FILE_BYTES = 2**30
-MAX_KEY_BYTES = 2**31 - 2**20
-"""Of all keys in memory: what one column of text may hold. A file may be far smaller than what it unpacks to."""
-_FILE_ROWS = 1 << 12
 
 _FILE_REMEDY = "Name a CSV or Parquet file whose columns are those of group_by."
 
@@ -56,7 +49,24 @@ def public_table(
     else:
         table, digest = _from_file(str(public.file), keys, types, folder, (*at, "file"))
     # One thread, so that the first of equal partitions keeps its place.
-    return table.group_by(list(keys), use_threads=False).aggregate([]), digest
+    distinct = table.group_by(list(keys), use_threads=False).aggregate([])
+    if public.other is None:
+        return distinct, digest
+    return pa.concat_tables([distinct, _other(public.other, distinct, keys, types, (*at, "other"))]), digest
+
+
+def _other(label: Any, listed: pa.Table, keys: Sequence[str], types: Sequence[ColumnType], at: Key) -> pa.Table:
+    """The partition of all rows that aren't in any of those listed."""
+    if len(keys) != 1:
+        rule = "must be left out where group_by has several columns"
+        remedy = "Derive a column that has the label where its value isn't listed, and list the label."
+        raise BadPartitions(Finding(key=at, rule=rule, remedy=remedy, value=label))
+    _check(label, types[0], at)
+    row = pa.table({keys[0]: _array([label], types[0])})
+    if pc.any(pc.equal(listed.column(0), row.column(0)[0])).as_py():
+        rule, remedy = "must be no partition that is listed", "Remove it from the list, or give another label."
+        raise BadPartitions(Finding(key=at, rule=rule, remedy=remedy, value=label))
+    return row
 
 
 def _from_values(values: Sequence[Any], keys: Sequence[str], types: Sequence[ColumnType], at: Key) -> pa.Table:
@@ -109,28 +119,10 @@ def _array(values: Sequence[Any], kind: ColumnType) -> pa.Array:
 def _from_file(
     name: str, keys: Sequence[str], types: Sequence[ColumnType], folder: Path, at: Key
 ) -> tuple[pa.Table, str]:
-    def bad(rule: str, remedy: str = _FILE_REMEDY) -> BadPartitions:
+    def bad(rule: str, remedy: str) -> BadPartitions:
         return BadPartitions(Finding(key=at, rule=rule, remedy=remedy, value=name))
 
-    path = folder / name
-    try:
-        if path.exists() and not path.is_file():
-            raise bad("must be a file")
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise bad(f"must not be larger than {MAX_FILE_BYTES >> 20} MiB", "List fewer partitions.")
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise bad("does not exist", "Check the path; it starts at the policy's folder.") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else "not a usable path"
-        raise bad(f"can't be read: {reason}", "Name a readable file.") from None
-    try:
-        raw = _parquet(content) if path.suffix == ".parquet" else all_as_text(io.BytesIO(content))
-        if raw is not None and sum(map(_unpacked_bytes, raw.columns)) > MAX_KEY_BYTES:
-            rule = f"must not hold more than {MAX_KEY_BYTES >> 20:,} MiB of keys when it is unpacked"
-            raise bad(rule, "List fewer partitions, or shorter keys.")
-    except (pa.ArrowException, OSError, ValueError):
-        raise bad("is not a CSV or Parquet file that can be read") from None
+    raw, digest = raw_rows(name, folder, MAX_PARTITIONS, bad, wanted=_FILE_REMEDY, fewer="List fewer partitions")
     if raw is not None and sorted(raw.column_names) != sorted(keys):
         raise bad(f"must have exactly the columns {', '.join(keys)}", "Write them as its header.")
     if raw is None or not 0 < raw.num_rows <= MAX_PARTITIONS:
@@ -143,36 +135,4 @@ def _from_file(
             raise bad(f"has a column {key} that can't be read as {kind}", "Correct the file.") from None
         if columns[key].null_count:
             raise bad(f"has a missing value, or one that isn't {DESCRIPTIONS[kind]}, in {key}", "Correct the file.")
-    return pa.table(columns), "sha256:" + hashlib.sha256(content).hexdigest()
-
-
-def _parquet(content: bytes) -> pa.Table | None:
-    """The file's rows, of which no more are unpacked than tell that they are too large; None if its footer already
-    states too many."""
-    file = pa.BufferReader(content)
-    parquet = open_parquet(file)
-    if parquet.metadata.num_rows > MAX_PARTITIONS:
-        return None
-    schema = parquet.schema_arrow
-    batches: list[pa.RecordBatch] = []
-    size = 0
-    for group in range(parquet.metadata.num_row_groups if len(set(schema.names)) == len(schema) else 0):
-        for columns in columns_of(file, parquet, group, [(name,) for name in schema.names], _FILE_ROWS):
-            batches.append(pa.RecordBatch.from_arrays(columns, schema=schema))
-            size += sum(map(_unpacked_bytes, columns))
-            if size > MAX_KEY_BYTES:
-                return pa.Table.from_batches(batches)
-    return pa.Table.from_batches(batches, schema)
-
-
-def _unpacked_bytes(column: pa.Array | pa.ChunkedArray) -> int:
-    """What the values take, those of a dictionary as often as they stand in rows."""
-    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-    size = 0
-    for chunk in chunks:
-        if pa.types.is_dictionary(chunk.type) and is_text(chunk.type.value_type):
-            lengths = pc.binary_length(chunk.dictionary).cast(pa.int64()).take(chunk.indices)
-            size += pc.sum(lengths).as_py() or 0
-        else:
-            size += chunk.nbytes
-    return size
+    return pa.table(columns), digest

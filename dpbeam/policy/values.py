@@ -6,7 +6,7 @@ import re
 import sys
 from datetime import date, datetime, timezone
 
-from dpbeam.queries.source import ColumnType, Scalar
+from dpbeam.queries.column_types import ColumnType, Scalar
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 

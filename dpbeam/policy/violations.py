@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dpbeam.errors import UsageError
 
@@ -18,7 +19,8 @@ MAX_VALUE_CHARS = 60
 class Violation:
     """One broken rule. `key` is dotted (`stages[0].bounds.l0`; empty for the file as a whole), `line` counts from 1.
 
-    `value` is the `repr` of what the policy says there, cut at 60 characters, or None where it says nothing.
+    `value` is the `repr` of what the policy says there, cut at 60 characters, or None where it says nothing. `column`
+    counts characters of the line from 1, where the place within a value is known.
     """
 
     file: str
@@ -27,10 +29,11 @@ class Violation:
     value: str | None
     rule: str
     remedy: str
+    column: int | None = None
 
     @property
     def lines(self) -> tuple[str, str]:
-        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        place = ":".join(str(part) for part in (self.file, self.line, self.column) if part is not None)
         subject = f"{self.key or 'the policy'} {self.rule}"
         got = "" if self.value is None else f", got {self.value}"
         return f"{place}: {subject}{got}", f"    Remedy: {self.remedy}"
@@ -46,12 +49,16 @@ class PolicyError(UsageError):
         self.violations = tuple(violations)
         super().__init__(*(line for violation in self.violations for line in violation.lines))
 
+    def to_json(self) -> dict[str, Any]:
+        rules, remedies = [each.lines[0] for each in self.violations], [each.remedy for each in self.violations]
+        return super().to_json() | {"message": "\n".join(rules), "remedy": "\n".join(remedies)}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     """A violation before it has a place: the key as a path, the value as it is (`ABSENT` where there is none).
 
-    `line` is set only where the key's own line isn't the one to show.
+    `line` is set only where the key's own line isn't the one to show; `offset` where a character of its text is meant.
     """
 
     key: Key
@@ -59,6 +66,7 @@ class Finding:
     remedy: str
     value: object
     line: int | None = None
+    offset: int | None = None
 
 
 class Absent:

@@ -19,6 +19,9 @@ MAX_BYTES = 1_000_000
 MAX_NODES = 200_000
 MAX_DEPTH = 50
 
+_EXPRESSIONS = ("derive",)
+"""The key below which texts have places in them that messages name."""
+_INDENT = re.compile(r"^( *)[^ \r\n]", re.MULTILINE)
 _TAGS = tuple(f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map"))
 _NULL = re.compile(r"~|null|Null|NULL|")
 _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
@@ -36,6 +39,7 @@ class Document:
     data: Any
     lines: dict[Key, int] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    texts: dict[Key, Written] = field(default_factory=dict)
 
     def line(self, key: Key) -> int | None:
         """The line of the key, or of the nearest key above it."""
@@ -43,6 +47,29 @@ class Document:
             if (line := self.lines.get(key[:end])) is not None:
                 return line
         return None
+
+    def place(self, key: Key, offset: int) -> tuple[int, int] | None:
+        """Line and column, from 1, of a character of the text at the key; None where the file writes it otherwise than
+        it reads (escapes, folded lines), or there is no file."""
+        written = self.texts.get(key)
+        return None if written is None else written.place(offset)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """Text as it stands in the file: from `line` and `column` (from 0), with `indent` blanks before further lines."""
+
+    line: int
+    column: int
+    indent: int
+    value: str
+
+    def place(self, offset: int) -> tuple[int, int]:
+        """Line and column, from 1, of a character of `value`."""
+        before = self.value[:offset]
+        lines = before.count("\n")
+        column = len(before) - (before.rfind("\n") + 1)
+        return self.line + lines + 1, column + (self.indent if lines else self.column) + 1
 
 
 def read_yaml(path: Path) -> Document:
@@ -70,7 +97,7 @@ def read_yaml(path: Path) -> Document:
         kind = "is empty" if root is None else "is not a mapping"
         raise _unusable(file, 1, f"must hold a mapping of keys such as version, dataset and stages; it {kind}", _START)
     document = Document(file=file, data={}, lines={(): root.start_mark.line + 1})
-    document.data.update(_Walker(document).mapping(root, ()))
+    document.data.update(_Walker(document, text).mapping(root, ()))
     return document
 
 
@@ -109,6 +136,7 @@ class _Walker:
     """Turns nodes into values, noting lines and findings; refuses alias bombs and loops."""
 
     document: Document
+    text: str
     nodes: int = 0
 
     def value(self, node: Any, key: Key) -> Any:
@@ -128,6 +156,8 @@ class _Walker:
         if any("\ud800" <= char <= "\udfff" for char in node.value):
             self._find(key, "must be valid Unicode text", "Remove the lone surrogate escape.")
             return None
+        if key[:1] == _EXPRESSIONS and (written := _written(node, self.text)) is not None:
+            self.document.texts[key] = written
         return _plain(node.value) if node.style is None else node.value
 
     def mapping(self, node: Any, key: Key) -> dict[str, Any]:
@@ -153,6 +183,24 @@ class _Walker:
 
     def _find(self, key: Key, rule: str, remedy: str, value: object = ABSENT, line: int | None = None) -> None:
         self.document.findings.append(Finding(key=key, rule=rule, remedy=remedy, value=value, line=line))
+
+
+def _written(node: Any, text: str) -> Written | None:
+    """Where a scalar's characters stand, if they stand there one by one: plain or quoted on one line, or as a block of
+    lines that are kept (`|`)."""
+    start, end = node.start_mark, node.end_mark
+    if node.style == "|":
+        first = text.find("\n", start.index) + 1
+        filled = _INDENT.search(text, first)
+        indent = 0 if filled is None else len(filled[1])
+        lines = text[first : end.index].splitlines()
+        if [line[indent:] for line in lines][: node.value.count("\n") + 1] != node.value.splitlines():
+            return None
+        return Written(line=start.line + 1, column=indent, indent=indent, value=node.value)
+    quote = 0 if node.style is None else 1
+    if text[start.index + quote : end.index - quote] != node.value:
+        return None
+    return Written(line=start.line, column=start.column + quote, indent=0, value=node.value)
 
 
 def _plain(text: str) -> str | int | float | bool | None:

@@ -1,9 +1,10 @@
 """The question: what is asked of which rows, free of YAML, of Beam and of noise.
 
-Whoever asks makes a `Query`: a policy, a builder in Python, the parameters of a PipelineDP job. Whatever answers reads
-it: the plan and the check that derives it again, the engine, the report. It is made once, and never changes.
+Whoever asks makes a `Question`: policies and builders in Python of a dataset, as a `Query`; PipelineDP's parameters of
+rows that their job brings along. Whatever answers reads it: the plan and the check that derives it again, the engine,
+the report. It is made once, and never changes.
 
-Guarantee: a `Query` that was made has all that its privacy loss follows from: bounds of at least 1, finite clipping
+Guarantee: a `Question` that was made has all that its privacy loss follows from: bounds of at least 1, finite clipping
 bounds, noise for what needs noise, one name a stage. What it asks may still not be affordable, or not be possible for
 the data; then planning or the run refuses it.
 """
@@ -25,18 +26,24 @@ from dpbeam.queries.automatic import (
     values_stage,
 )
 from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.column_types import ColumnType
 from dpbeam.queries.metrics.base import Clipped, Metric
 from dpbeam.queries.selections import InRounds, Selection, TruncatedGeometric
-from dpbeam.queries.source import ColumnType, InputSpec
+from dpbeam.queries.source import InputSpec
 
 Noise = Literal["laplace", "gaussian"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Public:
-    """Partitions that are known beforehand, all of which are shown: `table` has a row a partition, a column a key."""
+    """Partitions that are known beforehand, all of which are shown: `table` has a row a partition, a column a key.
+
+    Where one of them takes all rows that aren't in any other, `placed` is the column that has each row's partition
+    (`dpbeam.queries.source.Placed`); else None, and the key has it.
+    """
 
     table: pa.Table
+    placed: str | None = None
 
 
 Partitions = Selection | Public | None
@@ -72,6 +79,8 @@ class Stage:
             raise ValueError(f"stage {self.name}: each key needs a name of its own and a type")
         if bool(self.keys) != (self.partitions is not None):
             raise ValueError(f"stage {self.name}: a stage has partitions if, and only if, it has keys")
+        if self.placed is not None and len(self.keys) != 1:
+            raise ValueError(f"stage {self.name}: rows that aren't listed can only be placed where there is one key")
         if not self.metrics and not isinstance(self.partitions, Selection):
             raise ValueError(f"stage {self.name}: without metrics, partitions must be selected privately")
         if self.noise is None and (self.metrics or self.searches):
@@ -104,6 +113,11 @@ class Stage:
     def public(self) -> pa.Table | None:
         """The partitions that are known beforehand; None where they are selected, or the whole table is one."""
         return self.partitions.table if isinstance(self.partitions, Public) else None
+
+    @property
+    def placed(self) -> str | None:
+        """The column that has each row's partition, where it isn't the key: see `Public`."""
+        return self.partitions.placed if isinstance(self.partitions, Public) else None
 
     @property
     def histograms(self) -> tuple[Histogram, ...]:
@@ -171,24 +185,16 @@ def _with_chosen(stage: str, metric: Metric, chosen: Mapping[Key, float]) -> Met
 
 
 @dataclass(frozen=True, kw_only=True)
-class Query:
-    """What is asked of one dataset, and the (ε, δ) that all of it may cost together.
-
-    `unit` is the column that tells whose row it is; None where every row is a unit of its own. `digest` is that of the
-    canonical form in which the question was asked (a policy's), the same for the same question; empty where there
-    is none, and then no release can be found again by it.
+class Question:
+    """What is asked, stage by stage, and the (ε, δ) that all of it may cost together.
 
     Raises:
         ValueError: no stage, two of one name, or an ε or δ that isn't above 0 (δ: and below 1).
     """
 
-    dataset: str
-    source: InputSpec
-    unit: str | None
     stages: tuple[Stage, ...]
     epsilon: float
     delta: float
-    digest: str = ""
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
@@ -196,6 +202,21 @@ class Query:
             raise ValueError("a query needs stages, each with a name of its own")
         if not (self.epsilon > 0 and 0 < self.delta < 1):
             raise ValueError(f"epsilon must be above 0 and delta above 0 and below 1, got {self.epsilon}, {self.delta}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query(Question):
+    """A question of one dataset.
+
+    `unit` is the column that tells whose row it is; None where every row is a unit of its own. `digest` is that of the
+    policy's canonical form, the same for the same policy: a release is found again by it. It is carried along, not made
+    anew of what stands here (docs/decisions.md says why).
+    """
+
+    dataset: str
+    source: InputSpec
+    unit: str | None
+    digest: str = ""
 
     @property
     def automatic(self) -> dict[Key, float]:

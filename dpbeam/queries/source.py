@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
-ColumnType = Literal["string", "int64", "float64", "bool", "date", "timestamp"]
-DeclaredType = Literal["string", "int64", "float64", "bool", "date", "timestamp", "vector"]
-"""What a column may be declared as: one value a row, or a list of numbers, all of one length."""
-Scalar = str | int | float | bool
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from dpbeam.queries.column_types import ColumnType, DeclaredType, Scalar
+from dpbeam.queries.expressions import Expression, columns_of
+
 Format = Literal["csv", "parquet", "jsonl", "avro", "arrow"]
 Compression = Literal["auto", "none", "gzip", "bz2", "zstd", "xz"]
 Fingerprint = Literal["times", "content"]
@@ -93,6 +95,7 @@ class Bin:
     name: str
     column: str
     edges: tuple[float, ...]
+    type: ClassVar[ColumnType] = "string"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +105,7 @@ class Truncate:
     name: str
     column: str
     unit: Literal["year", "month", "week", "day", "hour", "minute"]
+    type: ClassVar[ColumnType] = "string"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +114,76 @@ class Lower:
 
     name: str
     column: str
+    type: ClassVar[ColumnType] = "string"
 
 
-Derived = Bin | Truncate | Lower
+@dataclass(frozen=True, kw_only=True)
+class Computed:
+    """`name` = `expression`. `on_null` applies to rows in which it is missing, `on_invalid` to those in which it can't
+    be computed or read."""
+
+    name: str
+    expression: Expression
+    on_null: Rule = Rule()
+    on_invalid: Rule = Rule()
+
+    @property
+    def type(self) -> ColumnType:
+        """The expression's type."""
+        return self.expression.type
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lookup:
+    """`name` = what a public table has beside the row's value of `column`; missing where it doesn't have that.
+
+    `keys` and `values` are the table's rows: of one length, of the types of `column` and of `type`, no key missing.
+
+    Raises:
+        ValueError: a key that stands there twice: a lookup adds columns and never rows. Or lengths that differ.
+    """
+
+    name: str
+    column: str
+    keys: pa.Array
+    values: pa.Array
+    type: ColumnType
+    on_null: Rule = Rule()
+
+    def __post_init__(self) -> None:
+        if len(self.keys) != len(self.values) or self.keys.null_count or len(self.keys.unique()) != len(self.keys):
+            raise ValueError(f"derive.{self.name}: a lookup needs each key once, with a value for it")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """`name` = `column`, or `label` where that is none of the values `listed`: the partition in which a row counts,
+    where one of them takes all rows that aren't in any other.
+
+    Raises:
+        ValueError: the label is listed, or isn't of the type of what is.
+    """
+
+    name: str
+    column: str
+    type: ColumnType
+    listed: pa.Array
+    label: pa.Scalar
+
+    def __post_init__(self) -> None:
+        fits = self.label.type == self.listed.type and self.label.is_valid
+        if not fits or pc.any(pc.equal(self.listed, self.label)).as_py():
+            raise ValueError(f"{self.name}: what takes all that isn't listed needs a label that isn't listed")
+
+
+Derived = Bin | Truncate | Lower | Computed | Lookup | Placed
+
+
+def uses(item: Derived) -> Iterator[str]:
+    """The names of the columns, read or derived, that a derived column is made from."""
+    if isinstance(item, Computed):
+        return columns_of(item.expression)
+    return iter((item.column,))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +197,8 @@ class Condition:
 
 @dataclass(frozen=True, kw_only=True)
 class InputSpec:
-    """The source and every row-local step, in the order they apply: read, validate, derive, where.
+    """The source and every row-local step, in the order they apply: read, validate, derive, where. A derived column
+    stands behind those that it is made from.
 
     `path_columns` are columns whose values stand in the files' paths, as folders `name=value`. `quoted_newlines` says
     whether a quoted CSV value may hold line breaks; if not, each line is a row.

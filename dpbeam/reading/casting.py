@@ -15,7 +15,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dpbeam.queries.source import ColumnType, Scalar
+from dpbeam.queries.column_types import ColumnType, Scalar
 
 ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
     "string": pa.string(),
@@ -27,7 +27,7 @@ ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
 }
 
 # Years 0001 to 9999: what ISO 8601 writes in four digits and Python's datetime can hold.
-_FIRST_DAY, _LAST_DAY = -719_162, 2_932_896
+FIRST_DAY, LAST_DAY = -719_162, 2_932_896
 _DAY_US = 86_400_000_000
 _PER_SECOND = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 _INT64_MAX, _INT64_MIN = 2**63 - 1, -(2**63)
@@ -84,7 +84,7 @@ def to_type(values: pa.Array, kind: ColumnType) -> pa.Array:
             return _parse(values.cast(pa.string()), kind)
         case "date":
             days = values.cast(pa.int32()) if pa.types.is_date32(values.type) else _floor(values, 86_400_000)
-            return _between(days.cast(pa.int64()), _FIRST_DAY, _LAST_DAY).cast(pa.int32()).cast(pa.date32())
+            return _between(days.cast(pa.int64()), FIRST_DAY, LAST_DAY).cast(pa.int32()).cast(pa.date32())
         case "timestamp":
             return _to_microseconds(values)
         case _:
@@ -226,7 +226,7 @@ def _parse_dates(text: pa.Array) -> pa.Array:
         days = text.cast(pa.date32())
     except pa.ArrowInvalid:
         days = _arrow(_frame(text).select(_calendar_day(rf"\A{_DATE}\z")).to_series(), pa.date32())
-    return _between(days.cast(pa.int32()).cast(pa.int64()), _FIRST_DAY, _LAST_DAY).cast(pa.int32()).cast(pa.date32())
+    return _between(days.cast(pa.int32()).cast(pa.int64()), FIRST_DAY, LAST_DAY).cast(pa.int32()).cast(pa.date32())
 
 
 def _frame(text: pa.Array) -> pl.DataFrame:
@@ -294,12 +294,12 @@ def _to_microseconds(values: pa.Array) -> pa.Array:
         return _microseconds(_floor(values, 1_000))
     per_day = 86_400 * _PER_SECOND[unit]
     # Cut before scaling up, where an absurd value would wrap round.
-    inside = _between(values.cast(pa.int64()), _FIRST_DAY * per_day, (_LAST_DAY + 1) * per_day - 1)
+    inside = _between(values.cast(pa.int64()), FIRST_DAY * per_day, (LAST_DAY + 1) * per_day - 1)
     return _microseconds(pc.multiply(inside, 1_000_000 // _PER_SECOND[unit]))
 
 
 def _microseconds(moments: pa.Array) -> pa.Array:
-    return _between(moments, _FIRST_DAY * _DAY_US, (_LAST_DAY + 1) * _DAY_US - 1).cast(pa.timestamp("us"))
+    return _between(moments, FIRST_DAY * _DAY_US, (LAST_DAY + 1) * _DAY_US - 1).cast(pa.timestamp("us"))
 
 
 def _floor(values: pa.Array, divisor: int) -> pa.Array:

@@ -12,7 +12,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dpbeam.queries.source import Bin, ColumnType, Condition, Derived, Lower, Scalar, Truncate
+from dpbeam.queries.column_types import ColumnType, Scalar
+from dpbeam.queries.source import Bin, Condition, Lower, Truncate
 from dpbeam.reading.casting import literal
 
 _ISO = {
@@ -26,7 +27,7 @@ _ISO = {
 _INT64_MAX, _INT64_MIN = 2**63 - 1, -(2**63)
 
 
-def derive(columns: Mapping[str, pa.Array], item: Derived) -> pa.Array:
+def derive(columns: Mapping[str, pa.Array], item: Bin | Truncate | Lower) -> pa.Array:
     """The derived column `item`, a string a row. `columns` holds no nulls; floats are finite.
 
     Guarantee: row-local, as everything before bounding must be; each text depends on its own row and `item` alone.

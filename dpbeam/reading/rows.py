@@ -1,7 +1,7 @@
 """Validation of raw batches: typed columns without nulls, derived columns, and the conditions that rows must meet.
 
 The order is fixed: each declared column is cast and its rules applied (invalid, null, NaN, infinity), rows that a
-rule drops leave, derived columns are added, `where` keeps the rest.
+rule drops leave, derived columns are added and their rules applied, `where` keeps the rest.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dpbeam.errors import DataError
-from dpbeam.queries.source import Column, ColumnType, InputSpec, Rule, Scalar
+from dpbeam.queries.column_types import ColumnType, Scalar
+from dpbeam.queries.source import Column, InputSpec, Rule
 from dpbeam.reading import vectors
 from dpbeam.reading.casting import ARROW_TYPES, literal, to_type
-from dpbeam.reading.derive import derive, holds
+from dpbeam.reading.derive import holds
+from dpbeam.reading.derived_columns import add_derived
 
 _MEANS = {
     "on_invalid": "A value is not of the column's type",
@@ -46,8 +48,10 @@ def prepare(batch: pa.RecordBatch, spec: InputSpec) -> pa.RecordBatch:
             dropped = bad if dropped is None else pc.or_(dropped, bad)
     if dropped is not None:
         columns = _filter(columns, pc.invert(dropped))
-    for item in spec.derived:
-        columns[item.name] = derive(columns, item)
+    if spec.derived:
+        columns, gone = add_derived(columns, spec.derived, len(columns[spec.columns[0].name]))
+        if gone is not None:
+            columns = _filter(columns, pa.array(~gone))
     if spec.where:
         kinds = column_types(spec)
         kept = None
@@ -65,13 +69,13 @@ def output_schema(spec: InputSpec) -> pa.Schema:
         (column.name, vectors.arrow_type(column.length or 0) if column.type == "vector" else ARROW_TYPES[column.type])
         for column in spec.columns
     ]
-    return pa.schema([*declared, *((item.name, ARROW_TYPES["string"]) for item in spec.derived)])
+    return pa.schema([*declared, *((item.name, ARROW_TYPES[item.type]) for item in spec.derived)])
 
 
 def column_types(spec: InputSpec) -> dict[str, ColumnType]:
-    """The type of each declared and derived column that holds one value a row; derived ones are text."""
+    """The type of each declared and derived column that holds one value a row."""
     declared: dict[str, ColumnType] = {c.name: c.type for c in spec.columns if c.type != "vector"}
-    return declared | {item.name: "string" for item in spec.derived}
+    return declared | {item.name: item.type for item in spec.derived}
 
 
 def _settle(raw: pa.Array, column: Column) -> tuple[pa.Array, pa.Array | None]:

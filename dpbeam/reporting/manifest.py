@@ -14,8 +14,8 @@ from dpbeam.mechanisms.events import Mechanism, from_json, others_of, to_json
 from dpbeam.reporting.formats import parse, violations
 
 VERSION = 3
-"""The newest version. What has nothing that a later version added is written as an earlier one, which older programs
-verify."""
+"""The newest version. A manifest is written as the oldest that knows all that it says: 2 added engines, bounds that a
+run chose and hierarchical keys, 3 what a policy says to readers and periods."""
 MANIFEST_NAME = "manifest.json"
 REPORT_NAME = "report.html"
 
@@ -76,6 +76,30 @@ class ChosenBound:
     fallback: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What the policy says to readers of a release, each None where it says nothing: who answers for it, whom to ask,
+    what it is for and where its data comes from.
+
+    Raises:
+        ValueError: it says nothing at all.
+    """
+
+    owner: str | None = None
+    contact: str | None = None
+    purpose: str | None = None
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.stated:
+            raise ValueError("about must say something, or be None")
+
+    @property
+    def stated(self) -> dict[str, str]:
+        """What is said, by field."""
+        return {name: text for name, text in _plain(self).items() if text is not None}
+
+
 def by_stage(chosen: Sequence[ChosenBound]) -> dict[str, tuple[ChosenBound, ...]]:
     """The bounds of each stage that has any, by its name."""
     return {stage: tuple(b for b in chosen if b.stage == stage) for stage in dict.fromkeys(b.stage for b in chosen)}
@@ -85,8 +109,7 @@ def by_stage(chosen: Sequence[ChosenBound]) -> dict[str, tuple[ChosenBound, ...]
 class Manifest:
     """What a release is, what it guarantees and what it cost. `docs/formats.md` describes every field.
 
-    Without a `period` it is written as version 2, and also without `chosen_bounds` and hierarchical keys as version 1:
-    they don't know them.
+    It is written as the oldest version that knows what it says.
 
     Guarantee: `guarantee` holds for all files of `files` together, if `mechanisms` are what was run;
     `dpbeam.reporting.certify` recomputes the first from the second.
@@ -109,11 +132,12 @@ class Manifest:
     files: tuple[FileEntry, ...]
     engine: Engine = "dpbeam"
     chosen_bounds: tuple[ChosenBound, ...] = ()
+    about: About | None = None
     period: str | None = None
 
     @property
     def version(self) -> int:
-        if self.period is not None:
+        if self.about is not None or self.period is not None:
             return 3
         old = self.engine == "dpbeam" and not self.chosen_bounds and not any(map(others_of, self.mechanisms))
         return 1 if old else 2
@@ -134,8 +158,10 @@ class Manifest:
                         plain[field.name] = value
                 case "mechanisms":
                     plain[field.name] = [to_json(mechanism) for mechanism in value]
-                case "chosen_bounds" | "period" if not value:
+                case "chosen_bounds" | "about" | "period" if not value:
                     continue
+                case "about":
+                    plain[field.name] = value.stated
                 case "files" | "chosen_bounds":
                     plain[field.name] = [_plain(entry) for entry in value]
                 case "guarantee" | "certificate" | "charge":
@@ -196,6 +222,7 @@ def parse_manifest(text: str) -> Manifest:
             "charge": Charge(**values["charge"]),
             "files": tuple(FileEntry(**entry) for entry in values["files"]),
             "chosen_bounds": tuple(ChosenBound(**entry) for entry in values.get("chosen_bounds", ())),
+            "about": About(**values["about"]) if "about" in values else None,
         }
     )
 

@@ -1,16 +1,9 @@
-"""A release's public facts and result tables in, one self-contained HTML page for people out."""
+"""A release as one self-contained HTML page for people."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
 from typing import Any
-
-import pyarrow as pa
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from dpbeam.mechanisms.events import (
     Gaussian,
@@ -21,104 +14,16 @@ from dpbeam.mechanisms.events import (
     TruncatedGeometric,
     WeightedThresholding,
 )
-from dpbeam.mechanisms.noise_width import NORMAL_95, half_width, std
-from dpbeam.reporting.charts import MAX_BARS, bar_chart
-from dpbeam.reporting.manifest import Charge, ChosenBound, Engine, FileEntry, Guarantee, StatedCertificate
-from dpbeam.reporting.numbers import about, exact, humane, one_in, significant
-from dpbeam.reporting.rows import DisplayRow, top_rows
-from dpbeam.reporting.tables import MetricColumn
-from dpbeam.reporting.visible import visible, visible_key
+from dpbeam.mechanisms.noise_width import half_width, std
+from dpbeam.reporting.facts import Balance, ReleaseFacts, StageReport
+from dpbeam.reporting.manifest import Charge, FileEntry, Guarantee, StatedCertificate
+from dpbeam.reporting.numbers import significant
+from dpbeam.reporting.page import environment, text
+from dpbeam.reporting.risk import odds_factor, risk, risk_of_all, tone_of
+from dpbeam.reporting.stage_page import MAX_CHARTS, MAX_COLUMNS, stage_view, strategy_name
 
-MAX_ROWS = 50
-MAX_TEXT = 300
-MAX_COLUMNS = 16
-"""Of a metric with more columns, as the sum of vectors, the page shows so many; each has a chart."""
-_STRATEGIES = {
-    TruncatedGeometric.kind: "truncated geometric",
-    LaplaceThresholding.kind: "Laplace thresholding",
-    GaussianThresholding.kind: "Gaussian thresholding",
-    "dp_sips": "DP-SIPS",
-    "mad": "MAD",
-    "mad2r": "MAD2R",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReleaseFacts:
-    """The manifest's fields that name the release."""
-
-    release_id: str
-    release_name: str
-    dataset: str
-    created: str
-    dpbeam_version: str
-    policy_digest: str
-    input_fingerprint: str
-    engine: Engine = "dpbeam"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SelectionFacts:
-    """How the partitions of a stage were chosen privately: the strategy (a mechanism's kind), its pre-threshold,
-    and the privacy-unit counts at which a partition is kept with probability 50 % and 99 %, from the plan. `note` says
-    of which units."""
-
-    strategy: str
-    pre_threshold: int
-    keep_50: int
-    keep_99: int
-    note: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ValueFacts:
-    """Of the most frequent values of `column`, shown as metric `name`: for how many of them one unit may count in a
-    partition, and how they were kept; None for public candidates."""
-
-    name: str
-    column: str
-    max_values: int
-    selection: SelectionFacts | None
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageReport:
-    """One stage: its result `table` (keys, then `m`, `m_low`, `m_high` for each metric), its bounds.
-
-    `selection` is None for public partitions. `clipped` names the columns whose values were cut to bounds, each
-    with (low, high), and `chosen` the bounds that the run found.
-    """
-
-    name: str
-    table: pa.Table
-    keys: tuple[str, ...]
-    metrics: tuple[MetricColumn, ...]
-    l0: int | None
-    linf: int | None
-    selection: SelectionFacts | None
-    l1: int | None = None
-    clipped: tuple[tuple[str, float, float], ...] = ()
-    totals: tuple[tuple[str, float, float], ...] = ()
-    values: tuple[ValueFacts, ...] = ()
-    other_leaves: int | None = None
-    """Of hierarchical keys, the most leaves of one unit that count in one `other`."""
-    shortened: tuple[tuple[str, str, float], ...] = ()
-    """Of the metrics that add up vectors, the name, the norm and the greatest norm that a row counts with."""
-    chosen: tuple[ChosenBound, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Balance:
-    """The dataset's budget after this release's charge; `spent` includes it, `held` is set aside for other runs."""
-
-    cap_epsilon: float
-    cap_delta: float
-    spent_epsilon: float
-    spent_delta: float
-    held_epsilon: float
-    held_delta: float
-    left_epsilon: float
-    left_delta: float
+_ROUNDING = 1e-9
+"""Of amounts that the ledger keeps as whole numbers and prints as doubles."""
 
 
 def render_report(
@@ -132,95 +37,34 @@ def render_report(
     stages: Sequence[StageReport],
     files: Sequence[FileEntry],
 ) -> str:
-    """The page, as UTF-8 text: no script, no network, all text escaped; the same facts give the same page.
+    """The page, as UTF-8 text: no network, no script but ours, all text escaped; the same facts give the same page.
 
     Guarantee: it shows released values and public facts of policy, plan and ledger only, so it costs nothing
     beyond the release itself. `files` are those already written; the page and the manifest can't list themselves.
     """
-    template = _environment().get_template("report.html.j2")
+    template = environment().get_template("report.html.j2")
+    earlier = balance.spent_epsilon > charge.epsilon * (1 + _ROUNDING)
+    whom = "row" if guarantee.unit == "row" else text(guarantee.unit)
     return template.render(
         release=release,
         guarantee=guarantee,
         certificate=certificate,
         charge=charge,
         balance=balance,
-        stages=[_stage_view(stage, i) for i, stage in enumerate(stages)],
+        stages=[stage_view(stage, files) for stage in stages],
         mechanisms=[_mechanism_view(mechanism) for mechanism in mechanisms],
         any_private=any(stage.selection is not None for stage in stages),
         any_public=any(stage.selection is None for stage in stages),
         any_chosen=any(stage.chosen for stage in stages),
         by_row=guarantee.unit == "row",
         files=files,
-        factor=about(math.exp(min(guarantee.epsilon, 700.0))),
-        belief=about(100 / (1 + math.exp(-min(guarantee.epsilon, 700.0)))),
-        max_rows=MAX_ROWS,
+        tone=tone_of(guarantee.epsilon),
+        factor=odds_factor(guarantee.epsilon),
+        risk=risk(guarantee.epsilon, whom),
+        risk_of_all=risk_of_all(balance.spent_epsilon) if earlier else None,
         max_columns=MAX_COLUMNS,
+        most_charts=MAX_CHARTS,
     )
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("dpbeam.reporting", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"text": _text, "significant": significant, "one_in": one_in, "exact": exact}
-    return environment
-
-
-def _text(value: str) -> str:
-    """Any text, made visible and cut to a length that a page can bear; the template escapes it."""
-    clean = visible(value[: MAX_TEXT + 1])
-    return clean[:MAX_TEXT] + "…" if len(clean) > MAX_TEXT else clean
-
-
-def _stage_view(stage: StageReport, index: int) -> dict[str, Any]:
-    metrics = [metric for metric in stage.metrics if metric.place < MAX_COLUMNS]
-    names = [metric.name for metric in metrics]
-    labels = {metric.name: metric.label for metric in metrics if metric.label is not None}
-    by = names[0] if names else None
-    rows = top_rows(stage.table, keys=stage.keys, metrics=names, by=by, limit=MAX_ROWS, labels=labels)
-    return {
-        "facts": stage,
-        "metrics": metrics,
-        "wide": [metric for metric in metrics if metric.place == 0 and metric.of > MAX_COLUMNS],
-        "total": f"{stage.table.num_rows:,}",
-        "cut": stage.table.num_rows > len(rows),
-        "strategy": _STRATEGIES.get(stage.selection.strategy, stage.selection.strategy) if stage.selection else None,
-        "charts": [_chart_view(stage, metric, f"s{index}m{i}-") for i, metric in enumerate(metrics)],
-        "rows": [
-            {"keys": [_key(key) for key in row.keys], "cells": [_cell(row, metric) for metric in metrics]}
-            for row in rows
-        ],
-    }
-
-
-def _key(key: str) -> str:
-    return visible_key(key[: MAX_TEXT + 1]) or "(empty)"
-
-
-def _chart_view(stage: StageReport, metric: MetricColumn, prefix: str) -> dict[str, Any]:
-    rows = top_rows(stage.table, keys=stage.keys, metrics=[metric.name], by=metric.name, limit=MAX_BARS)
-    shown = [row for row in rows if row.is_finite(metric.name)]
-    title = f"{metric.name} of the {len(shown)} partitions where it is largest, stage {stage.name}"
-    # Safe as markup: drawn by matplotlib, parsed and written again as XML, text as text nodes (charts.py).
-    svg = Markup(bar_chart(shown, metric=metric.name, title=title, prefix=prefix))
-    return {"metric": metric.name, "svg": svg, "bars": len(shown)}
-
-
-def _cell(row: DisplayRow, metric: MetricColumn) -> dict[str, str]:
-    label = row.labels.get(metric.name)
-    shown = row.values[metric.name]
-    spread = (shown.high - shown.low) / (2 * NORMAL_95) if metric.one_std is None else metric.one_std
-    return {
-        "label": "" if label is None else _key(label),
-        "value": humane(shown.value, spread),
-        "low": humane(shown.low, spread),
-        "high": humane(shown.high, spread),
-    }
 
 
 def _mechanism_view(mechanism: Mechanism) -> dict[str, Any]:
@@ -245,7 +89,7 @@ def _mechanism_view(mechanism: Mechanism) -> dict[str, Any]:
             kind = "Gaussian thresholding"
             detail = _threshold(f"σ {significant(mechanism.sigma)}", mechanism)
         case WeightedThresholding():
-            kind = f"{_STRATEGIES[mechanism.strategy]}: Gaussian thresholding of weights"
+            kind = f"{strategy_name(mechanism.strategy)}: Gaussian thresholding of weights"
             detail = _threshold(f"σ {significant(mechanism.sigma)}", mechanism)
         case _:
             raise ValueError(f"unknown mechanism {type(mechanism).__name__}")

@@ -29,9 +29,6 @@ class DisplayRow:
     labels: Mapping[str, str | None] = field(default_factory=dict)
     """Of metrics that count one value of the partition, that value as text; None where there is none."""
 
-    def is_finite(self, metric: str) -> bool:
-        return math.isfinite(self.values[metric].value)
-
 
 def top_rows(
     table: pa.Table,

@@ -7,8 +7,11 @@ from typing import Annotated
 
 import typer
 
-from dpbeam.pipelines.cli.options import PolicyPath
-from dpbeam.pipelines.cli.printing import console, line
+from dpbeam.pipelines.cli.arguments import PolicyPath, Quiet, Verbose
+from dpbeam.pipelines.cli.commands import epilog
+from dpbeam.pipelines.cli.printing import console, line, quiet
+
+REHEARSE = epilog("dpbeam rehearse policy.yaml", "dpbeam rehearse policy.yaml --units 100000")
 
 
 def rehearse(
@@ -16,6 +19,8 @@ def rehearse(
     units: Annotated[
         int, typer.Option("--units", min=1, max=1_000_000, help="How many people (privacy units) are made up.")
     ] = 5000,
+    _verbose: Verbose = False,
+    _quiet: Quiet = False,
 ) -> None:
     """Take a policy through a whole run on made-up data and a throw-away ledger. Reads no source, keeps nothing."""
     from dpbeam.pipelines.cli import terminal
@@ -25,10 +30,12 @@ def rehearse(
 
     policy = load_policy(policy_path)
     out, err = console(), console(stderr=True)
-    with err.status("Making up data") if err.is_terminal else nullcontext():
+    is_silent = quiet()
+    with nullcontext() if is_silent or not err.is_terminal else err.status("Making up data"):
 
         def progress(step: str) -> None:
-            err.print(f"· {step}", style="dim")
+            if not is_silent:
+                err.print(f"· {step}", style="dim")
 
         with rehearsed(policy, units, progress) as done:
             published = done.published
@@ -37,5 +44,6 @@ def rehearse(
                 out.print(terminal.results(spec, tables[spec.name], out.width))
             out.print(terminal.chosen(published.chosen))
     out.print(line(f"Rehearsed on made-up data: {done.rows} rows of {units} {published.request.query.unit or 'row'}s."))
-    out.print(line("Planned, charged to a throw-away ledger, run, published and certified; nothing of it is kept."))
+    if not is_silent:
+        out.print(line("Planned, charged to a throw-away ledger, run, published and certified; nothing of it is kept."))
     out.print(line(f"A real run would charge {published.charge.amount} to {policy.dataset}. Its source wasn't read."))

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpbeam.errors import LedgerError
-from dpbeam.pipelines.cli.options import DEFAULT_LEDGER, AsJson, LedgerUrl
-from dpbeam.pipelines.cli.printing import console, line, note, say, say_json
+from dpbeam.pipelines.cli.arguments import DEFAULT_LEDGER, AsJson, LedgerUrl, Quiet, Verbose
+from dpbeam.pipelines.cli.commands import epilog
+from dpbeam.pipelines.cli.printing import console, line, note, remark, say_json
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from dpbeam.pipelines.library.catalogue import Listed
+
+RELEASES = epilog("dpbeam releases", "dpbeam releases visits --output releases --json")
 
 
 def releases(
@@ -22,6 +25,8 @@ def releases(
     output: Annotated[Path, typer.Option("--output", help="Where the releases lie.")] = Path("releases"),
     ledger: LedgerUrl = DEFAULT_LEDGER,
     as_json: AsJson = False,
+    _verbose: Verbose = False,
+    _quiet: Quiet = False,
 ) -> None:
     """List releases, with what the ledger says of their manifests."""
     from dpbeam.ledger import open_ledger
@@ -38,7 +43,7 @@ def releases(
     elif listed:
         console().print(_table(listed))
     else:
-        say(f"No releases{'' if dataset is None else f' of {dataset}'} in {output}.")
+        remark(f"No releases{'' if dataset is None else f' of {dataset}'} in {output}.")
 
 
 def _table(listed: list[Listed]) -> Table:

@@ -24,6 +24,27 @@ class Unfailing(io.TextIOBase):
         self._stream = stream
         self.lost: str | None = None
 
+    @contextlib.contextmanager
+    def elsewhere(self, number: int, copy: int) -> Iterator[None]:
+        """Where this writes to the file `number`, it writes to its `copy` while this lasts."""
+        stream = self._stream
+        if stream is None or self._number() != number:
+            yield
+            return
+        self.flush()
+        lent = open(copy, "w", encoding=self.encoding, errors="backslashreplace", closefd=False)  # noqa: SIM115
+        self._stream = lent
+        try:
+            yield
+        finally:
+            self.flush()
+            self._stream = stream
+
+    def _number(self) -> int | None:
+        with contextlib.suppress(OSError, ValueError):
+            return self.fileno()
+        return None
+
     @property
     def encoding(self) -> str:  # type: ignore[override]
         return getattr(self._stream, "encoding", None) or "utf-8"
@@ -65,16 +86,26 @@ class Unfailing(io.TextIOBase):
             os.dup2(nowhere.fileno(), self.fileno())
 
 
+_current: list[tuple[Unfailing, Unfailing]] = []
+
+
+def current() -> tuple[Unfailing, Unfailing] | None:
+    """The two streams of the command that is run; None where none is."""
+    return _current[-1] if _current else None
+
+
 @contextlib.contextmanager
 def unfailing() -> Iterator[Unfailing]:
     """Makes `sys.stdout` and `sys.stderr` such streams while it lasts; gives the first."""
-    before, sys.stdout, sys.stderr = (sys.stdout, sys.stderr), Unfailing(sys.stdout), Unfailing(sys.stderr)
-    shown = sys.stdout
+    before, own = (sys.stdout, sys.stderr), (Unfailing(sys.stdout), Unfailing(sys.stderr))
+    _current.append(own)
+    sys.stdout, sys.stderr = own
     try:
-        yield shown
+        yield own[0]
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        own[0].flush()
+        own[1].flush()
+        _current.remove(own)
         sys.stdout, sys.stderr = before
 
 
@@ -101,6 +132,9 @@ def refuse_empty(arguments: Sequence[str]) -> None:
 def usage_lines(error: Any) -> list[str]:
     """What typer's error says: where no command was named a whole help text; else one line, for a line break in it was
     typed by somebody."""
+    if type(error).__name__ == "NoSuchOption":
+        close = f" Did you mean {error.possibilities[0]!r}?" if error.possibilities else ""
+        return [f"No such option {error.option_name!r}.{close}"]
     said = str(error.format_message())
     return said.split("\n") if type(error).__name__ == "NoArgsIsHelpError" else [said]
 

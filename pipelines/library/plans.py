@@ -14,7 +14,6 @@ from dpbeam.policy.builder import QueryBuilder
 from dpbeam.policy.compile import query as compile_query
 from dpbeam.policy.schema.policy import Policy
 from dpbeam.queries.query import Query
-from dpbeam.reporting import plan_page
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,6 +35,8 @@ class QueryPlan:
 
     def explain(self) -> str:
         """What a release would be like and cost, in words."""
+        from dpbeam.reporting import plan_page  # lazily: it loads what makes HTML
+
         return plan_page.text(self.plan)
 
     def to_json(self) -> dict[str, Any]:
@@ -46,6 +47,8 @@ class QueryPlan:
         return self.explain()
 
     def _repr_html_(self) -> str:
+        from dpbeam.reporting import plan_page
+
         return plan_page.html(self.plan)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from dpbeam.errors import UsageError
-from dpbeam.reporting.certify import certify
+from dpbeam.reporting.certify import Uncertified, certify
 from dpbeam.reporting.digests import digest
 from dpbeam.reporting.manifest import (
     MANIFEST_NAME,
@@ -63,7 +63,8 @@ class Release:
         which noise it has (docs/formats.md).
 
         Raises:
-            UsageError: no such table, a file that has changed since the release was opened, or pandas isn't installed.
+            UsageError: no such table, or pandas isn't installed.
+            Uncertified: its file has changed since the release was opened.
         """
         found = self._tables()
         if stage is None and len(found) == 1:
@@ -110,7 +111,7 @@ class Release:
     def _bytes(self, entry: FileEntry) -> bytes:
         content = self.folder.joinpath(*entry.path.split("/")).read_bytes()
         if digest(content) != entry.sha256:
-            raise UsageError(f"{entry.path} of release {self.manifest.release_id} has changed since it was opened")
+            raise Uncertified(self.folder, (f"file {entry.path!r}: has changed since the release was opened",))
         return content
 
 

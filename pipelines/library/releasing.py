@@ -24,6 +24,7 @@ from dpbeam.policy.schema.policy import Policy
 from dpbeam.reading import memory
 
 if TYPE_CHECKING:
+    from dpbeam.pipelines.lifecycle.steps import Progress
     from dpbeam.pipelines.lifecycle.values import Published, Request
 
 
@@ -36,6 +37,7 @@ def release(
     period: str | None = None,
     refresh: bool = False,
     accept_source: bool = False,
+    logs: str | Path | None = None,
     flags: Sequence[str] = (),
 ) -> Release:
     """Makes a release, or finds the one that was made of the same query and rows under the same name, at no cost.
@@ -44,6 +46,9 @@ def release(
     where releases go (default: the policy's). `period`, such as 2026-W48, stands in the name where that says
     `{period}`, and in the manifest. `refresh` asks for a new release, charged anew, though one exists;
     `accept_source` says that a source that is new to the dataset's budget is meant. `flags` are Beam's: a runner, say.
+    `logs` is the folder for the run's log (default: `.logs` beside staging). Only errors and what Beam's and dpbeam's
+    loggers let through are in it, at the levels that they have: what runners write on the standard streams stays there.
+    Rows that lie in memory are logged only where a folder is named: else nothing of them is written to a disk.
 
     Raises:
         UsageError: the query, its source, the output folder or a flag can't be used; nothing was charged.
@@ -56,6 +61,7 @@ def release(
     """
     require("beam")
     from dpbeam.pipelines.jobs.options import beam_options, runs_here
+    from dpbeam.pipelines.lifecycle import runlog
     from dpbeam.pipelines.lifecycle.naming import ReleaseName
     from dpbeam.pipelines.lifecycle.values import Request
 
@@ -86,18 +92,22 @@ def release(
     with ExitStack() as stack:
         if rows is not None:
             stack.enter_context(memory.holding(policy.dataset, rows))
-        done = _made(request)
+        progress: Progress = lambda says: None  # noqa: E731
+        if rows is None or logs is not None:
+            place = folder / runlog.FOLDER_NAME if logs is None else Path(logs)
+            progress = stack.enter_context(runlog.kept(place, policy.dataset)).telling(progress)
+        done = _made(request, progress)
     return replace(read_release(done.folder), cached=done.cached)
 
 
-def _made(request: Request) -> Published:
+def _made(request: Request, progress: Progress) -> Published:
     """What `make_release` makes, with signals taken while it is at work."""
     from dpbeam.pipelines.lifecycle import stopping
     from dpbeam.pipelines.lifecycle.release import make_release
 
     try:
         with stopping.listening():
-            return make_release(request, note=logging.getLogger("dpbeam").warning)
+            return make_release(request, progress, note=logging.getLogger("dpbeam").warning)
     except Interrupted as interrupted:
         number = interrupted.exit_code - 128
         if number != signal.SIGINT:

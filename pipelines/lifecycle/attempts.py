@@ -14,12 +14,13 @@ import os
 from contextlib import suppress
 from dataclasses import replace
 
-from dpbeam.errors import DataError, LedgerError, Refused, RunFailed, UsageError
+from dpbeam.errors import DataError, DpbeamError, InternalError, LedgerError, Refused, RunFailed, Spent, UsageError
 from dpbeam.ledger import Ledger
 from dpbeam.ledger.accounts import OPEN, Charge
 from dpbeam.ledger.entries import Reason
 from dpbeam.ledger.refusals import FenceLost, Locked
 from dpbeam.pipelines.lifecycle import ownership, publish, stopping
+from dpbeam.transforms.wire.containment import confide
 from dpbeam.transforms.wire.staging import Area
 
 STAGING_NAME = ".staging"
@@ -50,26 +51,31 @@ class journalled:
         spent = fail(self._ledger, self._charge, "data_rule" if isinstance(error, DataError) else self._reason)
         if isinstance(error, OSError):
             text = os.strerror(error.errno) if error.errno else type(error).__name__
-            raise RunFailed(f"the release's files can't be written ({text}); nothing was published", *spent) from None
+            confide("writing the release", error)
+            failed = RunFailed(f"the release's files can't be written ({text}); nothing was published")
+            raise failed.knowing(spent=spent) from None
         if isinstance(error, UsageError | Refused):  # of a plan that the run made anew: by then it was charged
-            raise RunFailed(*error.lines, *spent) from None
-        if isinstance(error, RunFailed) and spent:
-            raise error.saying(*spent) from None
+            raise RunFailed(*error.message, remedy=error.remedy).knowing(spent=spent) from None
+        if isinstance(error, RunFailed):
+            raise error.knowing(spent=spent) from None
+        if not isinstance(error, DpbeamError):
+            confide("the run", error)
+            raise InternalError.of(error).knowing(spent=spent) from None
 
 
-def fail(ledger: Ledger, charge: Charge, reason: Reason) -> tuple[str, ...]:
-    """Clears what a failed attempt left, and journals it. Returns what to say of what stays spent; nothing if another
-    attempt has taken over.
+def fail(ledger: Ledger, charge: Charge, reason: Reason) -> Spent | None:
+    """Clears what a failed attempt left, and journals it. Returns what stays spent; None if another attempt has taken
+    over.
 
     Raises:
         FenceLost: another attempt has taken over, or the run was given up; see `Ledger`.
     """
     with stopping.held():
-        spent: tuple[str, ...] = (_spent(charge) + ".",)
+        spent: Spent | None = what_is_spent(charge)
         with suppress(RunFailed):  # what can't be removed now is found by the next attempt, or by `recover`
             now = ledger.charge(charge.id)
             if now is not None and now.fence != charge.fence:
-                spent = ()
+                spent = None
                 give_way(charge)
             else:
                 clear(charge)
@@ -102,9 +108,9 @@ def record_published(ledger: Ledger, charge: Charge, manifest_sha256: str) -> Ch
         ) from None
 
 
-def settle_stopped(ledger: Ledger, charge: Charge | None) -> str:
+def settle_stopped(ledger: Ledger, charge: Charge | None) -> tuple[str, Spent | None]:
     """What is to be done for a run that a signal stopped: gives back what was only held, removes what was staged and
-    journals the attempt. Returns what became of its charge, in words.
+    journals the attempt. Returns what became of its charge, in words, and what stays spent, if the charge is open.
 
     Raises:
         LedgerError: the ledger can't be asked.
@@ -112,29 +118,31 @@ def settle_stopped(ledger: Ledger, charge: Charge | None) -> str:
     """
     now = None if charge is None else ledger.charge(charge.id)
     if charge is None or now is None:
-        return "nothing was charged"
+        return "nothing was charged", None
     if now.fence != charge.fence or now.state not in OPEN:
         if now.state != "PUBLISHED":
             give_way(charge)
-        return f"charge {charge.id} is {now.state} now; `dpbeam budget history {charge.dataset}` says how"
+        return f"charge {charge.id} is {now.state} now; `dpbeam budget history {charge.dataset}` says how", None
     if now.state == "RESERVED":
         ledger.refund(now)
-        return "nothing was charged"
+        return "nothing was charged", None
     clear(charge)
     ledger.fail_attempt(charge, "interrupted")
-    return (
-        f"nothing was published, and what was staged is removed. {_spent(charge)}. `dpbeam recover` closes the charge"
-    )
+    what = "nothing was published, and what was staged is removed. `dpbeam recover` closes the charge"
+    return what, what_is_spent(charge)
 
 
-def _spent(charge: Charge) -> str:
+def what_is_spent(charge: Charge) -> Spent:
     """What an attempt that broke off has cost, and what another one will."""
-    again = "the same command on the same input tries again under the same charge, at no further cost"
-    if charge.attempt >= charge.max_attempts:
-        again = "these were all attempts of this charge; --refresh makes a new release and charges it anew"
-    return (
-        f"{charge.amount} of dataset {charge.dataset} stays spent (charge {charge.id}, attempt {charge.attempt} of "
-        f"{charge.max_attempts}): {again}"
+    amount = charge.amount.to_json()
+    return Spent(
+        charge=charge.id,
+        dataset=charge.dataset,
+        amount=str(charge.amount),
+        epsilon=amount["epsilon"],
+        delta=amount["delta"],
+        attempt=charge.attempt,
+        max_attempts=charge.max_attempts,
     )
 
 

@@ -15,7 +15,7 @@ from dpbeam.errors import DpbeamError, RunFailed, UsageError
 from dpbeam.ledger import Ledger
 from dpbeam.ledger.accounts import OPEN, Charge
 from dpbeam.ledger.owner import alive
-from dpbeam.pipelines.lifecycle import publish
+from dpbeam.pipelines.lifecycle import index, publish
 from dpbeam.pipelines.lifecycle.attempts import clear, left_behind, staging_area
 from dpbeam.pipelines.lifecycle.ownership import check_named, pending
 
@@ -53,7 +53,7 @@ def recover(ledger: Ledger, *, charge_id: str | None = None, force: bool = False
     left: list[RunFailed] = []
     charges = [charge for charge in charges if charge_id in (None, charge.id)]
     for charge in charges:
-        if charge.state == "PUBLISHED" and _finish(charge, left):
+        if charge.state == "PUBLISHED" and _finish(ledger, charge, left):
             settled.append(Settled(charge=charge, outcome="published"))
     for charge in charges:
         if charge.state == "SPENT_UNPUBLISHED" and charge.path is not None and left_behind(charge):
@@ -67,7 +67,7 @@ def recover(ledger: Ledger, *, charge_id: str | None = None, force: bool = False
     return settled
 
 
-def _finish(charge: Charge, left: list[RunFailed]) -> bool:
+def _finish(ledger: Ledger, charge: Charge, left: list[RunFailed]) -> bool:
     area = staging_area(charge)
     folder = publish.release_folder(charge)
     if not area.left() and not (folder / publish.PENDING_NAME).is_file():
@@ -75,6 +75,7 @@ def _finish(charge: Charge, left: list[RunFailed]) -> bool:
     try:
         check_named(charge, [area])
         shown = publish.complete(Path(area.release), folder, publish.manifest_digest(charge))
+        index.refresh(ledger, charge, Path(area.beside_release(index.INDEX_NAME)))
         area.remove_shards()
     except DpbeamError as error:
         # Removed or changed by its owner after it was published: nothing to finish, unless it was never shown.
@@ -103,7 +104,7 @@ def _settle(ledger: Ledger, charge: Charge, left: list[RunFailed], *, force: boo
         return Settled(charge=ledger.refund(charge), outcome="refunded")
     if charge.path is not None and not charge.failed and (digest := pending(charge, staging_area(charge))) is not None:
         published = ledger.publish(charge, manifest_sha256=digest)
-        _finish(published, left)
+        _finish(ledger, published, left)
         return Settled(charge=published, outcome="published")
     closed = ledger.close(charge)
     _clear(closed, left)

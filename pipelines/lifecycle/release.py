@@ -25,7 +25,7 @@ from dpbeam.phases.bounds import bounds_phase
 from dpbeam.phases.phase import Parameters, Phase
 from dpbeam.phases.rounds import phases as selection_phases
 from dpbeam.pipelines.jobs import aggregate, workers
-from dpbeam.pipelines.lifecycle import inputs, keys, publish, stopping
+from dpbeam.pipelines.lifecycle import index, inputs, keys, publish, stopping
 from dpbeam.pipelines.lifecycle.attempts import STAGING_NAME, journalled, record_published, settle_stopped
 from dpbeam.pipelines.lifecycle.charging import reserve, start
 from dpbeam.pipelines.lifecycle.report_facts import metric_columns, render
@@ -33,7 +33,7 @@ from dpbeam.pipelines.lifecycle.steps import Progress, Walk, step
 from dpbeam.pipelines.lifecycle.values import Assembled, Charged, Checked, Planned, Published, Request, Staged, Verified
 from dpbeam.queries.query import Query
 from dpbeam.reporting import manifest as manifests
-from dpbeam.transforms.wire.containment import from_runner
+from dpbeam.transforms.wire.containment import confide, from_runner
 
 
 def make_release(
@@ -67,11 +67,12 @@ def make_release(
     except (stopping.Stopped, KeyboardInterrupt) as signal:
         with stopping.held():
             stopped = signal if isinstance(signal, stopping.Stopped) else stopping.Stopped(stopping.SIGNALS[0])
+            spent = None
             try:
-                what = settle_stopped(request.ledger, walk.charge)
+                what, spent = settle_stopped(request.ledger, walk.charge)
             except DpbeamError as error:
                 what = f"what it began is left as it was ({error}); `dpbeam recover` settles it"
-            raise Interrupted(f"{stopped}; {what}", stopped.exit_code) from None
+            raise Interrupted(f"{stopped}; {what}", stopped.exit_code).knowing(spent=spent) from None
 
 
 @step("Planning and certifying")
@@ -162,6 +163,7 @@ def _run_stages(charged: Charged, known: Parameters) -> Staged:
                 shuffles = aggregate.run(job, request.options)
         except Exception as error:
             stopping.check()  # a runner may make an error of its own of what stopped it
+            confide("the runner", error)
             failure = from_runner(error)
         else:
             inputs.check_unchanged(found)
@@ -224,9 +226,10 @@ def assemble(verified: Verified) -> Assembled:
             files=publish.entries(folder, _rows(tables)),
             engine=request.engine,
             chosen_bounds=known.chosen,
+            about=request.about,
             period=request.period,
         )
-        report = render(manifest, known.stages, tables, ledger.balance(query.dataset))
+        report = render(manifest, known, tables, ledger.balance(query.dataset))
         (folder / manifests.REPORT_NAME).write_text(report, encoding="utf-8")
         files = publish.entries(folder, _rows(tables), manifests.REPORT_NAME)
         return Assembled(charged=charged, parameters=known, manifest=replace(manifest, files=files))
@@ -242,8 +245,9 @@ def commit(assembled: Assembled) -> Published:
     charge = record_published(request.ledger, assembled.charge, manifest_sha256)
     published = Published(request=request, charge=charge, stages=known.stages, chosen=known.chosen)
     publish.complete(Path(area.release), published.folder, manifest_sha256)
+    unlisted = index.refresh(request.ledger, charge, Path(area.beside_release(index.INDEX_NAME)))
     area.remove_empty()
-    return published
+    return replace(published, unlisted=unlisted)
 
 
 def run_json(done: Published) -> dict[str, object]:

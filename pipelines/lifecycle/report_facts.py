@@ -23,9 +23,13 @@ from dpbeam.mechanisms.events import (
     others_of,
 )
 from dpbeam.mechanisms.targets import OfPartitions, OfRound, target_of
+from dpbeam.phases.phase import Parameters
+from dpbeam.pipelines.lifecycle import shown_order
 from dpbeam.queries.quantities import NormClipped, Squares, Sum, Total, Tree, UnitsByValue, Values
-from dpbeam.reporting import report as reports
+from dpbeam.queries.source import Derived
+from dpbeam.reporting import facts
 from dpbeam.reporting.manifest import ChosenBound, Manifest, by_stage
+from dpbeam.reporting.report import render_report
 from dpbeam.reporting.tables import MetricColumn
 
 
@@ -60,12 +64,19 @@ def metric_columns(spec: StageSpec) -> tuple[MetricColumn, ...]:
 
 
 def stage_report(
-    spec: StageSpec, table: pa.Table, mechanisms: Sequence[Mechanism], chosen: Sequence[ChosenBound] = ()
-) -> reports.StageReport:
-    """One stage as the report shows it; `mechanisms` are those of the run, `chosen` the bounds that it found."""
+    spec: StageSpec,
+    table: pa.Table,
+    mechanisms: Sequence[Mechanism],
+    chosen: Sequence[ChosenBound] = (),
+    derived: Sequence[Derived] = (),
+    public: pa.Table | None = None,
+) -> facts.StageReport:
+    """One stage as the report shows it; `mechanisms` are those of the run, `chosen` the bounds that it found, `derived`
+    the columns that the policy derives and `public` the stage's partitions where it lists them."""
+    table, order = shown_order.ordered(spec, table, derived, public)
     decided = _deciding(spec.name, mechanisms)
     values = tuple(
-        reports.ValueFacts(
+        facts.ValueFacts(
             name=metric.name,
             column=quantity.columns[0],
             max_values=quantity.max_values,
@@ -78,7 +89,7 @@ def stage_report(
     by_itself = (q for q in spec.quantities if isinstance(q, Sum | Squares | Tree))
     clipped = dict.fromkeys((q.columns[0], q.low, q.high) for q in by_itself)
     totals = dict.fromkeys((q.columns[0], q.low, q.high) for q in spec.quantities if isinstance(q, Total))
-    return reports.StageReport(
+    return facts.StageReport(
         name=spec.name,
         table=table,
         keys=spec.result_keys,
@@ -93,6 +104,7 @@ def stage_report(
         values=values,
         shortened=tuple((q.name, q.norm, q.max_norm) for q in spec.quantities if isinstance(q, NormClipped)),
         chosen=tuple(chosen),
+        order=order,
     )
 
 
@@ -108,9 +120,9 @@ def _deciding(stage: str, mechanisms: Sequence[Mechanism]) -> Selection | Weight
     return deciding
 
 
-def _selection(mechanism: Selection | WeightedThresholding) -> reports.SelectionFacts:
+def _selection(mechanism: Selection | WeightedThresholding) -> facts.SelectionFacts:
     figure = selection_figure(mechanism)
-    return reports.SelectionFacts(
+    return facts.SelectionFacts(
         strategy=figure.kind,
         pre_threshold=figure.pre_threshold,
         keep_50=figure.units_50,
@@ -119,12 +131,13 @@ def _selection(mechanism: Selection | WeightedThresholding) -> reports.Selection
     )
 
 
-def render(manifest: Manifest, stages: Sequence[StageSpec], tables: Mapping[str, pa.Table], balance: Balance) -> str:
-    """report.html of a release, from its manifest (which lists the files written so far)."""
+def render(manifest: Manifest, known: Parameters, tables: Mapping[str, pa.Table], balance: Balance) -> str:
+    """report.html of a release, from its manifest (which lists the files written so far) and what its run knew."""
     chosen = by_stage(manifest.chosen_bounds)
+    listed = {stage.name: stage.public for stage in known.query.stages}  # what rounds of selection found isn't listed
     amounts = {name: getattr(balance, name).to_json() for name in ("cap", "spent", "held", "left")}
-    return reports.render_report(
-        release=reports.ReleaseFacts(
+    return render_report(
+        release=facts.ReleaseFacts(
             release_id=manifest.release_id,
             release_name=manifest.release_name,
             dataset=manifest.dataset,
@@ -133,16 +146,25 @@ def render(manifest: Manifest, stages: Sequence[StageSpec], tables: Mapping[str,
             policy_digest=manifest.policy_digest,
             input_fingerprint=manifest.input_fingerprint,
             engine=manifest.engine,
+            about=manifest.about,
         ),
         guarantee=manifest.guarantee,
         certificate=manifest.certificate,
         mechanisms=manifest.mechanisms,
         charge=manifest.charge,
-        balance=reports.Balance(
+        balance=facts.Balance(
             **{f"{name}_{part}": amount[part] for name, amount in amounts.items() for part in ("epsilon", "delta")}
         ),
         stages=[
-            stage_report(spec, tables[spec.name], manifest.mechanisms, chosen.get(spec.name, ())) for spec in stages
+            stage_report(
+                spec,
+                tables[spec.name],
+                manifest.mechanisms,
+                chosen.get(spec.name, ()),
+                known.query.source.derived,
+                listed[spec.name],
+            )
+            for spec in known.stages
         ],
         files=manifest.files,
     )

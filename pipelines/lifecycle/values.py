@@ -27,7 +27,7 @@ from dpbeam.pipelines.lifecycle.naming import ReleaseName
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.schema.policy import Policy
 from dpbeam.queries.query import Query
-from dpbeam.reporting.manifest import ChosenBound, Engine, Manifest
+from dpbeam.reporting.manifest import About, ChosenBound, Engine, Manifest
 from dpbeam.transforms.wire.control import Shuffle
 from dpbeam.transforms.wire.staging import Area
 
@@ -42,7 +42,8 @@ class Request:
     `shards` is the number of staged files a stage, which never depends on the data; `cap` what whoever asks takes the
     dataset's budget to be, None where they don't say. A run that failed may be tried again under its charge, up to
     `max_attempts` times in all. `refresh` asks for a new release although it exists;
-    `accept_source` says that a source that is new to the dataset's budget is meant. A `period` stands in the name.
+    `accept_source` says that a source that is new to the dataset's budget is meant. `about` is what the policy says to
+    readers. A `period` stands in the name.
 
     Raises:
         UsageError: a name or a period that no release can have.
@@ -59,6 +60,7 @@ class Request:
     max_attempts: int = 3
     refresh: bool = False
     accept_source: bool = False
+    about: About | None = None
     period: str | None = None
 
     def __post_init__(self) -> None:
@@ -72,10 +74,12 @@ class Request:
             UsageError: a custom metric that can't be built.
         """
         budget = policy.budget
+        about = policy.about.model_dump(exclude_none=True)
         return cls(
             query=compiled.query(policy),
             shards=policy.output.shards,
             cap=Amount.cap(budget.epsilon, budget.delta) if budget else None,
+            about=About(**about) if about else None,
             **how,
         )
 
@@ -206,13 +210,15 @@ class Assembled:
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A release that is out. `cached`: it was before it was asked for, and cost nothing now."""
+    """A release that is out. `cached`: it was before it was asked for, and cost nothing now. `unlisted`: why the page
+    over the dataset's releases doesn't list it."""
 
     request: Request
     charge: Charge
     stages: tuple[StageSpec, ...]
     chosen: tuple[ChosenBound, ...]
     cached: bool = False
+    unlisted: str | None = None
 
     @property
     def folder(self) -> Path:

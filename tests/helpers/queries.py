@@ -8,7 +8,8 @@ from typing import Any
 from dpbeam.policy.compile import query
 from dpbeam.policy.load import load_policy
 from dpbeam.policy.public import public_table
-from dpbeam.policy.schema.policy import Policy, PublicPartitions
+from dpbeam.policy.schema.policy import Policy
+from dpbeam.policy.schema.resolved import PublicPartitions, Resolved
 from dpbeam.queries.query import Query
 
 
@@ -26,7 +27,7 @@ def query_of(plain: dict[str, Any]) -> Query:
         for stage in policy.stages
         if stage.partitions is not None and stage.partitions.public is not None
     }
-    return query(Policy.model_validate(plain, context=PublicPartitions(tables=tables)))
+    return query(Policy.model_validate(plain, context=Resolved(public=PublicPartitions(tables=tables))))
 
 
 def load_query(path: str | Path) -> Query:

@@ -159,7 +159,7 @@ def test_a_rule_that_fails_the_run_names_column_and_rule_and_no_value(workspace,
     assert f"column {column}" in said
     assert "9223372036854775808" not in said
     assert "of dataset visits stays spent (charge " in said
-    assert "attempt 1 of 3): the same command on the same input tries again" in said
+    assert "attempt 1 of 3, 2 left): the same command on the same input tries again" in said
     assert workspace.manifests() == []
     assert not workspace.uncharged()
 
@@ -191,7 +191,7 @@ def test_a_run_that_succeeds_says_nothing_of_a_unit_or_of_a_partition_that_is_no
 
 
 def everything_said(workspace, *flags: str, code: int = 4) -> str:
-    """All that a run in a process of its own prints and writes, with every logger let through."""
+    """All that a run in a process of its own prints and writes, but to its log, with every logger let through."""
     program = (
         "import logging; logging.basicConfig(level=logging.DEBUG); import dpbeam.pipelines.cli.main as c; c.main()"
     )
@@ -202,7 +202,8 @@ def everything_said(workspace, *flags: str, code: int = 4) -> str:
         cwd=ROOT, capture_output=True, text=True, env=environment, check=False,
     )  # fmt: skip
     assert done.returncode == code, done.stderr[-2000:]
-    written = [p for p in workspace.folder.rglob("*") if p.is_file() and p.name not in ("data.csv", "data.parquet")]
+    inside = {workspace.folder / "data.csv", workspace.folder / "data.parquet", *workspace.logs()}  # the trust zone
+    written = [path for path in workspace.folder.rglob("*") if path.is_file() and path not in inside]
     return done.stdout + done.stderr + "".join(p.read_bytes().decode("latin-1") for p in written)
 
 
@@ -233,6 +234,9 @@ def test_an_error_of_a_library_in_any_step_leaks_nothing(workspace, step, runner
     assert done.returncode == 4
     assert "failed with ArrowInvalid" in done.stderr
     assert CANARY not in done.stdout + done.stderr
+    (log,) = workspace.logs()
+    assert f"conversion error of {CANARY}" in log.read_text(encoding="utf-8")
+    assert f"Log: {log} (it may hold raw values" in done.stderr
 
 
 STAGE = ("stages", 0)

@@ -140,7 +140,7 @@ def test_the_page_for_beam_works(reader, capsys) -> None:
     first, second = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     capsys.readouterr()
     exec(first, {})  # noqa: S102
-    (folder,) = Path("releases", "visits").iterdir()
+    (folder,) = Path("releases", "visits").glob("*/")
     assert pq.read_table(folder / "by_city.parquet").column("city").to_pylist() == ["Lyon", "Oslo"]
     assert "city: string" in capsys.readouterr().out
     exec(second, {})  # noqa: S102

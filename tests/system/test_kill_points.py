@@ -21,16 +21,14 @@ import pytest
 
 from dpbeam.ledger import ledger
 from dpbeam.ledger.stores.sqlite import store as sqlite
-from dpbeam.pipelines.lifecycle import attempts, charging, publish, release, steps, values
+from dpbeam.pipelines.lifecycle import attempts, charging, index, publish, release, steps, values
 from dpbeam.pipelines.lifecycle import recover as recovering
 from dpbeam.reporting import tables
 from dpbeam.transforms.wire import staging
 from tests.helpers import kills
 
-FILES = {
-    module.__file__
-    for module in (attempts, charging, publish, release, steps, values, recovering, staging, tables, ledger, sqlite)
-}
+MODULES = (attempts, charging, index, publish, release, steps, values, recovering, staging, tables, ledger, sqlite)
+FILES = {module.__file__ for module in MODULES}
 
 
 def on_disk(folder: Path) -> list[tuple[str, int, int]]:
@@ -132,6 +130,8 @@ def test_a_kill_anywhere_in_publishing_is_settled(workspace, prepared) -> None:
         kills.settle(workspace)
         assert workspace.open_ledger().balance("visits").spent == kills.COST
         ends[len(workspace.manifests())] += 1
+        pages = [page.read_text(encoding="utf-8") for page in workspace.output.glob("*/index.html")]
+        assert [page.count("report.html") for page in pages] == [1] * len(workspace.manifests())
     # Most places come before the ledger's decision, one or two after it.
     assert ends[0] >= 8
     assert ends[1] >= 1

@@ -14,7 +14,7 @@ import typer
 
 from dpbeam.errors import DpbeamError
 from dpbeam.ledger.amounts import Amount
-from dpbeam.pipelines.cli import main
+from dpbeam.pipelines.cli import main, running
 from dpbeam.pipelines.cli.main import invoke
 from dpbeam.pipelines.lifecycle import stopping
 from tests.helpers import kills
@@ -77,7 +77,7 @@ def test_whatever_fails_while_a_release_is_shown_the_exit_code_is_its_own(worksp
     def fails(*_):
         raise LookupError("in the screen")
 
-    monkeypatch.setattr(main, "_show", fails)
+    monkeypatch.setattr(running, "_show", fails)
     assert workspace.run() == 0
     said = capsys.readouterr().err
     assert f"the release is out, in {workspace.release_folder()}, but could not be shown here (LookupError)" in said

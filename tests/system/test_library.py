@@ -280,7 +280,7 @@ def test_a_release_is_verified_when_it_is_opened_and_when_it_is_read(ledger, tmp
     table = made.folder / "by_city.parquet"
     table.chmod(0o600)
     pq.write_table(pa.table({"city": ["Oslo"]}), table)
-    with pytest.raises(dpbeam.UsageError, match="has changed since it was opened"):
+    with pytest.raises(dpbeam.Uncertified, match=r"file 'by_city\.parquet': has changed since the release was opened"):
         made.table()
     with pytest.raises(dpbeam.DpbeamError):
         dpbeam.read_release(made.folder)

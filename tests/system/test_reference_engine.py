@@ -18,49 +18,6 @@ VALUES = {"column": "amount", "low": 0.0, "high": 16.0}
 ENGINE = "--engine=pipelinedp"
 
 
-class Exact:
-    """Stands in for PyDP's mechanisms inside PipelineDP, in tests alone."""
-
-    def __init__(self, *_, **__) -> None:
-        self.std = self.diversity = 1.0
-
-    @classmethod
-    def create_from_standard_deviation(cls, _):
-        return cls()
-
-    def add_noise(self, value):
-        return value
-
-
-class KeepAll:
-    threshold = 1.0
-
-    def should_keep(self, units):
-        return units > 0
-
-    def noised_value_if_should_keep(self, units):
-        return float(units)
-
-
-@pytest.fixture
-def exact_pipelinedp(monkeypatch):
-    """The reference job without noise, keeping every partition; its plan is made with noise, as ever."""
-    from pipeline_dp import dp_computations, partition_selection
-
-    from dpbeam.pipelines.jobs import reference
-
-    real = reference.run
-
-    def run(job, stages, options):
-        with monkeypatch.context() as patch:
-            patch.setattr(dp_computations.dp_mechanisms, "LaplaceMechanism", Exact)
-            patch.setattr(dp_computations.dp_mechanisms, "GaussianMechanism", Exact)
-            patch.setattr(partition_selection, "create_partition_selection_strategy", lambda *_: KeepAll())
-            return real(job, stages, options)
-
-    monkeypatch.setattr(reference, "run", run)
-
-
 def released(workspace, name="by_place"):
     return pq.read_table(workspace.release_folder() / f"{name}.parquet").to_pylist()
 

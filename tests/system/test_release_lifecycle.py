@@ -33,7 +33,7 @@ def test_a_run_publishes_files_that_certify(workspace, capsys) -> None:
         "manifest.json",
         "report.html",
     ]
-    assert invoke(["certify", str(folder / "manifest.json")]) == 0
+    assert invoke(["certify", str(folder / "manifest.json"), str(folder)]) == 0
     assert workspace.left_behind() == []
 
 
@@ -58,6 +58,21 @@ def test_asked_again_a_run_gives_the_same_release_at_no_cost(workspace, capsys) 
     assert (first["cached"], second["cached"]) == (False, True)
     assert first["release_id"] == second["release_id"]
     assert {path.name: path.read_bytes() for path in workspace.release_folder().iterdir()} == before
+    assert workspace.open_ledger().balance("visits").spent == Amount.charge(1.0, 1e-6)
+
+
+def test_what_a_policy_says_to_readers_stands_in_manifest_and_report_and_costs_nothing_to_change(workspace) -> None:
+    workspace.policy["about"] = {"owner": "Ward 3", "contact": "ward3@example.org"}
+    workspace.create_budget()
+    assert workspace.run() == 0
+    folder = workspace.release_folder()
+    assert json.loads((folder / "manifest.json").read_text())["about"] == workspace.policy["about"]
+    report = (folder / "report.html").read_text(encoding="utf-8")
+    assert "<dt>Contact</dt><dd><bdi>ward3@example.org</bdi></dd>" in report
+    assert invoke(["certify", str(folder / "manifest.json")]) == 0
+    workspace.policy["about"]["contact"] = "ward4@example.org"
+    assert workspace.run() == 0
+    assert workspace.release_folder() == folder
     assert workspace.open_ledger().balance("visits").spent == Amount.charge(1.0, 1e-6)
 
 

@@ -104,7 +104,7 @@ def test_whoever_watches_runs_that_are_killed_sees_one_draw_of_a_charge(in_sight
 
             assert os.WIFSIGNALED(os.waitpid(kills.forked(work), 0)[1])
             # What a kill left stays where it is: whoever looks now finds nothing of it.
-            assert readable(in_sight.output) == {}
+            assert [name for name in readable(in_sight.output) if not name.endswith("/index.html")] == []
             assert in_sight.left_behind() != []  # and there was something to find
             assert in_sight.run("--release", place) == 0
             shutil.move(in_sight.release_folder(), in_sight.folder / f"kept {place}")

@@ -19,7 +19,8 @@ import pyarrow as pa
 from apache_beam.utils.timestamp import Timestamp
 
 from dpbeam.errors import RunFailed, UsageError
-from dpbeam.queries.source import Column, DeclaredType
+from dpbeam.queries.column_types import DeclaredType
+from dpbeam.queries.source import Column
 from dpbeam.reading.casting import ARROW_TYPES
 from dpbeam.reading.formats.fields import as_hex, extract, locate
 

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import apache_beam as beam
@@ -21,6 +22,32 @@ T = TypeVar("T")
 
 _MARK = re.compile(r"<dpbeam:(\w+)>(.*?)</dpbeam>", re.DOTALL)
 _KINDS: dict[str, type[RunFailed]] = {"DataError": DataError, "RunFailed": RunFailed}
+
+
+Confidant = Callable[[str, BaseException], None]
+"""Called with what failed and the error itself, whose text may hold raw values."""
+
+_confidants: list[Confidant] = []
+
+
+@contextmanager
+def confiding(confidant: Confidant) -> Iterator[None]:
+    """Has `confidant` told of errors before they are contained, in this process alone: a worker elsewhere has none.
+
+    Guarantee: none but `confidant` is told. It must keep what it is told within the trust zone.
+    """
+    _confidants.append(confidant)
+    try:
+        yield
+    finally:
+        _confidants.remove(confidant)
+
+
+def confide(what: str, error: BaseException) -> None:
+    """Tells those who are confided in; that they can't take it is no failure of the work."""
+    for confidant in tuple(_confidants):
+        with suppress(Exception):
+            confidant(what, error)
 
 
 class StepError(RuntimeError):
@@ -47,6 +74,7 @@ def contained(step: str, work: Callable[[], T]) -> T:
     except BaseException as error:  # SystemExit has a text too, and a library's panic is none of Exception
         if not isinstance(error, Exception) and type(error).__module__.startswith("dpbeam."):
             raise  # a signal that asks the run to end
+        confide(f"step {step}", error)
         # errno's text is a constant of the system; the error's own text may hold a value
         reason = f" ({os.strerror(error.errno)})" if isinstance(error, OSError) and error.errno else ""
         message = (
@@ -99,7 +127,7 @@ def from_runner(error: BaseException) -> RunFailed:
     """The error of ours inside whatever a runner raised; without one, only the name of the runner's error."""
     return ours(error) or RunFailed(
         f"the runner failed with {type(error).__name__}; nothing was published. "
-        "Its own log (inside the trust zone) says more."
+        "The runner's own log (inside the trust zone) says more."
     )
 
 

@@ -87,6 +87,10 @@ class Area:
         deeper than releases lie, so that who looks for `*/*/manifest.json` doesn't find it."""
         return f"{self._outer}/files"
 
+    def beside_release(self, name: str) -> str:
+        """A file next to that folder: kept from others like it, and moved out as easily."""
+        return f"{self._outer}/{name}"
+
     @property
     def _outer(self) -> str:
         return f"{self.path}.release"
@@ -193,7 +197,8 @@ class Area:
     def _labelled(self, path: str, what: str, label: str) -> pa.Table:
         """The table in a file of this attempt, read once."""
         try:
-            table = pq.ParquetFile(pa.BufferReader(Path(path).read_bytes())).read()
+            # No thread of Arrow's may hold our bytes as Python ends: it would abort the program.
+            table = pq.ParquetFile(pa.BufferReader(Path(path).read_bytes()), pre_buffer=False).read(use_threads=False)
         except Exception as error:
             raise RunFailed(f"{what} can't be read ({type(error).__name__}); nothing was published") from None
         if (table.schema.metadata or {}).get(b"dpbeam.shard") != f"{self.attempt}/{label}".encode():

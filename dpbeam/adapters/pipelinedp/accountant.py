@@ -11,14 +11,13 @@ from typing import Any
 import pipeline_dp
 
 from dpbeam.accounting.certify import Certificate
-from dpbeam.accounting.check import check_plan
-from dpbeam.accounting.plan import solve
+from dpbeam.accounting.plan import mechanisms_for
 from dpbeam.accounting.requests import check_target
 from dpbeam.accounting.stage_requests import stage_requests
-from dpbeam.errors import UsageError
+from dpbeam.errors import Refused, UsageError
 from dpbeam.mechanisms import randomness
 from dpbeam.mechanisms.events import Mechanism
-from dpbeam.queries.query import Stage
+from dpbeam.queries.query import Question, Stage
 
 
 class StageBudget:
@@ -126,13 +125,11 @@ class SharedBudgetAccountant(pipeline_dp.NaiveBudgetAccountant):
             raise UsageError("compute_budgets must be called outside of a scope")
         self._check_aggregation_restrictions()
         self._finalize()
-        requests = [request for stage in self._stages for request in stage.requests]
-
-        def check(mechanisms: tuple[Mechanism, ...]) -> Certificate:
-            stages = [budget.stage for budget in self._stages]
-            return check_plan(stages, mechanisms, epsilon=self._total_epsilon, delta=self._total_delta)
-
-        mechanisms, self._certificate = solve(requests, check, self._total_epsilon, self._total_delta)
+        if not self._stages:
+            raise Refused("a plan needs at least one mechanism")
+        stages = tuple(budget.stage for budget in self._stages)
+        asked = Question(stages=stages, epsilon=self._total_epsilon, delta=self._total_delta)
+        mechanisms, self._certificate = mechanisms_for(asked)
         self._mechanisms_of_stages = mechanisms
         rest = iter(mechanisms)
         for stage in self._stages:

@@ -373,6 +373,7 @@ def _spec(query: Query, stage: Stage, call: ReferenceCall, drawn: Sequence[Mecha
         unit=query.unit,
         keys=stage.keys,
         key_types=stage.key_types,
+        placed=stage.placed,
         bounds=call.bounds,
         metrics=call.metrics,
         noise=noise,

@@ -48,8 +48,12 @@ def plain(column: pa.Array) -> list[Any]:
 
 
 def keys_of(batch: pa.RecordBatch, spec: StageSpec) -> list[tuple[Any, ...]]:
-    """The partition key of each row."""
-    parts = [plain(batch.column(name)) for name in spec.keys]
+    """The partition key of each row of partitions."""
+    return _keys_in(batch, spec.keys)
+
+
+def _keys_in(batch: pa.RecordBatch, names: tuple[str, ...]) -> list[tuple[Any, ...]]:
+    parts = [plain(batch.column(name)) for name in names]
     return list(zip(*parts, strict=True)) if parts else [()] * batch.num_rows
 
 
@@ -79,7 +83,7 @@ def rows_of(block: pa.RecordBatch, spec: StageSpec, grid: FloatGrid | None) -> I
         units: list[Any] = [(split, number, i) for i in range(block.num_rows)]
     else:
         units = plain(block.column(spec.unit))
-    yield from zip(units, keys_of(block, spec), _values(block, spec, grid), strict=True)
+    yield from zip(units, _keys_in(block, spec.input_keys), _values(block, spec, grid), strict=True)
 
 
 def _values(block: pa.RecordBatch, spec: StageSpec, grid: FloatGrid | None) -> list[Any]:

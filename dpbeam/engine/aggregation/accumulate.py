@@ -86,7 +86,7 @@ def accumulate_rows(batch: pa.RecordBatch, spec: StageSpec) -> pa.RecordBatch:
     """
     if spec.unit is not None or spec.bounds != Bounds(l0=1, linf=1):
         raise ValueError(f"stage {spec.name}: only rows that are units of their own, with l0 and linf 1, go unbounded")
-    partitions = group([batch.column(name) for name in spec.keys], batch.num_rows)
+    partitions = group([batch.column(name) for name in spec.input_keys], batch.num_rows)
     alone = Bounded(
         keys=partitions.keys,
         partitions=partitions.size,
@@ -154,7 +154,9 @@ def filter_public(batch: pa.RecordBatch, spec: StageSpec, public: pa.Table) -> p
 def of_public(batch: pa.RecordBatch, spec: StageSpec, public: pa.Table) -> npt.NDArray[np.bool_]:
     """Marks the rows whose partition is public."""
     return members(
-        [batch.column(name) for name in spec.keys], [_flat(public.column(name)) for name in spec.keys], batch.num_rows
+        [batch.column(name) for name in spec.input_keys],
+        [_flat(public.column(name)) for name in spec.keys],
+        batch.num_rows,
     )
 
 

@@ -67,7 +67,7 @@ class Bounded:
 def input_columns(spec: StageSpec) -> tuple[str, ...]:
     """The columns that a stage reads from a batch: unit, keys, values, each once."""
     unit = () if spec.unit is None else (spec.unit,)
-    return tuple(dict.fromkeys((*unit, *spec.keys, *spec.value_columns)))
+    return tuple(dict.fromkeys((*unit, *spec.input_keys, *spec.value_columns)))
 
 
 def split_by_unit(
@@ -172,7 +172,7 @@ def _needed(
         return needed, False
     some, at = rows.take(pa.array(hot)), at[hot]
     units = group([some.column(_unit(spec))], len(hot))
-    partitions = group([some.column(name) for name in spec.keys], len(hot))
+    partitions = group([some.column(name) for name in spec.input_keys], len(hot))
     cells = None if cells_of is None else cells_of(partitions)
     choice = sampling.choose(units, partitions, spec, salt, lambda: _ranks(draws()[at], spec, salt), cells)
     if choice.keep is not None:
@@ -199,7 +199,7 @@ def bound(
     projected = [_project(batch, spec) for batch in batches if batch.num_rows]
     rows = sum(batch.num_rows for batch in projected)
     units = group([_chunked(projected, _unit(spec))], rows)
-    partitions = group([_chunked(projected, name) for name in spec.keys], rows)
+    partitions = group([_chunked(projected, name) for name in spec.input_keys], rows)
     cells = None if cells_of is None else cells_of(partitions)
     choice = sampling.choose(units, partitions, spec, salt, lambda: _priorities(projected, spec, salt, seeds), cells)
     values = {name: _numbers(projected, name) for name in spec.number_columns}

@@ -10,8 +10,8 @@ import pyarrow as pa
 from dpbeam.array_types import I64, Numbers
 from dpbeam.engine.aggregation.kernels import Kernel, kernel_for
 from dpbeam.engine.metrics.base import as_drawn, result_columns
+from dpbeam.queries.column_types import ColumnType
 from dpbeam.queries.metrics.count_if import CountIf, RowsMeeting
-from dpbeam.queries.source import ColumnType
 from dpbeam.reading import derive
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from dpbeam.policy.values import DESCRIPTIONS, suits
 from dpbeam.policy.violations import ABSENT, Finding, Key, closest
-from dpbeam.queries.source import ColumnType, DeclaredType, Scalar
+from dpbeam.queries.column_types import ColumnType, DeclaredType, Scalar
 
 NUMERIC = ("int64", "float64")
 KEYS = ("string", "int64", "bool", "date", "timestamp")
@@ -49,6 +49,13 @@ def declared(parts: Declared, key: Key, name: str, types: Iterable[str], *, deri
         if kind == "vector":
             remedy = "Name another column: a vector serves vector_sum alone."
         yield Finding(key=key, rule=rule, remedy=remedy, value=name)
+
+
+def named(name: str, key: Key, remedy: str) -> Iterator[Finding]:
+    """The finding that a column may not be called so, if so."""
+    if not name or name.startswith("__"):
+        rule = "must have a name that is not empty and doesn't start with __"
+        yield Finding(key=key, rule=rule, remedy=remedy, value=ABSENT)
 
 
 def guarded(parts: Declared, key: Key, pre_threshold: int) -> Iterator[Finding]:

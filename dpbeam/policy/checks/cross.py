@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dpbeam.policy.checks import pre_aggregated, vector_columns
-from dpbeam.policy.checks.common import NUMERIC, condition_findings, declared, rising, unique
+from dpbeam.policy.checks.common import condition_findings, declared, named, unique
+from dpbeam.policy.checks.derived import derived_findings
 from dpbeam.policy.checks.source import source_findings
 from dpbeam.policy.checks.stage import stage_findings
 from dpbeam.policy.checks.valid_parts import ValidParts
-from dpbeam.policy.schema import policy as schema
+from dpbeam.policy.schema.rules import Replace
 from dpbeam.policy.values import DESCRIPTIONS, suits
 from dpbeam.policy.violations import ABSENT, Finding, Key
 
@@ -21,7 +22,7 @@ def cross_findings(parts: ValidParts) -> list[Finding]:
     return [
         *source_findings(parts),
         *_columns(parts),
-        *_derived(parts),
+        *derived_findings(parts),
         *_unit(parts),
         *pre_aggregated.unit_findings(parts),
         *_where(parts),
@@ -34,7 +35,7 @@ def cross_findings(parts: ValidParts) -> list[Finding]:
 def _columns(parts: ValidParts) -> Iterator[Finding]:
     for name, rules in parts.columns.items():
         key: Key = ("columns", name)
-        yield from _named(name, key, "Rename the column in the source.")
+        yield from named(name, key, "Rename the column in the source.")
         if rules is None:
             continue
         yield from vector_columns.column_findings(rules, key)
@@ -43,37 +44,13 @@ def _columns(parts: ValidParts) -> Iterator[Finding]:
             if rule_name in ("on_nan", "on_inf") and rules.value_type != "float64" and word != "drop":
                 rule = f"applies to float64 columns and vectors only, and {name} is {rules.type}"
                 yield Finding(key=(*key, rule_name), rule=rule, remedy="Leave the key out.", value=ABSENT)
-            elif isinstance(word, schema.Replace) and not suits(word.replace, rules.value_type):
+            elif isinstance(word, Replace) and not suits(word.replace, rules.value_type):
                 yield Finding(
                     key=(*key, rule_name, "replace"),
                     rule=f"must be {DESCRIPTIONS[rules.value_type]}, for {name} is {rules.type}",
                     remedy="Give a value of the column's type.",
                     value=word.replace,
                 )
-
-
-def _derived(parts: ValidParts) -> Iterator[Finding]:
-    for name, derive in parts.derive.items():
-        key: Key = ("derive", name)
-        yield from _named(name, key, "Give it another name.")
-        if name in parts.columns:
-            rule = "has the name of a column that is read"
-            yield Finding(key=key, rule=rule, remedy="Give the derived column a name of its own.", value=ABSENT)
-        match derive:
-            case schema.DeriveBin():
-                yield from declared(parts, (*key, "bin"), derive.bin, NUMERIC, derived=False)
-                yield from rising(derive.edges, (*key, "edges"))
-            case schema.DeriveTruncate():
-                types = ("timestamp",) if derive.to in ("hour", "minute") else ("date", "timestamp")
-                yield from declared(parts, (*key, "truncate"), derive.truncate, types, derived=False)
-            case schema.DeriveLower():
-                yield from declared(parts, (*key, "lower"), derive.lower, ("string",), derived=False)
-
-
-def _named(name: str, key: Key, remedy: str) -> Iterator[Finding]:
-    if not name or name.startswith("__"):
-        rule = "must have a name that is not empty and doesn't start with __"
-        yield Finding(key=key, rule=rule, remedy=remedy, value=ABSENT)
 
 
 def _unit(parts: ValidParts) -> Iterator[Finding]:
@@ -86,7 +63,7 @@ def _unit(parts: ValidParts) -> Iterator[Finding]:
     yield from declared(parts, ("privacy_unit",), unit, ("string", "int64"), derived=False)
     rules = parts.columns.get(unit)
     for rule_name in _RULES if rules is not None else ():
-        if isinstance(getattr(rules, rule_name), schema.Replace):
+        if isinstance(getattr(rules, rule_name), Replace):
             yield Finding(
                 key=("columns", unit, rule_name),
                 rule="must be drop or fail for the privacy unit: a stand-in would make one unit of many people",

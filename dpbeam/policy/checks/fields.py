@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from dpbeam.policy.metrics import ARGUMENTS
 from dpbeam.policy.metrics.top_k import MAX_K
-from dpbeam.policy.schema import auto, metrics
+from dpbeam.policy.schema import auto, derive, metrics
 from dpbeam.policy.schema import policy as schema
+from dpbeam.policy.schema.rules import Replace
 from dpbeam.policy.violations import ABSENT, Finding, Key, closest
 from dpbeam.queries.metrics import KINDS
 from dpbeam.queries.selections import MAX_ROUNDS
+from dpbeam.queries.source import FORMATS
 from dpbeam.reading.vectors import MAX_LENGTH
 
 _ANY = "*"
@@ -26,8 +28,9 @@ _MODELS: Mapping[tuple[str, ...], tuple[type[BaseModel], ...]] = {
     ("source",): (schema.Source,),
     ("source", "pre_aggregated"): (schema.PreAggregated,),
     ("columns", _ANY): (schema.ColumnRules,),
-    **{("columns", _ANY, rule): (schema.Replace,) for rule in ("on_null", "on_nan", "on_inf", "on_invalid")},
-    ("derive", _ANY): (schema.DeriveBin, schema.DeriveTruncate, schema.DeriveLower),
+    **{("columns", _ANY, rule): (Replace,) for rule in ("on_null", "on_nan", "on_inf", "on_invalid")},
+    ("derive", _ANY): get_args(derive.DeriveEntry),
+    **{("derive", _ANY, rule): (Replace,) for rule in ("on_null", "on_invalid")},
     ("where", _ANY): (schema.Where,),
     ("budget",): (schema.Budget,),
     ("run",): (schema.Run,),
@@ -47,16 +50,16 @@ _MODELS: Mapping[tuple[str, ...], tuple[type[BaseModel], ...]] = {
 }
 
 # After which keys names stand that the policy's writer gave.
-_NAMED = (("columns",), ("derive",), ("stages", _ANY, "partitions", "public", "product"))
+_NAMED = (("columns",), ("derive",), ("derive", _ANY, "values"), ("stages", _ANY, "partitions", "public", "product"))
 _PARAMS = ("stages", _ANY, "metrics", _ANY, _ANY, "params")
 
 # What to do about a bad or missing value, by the name of its key.
-_REMEDIES: Mapping[str, str] = {
+REMEDIES: Mapping[str, str] = {
     "path": "Write one file, a folder, a pattern such as data/*.parquet, or a list of them.",
     "version": "Write version: 1; a higher one needs a newer dpbeam.",
     "dataset": "Name it with a-z, 0-9, _ and -, starting with a letter or digit, at most 64 characters.",
     "source": "Write source: {format: csv, path: data.csv}.",
-    "format": "Write csv, jsonl, parquet or avro.",
+    "format": f"Write {', '.join(FORMATS)}.",
     "fingerprint": "Write times (names, sizes, times of change) or content (the bytes, for one more read of them).",
     "quoted_newlines": "Write false if no value holds a line break, so that big files are read in parallel; else true.",
     "compression": "Write auto (by the file's suffix), none, gzip, bz2, zstd or xz.",
@@ -71,6 +74,10 @@ _REMEDIES: Mapping[str, str] = {
     "bin": "Name an int64 or float64 column.",
     "truncate": "Name a date or timestamp column.",
     "lower": "Name a string column.",
+    "expression": 'Write it as in "cost / guests" or "upper(trim(city))"; docs/expressions.md says what there is.',
+    "lookup": "Name the column whose value is looked up.",
+    "table": "Name a CSV or Parquet file that is public and has each key once.",
+    "key": "Name the table's column that has the values looked up, or leave the key out if it has the same name.",
     "where": 'List conditions: [{column: age, op: ">=", value: 18}], or leave the key out.',
     "value": "Give text, a number, true or false; for in and not_in a list of them.",
     "budget": "Write budget: {epsilon: 10, delta: 1e-6}, or leave the key out.",
@@ -98,6 +105,7 @@ _REMEDIES: Mapping[str, str] = {
     "hierarchical": "Write true where group_by goes from coarse to fine, or leave the key out.",
     "pre_threshold": "Give the least number of people a partition needs, 1 or more.",
     "public": "Write {values: [a, b]}, {product: {sex: [f, m], band: [a, b]}} or {file: partitions.csv}.",
+    "other": "Give a label for all that isn't listed, of the key's type; of private partitions write true.",
     "private": "Write {strategy: truncated_geometric, pre_threshold: 10}.",
     "values": "List the values of the key: [a, b]; with several keys, one list a partition: [[a, 1], [b, 2]].",
     "product": "List the values of each key: {sex: [f, m], band: [a, b]}.",
@@ -151,6 +159,7 @@ _PLAIN_RULES: Mapping[str, str] = {
     "int_from_float": "must be a whole number",
     "int_parsing_size": "must be a whole number of reasonable size",
     "float_type": "must be a number",
+    "bool_type": "must be true or false",
     "finite_number": "must be a finite number",
     "string_type": "must be text",
     "dict_type": "must be a mapping",
@@ -177,9 +186,9 @@ def _finding(data: Mapping[str, Any], details: ErrorDetails) -> Finding | None:
     key, value = _place(data, details["loc"], kind)
     context = details.get("ctx", {})
     name = _own_name(key)
-    remedy = _REMEDIES.get(name, "Correct the value.")
+    remedy = REMEDIES.get(name, "Correct the value.")
     if key[:1] == ("stages",) and key[2:3] == ("metrics",) and len(key) == 4:
-        remedy = _REMEDIES["metrics"]
+        remedy = REMEDIES["metrics"]
     elif name == "top_k":
         remedy = "Ask for fewer values, list more candidates, or leave pre_threshold out beside them."
     elif key[:2] == ("output", "path"):
@@ -238,7 +247,7 @@ def _place(data: object, loc: tuple[int | str, ...], kind: str) -> tuple[Key, ob
     key: Key = ()
     here = data
     for index, part in enumerate(loc):
-        is_rule = len(key) == 3 and key[0] == "columns" and key[2] in _RULES
+        is_rule = len(key) == 3 and key[0] in ("columns", "derive") and key[2] in _RULES
         if is_rule and part in ("word", "mapping") and loc[index - 1] == key[-1]:
             continue
         if len(key) == 2 and key[0] == "derive" and index == 2:
@@ -272,7 +281,7 @@ def _is_at(key: Key, pattern: tuple[str, ...]) -> bool:
 def _known_keys(key: Key) -> list[str]:
     for pattern, models in _MODELS.items():
         if len(pattern) == len(key) and all(want in (_ANY, part) for want, part in zip(pattern, key, strict=True)):
-            return [name for model in models for name in model.model_fields]
+            return list(dict.fromkeys(name for model in models for name in model.model_fields))
     return []
 
 

@@ -14,7 +14,7 @@ def other_findings(bounds: schema.Bounds | None, private: schema.Private, key: K
     stated = private.other_l0
     if stated is None:
         return
-    if not private.hierarchical:
+    if not private.has_others:
         rule, remedy = "applies to hierarchical keys only", "Leave the key out, or write hierarchical: true."
         yield Finding(key=key, rule=rule, remedy=remedy, value=stated)
         return

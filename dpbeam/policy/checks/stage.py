@@ -82,12 +82,17 @@ def _rounds(parts: ValidParts, stage: ValidStage, private: schema.Private, key: 
 def _hierarchy(parts: ValidParts, stage: ValidStage, private: schema.Private, key: Key) -> Iterator[Finding]:
     """What doesn't fit hierarchical keys."""
     yield from hierarchy.other_findings(stage.bounds, private, (*key, "partitions", "private", "other_l0"))
-    if not private.hierarchical:
+    if not private.has_others:
         return
-    at: Key = (*key, "partitions", "private", "hierarchical")
-    if len(stage.group_by) < 2 or (stage.has_metrics and not stage.metrics):
+    at: Key = (*key, "partitions", "private", "hierarchical" if private.hierarchical else "other")
+    unasked = stage.has_metrics and not stage.metrics
+    if private.hierarchical and (len(stage.group_by) < 2 or unasked):
         rule = "needs at least two columns in group_by, from coarse to fine, and a metric"
         yield Finding(key=at, rule=rule, remedy="Leave the key out, or list them.", value=ABSENT)
+    if private.other and (len(stage.group_by) != 1 or unasked):
+        rule = "needs one column in group_by, and a metric"
+        remedy = "Leave the key out; several columns may be hierarchical: true."
+        yield Finding(key=(*at[:-1], "other"), rule=rule, remedy=remedy, value=ABSENT)
     names = [m.args.name or m.result_name for m in stage.metrics if m is not None]
     if LEVEL in (*parts.columns, *parts.derive, *names):
         rule = f"adds a result column {LEVEL!r}, so no column and no metric of the stage may be called that"

@@ -8,15 +8,17 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from dpbeam.policy.expressions.derived import Derivations, derivations
+from dpbeam.policy.schema import derive as derive_schema
 from dpbeam.policy.schema import metrics
 from dpbeam.policy.schema import policy as schema
 from dpbeam.policy.schema.base import Name
-from dpbeam.queries.source import ColumnType, DeclaredType
+from dpbeam.queries.column_types import ColumnType, DeclaredType
 
 T = TypeVar("T")
 
 _TEXT: TypeAdapter[str] = TypeAdapter(Name)
-_DERIVE: TypeAdapter[Any] = TypeAdapter(schema.Derive, config={"strict": True})
+_DERIVE: TypeAdapter[Any] = TypeAdapter(derive_schema.Derive, config={"strict": True})
 _METRIC: TypeAdapter[metrics.MetricChoice] = TypeAdapter(metrics.MetricEntry)
 _SOURCE: TypeAdapter[schema.Source] = TypeAdapter(schema.Source)
 _COLUMN: TypeAdapter[schema.ColumnRules] = TypeAdapter(schema.ColumnRules)
@@ -50,7 +52,8 @@ class ValidParts:
     source: schema.Source | None
     privacy_unit: str | None
     columns: Mapping[str, schema.ColumnRules | None]
-    derive: Mapping[str, schema.DeriveBin | schema.DeriveTruncate | schema.DeriveLower | None]
+    derive: Mapping[str, derive_schema.DeriveEntry | None]
+    derived: Derivations
     where: list[schema.Where | None]
     budget: schema.Budget | None
     run: schema.Run | None
@@ -70,7 +73,7 @@ class ValidParts:
     def declared_type(self, name: str) -> DeclaredType | None:
         """The type of a column or derived column; None if it isn't known."""
         if name in self.derive:
-            return "string"
+            return self.derived.types[name]
         rules = self.columns.get(name)
         return None if rules is None else rules.type
 
@@ -82,11 +85,15 @@ class ValidParts:
 
 def valid_parts(data: Mapping[str, Any]) -> ValidParts:
     """Validates each part by itself. Never raises, whatever the data."""
+    columns = {name: _try(_COLUMN, value) for name, value in _mapping(data.get("columns")).items()}
+    derive = {name: _try(_DERIVE, value) for name, value in _mapping(data.get("derive")).items()}
+    types = {name: None if rules is None else rules.type for name, rules in columns.items()}
     return ValidParts(
         source=_try(_SOURCE, data.get("source")),
         privacy_unit=_try(_TEXT, data.get("privacy_unit")),
-        columns={name: _try(_COLUMN, value) for name, value in _mapping(data.get("columns")).items()},
-        derive={name: _try(_DERIVE, value) for name, value in _mapping(data.get("derive")).items()},
+        columns=columns,
+        derive=derive,
+        derived=derivations(types, derive),
         where=[_try(_WHERE, value) for value in _list(data.get("where"))],
         budget=_try(_BUDGET, data.get("budget")),
         run=_try(_RUN, data.get("run")),

@@ -85,7 +85,7 @@ class ValueArgs(MetricArgs):
         return f"{self.column}_{kind}"
 
     def findings(self, policy: Declared, at: Key) -> Iterator[Finding]:
-        yield from declared(policy, (*at, "column"), self.column, NUMERIC, derived=False)
+        yield from declared(policy, (*at, "column"), self.column, NUMERIC)
         yield from apart(self.low, self.high, at, "low", "high")
 
     def to_metric(self, kind: str, name: str, lengths: Mapping[str, int]) -> Metric:

@@ -29,7 +29,7 @@ class CountIfArgs(MetricArgs):
         return CountIf(name=name, weight=self.weight, condition=condition)
 
     def findings(self, policy: Declared, at: Key) -> Iterator[Finding]:
-        return condition_findings(policy, at, self.column, self.op, self.value, NUMERIC, derived=False)
+        return condition_findings(policy, at, self.column, self.op, self.value, NUMERIC)
 
 
 ARGUMENTS = {"count_if": CountIfArgs}

@@ -40,7 +40,7 @@ class CustomArgs(MetricArgs):
 
     def findings(self, policy: Declared, at: Key) -> Iterator[Finding]:
         for place, name in enumerate(self.columns):
-            yield from declared(policy, (*at, "columns", place), name, NUMERIC, derived=False)
+            yield from declared(policy, (*at, "columns", place), name, NUMERIC)
         yield from unique(self.columns, (*at, "columns"), None, "Name each column once.")
         try:
             self.build()

@@ -28,7 +28,7 @@ class HistogramArgs(MetricArgs):
         return Histogram(name=name, weight=self.weight, column=self.column, edges=tuple(map(float, self.edges)))
 
     def findings(self, policy: Declared, at: Key) -> Iterator[Finding]:
-        yield from declared(policy, (*at, "column"), self.column, NUMERIC, derived=False)
+        yield from declared(policy, (*at, "column"), self.column, NUMERIC)
         yield from rising(self.edges, (*at, "edges"))
 
 

@@ -46,7 +46,7 @@ class SumArgs(MetricArgs):
         return Sum(name=name, weight=self.weight, column=self.column, **clipped(self.low, self.high))
 
     def findings(self, policy: Declared, at: Key) -> Iterator[Finding]:
-        yield from declared(policy, (*at, "column"), self.column, NUMERIC, derived=False)
+        yield from declared(policy, (*at, "column"), self.column, NUMERIC)
         yield from apart(self.low, self.high, at, "low", "high")
         yield from apart(self.low_total, self.high_total, at, "low_total", "high_total")
 

@@ -13,9 +13,9 @@ from dpbeam.policy.metrics.base import MAX_EDGES, MetricArgs
 from dpbeam.policy.schema.base import AnyScalar, Bound, Name
 from dpbeam.policy.values import DESCRIPTIONS, suits
 from dpbeam.policy.violations import Finding, Key
+from dpbeam.queries.column_types import Scalar
 from dpbeam.queries.metrics.base import Metric
 from dpbeam.queries.metrics.top_k import TopK
-from dpbeam.queries.source import Scalar
 
 MAX_K = 100
 TEXTS = ("string", "int64", "bool", "date")

@@ -40,7 +40,7 @@ class VectorSumArgs(MetricArgs):
 
     def findings(self, policy: Declared, at: Key) -> Iterator[Finding]:
         for place, name in enumerate(self.columns):
-            yield from declared(policy, (*at, "columns", place), name, SUMMED, derived=False)
+            yield from declared(policy, (*at, "columns", place), name, SUMMED)
         yield from unique(self.columns, (*at, "columns"), None, "Name each column once.")
         length = sum(policy.vector_lengths.get(name, 1) for name in self.columns)
         if length > MAX_LENGTH:

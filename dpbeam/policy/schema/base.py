@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidat
 from pydantic.config import JsonDict
 from pydantic_core import PydanticCustomError
 
-from dpbeam.queries.source import Scalar
+from dpbeam.queries.column_types import Scalar
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -7,24 +7,22 @@ columns exist, that names don't clash). A `Policy` that didn't come through it c
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 from pydantic import (
     BeforeValidator,
     ConfigDict,
-    Discriminator,
     Field,
     PlainSerializer,
     PlainValidator,
     PrivateAttr,
-    Tag,
     WithJsonSchema,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from dpbeam.errors import UsageError
 from dpbeam.policy.digest import digest_of
 from dpbeam.policy.schema.auto import CountOrAuto
 from dpbeam.policy.schema.base import (
@@ -40,9 +38,14 @@ from dpbeam.policy.schema.base import (
     Weight,
     exactly_one,
 )
+from dpbeam.policy.schema.derive import Derive
 from dpbeam.policy.schema.metrics import MetricEntry
+from dpbeam.policy.schema.resolved import Resolved
+from dpbeam.policy.schema.rules import RuleWord
+from dpbeam.queries.column_types import ColumnType, DeclaredType
+from dpbeam.queries.expressions import canonical_form
 from dpbeam.queries.selections import MAX_ROUNDS
-from dpbeam.queries.source import ColumnType, Compression, DeclaredType, Fingerprint, Format
+from dpbeam.queries.source import Compression, Computed, Derived, Fingerprint, Format
 from dpbeam.reading.vectors import MAX_LENGTH
 
 MAX_SHARDS = 1024
@@ -63,18 +66,6 @@ def field_path(value: object) -> str | tuple[str, ...]:
     if isinstance(value, list | tuple) and value and all(isinstance(name, str) and name for name in value):
         return tuple(value)
     raise PydanticCustomError("field", "must be a name, a path such as address.city, or a list of names")
-
-
-def _derive_tag(value: object) -> str | None:
-    kinds = {"bin": DeriveBin, "truncate": DeriveTruncate, "lower": DeriveLower}
-    for kind, model in kinds.items():
-        if isinstance(value, model) or (isinstance(value, dict) and kind in value):
-            return kind
-    return None
-
-
-def _rule_tag(value: object) -> str:
-    return "mapping" if isinstance(value, dict | Replace) else "word"
 
 
 # The pattern engine is Rust's, in which $ matches at the very end alone: a trailing newline is refused.
@@ -116,17 +107,6 @@ class Source(Strict):
     fingerprint: Fingerprint = "times"
 
 
-class Replace(Strict):
-    """The value that stands in for one that breaks a column's rule."""
-
-    replace: AnyScalar
-
-
-RuleWord = Annotated[
-    Annotated[Literal["drop", "fail"], Tag("word")] | Annotated[Replace, Tag("mapping")], Discriminator(_rule_tag)
-]
-
-
 class ColumnRules(Strict):
     """A column that is read: its type, and what happens to a row whose value breaks a rule."""
 
@@ -150,38 +130,6 @@ class ColumnRules(Strict):
     def value_type(self) -> ColumnType:
         """The type of one value: of a vector that of its numbers."""
         return "float64" if self.type == "vector" else self.type
-
-
-class DeriveBin(Strict):
-    """The interval of `edges` that holds the column `bin`, as text."""
-
-    bin: Name
-    edges: Annotated[tuple[float, ...], Field(strict=False, min_length=1)]
-
-
-class DeriveTruncate(Strict):
-    """The column `truncate` (date or timestamp) cut to the start of its `to`, as text."""
-
-    truncate: Name
-    to: Literal["year", "month", "week", "day", "hour", "minute"]
-
-
-class DeriveLower(Strict):
-    """The column `lower` (string) in lower case."""
-
-    lower: Name
-
-
-Derive = Annotated[
-    Annotated[DeriveBin, Tag("bin")]
-    | Annotated[DeriveTruncate, Tag("truncate")]
-    | Annotated[DeriveLower, Tag("lower")],
-    Discriminator(
-        _derive_tag,
-        custom_error_type="derive",
-        custom_error_message="must be {bin: …, edges: …}, {truncate: …, to: …} or {lower: …}",
-    ),
-]
 
 
 class Where(Strict):
@@ -222,14 +170,23 @@ class Private(Strict):
     pre_threshold: Bound = 1
     rounds: Annotated[int, Field(ge=1, le=MAX_ROUNDS)] | None = None
     hierarchical: bool = False
+    other: bool = False
     other_l0: Bound | None = None
     weight: Weight = 1.0
 
+    @property
+    def has_others(self) -> bool:
+        """Whether what isn't kept counts in an `other`."""
+        return self.hierarchical or self.other
+
 
 class Public(Strict):
-    """The partitions are known beforehand: listed, a product of lists, or a file's rows."""
+    """The partitions are known beforehand: listed, a product of lists, or a file's rows. `other` labels one more, which
+    takes all rows that aren't in any of these."""
 
-    model_config = ConfigDict(json_schema_extra=ONE_KEY)
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": [way]} for way in ("values", "product", "file")]}
+    )
 
     values: Annotated[tuple[ScalarOrList, ...], Field(strict=False, min_length=1)] | None = None
     product: (
@@ -237,6 +194,7 @@ class Public(Strict):
         | None
     ) = None
     file: Annotated[str, Field(min_length=1)] | None = None
+    other: AnyScalar | None = None
 
     @model_validator(mode="after")
     def _one(self) -> Public:
@@ -306,13 +264,16 @@ class Output(Strict):
     shards: Annotated[int, Field(ge=1, le=MAX_SHARDS)] = 8
 
 
-@dataclass(frozen=True, kw_only=True)
-class PublicPartitions:
-    """What the public partitions of a policy's stages are, and the SHA-256 of those that lie in files, both by stage
-    name. They are read once, when the policy is loaded: what a file of them holds belongs to the policy."""
+AboutText = Annotated[str, Field(min_length=1, max_length=300)]
 
-    tables: Mapping[str, pa.Table] = field(default_factory=dict)
-    digests: Mapping[str, str] = field(default_factory=dict)
+
+class About(Strict):
+    """Text for the readers of a release. No guarantee or result depends on it, so it isn't part of the digest."""
+
+    owner: AboutText | None = None
+    contact: AboutText | None = None
+    purpose: AboutText | None = None
+    source: AboutText | None = None
 
 
 class Policy(Strict):
@@ -330,13 +291,32 @@ class Policy(Strict):
     guardrails: Guardrails = Guardrails()
     stages: Annotated[tuple[Stage, ...], Field(strict=False, min_length=1)]
     output: Output = Output()
+    about: About = About()
 
-    _public: PublicPartitions = PrivateAttr(default_factory=PublicPartitions)
+    _resolved: Resolved = PrivateAttr(default_factory=Resolved)
 
     def model_post_init(self, context: Any, /) -> None:
-        """Takes the public partitions from the context of the validation; a policy made without has none."""
-        if isinstance(context, PublicPartitions):
-            self._public = context
+        """Takes what was resolved from the context of the validation; a policy made without has none."""
+        if isinstance(context, Resolved):
+            self._resolved = context
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Policy:
+        """The same policy; a changed copy is refused, for pydantic checks nothing of it.
+
+        Raises:
+            UsageError: there is an `update`.
+        """
+        if update:
+            raise UsageError("a policy is changed in its file, or by the query that built it: a copy isn't checked")
+        return super().model_copy(deep=deep)
+
+    def relocated(self, *, source: tuple[str, ...], output: str | None) -> Policy:
+        """The same policy with its source, and its output unless that is None, elsewhere: its digest stays."""
+        updates = {
+            "source": self.source.model_copy(update={"path": source}),
+            "output": self.output if output is None else self.output.model_copy(update={"path": output}),
+        }
+        return super().model_copy(update=updates)
 
     @property
     def vector_lengths(self) -> Mapping[str, int]:
@@ -358,22 +338,35 @@ class Policy(Strict):
         the comments and the defaults spelled out.
 
         Where the input lies, where the output goes and in how many files it is staged are left out: flags may override
-        the first two, and no result depends on them. Of a file of public partitions its SHA-256 is included, not its
-        name.
+        the first two, and no result depends on them. So is the text for readers (`about`): a new telephone number must
+        not cost a release. Of a file of public partitions its SHA-256 is included, not its name; so of a file that is
+        looked up. Of an expression, what it says is included, with its types, and not how it is written.
         """
         # Without defaults: a key that a later version adds leaves the digests of all policies without it as they were.
-        plain = self.model_dump(mode="json", exclude={"source": {"path"}, "output": True}, exclude_defaults=True)
+        plain = self.model_dump(
+            mode="json", exclude={"source": {"path"}, "output": True, "about": True}, exclude_defaults=True
+        )
         for stage, shown in zip(self.stages, plain["stages"], strict=True):
             for metric, entry in zip(stage.metrics, shown["metrics"], strict=True):
                 entry[metric.kind]["name"] = metric.result_name
                 implementation = metric.args.implementation
                 if implementation is not None:  # what it computes lies in code, so that belongs to what the policy says
                     entry[metric.kind]["implementation"] = implementation
-            if stage.name in self._public.digests:
-                shown["partitions"]["public"]["file"] = self._public.digests[stage.name]
+            if stage.name in self._resolved.public.digests:
+                shown["partitions"]["public"]["file"] = self._resolved.public.digests[stage.name]
+        for item in self._resolved.derived.columns:
+            if isinstance(item, Computed):
+                plain["derive"][item.name]["expression"] = canonical_form(item.expression)
+            if item.name in self._resolved.derived.digests:
+                plain["derive"][item.name]["table"] = self._resolved.derived.digests[item.name]
         return plain
 
 
 def public_table_of(policy: Policy, stage: str) -> pa.Table | None:
     """The stage's public partitions as read when the policy was loaded; None if it has none."""
-    return policy._public.tables.get(stage)
+    return policy._resolved.public.tables.get(stage)
+
+
+def derived_of(policy: Policy) -> tuple[Derived, ...]:
+    """The derived columns as resolved when the policy was loaded, each behind those that it uses."""
+    return policy._resolved.derived.columns

@@ -6,7 +6,6 @@ split. With `quoted_newlines: false` each line is a row, and a big file is many.
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -134,12 +133,14 @@ def header_names(line: bytes, delimiter: str) -> list[str]:
     if b'"' not in text:
         return text.decode("utf-8").split(delimiter)
     parse = pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
-    names = pacsv.read_csv(io.BytesIO(widen(text) + b"\n"), parse_options=parse).column_names
+    # No thread of Arrow's may hold an object of ours as Python ends: it would abort the program.
+    read = pacsv.ReadOptions(use_threads=False)
+    names = pacsv.read_csv(pa.BufferReader(widen(text) + b"\n"), read_options=read, parse_options=parse).column_names
     return [narrowed_name(name) for name in names]
 
 
-def all_as_text(file: IO[bytes]) -> pa.Table:
-    """Every column of a small CSV file as text; an empty field is an empty text.
+def all_as_text(file: IO[bytes], *, with_missing: bool = False) -> pa.Table:
+    """Every column of a small CSV file as text; an empty field is an empty text, or `with_missing` a missing one.
 
     Guarantee: what stands in a row is read as `read` does. So a key in a list of public partitions is that of the data.
 
@@ -149,7 +150,11 @@ def all_as_text(file: IO[bytes]) -> pa.Table:
 
     def opened(lent: LentText, names: list[str]) -> Any:
         as_bytes = pacsv.ConvertOptions(
-            check_utf8=False, column_types=dict.fromkeys(names, pa.binary()), strings_can_be_null=False
+            check_utf8=False,
+            column_types=dict.fromkeys(names, pa.binary()),
+            null_values=[""],
+            strings_can_be_null=with_missing,
+            quoted_strings_can_be_null=False,
         )
         read_options = pacsv.ReadOptions(block_size=base.BLOCK_BYTES, use_threads=False)
         parse_options = pacsv.ParseOptions(newlines_in_values=True)

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dpbeam.errors import UsageError
-from dpbeam.queries.source import Column, ColumnType
+from dpbeam.queries.column_types import ColumnType
+from dpbeam.queries.source import Column
 from dpbeam.reading import casting, vectors
 from dpbeam.reading.casting import accepts
 

@@ -17,7 +17,8 @@ import pyarrow.json as pj
 
 from dpbeam.array_types import I64, Mask
 from dpbeam.errors import DataError, UsageError
-from dpbeam.queries.source import Column, DeclaredType, InputSpec
+from dpbeam.queries.column_types import DeclaredType
+from dpbeam.queries.source import Column, InputSpec
 from dpbeam.reading.formats.base import Split, attempt
 from dpbeam.reading.formats.compression import Plain, check_magic, codec_of
 from dpbeam.reading.formats.fields import Path, extract

@@ -129,7 +129,13 @@ def test_no_mechanism_is_refused():
     assert str(refused.value) == "a certificate needs at least one mechanism: nothing is released"
 
 
-@pytest.mark.parametrize("events", [laplace(), [laplace(), "laplace"], {laplace()}])
+def test_what_is_no_event_is_refused_by_its_type():
+    with pytest.raises(Refused) as refused:
+        certify_events([laplace(), "laplace"], epsilon=1.0, delta=1e-6)
+    assert str(refused.value) == "no privacy loss is known of str: events are those of dpbeam.events"
+
+
+@pytest.mark.parametrize("events", [laplace(), {laplace()}])
 def test_a_certificate_of_what_is_no_list_of_events_is_refused(events):
     with pytest.raises(Refused) as refused:
         certify_events(events, epsilon=1.0, delta=1e-6)

@@ -49,6 +49,8 @@ VALUES = HOSTILE | st.floats(-1, 1)
 COUNTRIES, CITIES = ("x", "y"), 4
 LEAVES = st.tuples(st.sampled_from(COUNTRIES), st.integers(0, CITIES - 1))
 KEPT = st.sets(LEAVES, max_size=5)
+KEY_COLUMNS = st.sampled_from([KEYS, KEYS[1:]])
+"""Two keys, and one alone, whose others are all one."""
 BOUNDS = st.builds(Bounds, l0=st.integers(1, 5), linf=st.integers(1, 3)) | st.builds(Bounds, l1=st.integers(1, 6))
 
 
@@ -57,16 +59,18 @@ def rows_of(unit, most=14):
     return st.lists(row, max_size=most).map(lambda rows: [(unit, *leaf, *rest) for leaf, *rest in rows])
 
 
-def stage(bounds, other_l0=None, metrics=METRICS):
-    spec = reference.stage(keys=(*KEYS, LEVEL), key_types=("string", "int64", "int64"), metrics=metrics, **vars(bounds))
+def stage(bounds, other_l0=None, metrics=METRICS, keys=KEYS):
+    kinds = ("string", "int64", "int64")[-len(keys) - 1 :]
+    spec = reference.stage(keys=(*keys, LEVEL), key_types=kinds, metrics=metrics, **vars(bounds))
     return replace(spec, mode=Hierarchical(other_l0=other_l0))
 
 
-def among(kept):
-    columns_of = zip(*sorted(kept), strict=True) if kept else ((), ())
-    types = (pa.string(), pa.int64())
-    table = pa.table({k: pa.array(list(c), t) for k, c, t in zip(KEYS, columns_of, types, strict=True)})
-    return hierarchy.Hierarchy(keys=KEYS, kept=table)
+def among(kept, keys=KEYS):
+    leaves = {leaf[-len(keys) :] for leaf in kept}
+    columns_of = zip(*sorted(leaves), strict=True) if kept else [()] * len(keys)
+    types = (pa.string(), pa.int64())[-len(keys) :]
+    table = pa.table({k: pa.array(list(c), t) for k, c, t in zip(keys, columns_of, types, strict=True)})
+    return hierarchy.Hierarchy(keys=keys, kept=table)
 
 
 def batch(rows):
@@ -74,7 +78,8 @@ def batch(rows):
 
 
 def accumulated(rows, spec, kept):
-    return accumulate.accumulate(hierarchy.bound([batch(rows)], spec, among(kept), reference.SALT, (0,)), spec)
+    leaves = among(kept, spec.leaf_keys)
+    return accumulate.accumulate(hierarchy.bound([batch(rows)], spec, leaves, reference.SALT, (0,)), spec)
 
 
 def cell_of(leaf, kept):
@@ -108,9 +113,9 @@ def numbers(found, quantity, spec):
 
 
 @settings(max_examples=200, deadline=None)
-@given(rows_of(1), rows_of(2), KEPT, BOUNDS, st.none() | st.integers(1, 4))
-def test_a_unit_moves_all_cells_and_each_other_by_what_is_stated_at_most(others, own, kept, bounds, other_l0):
-    spec = stage(bounds, None if bounds.l0 is None else other_l0)
+@given(rows_of(1), rows_of(2), KEPT, BOUNDS, st.none() | st.integers(1, 4), KEY_COLUMNS)
+def test_a_unit_moves_all_cells_and_each_other_by_what_is_stated_at_most(others, own, kept, bounds, other_l0, keys):
+    spec = stage(bounds, None if bounds.l0 is None else other_l0, keys=keys)
     # The unit's rows stand last, so that the others' rows draw the same priorities without them.
     without, with_unit = accumulated(others, spec, kept), accumulated([*others, *own], spec, kept)
     for quantity in spec.quantities:
@@ -121,7 +126,7 @@ def test_a_unit_moves_all_cells_and_each_other_by_what_is_stated_at_most(others,
         )
         l1, l2 = quantity.sensitivity(bounds)
         near = 1 + Fraction(1, 10**12)
-        is_other = {key: key[0][2] < len(KEYS) for key in moved}
+        is_other = {key: key[0][-1] < len(keys) for key in moved}
         assert sum(map(abs, moved.values())) <= Fraction(l1) * near, quantity.name
         scaled = (change**2 / (Fraction(gaussian.noise) ** 2 if is_other[key] else 1) for key, change in moved.items())
         assert sum(scaled) <= Fraction(l2) ** 2 * near, quantity.name
@@ -159,11 +164,12 @@ def over_all_cells(found, quantity, spec):
 
 
 @settings(max_examples=200, deadline=None)
-@given(rows_of(1, 20), rows_of(2, 20), KEPT, BOUNDS, st.none() | st.integers(1, 4))
-def test_rolling_up_loses_nothing_of_the_bounded_leaves(one, two, kept, bounds, other_l0):
-    spec = stage(bounds, None if bounds.l0 is None else other_l0)
+@given(rows_of(1, 20), rows_of(2, 20), KEPT, BOUNDS, st.none() | st.integers(1, 4), KEY_COLUMNS)
+def test_rolling_up_loses_nothing_of_the_bounded_leaves(one, two, kept, bounds, other_l0, keys):
+    spec = stage(bounds, None if bounds.l0 is None else other_l0, keys=keys)
     leaves = replace(spec.of_input, mode=Flat())
-    bounded = contributions.bound([batch([*one, *two])], spec.of_input, reference.SALT, (0,), among(kept).cells_of)
+    cells_of = among(kept, keys).cells_of
+    bounded = contributions.bound([batch([*one, *two])], spec.of_input, reference.SALT, (0,), cells_of)
     by_leaves = accumulate.accumulate(replace(bounded, cells=None), leaves)
     by_cells = accumulate.accumulate(hierarchy.rolled(bounded), spec)
     for quantity in spec.quantities:

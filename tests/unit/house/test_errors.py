@@ -7,12 +7,23 @@ import importlib
 import pickle
 import pkgutil
 from collections.abc import Iterator
+from dataclasses import replace
 from types import ModuleType
 
 import pytest
 
 import dpbeam
-from dpbeam.errors import DataError, DpbeamError, Interrupted, LedgerError, Refused, RunFailed, UsageError
+from dpbeam.errors import (
+    DataError,
+    DpbeamError,
+    InternalError,
+    Interrupted,
+    LedgerError,
+    Refused,
+    RunFailed,
+    Spent,
+    UsageError,
+)
 from dpbeam.ledger.accounts import Balance, Charge
 from dpbeam.ledger.amounts import ZERO, Amount
 from dpbeam.ledger.meters import BASIC
@@ -35,7 +46,9 @@ CHARGE = Charge(
     release_id="r",
     policy_digest="p",
 )
+SPENT = Spent(charge="c", dataset="d", amount="ε 1, δ 0.000001", epsilon=1.0, delta=1e-6, attempt=1, max_attempts=3)
 MADE = {
+    DpbeamError: DpbeamError("it is wrong", remedy="mend it").knowing(spent=SPENT, log="/x/run.log"),
     FenceLost: FenceLost(CHARGE, CHARGE),
     Interrupted: Interrupted("stopped by SIGINT; nothing was charged", 130),
     KeyTaken: KeyTaken(CHARGE),
@@ -71,6 +84,53 @@ def test_every_error_comes_whole_through_pickling_and_copying() -> None:
             assert str(again) == str(error)
             assert vars(again) == vars(error)
             assert again.exit_code == error.exit_code
+
+
+def test_an_error_s_fields_end_its_message() -> None:
+    assert MADE[DpbeamError].saying("and more").lines == (
+        "it is wrong; mend it",
+        "and more",
+        "ε 1, δ 0.000001 of dataset d stays spent (charge c, attempt 1 of 3, 2 left): the same command on the same "
+        "input tries again under the same charge, at no further cost.",
+        "Log: /x/run.log (it may hold raw values; see docs/exit_codes.md)",
+    )
+
+
+def test_an_error_as_json_states_each_field_once() -> None:
+    assert MADE[DpbeamError].to_json() == {
+        "code": 4,
+        "kind": "DpbeamError",
+        "message": "it is wrong",
+        "remedy": "mend it; the same command on the same input tries again under the same charge, at no further cost",
+        "charge": {
+            "id": "c",
+            "dataset": "d",
+            "epsilon": 1.0,
+            "delta": 1e-6,
+            "attempt": 1,
+            "max_attempts": 3,
+            "attempts_left": 2,
+        },
+        "log": "/x/run.log",
+    }
+    assert UsageError("a", "b").to_json() == {
+        "code": 2, "kind": "UsageError", "message": "a\nb", "remedy": None, "charge": None, "log": None,
+    }  # fmt: skip
+
+
+def test_the_last_attempt_names_another_way() -> None:
+    last = replace(SPENT, attempt=3)
+    assert (last.attempts_left, last.remedy.partition(";")[0]) == (0, "these were all attempts of this charge")
+    assert "attempt 3 of 3, none left" in str(last)
+
+
+def test_an_internal_error_says_where_and_nothing_that_it_said() -> None:
+    try:
+        raise KeyError("CANARY")
+    except KeyError as error:
+        said = str(InternalError.of(error))
+    assert said.startswith("internal error KeyError at test_errors.py:")
+    assert "CANARY" not in said
 
 
 def test_an_error_that_says_more_stays_what_it_is() -> None:

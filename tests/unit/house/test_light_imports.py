@@ -14,7 +14,6 @@ POLICY = ROOT / "examples" / "ngrams" / "policy.yaml"
 HEAVY = {
     "apache_beam",
     "dp_accounting",
-    "matplotlib",
     "numpy",
     "pandas",
     "pipeline_dp",
@@ -23,7 +22,7 @@ HEAVY = {
     "pydantic",
 }
 HEAVY |= {"pydp", "scipy", "jinja2", "jsonschema"}
-NOT_FOR_A_PLAN = {"apache_beam", "matplotlib", "pandas", "pipeline_dp", "pydp", "jinja2", "jsonschema"}
+NOT_FOR_A_PLAN = {"apache_beam", "pandas", "pipeline_dp", "pydp", "jinja2", "jsonschema"}
 
 
 def loaded(statement: str) -> set[str]:

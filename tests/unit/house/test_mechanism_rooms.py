@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from dpbeam.accounting.calibrate import calibrate
-from dpbeam.accounting.certify import Certificate, certify
-from dpbeam.accounting.check import check_plan, check_same_losses
+from dpbeam.accounting.certify import Certificate, certify_events
+from dpbeam.accounting.check import check_same_losses
 from dpbeam.accounting.epsilon_delta import epsilon_delta
 from dpbeam.accounting.plan import Plan
 from dpbeam.accounting.requests import SELECTIONS, Kind, Request
@@ -34,6 +34,7 @@ from dpbeam.mechanisms.noise import AdditiveNoise
 from dpbeam.mechanisms.selection import Selector
 from dpbeam.pipelines.cli import terminal
 from dpbeam.reporting import formats, report
+from tests.helpers.requested import check_requested
 
 ROOT = Path(__file__).parents[3]
 EPSILON, DELTA = 1.0, 1e-6
@@ -92,7 +93,7 @@ def draw(mechanism: Mechanism) -> object:
 def check(mechanism: Mechanism) -> object:
     """The check of a plan that asks for its kind; for Gaussian noise, if there is no such kind."""
     asked = request(mechanism.kind if mechanism.kind in KINDS else "gaussian")
-    return check_plan([asked], [replace(mechanism, metric=asked.metric)], epsilon=EPSILON, delta=DELTA)
+    return check_requested([asked], [replace(mechanism, metric=asked.metric)], epsilon=EPSILON, delta=DELTA)
 
 
 def figure(mechanism: Mechanism) -> object:
@@ -115,7 +116,7 @@ def shown(mechanism: Mechanism) -> object:
 
 
 PLACES: Mapping[str, Callable[[Mechanism], object]] = {
-    "accounting/certify.py": lambda m: certify([m], epsilon=EPSILON, delta=DELTA),
+    "accounting/certify.py": lambda m: certify_events([m], epsilon=EPSILON, delta=DELTA),
     "accounting/check.py, a plan": check,
     "accounting/check.py, losses": lambda m: check_same_losses([m], [m]),
     "accounting/epsilon_delta.py": epsilon_delta,
@@ -143,8 +144,8 @@ def test_no_place_passes_over_a_mechanism_that_it_does_not_know(place: str) -> N
 def test_the_certifier_refuses_an_unknown_mechanism_beside_known_ones() -> None:
     known = made("gaussian")
     with pytest.raises(DpbeamError) as refused:
-        certify([known, Unknown()], epsilon=2.0, delta=DELTA)  # type: ignore[list-item]
-    assert str(refused.value) == f"no privacy loss is known of {Unknown()!r}"
+        certify_events([known, Unknown()], epsilon=2.0, delta=DELTA)  # type: ignore[list-item]
+    assert str(refused.value) == "no privacy loss is known of Unknown: events are those of dpbeam.events"
 
 
 def test_the_check_of_a_plan_refuses_a_mechanism_that_only_claims_to_be_of_a_known_kind() -> None:

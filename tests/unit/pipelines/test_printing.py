@@ -47,8 +47,14 @@ def outlets(tree: ast.AST) -> list[str]:
 ALLOWED = {
     # The streams themselves: they are wrapped so that none fails a command, and flushed; nothing is written to them.
     "pipelines/cli/streams.py": {"sys.stdout", "sys.stderr"},
+    # What others write is led elsewhere.
+    "pipelines/cli/capture.py": {"sys.stdout", "sys.stderr"},
+    # The last flush.
+    "pipelines/cli/ending.py": {"sys.stdout", "sys.stderr"},
     # The flush after a release is shown; the console of the door is what prints.
-    "pipelines/cli/main.py": {"sys.stdout", "print"},
+    "pipelines/cli/running.py": {"sys.stdout", "print"},
+    "pipelines/cli/looking.py": {"print"},
+    "pipelines/cli/budgets.py": {"print"},
 }
 
 
@@ -66,7 +72,8 @@ def test_nothing_prints_but_the_one_door(path: Path) -> None:
 
 
 def test_the_command_line_prints_by_the_door_s_console_alone() -> None:
-    tree = ast.parse((ROOT / "pipelines" / "cli" / "main.py").read_text(encoding="utf-8"))
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "pipelines" / "cli").glob("*.py") if path != DOOR]
+    tree = ast.parse("\n".join(text.replace("from __future__ import annotations", "") for text in texts))
     consoles = {"console()", "console(stderr=True)"}
     named = {
         node.targets[0].id

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -136,6 +137,15 @@ def test_what_a_frame_lacks_is_said_with_what_it_has() -> None:
     )
 
 
+@pytest.mark.parametrize("stated", ["upper(cty)", {"lookup": "cty", "values": {"x": "y"}}])
+def test_what_a_frame_lacks_of_an_expression_or_a_lookup_is_said_too(stated: str | dict[str, Any]) -> None:
+    frame = pa.table({"person": ["a"], "city": ["x"]})
+    asked = dpbeam.query("visits", source=frame, unit="person", epsilon=1.0, delta=1e-6).derive(region=stated)
+    with pytest.raises(dpbeam.UsageError) as refused:
+        asked.group_by("region").private().bounds(l0=1).count().policy()
+    assert str(refused.value) == "the frame has no column 'cty'. Did you mean 'city'? Its columns: 'person', 'city'"
+
+
 def test_whole_numbers_of_pandas_are_read_as_float64() -> None:
     whole = pd.DataFrame({"person": ["a", "b"], "city": ["x", "y"], "cost": [1, 2**53 + 1]})
     asked = by_city(dpbeam.query("visits", source=whole, unit="person", columns={"person": "string", "city": "string"},
@@ -172,3 +182,14 @@ def test_python_objects_of_polars_are_no_column() -> None:
 def test_types_that_hold_python_objects_are_known(kind) -> None:
     assert frames._has_objects(kind, pl.Object)
     assert not frames._has_objects(pl.Struct({"a": pl.List(pl.String)}), pl.Object)
+
+
+def test_what_is_missing_is_said_in_calls() -> None:
+    with pytest.raises(dpbeam.PolicyError) as refused:
+        begun().group_by("city").count().policy()
+    assert str(refused.value) == (
+        "query: stages[0].bounds is required\n"
+        "    Remedy: Say .bounds(l0=20, linf=1): how many partitions one person may touch, and how often each.\n"
+        "query: stages[0].partitions is required where group_by names columns\n"
+        '    Remedy: Say .private(), or .public(["a", "b"]) where all that may appear is known beforehand.'
+    )

@@ -81,6 +81,7 @@ SAME = {
     "a count spelled out": ("metrics: [count, ", "metrics: [count: {weight: 1, name: count}, "),
     "a default metric name": ("high: 8}", "high: 8, name: hours_sum}"),
     "the source's path": ("path: data.csv", "path: elsewhere/*.csv"),
+    "what it says to readers": ("dataset: visits", "dataset: visits\nabout: {owner: Ward 3, contact: a@b.example}"),
     "the output": ("dataset: visits", "dataset: visits\noutput: {path: elsewhere, shards: 2}"),
 }
 

@@ -51,8 +51,8 @@ CASES = {
         "dataset: visits\nprivcy_unit: x",
         "3: privcy_unit is not a known key",
         KEYS
-        + "version, dataset, source, privacy_unit, columns, derive, where, budget, run, guardrails, stages, output."
-        " Did you mean 'privacy_unit'?",
+        + "version, dataset, source, privacy_unit, columns, derive, where, budget, run, guardrails, stages, output,"
+        " about. Did you mean 'privacy_unit'?",
     ),
     "an unknown key inside": (
         "linf: 2}",
@@ -249,7 +249,7 @@ CASES = {
         "{private: {strategy: truncated_geometric, pre_threshold: 10}}",
         "{public: {values: [a], hierarchical: true}}",
         "19: stages[0].partitions.public.hierarchical is not a known key",
-        "Known keys here: values, product, file.",
+        "Known keys here: values, product, file, other.",
     ),
     "no round": (
         "truncated_geometric, pre_threshold: 10}}",

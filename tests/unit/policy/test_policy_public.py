@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dpbeam.policy import public
+from dpbeam.errors import UsageError
+from dpbeam.policy import public_file
 from dpbeam.policy.compile import query
 from dpbeam.policy.load import load_policy
 from dpbeam.policy.schema.policy import Policy, public_table_of
@@ -220,8 +221,8 @@ def test_keys_of_a_parquet_file_are_read_as_a_source_reads_them(table, tmp_path,
 def test_more_keys_than_memory_holds_are_refused_for_their_size_and_not_their_type(
     refused, tmp_path, monkeypatch, encoded
 ):
-    monkeypatch.setattr(public, "MAX_KEY_BYTES", 1 << 20)
-    monkeypatch.setattr(public, "_FILE_ROWS", 10)
+    monkeypatch.setattr(public_file, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(public_file, "_FILE_ROWS", 10)
     words = pa.array(["x" * 100_000] * 20)
     pq.write_table(pa.table({"place": words.dictionary_encode() if encoded else words}), tmp_path / "p.parquet")
     assert (tmp_path / "p.parquet").stat().st_size < 200_000
@@ -232,7 +233,7 @@ def test_more_keys_than_memory_holds_are_refused_for_their_size_and_not_their_ty
 
 def test_text_in_more_chunks_than_one_is_read_whole(table, tmp_path, monkeypatch):
     """What exceeds one array's 2 GiB comes in several: they are never put together before they are keys."""
-    monkeypatch.setattr(public, "_FILE_ROWS", 3)
+    monkeypatch.setattr(public_file, "_FILE_ROWS", 3)
     pq.write_table(pa.table({"place": [f"p{i}" for i in range(10)]}), tmp_path / "p.parquet", row_group_size=4)
     assert table("[place]", "{file: p.parquet}").to_pydict() == {"place": [f"p{i}" for i in range(10)]}
 
@@ -245,7 +246,12 @@ def test_a_column_named_twice_is_refused(refused, tmp_path):
 def test_a_policy_has_its_public_partitions_from_its_making_and_keeps_them_in_copies(table, tmp_path):
     shown = table("[year]", "{values: [2020]}")
     policy = load_policy(tmp_path / "policy.yaml")
-    copy = policy.model_copy(update={"dataset": "other"})
+    copy = policy.model_copy(deep=False)
     assert [public_table_of(each, "one") for each in (policy, copy)] == [shown, shown]
+    with pytest.raises(UsageError) as refused:
+        policy.model_copy(update={"dataset": "other"})
+    assert str(refused.value) == (
+        "a policy is changed in its file, or by the query that built it: a copy isn't checked"
+    )
     again = Policy.model_validate(policy.model_dump() | {"run": {"epsilon": 1.0, "delta": 1e-8}})
     assert public_table_of(again, "one") is None

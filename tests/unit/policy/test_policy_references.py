@@ -158,7 +158,8 @@ CASES = {
     "an unknown derivation": (
         "{bin: hours, edges: [1, 2]}",
         "{upper: place}",
-        "11: derive.band must be {bin: …, edges: …}, {truncate: …, to: …} or {lower: …}, got a mapping",
+        "11: derive.band must be {bin: …, edges: …}, {truncate: …, to: …}, {lower: …}, {expression: …} "
+        "or {lookup: …, table: …}, got a mapping",
         "Write derive: {age_band: {bin: age, edges: [18, 65]}}, or leave the key out.",
     ),
     "a derived column named as a read one": (

@@ -9,7 +9,7 @@ import pytest
 
 from dpbeam.policy.checks import fields
 
-NAMES = sorted({*fields._REMEDIES, *fields._SEARCH_REMEDIES, "top_k", "word", "mapping", "row_", "sum"})
+NAMES = sorted({*fields.REMEDIES, *fields._SEARCH_REMEDIES, "top_k", "word", "mapping", "row_", "sum"})
 
 
 def base(name: str) -> dict[str, Any]:

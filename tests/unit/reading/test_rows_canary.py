@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpbeam.errors import DataError, DpbeamError, RunFailed, UsageError
-from dpbeam.queries.source import Column, ColumnType, InputSpec, Rule
+from dpbeam.queries.column_types import ColumnType
+from dpbeam.queries.source import Column, InputSpec, Rule
 from dpbeam.reading.formats import Split, base, inspect_file, read_split
 from dpbeam.reading.rows import prepare
 

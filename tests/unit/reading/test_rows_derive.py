@@ -9,7 +9,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from dpbeam.queries.source import Bin, Column, ColumnType, Condition, InputSpec, Lower, Truncate
+from dpbeam.queries.column_types import ColumnType
+from dpbeam.queries.source import Bin, Column, Condition, InputSpec, Lower, Truncate
 from dpbeam.reading.casting import ARROW_TYPES
 from dpbeam.reading.derive import bin_labels, derive, holds
 from dpbeam.reading.rows import prepare

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from dpbeam.errors import DataError
-from dpbeam.queries.source import Column, ColumnType, Condition, InputSpec, Lower, Rule
+from dpbeam.queries.column_types import ColumnType
+from dpbeam.queries.source import Column, Condition, InputSpec, Lower, Rule
 from dpbeam.reading.rows import output_schema, prepare
 
 FAIL = Rule(action="fail")

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from dpbeam.queries.source import ColumnType
+from dpbeam.queries.column_types import ColumnType
 from dpbeam.reading.casting import ARROW_TYPES, accepts, literal, to_type
 
 MAX, MIN = 2**63 - 1, -(2**63)

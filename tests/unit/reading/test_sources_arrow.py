@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from dpbeam.errors import RunFailed, UsageError
-from dpbeam.queries.source import Column, ColumnType, InputSpec
+from dpbeam.queries.column_types import ColumnType
+from dpbeam.queries.source import Column, InputSpec
 from dpbeam.reading.formats import inspect_file, read_split
 from dpbeam.reading.rows import prepare
 

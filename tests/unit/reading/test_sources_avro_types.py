@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from dpbeam.errors import RunFailed, UsageError
 from dpbeam.pipelines.cli.init import starter
 from dpbeam.policy.load import load_policy
-from dpbeam.queries.source import Column, ColumnType, InputSpec
+from dpbeam.queries.column_types import ColumnType
+from dpbeam.queries.source import Column, InputSpec
 from dpbeam.reading.casting import to_type
 from dpbeam.reading.formats import avro, inspect_file, read_split
 

@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpbeam.errors import RunFailed, UsageError
-from dpbeam.queries.source import Column, ColumnType, InputSpec, Rule
+from dpbeam.queries.column_types import ColumnType
+from dpbeam.queries.source import Column, InputSpec, Rule
 from dpbeam.reading.formats import Split, base, gather, inspect_file, portions, read_split, shown
 from dpbeam.reading.rows import prepare
 

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from dpbeam.errors import RunFailed, UsageError
-from dpbeam.queries.source import Column, ColumnType, InputSpec
+from dpbeam.queries.column_types import ColumnType
+from dpbeam.queries.source import Column, InputSpec
 from dpbeam.reading.formats import Split, inspect_file, read_split
 from dpbeam.reading.rows import prepare
 

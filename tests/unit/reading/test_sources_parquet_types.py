@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from dpbeam.errors import UsageError
 from dpbeam.pipelines.cli.init import starter
 from dpbeam.policy.load import load_policy
-from dpbeam.queries.source import Column, ColumnType, Condition, InputSpec, Rule, Truncate
+from dpbeam.queries.column_types import ColumnType
+from dpbeam.queries.source import Column, Condition, InputSpec, Rule, Truncate
 from dpbeam.reading.formats import Split, inspect_file, read_split
 from dpbeam.reading.rows import prepare
 

@@ -130,6 +130,25 @@ EXAMPLES: dict[str, Any] = {
         "held": AMOUNT,
         "left": AMOUNT,
     },
+    "error": {
+        "version": 1,
+        "error": {
+            "code": 4,
+            "kind": "RunFailed",
+            "message": "step Read failed with OSError (Input/output error); nothing was published",
+            "remedy": "the same command on the same input tries again under the same charge, at no further cost",
+            "charge": {
+                "id": "c1",
+                "dataset": "ngrams",
+                "epsilon": 1.0,
+                "delta": 1e-08,
+                "attempt": 1,
+                "max_attempts": 3,
+                "attempts_left": 2,
+            },
+            "log": "/data/releases/.logs/ngrams-20261124T003000Z-0123abcd.log",
+        },
+    },
     "benchmarks": [
         {
             "case": "count_sum",
@@ -201,6 +220,13 @@ def test_a_manifest_of_version_2_keeps_the_schema_and_no_mutation_of_it_does() -
     assert accepted == [f"('chosen_bounds', {i}): negative value" for i in (0, 1)]  # a clipping bound may be
 
 
+def test_a_manifest_of_version_3_keeps_the_schema_and_no_mutation_of_it_but_what_says_less_does() -> None:
+    document = EXAMPLES["manifest"] | {"version": 3, "about": {"owner": "Ward 3", "contact": "ward3@example.org"}}
+    assert violations("manifest", document) == []
+    accepted = [what for what, mutant in mutants(document) if not violations("manifest", mutant)]
+    assert accepted == ["('about',): no owner", "('about',): no contact"]
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_every_object_of_a_schema_refuses_unknown_fields(name: str) -> None:
     loose = [path for path, node in objects(schema(name)) if "properties" in node and "type" in node]
@@ -222,7 +248,7 @@ def test_an_unknown_format_is_refused_by_name() -> None:
         schema("../x")
     assert (
         str(caught.value)
-        == "a format must be one of manifest, plan, run, dry_run, releases, budget, benchmarks, got '../x'"
+        == "a format must be one of manifest, plan, run, dry_run, releases, budget, error, benchmarks, got '../x'"
     )
 
 

@@ -186,7 +186,11 @@ def batched(unit, key):
 def test_a_row_is_taken_as_it_is_when_it_comes():
     """A step before may fill one object anew for each row: each row has its own values all the same."""
     extract = Extract(
-        unit=lambda row: row["u"], key=lambda row: row["k"], value=lambda row: row["v"], vector=2, columns="ukv"
+        unit=lambda row: row["unit"],
+        key=lambda row: row["key"],
+        value=lambda row: row["value"],
+        vector=2,
+        columns=("unit", "key", "value"),
     )
     row, vector, kept = {}, [0.0, 0.0], []
     for place, key in enumerate(("Oslo", "Bergen")):

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands have, or that say more than a line."""
+"""The arguments and flags that several commands take, as typer's annotations."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from dpbeam.errors import UsageError
+from dpbeam.pipelines.cli.printing import speak
 
 DEFAULT_LEDGER = "sqlite:///dpbeam-ledger.sqlite"
 LEDGER_VARIABLE = "DPBEAM_LEDGER"
@@ -31,6 +32,26 @@ LedgerUrl = Annotated[
         help="The ledger: sqlite:///PATH.",
         show_default=True,
     ),
+]
+
+
+def _speak_verbosely(value: bool) -> None:
+    if value:
+        speak("verbose")
+
+
+def _speak_quietly(value: bool) -> None:
+    if value:
+        speak("quiet")
+
+
+Verbose = Annotated[
+    bool,
+    typer.Option("-v", "--verbose", callback=_speak_verbosely, help="Say more, on stderr."),
+]
+Quiet = Annotated[
+    bool,
+    typer.Option("-q", "--quiet", callback=_speak_quietly, help="Say nothing but what was asked for, and errors."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's name, as policies give it.")]

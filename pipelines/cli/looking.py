@@ -1,0 +1,92 @@
+"""The commands that read no rows: `init` and `plan` before a run, `certify` after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dpbeam.errors import LedgerError, UsageError
+from dpbeam.pipelines.cli.arguments import DEFAULT_LEDGER, AsJson, LedgerUrl, PolicyPath, Quiet, Verbose
+from dpbeam.pipelines.cli.commands import epilog
+from dpbeam.pipelines.cli.printing import console, note, remark, say, say_json
+
+INIT = epilog(
+    "dpbeam init people.parquet --output policy.yaml", "dpbeam init exports/ > policy.yaml", codes=(0, 2, 4, 130)
+)
+PLAN = epilog("dpbeam plan policy.yaml", "dpbeam plan policy.yaml --json", codes=(0, 2, 3, 4, 130))
+CERTIFY = epilog("dpbeam certify releases/visits/*/manifest.json", codes=(0, 2, 4, 130))
+
+
+def init(
+    data: Annotated[
+        Path, typer.Argument(metavar="DATA", help="A CSV, JSON Lines, Parquet or Avro file, or a folder of them.")
+    ],
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write; default: the screen.")] = None,
+    _verbose: Verbose = False,
+    _quiet: Quiet = False,
+) -> None:
+    """Write a commented first policy from a file's column names and types. Reads no values."""
+    from dpbeam.pipelines.cli.init import starter
+
+    text = starter(data, folder=None if output is None else output.parent)
+    if output is None:
+        say(*text.removesuffix("\n").split("\n"))
+        return
+    try:
+        with output.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UsageError(f"{output} exists already; name another file with --output") from None
+    except OSError as error:
+        raise UsageError(f"{output} can't be written ({error.strerror})") from None
+    remark(f"Wrote {output}: read every line of it, then `dpbeam plan {output}`.")
+
+
+def plan(
+    policy_path: PolicyPath,
+    ledger: LedgerUrl = DEFAULT_LEDGER,
+    as_json: AsJson = False,
+    _verbose: Verbose = False,
+    _quiet: Quiet = False,
+) -> None:
+    """Show what a run would do and cost, without reading data."""
+    from dpbeam.ledger import open_ledger
+    from dpbeam.pipelines.cli import terminal
+    from dpbeam.pipelines.library.plans import plan as plan_of
+    from dpbeam.policy.load import load_policy
+
+    policy = load_policy(policy_path)
+    made = plan_of(policy).plan
+    balance = None
+    try:
+        balance = open_ledger(ledger, reading=True).balance(policy.dataset)
+    except LedgerError as error:
+        if not as_json:
+            note(*error.lines)
+    if as_json:
+        say_json(made.to_json() | {"ledger": None if balance is None else {"left": balance.left.to_json()}})
+    else:
+        console().print(terminal.plan(made, balance))
+
+
+def certify(
+    releases: Annotated[
+        list[Path], typer.Argument(metavar="RELEASE…", help="Releases: their folders, or their manifest.json.")
+    ],
+    as_json: AsJson = False,
+    _verbose: Verbose = False,
+    _quiet: Quiet = False,
+) -> None:
+    """Recompute releases' certificates from their manifests alone, and check their files' digests."""
+    from dpbeam.reporting.certify import certify as check
+
+    if as_json and len(releases) > 1:
+        raise UsageError(f"--json takes one release at a time, got {len(releases)}")
+    for release in releases:
+        epsilon = check(release).epsilon
+        if as_json:
+            say_json({"version": 1, "certified": True, "epsilon": epsilon, "manifest": str(release)})
+        else:
+            remark(f"{release}: certified; its mechanisms compose to ε {epsilon:.6g}, and its files are whole.")
