@@ -27,6 +27,7 @@ from dpbeam.queries.automatic import (
 from dpbeam.queries.bounds import Bounds
 from dpbeam.queries.metrics.base import Clipped, Metric
 from dpbeam.queries.selections import InRounds, Selection, TruncatedGeometric
+from dpbeam.queries.sharing import quantities
 from dpbeam.queries.source import ColumnType, InputSpec
 
 Noise = Literal["laplace", "gaussian"]
@@ -104,6 +105,12 @@ class Stage:
     def public(self) -> pa.Table | None:
         """The partitions that are known beforehand; None where they are selected, or the whole table is one."""
         return self.partitions.table if isinstance(self.partitions, Public) else None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that its keys and metrics are made of, each once."""
+        values = (column for quantity in quantities(self.metrics) for column in quantity.columns)
+        return tuple(dict.fromkeys((*self.keys, *values)))
 
     @property
     def histograms(self) -> tuple[Histogram, ...]:

@@ -19,7 +19,7 @@ import typer
 from dpbeam._version import __version__
 from dpbeam.errors import DpbeamError, LedgerError, UsageError
 from dpbeam.ledger import waiting
-from dpbeam.pipelines.cli import streams
+from dpbeam.pipelines.cli import check, streams
 from dpbeam.pipelines.cli.printing import complain, console, line, note, say, say_json
 from dpbeam.pipelines.lifecycle import stopping
 
@@ -130,6 +130,7 @@ def run(
         engine="pipelinedp" if engine == "pipelinedp" else "dpbeam",
     )
     terminal = console(stderr=True)
+    check.say_unused(request.query, silent=as_json)
     with nullcontext() if as_json else terminal.status("Starting") as status:
 
         def progress(step: str) -> None:
@@ -201,6 +202,7 @@ def plan(
 
     policy = load_policy(policy_path)
     query = compile_query(policy)
+    check.say_unused(query, silent=as_json)
     made = make_plan(query)
     for spec in planned(query, made.mechanisms):
         releaser.check(spec)
