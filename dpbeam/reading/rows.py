@@ -6,7 +6,7 @@ rule drops leave, derived columns are added, `where` keeps the rest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -26,7 +26,11 @@ _MEANS = {
 }
 
 
-def prepare(batch: pa.RecordBatch, spec: InputSpec) -> pa.RecordBatch:
+Watch = Callable[[str, str, pa.Array], None]
+"""Is called with a column, a rule and the mask of the rows that break it: for `dpbeam check`, inside the trust zone."""
+
+
+def prepare(batch: pa.RecordBatch, spec: InputSpec, watch: Watch | None = None) -> pa.RecordBatch:
     """The rows of `batch` that hold, as `output_schema(spec)`; their order is kept, columns beyond `spec` are left out.
 
     Guarantee: row-local. Whether a row stays, and what it becomes, depends on that row and `spec` alone, so adding
@@ -41,22 +45,26 @@ def prepare(batch: pa.RecordBatch, spec: InputSpec) -> pa.RecordBatch:
     columns: dict[str, Any] = {}
     dropped = None
     for column in spec.columns:
-        columns[column.name], bad = _settle(batch.column(column.name), column)
+        columns[column.name], bad = _settle(batch.column(column.name), column, watch)
         if bad is not None:
             dropped = bad if dropped is None else pc.or_(dropped, bad)
     if dropped is not None:
         columns = _filter(columns, pc.invert(dropped))
     for item in spec.derived:
         columns[item.name] = derive(columns, item)
-    if spec.where:
-        kinds = column_types(spec)
-        kept = None
-        for condition in spec.where:
-            true = holds(columns[condition.column], kinds[condition.column], condition)
-            kept = true if kept is None else pc.and_(kept, true)
+    kept = None
+    for true in conditions(columns, spec):
+        kept = true if kept is None else pc.and_(kept, true)
+    if kept is not None:
         columns = _filter(columns, kept)
     schema = output_schema(spec)
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def conditions(columns: Mapping[str, pa.Array], spec: InputSpec) -> list[pa.Array]:
+    """A mask of the rows that meet it, for each condition of `spec.where`; of typed columns, derived ones included."""
+    kinds = column_types(spec) if spec.where else {}
+    return [holds(columns[each.column], kinds[each.column], each) for each in spec.where]
 
 
 def output_schema(spec: InputSpec) -> pa.Schema:
@@ -74,10 +82,10 @@ def column_types(spec: InputSpec) -> dict[str, ColumnType]:
     return declared | {item.name: "string" for item in spec.derived}
 
 
-def _settle(raw: pa.Array, column: Column) -> tuple[pa.Array, pa.Array | None]:
+def _settle(raw: pa.Array, column: Column, watch: Watch | None) -> tuple[pa.Array, pa.Array | None]:
     """The typed column with its replacements, and a mask of the rows that its rules drop (None: no row)."""
     if column.type == "vector":
-        return _settle_vectors(raw, column)
+        return _settle_vectors(raw, column, watch)
     if pa.types.is_dictionary(raw.type):
         raw = raw.dictionary_decode()
     kind: ColumnType = column.type
@@ -85,6 +93,8 @@ def _settle(raw: pa.Array, column: Column) -> tuple[pa.Array, pa.Array | None]:
     dropped = None
     for name, mask in _broken(raw, values, column).items():
         rule: Rule = getattr(column, name)
+        if watch is not None:
+            watch(column.name, name, mask)
         match rule.action:
             case "drop":
                 dropped = mask if dropped is None else pc.or_(dropped, mask)
@@ -97,13 +107,15 @@ def _settle(raw: pa.Array, column: Column) -> tuple[pa.Array, pa.Array | None]:
     return values, dropped
 
 
-def _settle_vectors(raw: pa.Array, column: Column) -> tuple[pa.Array, pa.Array | None]:
+def _settle_vectors(raw: pa.Array, column: Column, watch: Watch | None) -> tuple[pa.Array, pa.Array | None]:
     """As `_settle`, with each rule applied to each number of a row's vector: the row leaves if one of them breaks a
     rule that drops it."""
     numbers, broken = vectors.read(raw, column.length or 0)
     dropped = None
     for name, cells in broken.items():
         rule: Rule = getattr(column, name)
+        if watch is not None:
+            watch(column.name, name, pa.array(cells.any(axis=1)))
         match rule.action:
             case "drop":
                 mask = pa.array(cells.any(axis=1))

@@ -36,6 +36,7 @@ app = typer.Typer(
 )
 budget_app = typer.Typer(help="What a dataset may spend, has spent, and has left.", no_args_is_help=True)
 app.add_typer(budget_app, name="budget")
+app.command()(check.check)
 
 DEFAULT_LEDGER = "sqlite:///dpbeam-ledger.sqlite"
 LEDGER_VARIABLE = "DPBEAM_LEDGER"

@@ -49,6 +49,18 @@ def say(*lines: str) -> None:
     print("\n".join(map(visible, lines)))  # noqa: T201
 
 
+def is_terminal() -> bool:
+    """Whether what is said on stdout is shown on a terminal."""
+    return sys.stdout.isatty()
+
+
+def lost() -> str | None:
+    """Why what was said on stdout could not all be written; None if it was."""
+    sys.stdout.flush()
+    reason: str | None = getattr(sys.stdout, "lost", None)
+    return reason
+
+
 def say_json(document: dict[str, Any]) -> None:
     """Prints one JSON object on stdout, in ASCII: any terminal and pipe takes it, and every text comes back from it."""
     print(json.dumps(document, allow_nan=False))  # noqa: T201
