@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -104,7 +105,10 @@ def _refuse_inside(path: Path, policy: Policy) -> None:
     """Raises UsageError where the file would travel with releases, or be read as data."""
     place = Path(os.path.realpath(path))
     for name, folder in (("output.path", policy.output.path), *(("source.path", each) for each in policy.source.path)):
-        if "://" not in folder and Path(os.path.realpath(folder)) in place.parents:
+        if "://" in folder:
+            continue
+        real = Path(os.path.realpath(folder))
+        if real in place.parents or (name == "source.path" and fnmatch(str(place), str(real))):
             raise UsageError(f"--output-file {path} lies inside {name}: name one elsewhere, for its figures are raw")
 
 

@@ -108,9 +108,14 @@ def test_a_file_that_is_there_is_left_as_it_is(planted, capsys) -> None:
     assert path.read_text() == "mine"
 
 
-@pytest.mark.parametrize(("name", "rule"), [("releases", "output.path"), ("data", "source.path")])
-def test_a_file_that_would_travel_or_be_read_as_data_is_refused(name: str, rule: str, planted, capsys) -> None:
-    planted.policy["source"]["path"] = "data"
+@pytest.mark.parametrize(
+    ("source", "name", "rule"),
+    [("data", "releases", "output.path"), ("data", "data", "source.path"), ("data/*", "data", "source.path")],
+)
+def test_a_file_that_would_travel_or_be_read_as_data_is_refused(
+    source: str, name: str, rule: str, planted, capsys
+) -> None:
+    planted.policy["source"]["path"] = source
     planted.policy["output"] = {"path": str(planted.output)}
     for folder in ("releases", "data"):
         (planted.folder / folder).mkdir()
