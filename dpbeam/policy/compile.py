@@ -22,6 +22,8 @@ from dpbeam.queries.column_types import ColumnType, Scalar
 from dpbeam.queries.query import Partitions, Public, Query, Stage
 from dpbeam.reading.casting import literal
 
+_SHOWN = 10
+
 
 def query(policy: schema.Policy) -> Query:
     """What the policy asks. Public partitions that lie in a file must have been read (`load_policy` does).
@@ -30,19 +32,34 @@ def query(policy: schema.Policy) -> Query:
         ValueError: the policy didn't come through `load_policy`, and its parts don't fit together.
         UsageError: a custom metric that can't be built.
     """
+    unit = None if policy.privacy_unit == "row" else policy.privacy_unit
+    stages = tuple(_stage(policy, stage) for stage in policy.stages)
+    needed = {column for stage in stages for column in stage.columns}
     return Query(
         dataset=policy.dataset,
-        source=input_spec(policy),
-        unit=None if policy.privacy_unit == "row" else policy.privacy_unit,
-        stages=tuple(_stage(policy, stage) for stage in policy.stages),
+        source=source.reduced(input_spec(policy), needed if unit is None else needed | {unit}),
+        unit=unit,
+        stages=stages,
         epsilon=policy.run.epsilon,
         delta=policy.run.delta,
         digest=policy.digest,
     )
 
 
+def warning(asked: Query) -> str | None:
+    """What is worth knowing of a question before it is asked: the columns that it declares and never uses."""
+    unused = asked.source.unused
+    if not unused:
+        return None
+    few, more = ", ".join(unused[:_SHOWN]), f" and {len(unused) - _SHOWN} more" if len(unused) > _SHOWN else ""
+    return (
+        f"no stage, condition or derived column in use needs {few}{more}: rules there drop no rows and fail no run. "
+        "Leave it out of the policy, or use it"
+    )
+
+
 def input_spec(policy: schema.Policy) -> source.InputSpec:
-    """The source, the columns with their rules, the derived columns and the conditions."""
+    """The source, the columns with their rules, the derived columns and the conditions, used or not."""
     columns = tuple(_column(name, rules) for name, rules in policy.columns.items())
     derived = schema.derived_of(policy)
     if {item.name for item in derived} != set(policy.derive):

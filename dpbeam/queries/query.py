@@ -29,6 +29,7 @@ from dpbeam.queries.bounds import Bounds
 from dpbeam.queries.column_types import ColumnType
 from dpbeam.queries.metrics.base import Clipped, Metric
 from dpbeam.queries.selections import InRounds, Selection, TruncatedGeometric
+from dpbeam.queries.sharing import quantities
 from dpbeam.queries.source import InputSpec
 
 Noise = Literal["laplace", "gaussian"]
@@ -118,6 +119,12 @@ class Stage:
     def placed(self) -> str | None:
         """The column that has each row's partition, where it isn't the key: see `Public`."""
         return self.partitions.placed if isinstance(self.partitions, Public) else None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the input that its partitions and metrics are made of, each once."""
+        values = (column for quantity in quantities(self.metrics) for column in quantity.columns)
+        return tuple(dict.fromkeys((*(self.keys if self.placed is None else (self.placed,)), *values)))
 
     @property
     def histograms(self) -> tuple[Histogram, ...]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import pyarrow as pa
@@ -201,7 +201,8 @@ class InputSpec:
     stands behind those that it is made from.
 
     `path_columns` are columns whose values stand in the files' paths, as folders `name=value`. `quoted_newlines` says
-    whether a quoted CSV value may hold line breaks; if not, each line is a row.
+    whether a quoted CSV value may hold line breaks; if not, each line is a row. `unused` names the columns, derived
+    ones too, that somebody declared and that nothing uses: they drop no rows.
     """
 
     format: Format
@@ -214,3 +215,41 @@ class InputSpec:
     compression: Compression = "auto"
     path_columns: tuple[str, ...] = ()
     fingerprint: Fingerprint = "times"
+    unused: tuple[str, ...] = ()
+
+
+def reduced(spec: InputSpec, needed: Collection[str]) -> InputSpec:
+    """The spec with those columns alone that are `needed`, or that a condition or a needed derived column is made of.
+
+    Where nothing needs any, rows are counted by the first one, whose rules then drop none.
+
+    Guarantee: which columns are read follows from the query alone, so each step stays row-local.
+    """
+    wanted = {*needed, *(condition.column for condition in spec.where)}
+    for item in reversed(spec.derived):  # one may be made of those before it alone
+        if item.name in wanted:
+            wanted.update(uses(item))
+    columns = tuple(column for column in spec.columns if column.name in wanted)
+    names = [*(column.name for column in spec.columns), *(item.name for item in spec.derived)]
+    if not columns:
+        columns = tuple(_counted(column) for column in spec.columns[:1])
+    read = {column.name for column in columns}
+    return replace(
+        spec,
+        columns=columns,
+        derived=tuple(item for item in spec.derived if item.name in wanted),
+        path_columns=tuple(name for name in spec.path_columns if name in read),
+        unused=tuple(name for name in names if name not in wanted),
+    )
+
+
+_ANY: Mapping[DeclaredType, Scalar] = {
+    "string": "", "int64": 0, "float64": 0.0, "bool": False, "date": "1970-01-01", "timestamp": "1970-01-01T00:00:00",
+    "vector": 0.0,
+}  # fmt: skip
+
+
+def _counted(column: Column) -> Column:
+    """The column with rules that keep every row."""
+    keep = Rule(action="replace", value=_ANY[column.type])
+    return replace(column, on_null=keep, on_nan=keep, on_inf=keep, on_invalid=keep)

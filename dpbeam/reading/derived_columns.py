@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 
 import numpy as np
@@ -21,6 +21,9 @@ _MEANS = {
     "on_invalid": "Something in its expression can't be computed or read",
     "on_null": "It is missing",
 }
+Watch = Callable[[str, str, pa.Array], None]
+"""Is called with a column, a rule and the mask of the rows that break it: for `dpbeam check`, inside the trust zone."""
+
 _FILLERS: Mapping[ColumnType, object] = {
     "string": "",
     "int64": 0,
@@ -33,7 +36,7 @@ _FILLERS: Mapping[ColumnType, object] = {
 
 
 def add_derived(
-    columns: Mapping[str, pa.Array], derived: Sequence[Derived], rows: int
+    columns: Mapping[str, pa.Array], derived: Sequence[Derived], rows: int, watch: Watch | None = None
 ) -> tuple[dict[str, pa.Array], Mask | None]:
     """`columns` and the derived ones, each `rows` long and without nulls; and which rows their rules drop (None: none).
 
@@ -63,19 +66,23 @@ def add_derived(
                 invalid = np.zeros(rows, dtype=np.bool_)
             case _:
                 values, invalid = derive(found, item), np.zeros(rows, dtype=np.bool_)
-        found[item.name], dropped = _settled(item, values, invalid, lacking)
+        found[item.name], dropped = _settled(item, values, invalid, lacking, watch)
         if dropped.any():
             gone[item.name] = dropped
     return found, np.logical_or.reduce(list(gone.values())) if gone else None
 
 
-def _settled(item: Derived, values: pa.Array, invalid: Mask, lacking: Mask) -> tuple[pa.Array, Mask]:
+def _settled(
+    item: Derived, values: pa.Array, invalid: Mask, lacking: Mask, watch: Watch | None
+) -> tuple[pa.Array, Mask]:
     """The column with its replacements, and the rows without a value: a rule drops them, or what it is made of."""
     dropped = lacking
     missing = values.is_null().to_numpy(zero_copy_only=False)
     for name, mask in (("on_invalid", invalid & ~lacking), ("on_null", missing & ~invalid & ~lacking)):
         if not mask.any():
             continue
+        if watch is not None:
+            watch(item.name, name, pa.array(mask))
         rule: Rule = getattr(item, name)
         match rule.action:
             case "drop":

@@ -18,7 +18,7 @@ from dpbeam.queries.source import Column, InputSpec, Rule
 from dpbeam.reading import vectors
 from dpbeam.reading.casting import ARROW_TYPES, literal, to_type
 from dpbeam.reading.derive import holds
-from dpbeam.reading.derived_columns import add_derived
+from dpbeam.reading.derived_columns import Watch, add_derived
 
 _MEANS = {
     "on_invalid": "A value is not of the column's type",
@@ -28,7 +28,7 @@ _MEANS = {
 }
 
 
-def prepare(batch: pa.RecordBatch, spec: InputSpec) -> pa.RecordBatch:
+def prepare(batch: pa.RecordBatch, spec: InputSpec, watch: Watch | None = None) -> pa.RecordBatch:
     """The rows of `batch` that hold, as `output_schema(spec)`; their order is kept, columns beyond `spec` are left out.
 
     Guarantee: row-local. Whether a row stays, and what it becomes, depends on that row and `spec` alone, so adding
@@ -43,24 +43,28 @@ def prepare(batch: pa.RecordBatch, spec: InputSpec) -> pa.RecordBatch:
     columns: dict[str, Any] = {}
     dropped = None
     for column in spec.columns:
-        columns[column.name], bad = _settle(batch.column(column.name), column)
+        columns[column.name], bad = _settle(batch.column(column.name), column, watch)
         if bad is not None:
             dropped = bad if dropped is None else pc.or_(dropped, bad)
     if dropped is not None:
         columns = _filter(columns, pc.invert(dropped))
     if spec.derived:
-        columns, gone = add_derived(columns, spec.derived, len(columns[spec.columns[0].name]))
+        columns, gone = add_derived(columns, spec.derived, len(columns[spec.columns[0].name]), watch)
         if gone is not None:
             columns = _filter(columns, pa.array(~gone))
-    if spec.where:
-        kinds = column_types(spec)
-        kept = None
-        for condition in spec.where:
-            true = holds(columns[condition.column], kinds[condition.column], condition)
-            kept = true if kept is None else pc.and_(kept, true)
+    kept = None
+    for true in conditions(columns, spec):
+        kept = true if kept is None else pc.and_(kept, true)
+    if kept is not None:
         columns = _filter(columns, kept)
     schema = output_schema(spec)
     return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def conditions(columns: Mapping[str, pa.Array], spec: InputSpec) -> list[pa.Array]:
+    """A mask of the rows that meet it, for each condition of `spec.where`; of typed columns, derived ones included."""
+    kinds = column_types(spec) if spec.where else {}
+    return [holds(columns[each.column], kinds[each.column], each) for each in spec.where]
 
 
 def output_schema(spec: InputSpec) -> pa.Schema:
@@ -78,10 +82,10 @@ def column_types(spec: InputSpec) -> dict[str, ColumnType]:
     return declared | {item.name: item.type for item in spec.derived}
 
 
-def _settle(raw: pa.Array, column: Column) -> tuple[pa.Array, pa.Array | None]:
+def _settle(raw: pa.Array, column: Column, watch: Watch | None) -> tuple[pa.Array, pa.Array | None]:
     """The typed column with its replacements, and a mask of the rows that its rules drop (None: no row)."""
     if column.type == "vector":
-        return _settle_vectors(raw, column)
+        return _settle_vectors(raw, column, watch)
     if pa.types.is_dictionary(raw.type):
         raw = raw.dictionary_decode()
     kind: ColumnType = column.type
@@ -89,6 +93,8 @@ def _settle(raw: pa.Array, column: Column) -> tuple[pa.Array, pa.Array | None]:
     dropped = None
     for name, mask in _broken(raw, values, column).items():
         rule: Rule = getattr(column, name)
+        if watch is not None:
+            watch(column.name, name, mask)
         match rule.action:
             case "drop":
                 dropped = mask if dropped is None else pc.or_(dropped, mask)
@@ -101,13 +107,15 @@ def _settle(raw: pa.Array, column: Column) -> tuple[pa.Array, pa.Array | None]:
     return values, dropped
 
 
-def _settle_vectors(raw: pa.Array, column: Column) -> tuple[pa.Array, pa.Array | None]:
+def _settle_vectors(raw: pa.Array, column: Column, watch: Watch | None) -> tuple[pa.Array, pa.Array | None]:
     """As `_settle`, with each rule applied to each number of a row's vector: the row leaves if one of them breaks a
     rule that drops it."""
     numbers, broken = vectors.read(raw, column.length or 0)
     dropped = None
     for name, cells in broken.items():
         rule: Rule = getattr(column, name)
+        if watch is not None:
+            watch(column.name, name, pa.array(cells.any(axis=1)))
         match rule.action:
             case "drop":
                 mask = pa.array(cells.any(axis=1))

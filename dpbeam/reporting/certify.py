@@ -64,7 +64,7 @@ def certify(path: str | Path) -> CertifyResult:
         UsageError: the manifest can't be read or breaks its format, or its folder can't be listed.
         Uncertified: anything doesn't match; lists all of it.
     """
-    path = Path(path) / MANIFEST_NAME if Path(path).is_dir() else Path(path)
+    path = Path(path) / MANIFEST_NAME if os.path.isdir(path) else Path(path)
     manifest = read_manifest(path)
     recomputed, problems = _recertify_events(manifest)
     problems += _check_charge(manifest)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from dpbeam.errors import LedgerError, UsageError
+from dpbeam.pipelines.cli import check
 from dpbeam.pipelines.cli.arguments import DEFAULT_LEDGER, AsJson, LedgerUrl, PolicyPath, Quiet, Verbose
 from dpbeam.pipelines.cli.commands import epilog
 from dpbeam.pipelines.cli.printing import console, note, remark, say, say_json
@@ -58,7 +59,9 @@ def plan(
     from dpbeam.policy.load import load_policy
 
     policy = load_policy(policy_path)
-    made = plan_of(policy).plan
+    asked = plan_of(policy)
+    made = asked.plan
+    check.say_unused(asked.query, silent=as_json)
     balance = None
     try:
         balance = open_ledger(ledger, reading=True).balance(policy.dataset)

@@ -15,7 +15,7 @@ import typer
 from dpbeam._version import __version__
 from dpbeam.errors import DpbeamError, InternalError, Interrupted, UsageError
 from dpbeam.ledger import waiting
-from dpbeam.pipelines.cli import looking, rehearse, releases, running, streams
+from dpbeam.pipelines.cli import check, looking, rehearse, releases, running, streams
 from dpbeam.pipelines.cli.budgets import budget_app
 from dpbeam.pipelines.cli.commands import AFTER, BEFORE, RUN, SETTINGS, Group, epilog
 from dpbeam.pipelines.cli.ending import Ending
@@ -57,6 +57,7 @@ def _root(
 _beams = {"allow_extra_args": True, "ignore_unknown_options": True}
 app.command(rich_help_panel=BEFORE, epilog=looking.INIT)(looking.init)
 app.command(rich_help_panel=BEFORE, epilog=looking.PLAN)(looking.plan)
+app.command(rich_help_panel=BEFORE, epilog=check.CHECK)(check.check)
 app.command(rich_help_panel=BEFORE, epilog=rehearse.REHEARSE)(rehearse.rehearse)
 app.add_typer(budget_app, name="budget", rich_help_panel=BEFORE)
 app.command(rich_help_panel=RUN, epilog=running.RUN, context_settings=_beams)(running.run)
@@ -75,6 +76,7 @@ def invoke(arguments: Sequence[str]) -> int:
             say_json({"version": 1, "error": error.to_json()})
         elif error is not None:
             complain(*error.lines)
+            return error.exit_code
         terminal.flush()
         if terminal.lost is None or (arguments[:1] == ["run"] and error is None):  # which has said so
             return 0 if error is None else error.exit_code

@@ -72,6 +72,19 @@ def say(*lines: str) -> None:
     print("\n".join(map(visible, lines)), file=screen("stdout"))
 
 
+def is_terminal() -> bool:
+    """Whether what is said on stdout is shown on a terminal."""
+    return screen("stdout").isatty()
+
+
+def lost() -> str | None:
+    """Why what was said on stdout could not all be written; None if it was."""
+    out = screen("stdout")
+    out.flush()
+    reason: str | None = getattr(out, "lost", None)
+    return reason
+
+
 def say_json(document: dict[str, Any]) -> None:
     """Prints one JSON object on stdout, in ASCII: any terminal and pipe takes it, and every text comes back from it."""
     print(json.dumps(document, allow_nan=False), file=screen("stdout"))

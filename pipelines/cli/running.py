@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpbeam.errors import UsageError
+from dpbeam.pipelines.cli import check
 from dpbeam.pipelines.cli.arguments import (
     DEFAULT_LEDGER,
     AsJson,
@@ -103,6 +104,7 @@ def run(
         output=Path(policy.output.path),
         engine="pipelinedp" if engine == "pipelinedp" else "dpbeam",
     )
+    check.say_unused(request.query, silent=as_json)
     terminal = console(stderr=True)
     is_silent = as_json or quiet()
     detail(f"policy {policy_path}, digest {request.query.digest}, ledger {ledger}")

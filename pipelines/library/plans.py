@@ -12,6 +12,7 @@ from dpbeam.engine.stage import planned
 from dpbeam.errors import UsageError
 from dpbeam.policy.builder import QueryBuilder
 from dpbeam.policy.compile import query as compile_query
+from dpbeam.policy.compile import warning
 from dpbeam.policy.schema.policy import Policy
 from dpbeam.queries.query import Query
 
@@ -37,7 +38,8 @@ class QueryPlan:
         """What a release would be like and cost, in words."""
         from dpbeam.reporting import plan_page  # lazily: it loads what makes HTML
 
-        return plan_page.text(self.plan)
+        said = warning(self.query)
+        return plan_page.text(self.plan) + ("" if said is None else f"\nNote: {said}.")
 
     def to_json(self) -> dict[str, Any]:
         """As `dpbeam plan --json` prints it, but for the ledger (docs/formats.md)."""

@@ -8,6 +8,7 @@ is changed after the opening isn't read.
 from __future__ import annotations
 
 import html
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
@@ -122,6 +123,6 @@ def read_release(path: str | Path) -> Release:
         UsageError: there is none, or it can't be read.
         Uncertified: anything in it isn't as its manifest says, or the guarantee doesn't follow from its mechanisms.
     """
-    manifest = Path(path) / MANIFEST_NAME if Path(path).is_dir() else Path(path)
+    manifest = Path(path) / MANIFEST_NAME if os.path.isdir(path) else Path(path)
     certified = certify(manifest)
     return Release(folder=manifest.parent, manifest=certified.manifest, certificate=certified.certificate)

@@ -20,7 +20,7 @@ from dpbeam.ledger.accounts import OPEN, Charge
 from dpbeam.ledger.entries import Reason
 from dpbeam.ledger.refusals import FenceLost, Locked
 from dpbeam.pipelines.lifecycle import ownership, publish, stopping
-from dpbeam.transforms.wire.containment import confide
+from dpbeam.transforms.wire.confidants import confide
 from dpbeam.transforms.wire.staging import Area
 
 STAGING_NAME = ".staging"

@@ -33,7 +33,8 @@ from dpbeam.pipelines.lifecycle.steps import Progress, Walk, step
 from dpbeam.pipelines.lifecycle.values import Assembled, Charged, Checked, Planned, Published, Request, Staged, Verified
 from dpbeam.queries.query import Query
 from dpbeam.reporting import manifest as manifests
-from dpbeam.transforms.wire.containment import confide, from_runner
+from dpbeam.transforms.wire.confidants import confide
+from dpbeam.transforms.wire.containment import from_runner
 
 
 def make_release(

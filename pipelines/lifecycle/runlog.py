@@ -19,7 +19,7 @@ from pathlib import Path
 
 from dpbeam.errors import DpbeamError, InternalError, Refused, UsageError
 from dpbeam.pipelines.lifecycle.steps import Progress
-from dpbeam.transforms.wire import containment
+from dpbeam.transforms.wire import confidants
 
 FOLDER_NAME = ".logs"
 HEAD = (
@@ -128,7 +128,7 @@ def kept(folder: Path, dataset: str, *, keep: bool = False, loggers: Sequence[st
     for name in loggers:
         logging.getLogger(name).addHandler(handler)
     try:
-        with containment.confiding(log.confide):
+        with confidants.confiding(log.confide):
             yield log
     except DpbeamError as error:
         keeps = keep or (log.says_more and not isinstance(error, UsageError | Refused))

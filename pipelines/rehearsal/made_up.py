@@ -1,79 +1,119 @@
 """Data that a policy alone makes up: rows of its columns' types that keep its conditions and fall into its partitions.
 
-Guarantee: nothing here reads a source. What the values are taken from are the policy's own words (types, bounds, edges,
-conditions, public partitions), so there is nothing in them of anybody.
+Guarantee: nothing here reads a source. What the values are taken from are the policy's own words (`suggestions`), so
+there is nothing in them of anybody.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import date, datetime, timedelta
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
+from dpbeam.array_types import Mask
 from dpbeam.errors import UsageError
-from dpbeam.queries.metrics.base import Clipped
-from dpbeam.queries.metrics.count_if import CountIf
-from dpbeam.queries.metrics.sums import SumOfTotals
+from dpbeam.pipelines.rehearsal.suggested import suggestions, usual
+from dpbeam.queries.column_types import ColumnType
 from dpbeam.queries.query import Query
-from dpbeam.queries.source import Bin, Column, ColumnType, Condition, Derived, Lower, Truncate
+from dpbeam.queries.source import Column, Computed, Derived, InputSpec, Lookup, Rule, uses
 from dpbeam.reading.casting import ARROW_TYPES
-from dpbeam.reading.derive import derive, holds
+from dpbeam.reading.derive import holds
+from dpbeam.reading.derived_columns import add_derived
 
 ROWS_A_UNIT = 3
-_NAMES, _STEPS, _DAYS = 10, 101, 28
-_DAY = date(2026, 1, 5)
-"""The first day that is made up: a Monday."""
-_FORMATS = {
-    "year": "%Y",
-    "month": "%Y-%m",
-    "week": "%G-W%V-%u",
-    "day": "%Y-%m-%d",
-    "hour": "%Y-%m-%dT%H",
-    "minute": "%Y-%m-%dT%H:%M",
-}
+_ROUNDS = 40
+"""How often a row is drawn that the policy doesn't keep; in the latter half from more values."""
 
 
 def made_up(query: Query, units: int) -> pa.Table:
-    """A table with the query's columns by name: `ROWS_A_UNIT` rows of each unit, one where each row is a unit.
+    """A table with the query's columns by name: `ROWS_A_UNIT` rows of each unit, one where each row is a unit; fewer of
+    those for whom no row is drawn that the policy keeps.
 
     Raises:
-        UsageError: no value that can be thought of meets a column's conditions.
+        UsageError: no row that can be made up meets the policy's conditions and rules.
     """
     rng = np.random.Generator(np.random.PCG64())
     rows = units if query.unit is None else units * ROWS_A_UNIT
+    suggested = suggestions(query, ROWS_A_UNIT)
+    pools = {column.name: _pool(query, column, units, suggested[column.name]) for column in query.source.columns}
+    more = {
+        column.name: _pool(query, column, units, [*suggested[column.name], *usual(_kind(column))])
+        for column in query.source.columns
+        if column.name != query.unit
+    }
+    empty = next((name for name, pool in (pools | more).items() if len(pool) == 0), None)
+    if empty is not None:
+        raise UsageError(
+            f"no value of column {empty} that can be made up meets the policy's conditions (where) on it; look "
+            "whether any can"
+        )
+    unkept = np.arange(rows)
+    kept: list[pa.Table] = []
+    for turn in range(_ROUNDS):
+        table = _drawn(query, pools if turn < _ROUNDS // 2 else pools | more, unkept, rng)
+        keep = _keeps(query.source, {name: table.column(name).combine_chunks() for name in table.column_names})
+        kept.append(table.filter(pa.array(keep)))
+        unkept = unkept[~keep]
+        if len(unkept) == 0:
+            break
+    if len(unkept) == rows:
+        raise UsageError(
+            "no row that can be made up meets all of the policy's conditions (where) and the rules of its derived "
+            "columns; look whether any can"
+        )
+    return pa.concat_tables(kept)
+
+
+def _drawn(
+    query: Query, pools: Mapping[str, pa.Array], places: npt.NDArray[np.int64], rng: np.random.Generator
+) -> pa.Table:
+    """The rows at these places: their units in turn, all else at random."""
     columns: dict[str, pa.Array] = {}
     for column in query.source.columns:
+        pool = pools[column.name]
         if column.length is not None:
-            numbers = rng.uniform(-1.0, 1.0, rows * column.length)
-            lists = pa.FixedSizeListArray.from_arrays(pa.array(numbers), column.length)
+            numbers = pool.take(pa.array(rng.integers(0, len(pool), len(places) * column.length)))
+            lists = pa.FixedSizeListArray.from_arrays(numbers, column.length)
             columns[column.name] = lists.cast(pa.list_(pa.float64()))
-            continue
-        pool = _pool(query, column, units)
-        if column.name == query.unit:
-            columns[column.name] = pool.take(pa.array(np.arange(rows) % len(pool)))
+        elif column.name == query.unit:
+            columns[column.name] = pool.take(pa.array(places % len(pool)))
         else:
-            columns[column.name] = pool.take(pa.array(rng.integers(0, len(pool), rows)))
+            columns[column.name] = pool.take(pa.array(rng.integers(0, len(pool), len(places))))
     return pa.table(columns)
 
 
-def _pool(query: Query, column: Column, units: int) -> pa.Array:
-    """The values that a column's rows are drawn from: those that can be thought of and that the conditions keep."""
-    kind: ColumnType = "float64" if column.type == "vector" else column.type
-    usual = list(_usual(kind, units if column.name == query.unit else None))
-    thought = usual if column.name == query.unit else [*_thought_of(query, column.name, kind)] or usual
-    pool = _kept(query, column.name, kind, _array(thought, kind))
-    if len(pool) == 0:
-        pool = _kept(query, column.name, kind, _array([*thought, *usual], kind))
-    if len(pool) == 0:
-        raise UsageError(
-            f"no value of column {column.name} that can be made up meets the policy's conditions (where) on it; look "
-            "whether any can"
-        )
-    return pool
+def _kind(column: Column) -> ColumnType:
+    return "float64" if column.type == "vector" else column.type
+
+
+def _pool(query: Query, column: Column, units: int, suggested: Sequence[Any]) -> pa.Array:
+    """The values that a column's rows are drawn from, of which the policy keeps each as far as it depends on it alone.
+
+    Numbers of vectors are between -1 and 1, and no condition is about them.
+    """
+    kind = _kind(column)
+    if column.length is not None:
+        return pa.array(np.linspace(-1.0, 1.0, 201))
+    is_unit = column.name == query.unit
+    pool = _array(list(usual(kind, units)) if is_unit else suggested or list(usual(kind)), kind)
+    alone = _made_of_alone(query.source.derived, column.name)
+    names = {column.name, *(item.name for item in alone)}
+    spec = replace(
+        query.source,
+        columns=(column,),
+        derived=alone,
+        where=tuple(condition for condition in query.source.where if condition.column in names),
+        path_columns=(),
+    )
+    kept = pool.filter(pa.array(_keeps(spec, {column.name: pool})))
+    if len(kept) == 0 and not is_unit:
+        pool = _array([*suggested, *usual(kind)], kind)
+        kept = pool.filter(pa.array(_keeps(spec, {column.name: pool})))
+    return kept
 
 
 def _array(values: Sequence[Any], kind: ColumnType) -> pa.Array:
@@ -82,94 +122,38 @@ def _array(values: Sequence[Any], kind: ColumnType) -> pa.Array:
     return pa.array(dict.fromkeys(values), ARROW_TYPES[kind])
 
 
-def _usual(kind: ColumnType, units: int | None) -> Iterator[Any]:
-    """Values of a type of which nothing more is known: as many as there are units, or a few."""
-    few = units or _NAMES
-    match kind:
-        case "string":
-            yield from (f"{'unit' if units else 'made-up'}-{number}" for number in range(1, few + 1))
-        case "int64" | "float64":
-            yield from range(1, few + 1)
-        case "bool":
-            yield from (False, True)
-        case "date":
-            yield from (_DAY + timedelta(days=day) for day in range(units or _DAYS))
-        case "timestamp":
-            start = datetime(_DAY.year, _DAY.month, _DAY.day)
-            yield from (start + timedelta(hours=7 * step) for step in range(units or 4 * _DAYS))
-
-
-def _thought_of(query: Query, name: str, kind: ColumnType) -> Iterator[Any]:
-    """What the policy says of a column's values: its partitions, bounds, conditions, and those of what is derived."""
-    derived = [item for item in query.source.derived if item.column == name]
-    for stage in query.stages:
-        if stage.public is not None and name in stage.keys:
-            yield from stage.public.column(name).to_pylist()
-        for item in derived:
-            if stage.public is not None and item.name in stage.keys:
-                yield from _behind(item, kind, stage.public.column(item.name).to_pylist())
-        for metric in stage.metrics:
-            match metric:
-                case Clipped(column=of, low=low, high=high, auto=auto) if of == name:
-                    yield from np.linspace(*((0.0, 100.0) if auto else (low, high)), _STEPS).tolist()
-                case SumOfTotals(column=of, low_total=low, high_total=high) if of == name:
-                    yield from np.linspace(low, high, _STEPS).tolist()
-                case CountIf(condition=condition) if condition.column == name:
-                    yield from _around(condition, kind)
-        if stage.counted_by == name:
-            yield from range(1, ROWS_A_UNIT + 1)
+def _made_of_alone(derived: Sequence[Derived], name: str) -> tuple[Derived, ...]:
+    """The derived columns that are made of one column alone, also by way of others."""
+    alone, found = {name}, []
     for item in derived:
-        yield from _behind(item, kind, [])
-    for condition in query.source.where:
-        if condition.column == name:
-            yield from _around(condition, kind)
-        for item in derived:
-            if condition.column == item.name:
-                stated = condition.value if isinstance(condition.value, tuple) else (condition.value,)
-                yield from _behind(item, kind, stated)
+        if alone.issuperset(uses(item)):
+            alone.add(item.name)
+            found.append(item)
+    return tuple(found)
 
 
-def _around(condition: Condition, kind: ColumnType) -> Iterator[Any]:
-    """The values of a condition, and some on either side of them."""
-    for value in condition.value if isinstance(condition.value, tuple) else (condition.value,):
-        match kind:
-            case "int64" | "float64":
-                yield from (float(value) + step for step in range(-_NAMES, _NAMES + 1))
-            case "date":
-                yield from (date.fromisoformat(str(value)) + timedelta(days=day) for day in range(-_DAYS, _DAYS + 1))
-            case "timestamp":
-                at = datetime.fromisoformat(str(value))
-                yield from (at + timedelta(hours=7 * step) for step in range(-_DAYS, _DAYS + 1))
-            case "string":
-                yield from (value, f"{value} made-up")
-            case "bool":
-                yield from (False, True)
+def _keeps(spec: InputSpec, columns: Mapping[str, pa.Array]) -> Mask:
+    """Which rows the policy keeps: those that no rule of a derived column drops or fails, and that meet all
+    conditions."""
+    rows = len(next(iter(columns.values())))
+    known, dropped = add_derived(columns, [_dropping(item) for item in spec.derived], rows)
+    keep: Mask = np.ones(rows, dtype=np.bool_) if dropped is None else ~dropped
+    kinds = {column.name: _kind(column) for column in spec.columns} | {item.name: item.type for item in spec.derived}
+    for condition in spec.where:
+        held = holds(known[condition.column], kinds[condition.column], condition)
+        keep = keep & held.to_numpy(zero_copy_only=False)
+    return keep
 
 
-def _behind(item: Derived, kind: ColumnType, texts: Sequence[Any]) -> Iterator[Any]:
-    """Values from which a derived column gets these texts; of intervals, a value in each."""
+def _dropping(item: Derived) -> Derived:
+    """The derived column with rules that drop a row where the policy's would fail a run: no such row is made up."""
     match item:
-        case Bin(edges=edges):
-            yield from (edges[0] - 1.0, *((low + high) / 2 for low, high in pairwise(edges)))
-            yield from (*edges, edges[-1] + 1.0)
-        case Lower():
-            yield from texts
-        case Truncate(unit=unit):
-            for text in texts:
-                try:
-                    at = datetime.strptime(f"{text}-1" if unit == "week" else str(text), _FORMATS[unit])
-                except ValueError:  # a partition that no time falls into
-                    continue
-                yield at.date() if kind == "date" else at
+        case Computed(on_null=on_null, on_invalid=on_invalid):
+            return replace(item, on_null=_softer(on_null), on_invalid=_softer(on_invalid))
+        case Lookup(on_null=on_null):
+            return replace(item, on_null=_softer(on_null))
+    return item
 
 
-def _kept(query: Query, name: str, kind: ColumnType, pool: pa.Array) -> pa.Array:
-    """Those of the values that the policy's conditions on the column, and on what is derived of it, keep."""
-    derived = {item.name: item for item in query.source.derived if item.column == name}
-    for condition in query.source.where:
-        if condition.column == name:
-            pool = pool.filter(holds(pool, kind, condition))
-        elif condition.column in derived:
-            made = derive({name: pool}, derived[condition.column])
-            pool = pool.filter(holds(made, "string", condition))
-    return pool
+def _softer(rule: Rule) -> Rule:
+    return Rule(action="drop") if rule.action == "fail" else rule

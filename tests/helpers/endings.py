@@ -38,6 +38,7 @@ COMMANDS: dict[str, Callable[[], str]] = {
     "init, JSON Lines": lambda: "init visits.jsonl",
     "init, Parquet": lambda: "init visits.parquet",
     "plan": lambda: "plan policy.yaml",
+    "check": lambda: f"check policy.yaml --output-file figures{next(_names)}.txt",
     "run, cached": lambda: "run policy.yaml",
     "run, refused": lambda: "run policy.yaml --refresh --release other --ledger sqlite:///none.sqlite",
     "certify": lambda: "certify manifest/manifest.json",

@@ -36,6 +36,7 @@ ROWS = [
 def prepared(workspace, stage: dict, derive: dict = DERIVE) -> None:
     workspace.policy["columns"] |= {"guests": {"type": "int64"}, "spoken": {"type": "string"}}
     workspace.policy["derive"] = derive
+    workspace.policy["where"] = [{"column": "size", "op": "in", "value": ["many", "few"]}] if "size" in derive else []
     workspace.policy["budget"] = {"epsilon": 1000.0, "delta": 0.1}
     workspace.policy["stages"] = [{"name": "by_place", "noise": "gaussian"} | stage]
     workspace.csv(*(",".join(map(str, row)) for row in ROWS), header="person,place,amount,guests,spoken")

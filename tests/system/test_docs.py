@@ -57,6 +57,15 @@ def test_the_ledgers_page_works(reader, capsys) -> None:
         assert invoke(words) == 0, (words, capsys.readouterr().err)
 
 
+def test_the_page_of_the_check_works(reader, capsys) -> None:
+    assert invoke(["init", "people.parquet", "--output", "policy.yaml"]) == 0
+    shown, written = commands(ROOT / "docs" / "check.md")
+    assert invoke(shown) == 0, capsys.readouterr().err
+    assert "300 rows read" in capsys.readouterr().out
+    assert invoke(written) == 0, capsys.readouterr().err
+    assert "300 rows read" in (reader / "figures.txt").read_text(encoding="utf-8")
+
+
 def test_the_ledgers_example_in_python_works(reader, capsys) -> None:
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8"), re.DOTALL)
     exec(block, {})  # noqa: S102

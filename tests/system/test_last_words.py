@@ -124,7 +124,14 @@ def test_the_readme_names_every_exit_code() -> None:
 
 def commands() -> dict[str, list[str]]:
     """Every command, with the words that it must be given."""
-    words = {"run": ["p.yaml"], "plan": ["p.yaml"], "init": ["d"], "certify": ["m"], "create": ["p.yaml"]}
+    words = {
+        "run": ["p.yaml"],
+        "plan": ["p.yaml"],
+        "check": ["p.yaml"],
+        "init": ["d"],
+        "certify": ["m"],
+        "create": ["p.yaml"],
+    }
     return words | {"show": ["d"], "history": ["d"], "recover": [], "verify": []}
 
 

@@ -126,7 +126,7 @@ def test_a_real_loss_of_the_refused_mode_is_caught(workspace, capsys, monkeypatc
     lost = make_the_flusher_meet_a_writer(monkeypatch)
     workspace.create_budget()
     flags = ["--runner=FnApiRunner", "--direct_running_mode=multi_threading", "--direct_num_workers=2"]
-    monkeypatch.setattr("dpbeam.pipelines.jobs.options.beam_options", lambda _: PipelineOptions(flags))
+    monkeypatch.setattr("dpbeam.pipelines.jobs.options.beam_options", lambda *_: PipelineOptions(flags))
     code = workspace.run()
     assert lost.is_set(), "no element was lost, so nothing was tested"
     assert code == 4

@@ -14,9 +14,9 @@ from pydp.algorithms.numerical_mechanisms import GaussianMechanism
 from pydp.algorithms.partition_selection import create_partition_strategy
 from scipy import stats
 
+from dpbeam.accounting import plan as planning
 from dpbeam.accounting.certify import certify_events
 from dpbeam.accounting.epsilon_delta import epsilon_delta
-from dpbeam.adapters.pipelinedp import accountant as accountants
 from dpbeam.adapters.pipelinedp.accountant import SharedBudgetAccountant
 from dpbeam.errors import Refused, UsageError
 from dpbeam.queries.bounds import Bounds
@@ -225,12 +225,12 @@ def test_a_stage_of_a_name_that_is_registered_is_refused():
 
 def test_what_a_job_is_planned_with_is_derived_a_second_time(monkeypatch):
     """A slip in what the plan asks for, by which a job's noise would be too small, is refused as a policy's is."""
-    real = accountants.stage_requests
+    real = planning.stage_requests
 
-    def smaller(stage):
-        return tuple(r if r.is_selection else replace(r, l1=r.l1 / 2, l2=r.l2 / 2) for r in real(stage))
+    def smaller(*of):
+        return tuple(r if r.is_selection else replace(r, l1=r.l1 / 2, l2=r.l2 / 2) for r in real(*of))
 
-    monkeypatch.setattr(accountants, "stage_requests", smaller)
+    monkeypatch.setattr(planning, "stage_requests", smaller)
     accountant = SharedBudgetAccountant(1.0, 1e-6)
     accountant.add_stage(OURS)
     with pytest.raises(Refused, match=r"^stage ours, count: l1 must be 8 by the stage's bounds, got 4$"):

@@ -16,7 +16,8 @@ from dpbeam.policy.compile import query as compile_query
 from dpbeam.policy.load import load_policy
 from dpbeam.queries.query import Query
 from dpbeam.reading.casting import ARROW_TYPES
-from dpbeam.reading.derive import derive, holds
+from dpbeam.reading.derive import holds
+from dpbeam.reading.derived_columns import add_derived
 from tests.helpers import random_policies
 
 BASE = """\
@@ -36,6 +37,13 @@ derive:
   town: {lower: city}
   week: {truncate: day, to: week}
   hour: {truncate: at, to: hour}
+  loud: {expression: upper(city)}
+  shared: {expression: cost / age, on_invalid: fail}
+  size: {expression: "case when age < 3 then 'small' when age < 600 then 'middle' else 'large' end"}
+  opened: {expression: "parse_date(city, '%d.%m.%Y')", on_invalid: fail}
+  opened_week: {truncate: opened, to: week}
+  paid: {expression: "int64(city)", on_invalid: fail}
+  land: {lookup: city, values: {Oslo: NO, Bergen: NO, Lyon: FR}, on_null: fail}
 where: WHERE
 run: {epsilon: 1, delta: 1e-8}
 stages:
@@ -56,13 +64,13 @@ def question(tmp_path, key="city", partitions="{private: {strategy: truncated_ge
 
 def columns_of(query: Query, table: pa.Table) -> dict[str, pa.Array]:
     columns = {name: table.column(name).combine_chunks() for name in table.column_names}
-    return columns | {item.name: derive(columns, item) for item in query.source.derived}
+    return add_derived(columns, query.source.derived, table.num_rows)[0]
 
 
 def kept(query: Query, columns: dict[str, pa.Array]) -> float:
     """The share of rows that meet all conditions."""
-    kinds = {column.name: column.type for column in query.source.columns}
-    each = [holds(columns[where.column], kinds.get(where.column, "string"), where) for where in query.source.where]
+    kinds = {item.name: item.type for item in (*query.source.columns, *query.source.derived)}
+    each = [holds(columns[where.column], kinds[where.column], where) for where in query.source.where]
     whole = pa.array([True] * len(next(iter(columns.values()))))
     for held in each:
         whole = pc.and_(whole, held)
@@ -92,6 +100,12 @@ def test_every_unit_has_its_rows_of_the_columns_types(tmp_path) -> None:
         ("band", ["< 18", "[18, 30)", "[30, 65)", "≥ 65"]),
         ("week", ["2026-W48", "2020-W53"]),
         ("hour", ["2026-02-03T04"]),
+        ("loud", ["OSLO", "LYON"]),
+        ("size", ["small", "middle", "large"]),
+        ("opened", ["2026-02-03"]),
+        ("opened_week", ["2026-W48"]),
+        ("paid", [700, 8]),
+        ("land", ["NO", "FR"]),
     ],
 )
 def test_rows_fall_into_all_public_partitions(tmp_path, key, values) -> None:
@@ -111,11 +125,42 @@ def test_rows_fall_into_all_public_partitions(tmp_path, key, values) -> None:
         '[{column: day, op: ">", value: "2031-01-01"}]',
         '[{column: at, op: "<", value: "1999-01-01 00:00"}]',
         '[{column: town, op: "not_in", value: [oslo]}]',
+        '[{column: day, op: "<=", value: "9999-12-31"}]',
+        '[{column: loud, op: "==", value: OSLO}]',
+        '[{column: shared, op: ">", value: 0.5}, {column: age, op: "==", value: 9}]',
+        '[{column: opened, op: ">=", value: "2031-01-01"}]',
+        '[{column: paid, op: ">", value: 1000}]',
+        '[{column: land, op: "==", value: FR}]',
+        '[{column: size, op: "==", value: large}]',
     ],
 )
 def test_all_rows_meet_the_conditions(tmp_path, where) -> None:
     query = question(tmp_path, where=where)
     assert kept(query, columns_of(query, made_up(query, 100))) == 1.0
+
+
+def test_rows_fall_into_the_partition_that_takes_all_others_too(tmp_path) -> None:
+    query = question(tmp_path, partitions="{public: {values: [Oslo, Lyon], other: elsewhere}}")
+    columns = columns_of(query, made_up(query, 500))
+    assert set(columns["__partition.stage"].to_pylist()) == {"Oslo", "Lyon", "elsewhere"}
+
+
+def test_no_row_is_made_up_that_a_rule_would_fail(tmp_path) -> None:
+    query = question(tmp_path, where='[{column: shared, op: ">", value: -100}, {column: paid, op: ">=", value: 0}]')
+    table = made_up(query, 100)
+    columns = {name: table.column(name).combine_chunks() for name in table.column_names}
+    assert table.num_rows == 300
+    assert add_derived(columns, query.source.derived, 300)[1] is None
+
+
+def test_conditions_that_no_row_meets_are_said(tmp_path) -> None:
+    query = question(tmp_path, where='[{column: shared, op: ">", value: 5}, {column: shared, op: "<", value: 4}]')
+    with pytest.raises(UsageError) as refused:
+        made_up(query, 10)
+    assert str(refused.value) == (
+        "no row that can be made up meets all of the policy's conditions (where) and the rules of its derived columns; "
+        "look whether any can"
+    )
 
 
 def test_values_lie_on_all_of_the_clipping_bounds(tmp_path) -> None:

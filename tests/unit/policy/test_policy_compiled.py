@@ -96,9 +96,11 @@ def test_a_question_asks_what_its_policy_says(place: int, tmp_path: Path) -> Non
         unit = policy["privacy_unit"]
         assert (made.dataset, made.unit) == (policy["dataset"], None if unit == "row" else unit)
         assert (made.epsilon, made.delta) == (policy["run"]["epsilon"], policy["run"]["delta"])
-        assert {column.name: column.type for column in made.source.columns} == {
-            name: rules["type"] for name, rules in policy["columns"].items()
-        }
+        read = {column.name: column.type for column in made.source.columns}
+        assert read.items() <= {name: rules["type"] for name, rules in policy["columns"].items()}.items()
+        assert {*read, *(item.name for item in made.source.derived), *made.source.unused} == {
+            *policy["columns"], *policy.get("derive", ())
+        }  # fmt: skip
         counted_by = policy["source"].get("pre_aggregated", {}).get("count")
         assert len(made.source.where) == len(policy.get("where", ())) + (counted_by is not None)
         assert len(made.stages) == len(policy["stages"])

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 import dpbeam
-from dpbeam.policy.compile import query
+from dpbeam.policy.compile import input_spec, query
 from dpbeam.policy.load import load_policy
 from dpbeam.policy.schema.policy import Policy, derived_of
 from dpbeam.policy.violations import PolicyError
@@ -264,7 +264,7 @@ ROWS = pa.RecordBatch.from_pydict(
 
 
 def test_derived_columns_use_each_other_in_whatever_order_they_stand(tmp_path):
-    spec = query(loaded(tmp_path, MANY, STAGES)).source
+    spec = input_spec(loaded(tmp_path, MANY, STAGES))
     assert [item.name for item in spec.derived] == ["week", "town", "region", "ratio", "late"]
     found = prepare(ROWS, spec)
     assert found.select(["late", "ratio", "week", "town", "region"]).to_pydict() == {
@@ -287,7 +287,7 @@ def test_a_query_with_expressions_travels_to_workers(tmp_path):
 
 
 def test_a_rule_that_fails_names_column_and_rule_alone(tmp_path):
-    spec = query(loaded(tmp_path, "  band: {expression: string(int64(place)), on_invalid: fail}\n")).source
+    spec = input_spec(loaded(tmp_path, "  band: {expression: string(int64(place)), on_invalid: fail}\n"))
     with pytest.raises(dpbeam.DpbeamError) as caught:
         prepare(ROWS.slice(0, 1), spec)
     assert str(caught.value) == (
@@ -298,7 +298,7 @@ def test_a_rule_that_fails_names_column_and_rule_alone(tmp_path):
 
 def test_a_row_that_one_column_drops_breaks_no_rule_of_those_that_use_it(tmp_path):
     derive = "  band: {lower: place}\n  n: {expression: int64(place)}\n  m: {expression: 1 // n, on_invalid: fail}\n"
-    assert prepare(ROWS, query(loaded(tmp_path, derive)).source).num_rows == 0
+    assert prepare(ROWS, input_spec(loaded(tmp_path, derive))).num_rows == 0
 
 
 DIGESTS = {
@@ -348,7 +348,7 @@ def towns(tmp_path, text: str) -> None:
 def test_a_table_is_read_with_the_policy_and_belongs_to_its_digest(tmp_path):
     towns(tmp_path, "name,region,rest\nparis,FR,1\nrome,,2\n")
     first = loaded(tmp_path, TOWNS)
-    (found,) = (item for item in query(first).source.derived if isinstance(item, Lookup))
+    (found,) = (item for item in input_spec(first).derived if isinstance(item, Lookup))
     assert (found.keys.to_pylist(), found.values.to_pylist()) == (["paris", "rome"], ["FR", None])
     towns(tmp_path, "name,region,rest\nparis,FR,1\nrome,,3\n")
     assert loaded(tmp_path, TOWNS).digest != first.digest
@@ -360,7 +360,7 @@ def test_a_table_is_read_with_the_policy_and_belongs_to_its_digest(tmp_path):
 def test_a_parquet_table_is_looked_up_as_well(tmp_path):
     pq.write_table(pa.table({"seen": [date(2024, 1, 1)], "week": [1]}), tmp_path / "days.parquet")
     derive = "  band: {lower: place}\n  week: {lookup: seen, table: days.parquet, type: int64}\n"
-    assert prepare(ROWS, query(loaded(tmp_path, derive)).source).column("week").to_pylist() == [1]
+    assert prepare(ROWS, input_spec(loaded(tmp_path, derive))).column("week").to_pylist() == [1]
 
 
 BAD_TABLES = {
