@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,11 +22,18 @@ def rehearse(
     units: Annotated[
         int, typer.Option("--units", min=1, max=1_000_000, help="How many people (privacy units) are made up.")
     ] = 5000,
+    log_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--log-dir", help="Where the log of a rehearsal that fails is kept; default: with temporary files."
+        ),
+    ] = None,
     _verbose: Verbose = False,
     _quiet: Quiet = False,
 ) -> None:
     """Take a policy through a whole run on made-up data and a throw-away ledger. Reads no source, keeps nothing."""
-    from dpbeam.pipelines.cli import terminal
+    from dpbeam.pipelines.cli import capture, terminal
+    from dpbeam.pipelines.lifecycle import runlog
     from dpbeam.pipelines.lifecycle.report_facts import published_tables
     from dpbeam.pipelines.rehearsal.rehearse import rehearsed
     from dpbeam.policy.load import load_policy
@@ -37,7 +47,12 @@ def rehearse(
             if not is_silent:
                 err.print(f"· {step}", style="dim")
 
-        with rehearsed(policy, units, progress) as done:
+        logs = Path(tempfile.gettempdir()) / f"dpbeam-rehearsals-{os.geteuid()}" if log_dir is None else log_dir
+        with (
+            runlog.kept(logs, policy.dataset, loggers=("",)) as log,
+            capture.captured(log),
+            rehearsed(policy, units, log.telling(progress)) as done,
+        ):
             published = done.published
             tables = published_tables(published.folder, published.stages)
             for spec in published.stages:

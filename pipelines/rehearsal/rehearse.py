@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -23,7 +23,9 @@ from dpbeam.pipelines.lifecycle.steps import Progress
 from dpbeam.pipelines.lifecycle.values import Published, Request
 from dpbeam.pipelines.rehearsal.made_up import made_up
 from dpbeam.policy.compile import query as compile_query
-from dpbeam.policy.schema.policy import Policy, Source
+from dpbeam.policy.schema.policy import Policy
+from dpbeam.queries.query import Query
+from dpbeam.queries.source import InputSpec
 from dpbeam.reporting.certify import certify
 from dpbeam.reporting.manifest import MANIFEST_NAME
 
@@ -46,17 +48,18 @@ def rehearsed(policy: Policy, units: int, progress: Progress = lambda says: None
     """
     with tempfile.TemporaryDirectory(prefix="dpbeam-rehearsal-") as name, _temporary_files_in(name):
         folder = Path(name)
-        table = made_up(compile_query(policy), units)
-        pq.write_table(table, folder / "made-up.parquet")
-        standing_in = _reading(policy, folder / "made-up.parquet")
+        source = folder / "made-up.parquet"
+        query = _reading(compile_query(policy), source)
+        table = made_up(query, units)
+        pq.write_table(table, source)
         stated = policy.budget or policy.run
         ledger = open_ledger(f"sqlite:///{folder / 'ledger.sqlite'}", create=True)
-        cap = Amount.cap(stated.epsilon, stated.delta)
-        ledger.create_budget(policy.dataset, cap, protected=identity.protected(standing_in))
-        request = Request.of(
-            standing_in, release_name="rehearsal", ledger=ledger, options=beam_options([]), output=folder / "releases"
+        protected = identity.scope(query, [str(source)]).protected
+        ledger.create_budget(policy.dataset, Amount.cap(stated.epsilon, stated.delta), protected=protected)
+        asked = Request.of(
+            policy, release_name="rehearsal", ledger=ledger, options=beam_options([]), output=folder / "releases"
         )
-        published = make_release(request, progress)
+        published = make_release(replace(asked, query=query), progress)
         certify(published.folder / MANIFEST_NAME)
         yield Rehearsed(published=published, rows=table.num_rows)
 
@@ -71,8 +74,16 @@ def _temporary_files_in(folder: str) -> Iterator[None]:
         tempfile.tempdir = before
 
 
-def _reading(policy: Policy, path: Path) -> Policy:
-    """The policy with a Parquet file as its source, whose columns have the policy's own names."""
-    source = Source(format="parquet", path=(str(path),), pre_aggregated=policy.source.pre_aggregated)
-    columns = {name: rules.model_copy(update={"field": None}) for name, rules in policy.columns.items()}
-    return policy.model_copy(update={"source": source, "columns": columns})
+def _reading(query: Query, path: Path) -> Query:
+    """The query of a Parquet file, whose columns have the names that the policy gives them."""
+    spec = query.source
+    columns = tuple(replace(column, field=None) for column in spec.columns)
+    stood_in = InputSpec(
+        format="parquet",
+        paths=(str(path),),
+        columns=columns,
+        derived=spec.derived,
+        where=spec.where,
+        unused=spec.unused,
+    )
+    return replace(query, source=stood_in)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 from pathlib import Path
@@ -48,6 +49,19 @@ def test_a_rehearsal_that_breaks_off_leaves_nothing_either(workspace, temporary,
     monkeypatch.setattr(aggregate, "run", broken)
     assert invoke(["rehearse", str(workspace.policy_path)]) == 4
     assert list(temporary.iterdir()) == []
+
+
+def test_a_rehearsal_that_fails_names_a_log_that_says_why(workspace, temporary, capsys, monkeypatch) -> None:
+    def broken(*_: object) -> None:
+        logging.getLogger("apache_beam").error("no worker could be started")
+        raise RunFailed("the job failed")
+
+    monkeypatch.setattr(aggregate, "run", broken)
+    assert invoke(["rehearse", str(workspace.policy_path)]) == 4
+    (log,) = temporary.glob(f"dpbeam-rehearsals-{os.geteuid()}/*.log")
+    assert log.name in "".join(capsys.readouterr().err.split())
+    assert "no worker could be started" in log.read_text(encoding="utf-8")
+    assert log.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize("policy", sorted(ROOT.glob("examples/*/*.yaml")), ids=lambda path: path.parent.name)
