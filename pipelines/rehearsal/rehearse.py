@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from dpbeam.errors import DpbeamError
 from dpbeam.ledger import open_ledger
 from dpbeam.ledger.amounts import Amount
 from dpbeam.pipelines.jobs.options import beam_options
@@ -59,7 +60,10 @@ def rehearsed(policy: Policy, units: int, progress: Progress = lambda says: None
         asked = Request.of(
             policy, release_name="rehearsal", ledger=ledger, options=beam_options([]), output=folder / "releases"
         )
-        published = make_release(replace(asked, query=query), progress)
+        try:
+            published = make_release(replace(asked, query=query), progress)
+        except DpbeamError as error:
+            raise error.unspent().saying("This was a rehearsal on made-up data: nothing is charged.") from None
         certify(published.folder / MANIFEST_NAME)
         yield Rehearsed(published=published, rows=table.num_rows)
 

@@ -42,13 +42,17 @@ def test_a_policy_is_rehearsed_without_its_source_and_leaves_nothing(workspace, 
 
 def test_a_rehearsal_that_breaks_off_leaves_nothing_either(workspace, temporary, capsys, monkeypatch) -> None:
     def broken(*_: object) -> None:
-        (folder,) = temporary.iterdir()
+        (folder,) = temporary.glob("dpbeam-rehearsal-*")
         assert folder.stat().st_mode & 0o077 == 0
         raise RunFailed("no")
 
     monkeypatch.setattr(aggregate, "run", broken)
-    assert invoke(["rehearse", str(workspace.policy_path)]) == 4
+    logs = workspace.folder / "logs"
+    assert invoke(["rehearse", str(workspace.policy_path), "--log-dir", str(logs)]) == 4
     assert list(temporary.iterdir()) == []
+    said = capsys.readouterr().err
+    assert "This was a rehearsal on made-up data: nothing is charged.\n" in said
+    assert "spent" not in said
 
 
 def test_a_rehearsal_that_fails_names_a_log_that_says_why(workspace, temporary, capsys, monkeypatch) -> None:
