@@ -72,11 +72,12 @@ def write_tables(
     tables: Mapping[str, pa.Table],
     metrics: Mapping[str, Sequence[MetricColumn]],
     chosen: Mapping[str, Sequence[ChosenBound]],
+    period: str | None = None,
 ) -> None:
-    """Writes `<stage>.parquet` and `<stage>.csv` of each stage; what `metrics` and `chosen` say goes into the Parquet
-    file."""
+    """Writes `<stage>.parquet` and `<stage>.csv` of each stage; what `metrics`, `chosen` and `period` say goes into the
+    Parquet file."""
     for stage, table in tables.items():
-        write_parquet(table, folder / f"{stage}.parquet", metrics[stage], chosen.get(stage, ()))
+        write_parquet(table, folder / f"{stage}.parquet", metrics[stage], chosen.get(stage, ()), period)
         write_csv(table, folder / f"{stage}.csv")
 
 

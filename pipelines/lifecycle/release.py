@@ -210,7 +210,7 @@ def assemble(verified: Verified) -> Assembled:
     with journalled(ledger, charge, "publish"):
         folder = charged.area.create_release()
         columns = {spec.name: metric_columns(spec) for spec in known.stages}
-        publish.write_tables(folder, tables, columns, manifests.by_stage(known.chosen))
+        publish.write_tables(folder, tables, columns, manifests.by_stage(known.chosen), request.period)
         amount = charge.amount.to_json()
         manifest = manifests.Manifest(
             release_id=charge.release_id,

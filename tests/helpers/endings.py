@@ -43,7 +43,7 @@ COMMANDS: dict[str, Callable[[], str]] = {
     "run, dry": lambda: "run policy.yaml --dry-run --release another",
     "run, refused": lambda: "run policy.yaml --refresh --release other --ledger sqlite:///none.sqlite",
     "rehearse": lambda: "rehearse policy.yaml --units 50",
-    "releases": lambda: f"releases visits --html page{next(_names)}.html",
+    "releases": lambda: "releases visits --html",
     "certify": lambda: "certify manifest/manifest.json",
     "recover": lambda: "recover",
     "budget create": lambda: f"budget create d{next(_names)} --epsilon 1 --delta 1e-6",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 
+import pyarrow.parquet as pq
 import pytest
 
+import dpbeam
 from dpbeam.errors import UsageError
 from dpbeam.pipelines.cli.main import invoke
 from dpbeam.pipelines.lifecycle.naming import ReleaseName
@@ -25,6 +27,16 @@ def test_each_period_is_a_release_of_its_own_and_its_manifest_says_which(workspa
     assert len(stated) == 2
     for path in workspace.manifests():
         assert invoke(["certify", str(path)]) == 0
+
+
+def test_the_period_stands_in_report_tables_page_and_python(workspace, capsys) -> None:
+    workspace.create_budget()
+    assert workspace.run(*WEEK, "2026-W48") == 0
+    folder = workspace.release_folder()
+    assert "<dt>Period</dt><dd><bdi>2026-W48</bdi></dd>" in (folder / "report.html").read_text(encoding="utf-8")
+    assert pq.read_schema(folder / "by_place.parquet").metadata[b"dpbeam.period"] == b"2026-W48"
+    assert '<td class="when">2026-W48</td>' in (folder.parent / "index.html").read_text(encoding="utf-8")
+    assert dpbeam.read_release(folder).period == "2026-W48"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from dpbeam.errors import UsageError
 from dpbeam.ledger import Ledger
 from dpbeam.ledger.accounts import Charge
 from dpbeam.reporting.digests import digest
-from dpbeam.reporting.manifest import MANIFEST_NAME, Manifest, parse_manifest
+from dpbeam.reporting.manifest import MANIFEST_NAME, Manifest, known_manifest, parse_manifest
 
 Standing = Literal["verified", "changed", "unknown", "unchecked", "unreadable", "gone"]
 """What is known of a manifest: its digest is the ledger's; the ledger has another one; the ledger has published no such
@@ -95,6 +95,9 @@ def _listed(folder: Path, published: Mapping[tuple[str, str], Charge], *, asked:
     charge = published.get((dataset, release_id))
     try:
         data = (folder / MANIFEST_NAME).read_bytes()
+        if charge is not None and digest(data) == charge.manifest_sha256:
+            manifest = known_manifest(data)
+            return Listed(dataset=dataset, release_id=release_id, folder=folder, standing="verified", manifest=manifest)
         manifest = parse_manifest(data.decode("utf-8"))
         if (manifest.dataset, manifest.release_id) != (dataset, release_id):
             raise ValueError("it is of another release")
@@ -103,10 +106,5 @@ def _listed(folder: Path, published: Mapping[tuple[str, str], Charge], *, asked:
         return Listed(dataset=dataset, release_id=release_id, folder=folder, standing=standing, manifest=None)
     except (OSError, ValueError):
         return Listed(dataset=dataset, release_id=release_id, folder=folder, standing="unreadable", manifest=None)
-    if not asked:
-        standing = "unchecked"
-    elif charge is None:
-        standing = "unknown"
-    else:
-        standing = "verified" if digest(data) == charge.manifest_sha256 else "changed"
+    standing = "unchecked" if not asked else "unknown" if charge is None else "changed"
     return Listed(dataset=dataset, release_id=release_id, folder=folder, standing=standing, manifest=manifest)
