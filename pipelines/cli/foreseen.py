@@ -13,15 +13,18 @@ def show(foreseen: Foreseen, *, as_json: bool) -> None:
         return
     name, dataset = foreseen.request.release_name, foreseen.request.query.dataset
     match foreseen:
-        case WouldCharge(amount=amount, after=after, remark=remark):
+        case WouldCharge(amount=amount, after=after, reason=reason, remark=remark):
             if remark is not None:
                 note(remark)
             say(
-                f"Would charge {amount} to {dataset}, for a new release {name}.",
+                f"Would charge {amount} to {dataset}, for a new release {name}: {reason}.",
                 f"Left afterwards: {after.left} of {after.cap}. Nothing was charged or written now.",
             )
-        case IsCached(folder=folder):
-            say(f"Is cached: release {name} of {dataset} was made before, and comes back at no cost: {folder}")
+        case IsCached(folder=folder, reason=reason):
+            say(
+                f"Is cached: release {name} of {dataset} was made before, and comes back at no cost: {folder}",
+                f"{reason.capitalize()}.",
+            )
         case WouldGoOn(charge=charge):
             say(
                 f"Would go on with release {name} of {dataset} under charge {charge.id}, which was paid for by a run "

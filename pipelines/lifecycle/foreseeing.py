@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dpbeam.engine.release import releaser
+from dpbeam.errors import UsageError
 from dpbeam.ledger.accounts import Balance, Charge
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.refusals import KeyTaken
 from dpbeam.pipelines.jobs import runners
-from dpbeam.pipelines.lifecycle import inputs, keys, publish
+from dpbeam.pipelines.lifecycle import catalogue, inputs, keys, publish
 from dpbeam.pipelines.lifecycle.attempts import staging_area
 from dpbeam.pipelines.lifecycle.charging import check_attempts, check_free, claim_of
 from dpbeam.pipelines.lifecycle.ownership import check_named, pending
@@ -26,11 +27,13 @@ from dpbeam.pipelines.lifecycle.values import Checked, Planned, Request
 
 @dataclass(frozen=True, kw_only=True)
 class WouldCharge:
-    """A new release would be made. `after` is the dataset's balance then, `remark` what is worth knowing before."""
+    """A new release would be made. `after` is the dataset's balance then, `reason` why there is none yet, `remark` what
+    is worth knowing before."""
 
     request: Request
     amount: Amount
     after: Balance
+    reason: str
     remark: str | None = None
 
 
@@ -40,6 +43,12 @@ class IsCached:
 
     request: Request
     charge: Charge
+
+    @property
+    def reason(self) -> str:
+        """By what it is known."""
+        by = "bytes" if self.request.query.source.fingerprint == "content" else "names, sizes and times of change"
+        return f"the policy, the name and the input (by its files' {by}) are those of this release"
 
     @property
     def folder(self) -> Path:
@@ -52,6 +61,11 @@ class WouldGoOn:
 
     request: Request
     charge: Charge
+
+    @property
+    def reason(self) -> str:
+        """Why there is a charge already."""
+        return "a run that broke off paid for it"
 
 
 Foreseen = WouldCharge | IsCached | WouldGoOn
@@ -89,8 +103,30 @@ def _look_up(checked: Checked) -> Foreseen:
         except KeyTaken as taken:
             return _resuming(request, taken.charge, claim.amount)
         runners.check_answers(request.options)
-        return WouldCharge(request=request, amount=claim.amount, after=after, remark=keys.remark(checked))
+        return WouldCharge(
+            request=request,
+            amount=claim.amount,
+            after=after,
+            reason="--refresh asks for a new one" if known is not None else _reason(request),
+            remark=keys.remark(checked),
+        )
     return _resuming(request, known, claim.amount)
+
+
+def _reason(request: Request) -> str:
+    """Why the ledger knows no such release: what differs from the newest one of the same name that is there."""
+    try:
+        listed = catalogue.releases(request.output, request.ledger, request.query.dataset)
+    except UsageError:  # no folder yet
+        listed = []
+    there = [each.manifest for each in listed if each.standing == "verified" and each.manifest is not None]
+    alike = [each for each in there if each.release_name == request.release_name]
+    if not alike:
+        return f"no release of this name is in {request.output}"
+    newest = f"release {alike[-1].release_id} of this name was made"
+    if alike[-1].policy_digest != request.query.digest:
+        return f"{newest} under another policy"
+    return f"{newest} {'of another input' if alike[-1].engine == request.engine else 'by another engine'}"
 
 
 def _resuming(request: Request, charge: Charge, amount: Amount) -> Foreseen:
@@ -103,7 +139,12 @@ def _resuming(request: Request, charge: Charge, amount: Amount) -> Foreseen:
     check_free(charge)
     if charge.state == "RESERVED":  # what is held is given back, and held again
         runners.check_answers(request.options)
-        return WouldCharge(request=request, amount=amount, after=request.ledger.balance(charge.dataset))
+        return WouldCharge(
+            request=request,
+            amount=amount,
+            after=request.ledger.balance(charge.dataset),
+            reason="a run that broke off before it was charged began it",
+        )
     if charge.failed or pending(charge, area) is None:
         check_attempts(charge)
         runners.check_answers(request.options)
@@ -117,6 +158,7 @@ def foreseen_json(foreseen: Foreseen) -> dict[str, object]:
         "version": 1,
         "dataset": request.query.dataset,
         "release_name": request.release_name,
+        "reason": foreseen.reason,
         **_outcome(foreseen),
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,8 @@ def test_it_says_what_would_be_charged_and_left_and_writes_nothing(workspace, ca
     capsys.readouterr()
     assert workspace.run("--dry-run") == 0
     assert capsys.readouterr().out == (
-        "Would charge ε 1, δ 0.000001 to visits, for a new release default.\n"
+        "Would charge ε 1, δ 0.000001 to visits, for a new release default: no release of this name is in "
+        f"{workspace.output}.\n"
         "Left afterwards: ε 9, δ 0.000009 of ε 10, δ 0.00001. Nothing was charged or written now.\n"
     )
     assert everything(workspace.folder) | {"policy.yaml": None} == before | {"policy.yaml": None}
@@ -59,9 +61,41 @@ def test_a_release_that_was_made_is_cached_and_named(workspace, capsys) -> None:
     folder = workspace.release_folder()
     assert capsys.readouterr().out == (
         f"Is cached: release default of visits was made before, and comes back at no cost: {folder}\n"
+        "The policy, the name and the input (by its files' names, sizes and times of change) are those of this "
+        "release.\n"
     )
     assert workspace.run("--dry-run", "--json") == 0
     assert (said(capsys)["outcome"], workspace.open_ledger().balance("visits").spent.epsilon) == ("is_cached", 10**12)
+
+
+def test_it_says_why_a_release_of_a_name_that_is_there_would_be_a_new_one(workspace, capsys) -> None:
+    workspace.create_budget()
+    assert workspace.run() == 0
+    newest = f"release {workspace.release_folder().name} of this name was made"
+
+    def reason(*flags: str) -> str:
+        capsys.readouterr()
+        assert workspace.run("--dry-run", "--json", *flags) == 0
+        return said(capsys)["reason"]
+
+    assert reason("--refresh") == "--refresh asks for a new one"
+    assert reason("--release", "other") == f"no release of this name is in {workspace.output}"
+    os.utime(workspace.folder / "data.csv", (1, 1))
+    assert reason() == f"{newest} of another input"
+    workspace.policy["run"]["epsilon"] = 0.5
+    assert reason() == f"{newest} under another policy"
+
+
+def test_a_release_that_is_known_by_its_bytes_is_said_to_be(workspace, capsys) -> None:
+    workspace.policy["source"]["fingerprint"] = "content"
+    workspace.create_budget()
+    assert workspace.run() == 0
+    os.utime(workspace.folder / "data.csv", (1, 1))
+    capsys.readouterr()
+    assert workspace.run("--dry-run", "--json") == 0
+    known = said(capsys)
+    assert known["outcome"] == "is_cached"
+    assert known["reason"] == "the policy, the name and the input (by its files' bytes) are those of this release"
 
 
 def test_refresh_would_charge_though_a_release_was_made(workspace, capsys) -> None:

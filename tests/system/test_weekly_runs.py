@@ -90,7 +90,6 @@ def test_the_command_of_the_airflow_task_works(folder) -> None:
 
 @pytest.mark.parametrize("tool", ["polars", "duckdb"])
 def test_a_join_makes_a_week_that_can_be_run(folder, tool) -> None:
-    pytest.importorskip(tool)
     exec(block("python", f"import {tool}"), {})  # noqa: S102
     lines = Path("weeks", "joined.csv").read_text(encoding="utf-8").splitlines()
     assert (lines[0], len(lines), set(lines[1:]) >= {"p0,Lyon", "p299,Oslo"}) == ("person,city", 601, True)

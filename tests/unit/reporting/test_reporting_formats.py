@@ -97,6 +97,7 @@ EXAMPLES: dict[str, Any] = {
         "dataset": "ngrams",
         "release_name": "default",
         "outcome": "would_charge",
+        "reason": "no release of this name is in releases",
         "charge": AMOUNT,
         "left": AMOUNT,
         "path": None,
