@@ -31,7 +31,7 @@ def rehearse(
     _verbose: Verbose = False,
     _quiet: Quiet = False,
 ) -> None:
-    """Take a policy through a whole run on made-up data and a throw-away ledger. Reads no source, keeps nothing."""
+    """Try a policy out on made-up data. A whole run, under a throw-away ledger: reads no source, keeps nothing."""
     from dpbeam.pipelines.cli import capture, terminal
     from dpbeam.pipelines.lifecycle import runlog
     from dpbeam.pipelines.lifecycle.report_facts import published_tables
@@ -39,7 +39,8 @@ def rehearse(
     from dpbeam.policy.load import load_policy
 
     policy = load_policy(policy_path)
-    out, err = console(), console(stderr=True)
+    out = console()
+    err = console(stderr=True)
     is_silent = quiet()
     with nullcontext() if is_silent or not err.is_terminal else err.status("Making up data"):
 

@@ -34,7 +34,7 @@ def releases(
     _verbose: Verbose = False,
     _quiet: Quiet = False,
 ) -> None:
-    """List releases, with what the ledger says of their manifests; --html also as a page, with the budget over time."""
+    """List releases, and whether the ledger knows them. --html also writes a page, with the budget over time."""
     from dpbeam.ledger import open_ledger
     from dpbeam.pipelines.lifecycle import catalogue
 

@@ -135,6 +135,8 @@ def commands() -> dict[str, list[str]]:
         "run": ["p.yaml"],
         "plan": ["p.yaml"],
         "check": ["p.yaml"],
+        "rehearse": ["p.yaml"],
+        "releases": ["d"],
         "init": ["d"],
         "certify": ["m"],
         "create": ["p.yaml"],
