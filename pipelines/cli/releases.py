@@ -55,7 +55,7 @@ def releases(
         for page in pages:
             remark(f"Page: {page}")
     else:
-        remark(f"No releases{'' if dataset is None else f' of {dataset}'} in {output}.")
+        remark(f"No releases{'' if dataset is None else ' of this dataset'} in {output}.")
 
 
 def _write_pages(known: Ledger, output: Path, datasets: Sequence[str]) -> list[Path]:

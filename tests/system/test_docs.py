@@ -91,7 +91,7 @@ def test_readmes_policy_is_the_examples(tmp_path) -> None:
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FIELDS = {
     "dpbeam.metric", "dpbeam.kind", "dpbeam.noise", "dpbeam.level", "dpbeam.std", "dpbeam.other_std", "dpbeam.metrics",
-    "dpbeam.chosen_bounds",
+    "dpbeam.chosen_bounds", "dpbeam.period",
 }  # fmt: skip
 """What fields of result files and entry points are called: no names of the code."""
 
