@@ -39,6 +39,15 @@ def test_the_period_stands_in_report_tables_page_and_python(workspace, capsys) -
     assert dpbeam.read_release(folder).period == "2026-W48"
 
 
+def test_a_release_made_in_python_is_of_a_period_too(workspace) -> None:
+    workspace.create_budget()
+    policy = dpbeam.load_policy(workspace.policy_path)
+    made = dpbeam.release(
+        policy, ledger=workspace.ledger, output=workspace.output, name="v-{period}", period="2026-W48"
+    )
+    assert (made.period, made.manifest.release_name) == ("2026-W48", "v-2026-W48")
+
+
 @pytest.mark.parametrize(
     ("template", "period", "said"),
     [

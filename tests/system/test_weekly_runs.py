@@ -101,6 +101,8 @@ def test_a_join_in_beam_ends_in_a_release(folder) -> None:
     assert invoke(BUDGET) == 0
     exec(block("python", "import apache_beam"), {})  # noqa: S102
     assert names() == ["visits-2026-W50"]
+    (manifest,) = Path("releases").glob("visits/*/manifest.json")
+    assert dpbeam.read_release(manifest).period == "2026-W50"
 
 
 def test_a_release_that_was_withdrawn_is_gone_and_not_made_again_in_silence(folder, capsys) -> None:
