@@ -90,6 +90,8 @@ class DPEngine:
         Raises:
             ValueError: `compute_budgets` hasn't run yet.
         """
+        if not self._accountant.mechanisms:  # PipelineDP 0.2 fails there with a NameError
+            raise ValueError("the reports can't be made yet. Was BudgetAccountant.compute_budget() called?")
         return [report.text() for report in self._reports]
 
     def calculate_private_contribution_bounds(self, *_: Any, **__: Any) -> Any:

@@ -263,6 +263,9 @@ class _Reading:
         except Exception as error:
             # The text may quote a row: it is looked at here, and goes no further.
             self.failure = "row too long" if "straddl" in str(error) else type(error).__name__
+            # pyarrow's thread may be the last to let go of an error of the stream. Were this frame in it, and so the
+            # reader, that thread would wait for itself, and the process for that thread as it ends.
+            error.__traceback__ = None
             return None
 
     def take_back(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import traceback
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from dpbeam.errors import DataError, RunFailed, UsageError
 from dpbeam.queries.source import Column, InputSpec, Rule
-from dpbeam.reading.formats import Split, base, inspect_file, read_split, widened
+from dpbeam.reading.formats import Split, base, delimited, inspect_file, read_split, widened
 
 SPLIT = Split("t.csv", None)
 
@@ -206,6 +207,22 @@ def test_storage_that_breaks_off_fails_the_run() -> None:
         RunFailed, match=r"^t\.csv could not be read to its end \(.*\)\. Check the file and its storage\.$"
     ):
         list(read_split(Broken(b"a,b\n" + b"1,2\n" * (1 << 16)), SPLIT, spec()))
+
+
+def test_an_error_of_the_storage_holds_no_reader() -> None:
+    """pyarrow's reading thread may be the last to let go of the error; a reader in it would wait for it."""
+    error = OSError()
+
+    class Broken(io.BytesIO):
+        def read(self, size=-1, /):
+            if self.tell() > 100:
+                raise error
+            return super().read(min(size, 200))
+
+    with pytest.raises(RunFailed):
+        list(read_split(Broken(b"a,b\n" + b"1,2\n" * 100), SPLIT, spec()))
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    assert not [frame for frame in frames if isinstance(frame.f_locals.get("self"), delimited._Reading)]
 
 
 def test_a_file_that_lost_a_column_since_it_was_checked_fails_the_run() -> None:
