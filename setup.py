@@ -65,6 +65,7 @@ setup(
         "dev": [
             "dpbeam[all]",
             "axe-playwright-python>=0.1.6,<0.2",  # brings axe-core (MPL 2.0), which tests alone load
+            "duckdb>=1.1,<3",  # joins tables in a test, as docs/weekly_runs.md shows
             "hypothesis>=6.100,<7",
             "ipykernel>=6.29,<8",  # runs the tutorial's notebook
             "mypy>=2,<3",

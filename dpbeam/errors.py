@@ -104,6 +104,10 @@ class DpbeamError(Exception):
             type(self), self.args, vars(self) | {name: each for name, each in known.items() if each is not None}
         )
 
+    def unspent(self: Self) -> Self:
+        """The same error, of a charge that nobody has paid: a throw-away ledger's."""
+        return _made(type(self), self.args, {name: each for name, each in vars(self).items() if name != "spent"})
+
     def to_json(self) -> dict[str, Any]:
         """What `--json` prints of it; see docs/formats.md. `remedy` is null where the message alone states it."""
         remedies = [each for each in (self.remedy, None if self.spent is None else self.spent.remedy) if each]

@@ -26,6 +26,7 @@ from dpbeam.pipelines.library.releases import Release, read_release
 from dpbeam.pipelines.lifecycle import charging, release, stopping
 from dpbeam.pipelines.lifecycle.attempts import STAGING_NAME, fail, journalled, settle_stopped
 from dpbeam.pipelines.lifecycle.inputs import PipelineRows
+from dpbeam.pipelines.lifecycle.naming import ReleaseName
 from dpbeam.pipelines.lifecycle.values import Charged, Checked, Published, Request, Staged
 from dpbeam.policy.builder import QueryBuilder
 from dpbeam.policy.schema.policy import Policy
@@ -48,6 +49,8 @@ class Charge:
         output: the folder of releases, which all workers must see under this path.
         name: names this release: the same query on the same source under the same name is the same release, which
             comes back at no cost. Name the version of the rows, for nobody can tell it from them.
+        period: what the release is about, such as 2026-W48; stands in the name where that says `{period}`, and in the
+            manifest.
         source: how the rows' source is called, for the ledger binds a dataset's budget to it; the query's own paths if
             None.
         refresh: make a new release, charged anew, though there is one.
@@ -60,6 +63,7 @@ class Charge:
         ledger: Ledger | str,
         output: str | os.PathLike[str],
         name: str,
+        period: str | None = None,
         source: str | None = None,
         refresh: bool = False,
         accept_source: bool = False,
@@ -68,7 +72,7 @@ class Charge:
             raise UsageError(f"output must be a folder that this machine and all workers see, got {str(output)!r}")
         self._ledger = open_ledger(ledger) if isinstance(ledger, str) else ledger
         self._output = Path(output).absolute()
-        self._name, self._source = name, source
+        self._name, self._source = ReleaseName.of(name, period), source
         self._refresh, self._accept_source = refresh, accept_source
         self._lock = threading.Lock()
         self._used = False
@@ -226,7 +230,8 @@ class Charge:
             )
         made = Request.of(
             policy_of(question),
-            release_name=self._name,
+            release_name=self._name.text,
+            period=self._name.period,
             ledger=self._ledger,
             options=pipeline.options,
             output=self._output,

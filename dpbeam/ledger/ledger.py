@@ -18,9 +18,8 @@ from typing import Any, Literal
 
 from dpbeam.errors import LedgerError, UsageError
 from dpbeam.ledger import refusals
-from dpbeam.ledger.accounts import OPEN, Balance, Budget, Charge, State
+from dpbeam.ledger.accounts import Balance, Budget, Charge, State
 from dpbeam.ledger.amounts import ZERO, Amount
-from dpbeam.ledger.binding import bindings
 from dpbeam.ledger.bookkeeping import answering, chained, moved_balance, of_charge
 from dpbeam.ledger.entries import (
     REASONS,
@@ -40,6 +39,7 @@ from dpbeam.ledger.entries import (
 )
 from dpbeam.ledger.meters import BASIC, METERS, Meter
 from dpbeam.ledger.owner import Owner
+from dpbeam.ledger.reserving import Claim, reservable
 from dpbeam.ledger.scope import Protected, Scope
 from dpbeam.ledger.store import Store, Transaction, ledger_id
 from dpbeam.ledger.verifying import Verifier, checked_name
@@ -50,8 +50,9 @@ class Ledger:
     """The ledger's rules over a store. Open one with `dpbeam.ledger.open_ledger`.
 
     Guarantee: `spent` of a dataset is at least the sum of the amounts of all its runs that were started, at every
-    moment and after any kill, and `spent` + `held` never exceeds the cap. Assumes that a run reads no sensitive byte
-    before `start` has returned, and publishes nothing after a call was refused.
+    moment and after any kill, and `spent` + `held` never exceeds the cap. Assumes that nothing leaves a run of what it
+    reads before `start` has returned, but for the key by which it asks whether its release was made before; and that it
+    publishes nothing after a call was refused.
 
     Each step on a charge (`start`, `refund`, `publish`, `close`, `retry`, `fail_attempt`) returns the charge as it is
     then, which is what the next step takes, and raises:
@@ -203,18 +204,18 @@ class Ledger:
             KeyTaken: a run of this key is unfinished, or published (and not `refresh`).
             Refused: the policy states another cap, protects another unit or reads other data; or too little is left.
         """
+        claim = Claim(
+            dataset=dataset,
+            key=key,
+            amount=amount,
+            scope=scope,
+            cap_stated=cap_stated,
+            refresh=refresh,
+            accept_source=accept_source,
+        )
         with self.store.write() as tx:
-            tx.check_schema()
-            budget = self._verifier.verified(tx, dataset).budget
+            budget, binding = reservable(tx, self._verifier, claim)
             balance = budget.balance
-            if cap_stated is not None and cap_stated != balance.cap:
-                raise refusals.cap_differs(dataset, cap_stated, balance.cap)
-            taken = answering(tx.charges(dataset, key=key))
-            if taken is not None and (taken.state in OPEN or (taken.state == "PUBLISHED" and not refresh)):
-                raise refusals.KeyTaken(taken)
-            binding = list(bindings(tx, budget, scope, accept_source=accept_source))
-            if not amount.fits(balance.left):
-                raise refusals.not_enough(dataset, amount, balance)
             try:
                 charge = Charge(
                     id=secrets.token_hex(16),
@@ -246,6 +247,13 @@ class Ledger:
             tx.insert_charge(charge)
             self._record(tx, budget, replace(balance, held=balance.held + amount), reserved)
         return charge
+
+    def foresee(self, claim: Claim) -> Balance:
+        """The balance that a `reserve` of this claim would leave. Raises its refusals, and writes nothing, so that
+        another run may come first."""
+        with self.store.read() as tx:
+            balance = reservable(tx, self._verifier, claim)[0].balance
+        return replace(balance, held=balance.held + claim.amount)
 
     def start(self, charge: Charge) -> Charge:
         """RESERVED → STARTED. When this returns, the amount is spent for good, and the run may read its data."""

@@ -73,6 +73,7 @@ def input_spec(policy: schema.Policy) -> source.InputSpec:
         quoted_newlines=policy.source.quoted_newlines,
         compression=policy.source.compression,
         path_columns=policy.source.path_columns,
+        fingerprint=policy.source.fingerprint,
         columns=columns,
         derived=(*derived, *_placements(policy)),
         where=(*where, *pre_aggregated.conditions(policy.source)),

@@ -14,6 +14,8 @@ from dpbeam.queries.expressions import Expression, columns_of
 
 Format = Literal["csv", "parquet", "jsonl", "avro", "arrow"]
 Compression = Literal["auto", "none", "gzip", "bz2", "zstd", "xz"]
+Fingerprint = Literal["times", "content"]
+"""How a run tells one input from another: by its files' names, sizes and times of change, or by their bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,6 +214,7 @@ class InputSpec:
     quoted_newlines: bool = True
     compression: Compression = "auto"
     path_columns: tuple[str, ...] = ()
+    fingerprint: Fingerprint = "times"
     unused: tuple[str, ...] = ()
 
 

@@ -96,7 +96,7 @@ def chart(groups: Sequence[tuple[str | None, Sequence[Row]]]) -> Chart | None:
         return None
     return Chart(
         groups=tuple(Group(label=label, bars=tuple(_bar(row, scale) for row in rows)) for label, rows in drawn if rows),
-        ticks=tuple(_ticks(*scale)),
+        ticks=tuple(ticks(*scale)),
         zero=_at(0.0, scale),
     )
 
@@ -135,7 +135,7 @@ def _bar(row: Row, scale: tuple[float, float]) -> Bar:
     )
 
 
-def _ticks(low: float, high: float) -> list[Tick]:
+def ticks(low: float, high: float) -> list[Tick]:
     """Up to five round numbers of the scale: multiples of 1, 2, 2.5 or 5 times a power of ten."""
     power = 10.0 ** math.floor(math.log10((high - low) / _TICKS))
     step = next(power * factor for factor in _STEPS if power * factor * _TICKS >= high - low)

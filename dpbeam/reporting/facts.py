@@ -24,6 +24,7 @@ class ReleaseFacts:
     input_fingerprint: str
     engine: Engine = "dpbeam"
     about: About | None = None
+    period: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

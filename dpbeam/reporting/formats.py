@@ -10,7 +10,7 @@ from typing import Any
 
 from jsonschema import Draft202012Validator  # type: ignore[import-untyped]
 
-FORMATS = ("manifest", "plan", "run", "budget", "error", "benchmarks")
+FORMATS = ("manifest", "plan", "run", "dry_run", "releases", "budget", "error", "benchmarks")
 
 
 def schema(name: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dpbeam.reporting.formats import parse, violations
 
 VERSION = 3
 """The newest version. A manifest is written as the oldest that knows all that it says: 2 added engines, bounds that a
-run chose and hierarchical keys, 3 what a policy says to readers."""
+run chose and hierarchical keys, 3 what a policy says to readers and periods."""
 MANIFEST_NAME = "manifest.json"
 REPORT_NAME = "report.html"
 
@@ -133,10 +133,11 @@ class Manifest:
     engine: Engine = "dpbeam"
     chosen_bounds: tuple[ChosenBound, ...] = ()
     about: About | None = None
+    period: str | None = None
 
     @property
     def version(self) -> int:
-        if self.about is not None:
+        if self.about is not None or self.period is not None:
             return 3
         old = self.engine == "dpbeam" and not self.chosen_bounds and not any(map(others_of, self.mechanisms))
         return 1 if old else 2
@@ -157,7 +158,7 @@ class Manifest:
                         plain[field.name] = value
                 case "mechanisms":
                     plain[field.name] = [to_json(mechanism) for mechanism in value]
-                case "chosen_bounds" | "about" if not value:
+                case "chosen_bounds" | "about" | "period" if not value:
                     continue
                 case "about":
                     plain[field.name] = value.stated
@@ -211,6 +212,16 @@ def parse_manifest(text: str) -> Manifest:
     broken = _broken_rules(document)
     if broken:
         raise ValueError(f"breaks the format of version {version}:\n" + "\n".join(f"  {rule}" for rule in broken))
+    return _built(document)
+
+
+def known_manifest(data: bytes) -> Manifest:
+    """The manifest that a run of ours wrote, as its digest in the ledger says of these bytes: its rules aren't checked
+    again, which takes longer than all else where many are listed."""
+    return _built(json.loads(data))
+
+
+def _built(document: Mapping[str, Any]) -> Manifest:
     values: dict[str, Any] = {key: value for key, value in document.items() if key != "version"}
     return Manifest(
         **values

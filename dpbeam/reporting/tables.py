@@ -60,20 +60,27 @@ class MetricColumn:
 
 
 def write_parquet(
-    table: pa.Table, path: str | Path, metrics: Sequence[MetricColumn] = (), chosen: Sequence[ChosenBound] = ()
+    table: pa.Table,
+    path: str | Path,
+    metrics: Sequence[MetricColumn] = (),
+    chosen: Sequence[ChosenBound] = (),
+    period: str | None = None,
 ) -> None:
     """Writes `table` as Parquet: the same rows and metrics give the same bytes, however the table is chunked.
 
     Each metric's three fields carry `dpbeam.metric`, `dpbeam.kind`, `dpbeam.noise`, `dpbeam.std` (absent if it
     varies), `dpbeam.other_std` (of others of hierarchical keys, where they have more) and `dpbeam.level` as Arrow field
-    metadata; bounds that the run chose are in the schema's metadata, as JSON under `dpbeam.chosen_bounds`. Nothing else
-    of the table's metadata is kept.
+    metadata; bounds that the run chose are in the schema's metadata, as JSON under `dpbeam.chosen_bounds`, and so is
+    the release's period under `dpbeam.period`. Nothing else of the table's metadata is kept.
     """
     about = {column: metric for metric in metrics for column in metric.columns}
     plain = _plain(table)
     schema = pa.schema([_described(field, about.get(field.name)) for field in plain.schema])
+    of_all = {} if period is None else {"dpbeam.period": period}
     if chosen:
-        schema = schema.with_metadata({"dpbeam.chosen_bounds": json.dumps([asdict(bound) for bound in chosen])})
+        of_all["dpbeam.chosen_bounds"] = json.dumps([asdict(bound) for bound in chosen])
+    if of_all:
+        schema = schema.with_metadata(of_all)
     pa.parquet.write_table(
         plain.cast(schema).combine_chunks(), path, row_group_size=ROW_GROUP_ROWS, compression="zstd", version="2.6"
     )

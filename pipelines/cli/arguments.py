@@ -55,3 +55,10 @@ Quiet = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's name, as policies give it.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be charged, or what is cached; charge and write nothing.")
+]
+Period = Annotated[
+    str | None,
+    typer.Option("--period", help="What the release is about, such as 2026-W48; stands in --release NAME-{period}."),
+]

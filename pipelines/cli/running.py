@@ -11,18 +11,29 @@ import typer
 
 from dpbeam.errors import UsageError
 from dpbeam.pipelines.cli import check
-from dpbeam.pipelines.cli.arguments import DEFAULT_LEDGER, AsJson, LedgerUrl, PolicyPath, Quiet, Verbose
+from dpbeam.pipelines.cli.arguments import (
+    DEFAULT_LEDGER,
+    AsJson,
+    DryRun,
+    LedgerUrl,
+    Period,
+    PolicyPath,
+    Quiet,
+    Verbose,
+)
 from dpbeam.pipelines.cli.commands import epilog
 from dpbeam.pipelines.cli.printing import complain, console, detail, line, note, quiet, remark, say, say_json
 from dpbeam.pipelines.lifecycle import stopping
 
 if TYPE_CHECKING:
+    from dpbeam.pipelines.lifecycle.foreseeing import Foreseen
     from dpbeam.pipelines.lifecycle.values import Published
 
 
 RUN = epilog(
     "dpbeam run policy.yaml",
     "dpbeam run policy.yaml --release august --json",
+    "dpbeam run policy.yaml --release visits-{period} --period 2026-W48 --dry-run",
     "dpbeam run policy.yaml --runner=FlinkRunner --flink_master=flink:8081 --environment_type=DOCKER",
 )
 RECOVER = epilog("dpbeam recover", "dpbeam recover --charge ID --force")
@@ -34,6 +45,7 @@ def run(
     release: Annotated[
         str, typer.Option("--release", help="The release's name: the same name is the same release.")
     ] = "default",
+    period: Period = None,
     ledger: LedgerUrl = DEFAULT_LEDGER,
     output: Annotated[
         str | None, typer.Option("--output", help="Where releases go, in place of the policy's output.path.")
@@ -57,17 +69,20 @@ def run(
     keep_log: Annotated[
         bool, typer.Option("--keep-log", help="Keep the log of a run that succeeds. It may hold raw values.")
     ] = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
     _verbose: Verbose = False,
     _quiet: Quiet = False,
 ) -> None:
     """Make a private release. Other flags, such as --runner=…, go to Beam; put them after POLICY."""
     from dpbeam.ledger import open_ledger
-    from dpbeam.pipelines.cli import capture
+    from dpbeam.pipelines.cli import capture, foreseen
     from dpbeam.pipelines.jobs.options import beam_options
     from dpbeam.pipelines.lifecycle import runlog
+    from dpbeam.pipelines.lifecycle.foreseeing import foresee
+    from dpbeam.pipelines.lifecycle.naming import ReleaseName
     from dpbeam.pipelines.lifecycle.release import make_release
-    from dpbeam.pipelines.lifecycle.values import Request
+    from dpbeam.pipelines.lifecycle.values import Published, Request
     from dpbeam.policy.load import load_policy
     from dpbeam.transforms.wire.progress import listening
 
@@ -80,10 +95,11 @@ def run(
         raise UsageError(f"output.path must be a folder of this machine for now, got {policy.output.path!r}")
     request = Request.of(
         policy,
-        release_name=release,
+        release_name=ReleaseName.of(release, period).text,
+        period=period,
         refresh=refresh,
         accept_source=accept_source,
-        ledger=open_ledger(ledger),
+        ledger=open_ledger(ledger, reading=dry_run),
         options=beam_options(context.args, [name for each in context.command.params for name in each.opts]),
         output=Path(policy.output.path),
         engine="pipelinedp" if engine == "pipelinedp" else "dpbeam",
@@ -103,15 +119,22 @@ def run(
             if status is not None:
                 status.update(f"{what.capitalize()}: {100 * done // of} % …")
 
-        logs = request.output / runlog.FOLDER_NAME if log_dir is None else log_dir
-        with (
-            runlog.kept(logs, policy.dataset, keep=keep_log, loggers=("",)) as log,
-            capture.captured(log),
-            listening(share),
-        ):
-            detail(f"log {log.path}, {'kept' if keep_log else 'removed if all goes well'}; it may hold raw values")
-            done = make_release(request, log.telling(progress))
-    _show_published(done, as_json=as_json)
+        def made() -> Published:
+            logs = request.output / runlog.FOLDER_NAME if log_dir is None else log_dir
+            with (
+                runlog.kept(logs, policy.dataset, keep=keep_log, loggers=("",)) as log,
+                capture.captured(log),
+                listening(share),
+            ):
+                detail(f"log {log.path}, {'kept' if keep_log else 'removed if all goes well'}; it may hold raw values")
+                return make_release(request, log.telling(progress), note)
+
+        # Only a run that writes has a log.
+        done: Published | Foreseen = foresee(request, progress) if dry_run else made()
+    if isinstance(done, Published):
+        _show_published(done, as_json=as_json)
+    else:
+        foreseen.show(done, as_json=as_json)
 
 
 def _show_published(done: Published, *, as_json: bool) -> None:

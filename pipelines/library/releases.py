@@ -45,6 +45,11 @@ class Release:
         return self.manifest.guarantee
 
     @property
+    def period(self) -> str | None:
+        """What the release is about, such as 2026-W48, if its run stated it."""
+        return self.manifest.period
+
+    @property
     def stages(self) -> tuple[str, ...]:
         """The names of its tables, in order of name."""
         return tuple(sorted(self._tables()))

@@ -34,6 +34,7 @@ def release(
     ledger: str | Ledger,
     output: str | Path | None = None,
     name: str = "default",
+    period: str | None = None,
     refresh: bool = False,
     accept_source: bool = False,
     logs: str | Path | None = None,
@@ -42,7 +43,8 @@ def release(
     """Makes a release, or finds the one that was made of the same query and rows under the same name, at no cost.
 
     `ledger` is a URL or what `dpbeam.open_ledger` gives; it must have a budget for the dataset. `output` is the folder
-    where releases go (default: the policy's). `refresh` asks for a new release, charged anew, though one exists;
+    where releases go (default: the policy's). `period`, such as 2026-W48, stands in the name where that says
+    `{period}`, and in the manifest. `refresh` asks for a new release, charged anew, though one exists;
     `accept_source` says that a source that is new to the dataset's budget is meant. `flags` are Beam's: a runner, say.
     `logs` is the folder for the run's log (default: `.logs` beside staging). Only errors and what Beam's and dpbeam's
     loggers let through are in it, at the levels that they have: what runners write on the standard streams stays there.
@@ -60,6 +62,7 @@ def release(
     require("beam")
     from dpbeam.pipelines.jobs.options import beam_options, runs_here
     from dpbeam.pipelines.lifecycle import runlog
+    from dpbeam.pipelines.lifecycle.naming import ReleaseName
     from dpbeam.pipelines.lifecycle.values import Request
 
     if not isinstance(ledger, str | Ledger):
@@ -78,7 +81,8 @@ def release(
         )
     request = Request.of(
         policy,
-        release_name=name,
+        release_name=ReleaseName.of(name, period).text,
+        period=period,
         ledger=open_ledger(ledger) if isinstance(ledger, str) else ledger,
         options=options,
         output=folder,
@@ -103,7 +107,7 @@ def _made(request: Request, progress: Progress) -> Published:
 
     try:
         with stopping.listening():
-            return make_release(request, progress)
+            return make_release(request, progress, note=logging.getLogger("dpbeam").warning)
     except Interrupted as interrupted:
         number = interrupted.exit_code - 128
         if number != signal.SIGINT:

@@ -6,8 +6,6 @@ made under it, at no further cost.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -17,9 +15,10 @@ from dpbeam.ledger.accounts import Charge
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.owner import Owner, alive
 from dpbeam.ledger.refusals import KeyTaken
+from dpbeam.ledger.reserving import Claim
 from dpbeam.ledger.scope import Scope
 from dpbeam.pipelines.jobs import runners
-from dpbeam.pipelines.lifecycle import identity, publish
+from dpbeam.pipelines.lifecycle import identity, keys, publish
 from dpbeam.pipelines.lifecycle.attempts import clear, staging_area
 from dpbeam.pipelines.lifecycle.inputs import Inputs, PipelineRows
 from dpbeam.pipelines.lifecycle.ownership import check_named, pending
@@ -32,27 +31,27 @@ from dpbeam.reporting import manifest as manifests
 @step("Reserving the budget", held=True)
 def reserve(checked: Checked) -> Reserved | Published:
     """Holds the run's cost in the ledger, or finds that the same release was paid for before."""
-    request, key = checked.request, _key(checked)
+    request, claim = checked.request, claim_of(checked)
     query, ledger = request.query, request.ledger
-    known = ledger.find(query.dataset, key)
+    known = keys.known(checked)
     if known is not None and (not request.refresh or known.state in ("RESERVED", "STARTED")):
         return _resume(checked, known)
     runners.check_answers(request.options)
     release_id = publish.new_release_id(datetime.now(timezone.utc))
     try:
         charge = ledger.reserve(
-            query.dataset,
-            key,
-            Amount.charge(query.epsilon, query.delta),
+            claim.dataset,
+            claim.key,
+            claim.amount,
             owner=Owner.current(),
-            scope=_scope(checked),
+            scope=claim.scope,
             policy_digest=query.digest,
             release_id=release_id,
             path=str((request.output / query.dataset / release_id).absolute()),
             max_attempts=request.max_attempts,
-            cap_stated=request.cap,
-            refresh=request.refresh,
-            accept_source=request.accept_source,
+            cap_stated=claim.cap_stated,
+            refresh=claim.refresh,
+            accept_source=claim.accept_source,
         )
     except KeyTaken as taken:
         return _resume(checked, taken.charge)
@@ -68,6 +67,20 @@ def start(reserved: Reserved) -> Charged:
     return Charged(checked=reserved.checked, charge=charge)
 
 
+def claim_of(checked: Checked) -> Claim:
+    """What the run asks the ledger for."""
+    request = checked.request
+    return Claim(
+        dataset=request.query.dataset,
+        key=keys.key_of(checked),
+        amount=Amount.charge(request.query.epsilon, request.query.delta),
+        scope=_scope(checked),
+        cap_stated=request.cap,
+        refresh=request.refresh,
+        accept_source=request.accept_source,
+    )
+
+
 def _scope(checked: Checked) -> Scope:
     match checked.inputs:
         case PipelineRows() as rows:
@@ -76,30 +89,41 @@ def _scope(checked: Checked) -> Scope:
             return identity.scope(checked.request.query, [file.path for file in inputs.files])
 
 
-def _key(checked: Checked) -> str:
-    """The idempotency key: the same policy on the same input under the same name, by the same engine, is the same
-    release."""
-    request = checked.request
-    engine = [] if request.engine == "dpbeam" else [request.engine]
-    identity = json.dumps([request.query.digest, checked.fingerprint, request.release_name, *engine])
-    return hashlib.sha256(identity.encode()).hexdigest()
-
-
 def _resume(checked: Checked, charge: Charge) -> Reserved | Published:
     """Goes on with a charge of the same release: the published bytes, another attempt, or a refusal."""
-    match charge.state:
-        case "PUBLISHED":
-            area = staging_area(charge)
-            check_named(charge, [area])
-            publish.complete(Path(area.release), publish.release_folder(charge), publish.manifest_digest(charge))
-            area.remove_shards()
-            area.remove_empty()
-            return _as_published(checked, charge)
-        case "SPENT_UNPUBLISHED":
-            raise Refused(
-                f"release {charge.release_id} of this policy, input and name was closed without being published; what "
-                "it cost stays spent. --refresh makes a new release and charges it anew"
-            )
+    if charge.state == "PUBLISHED":
+        area = staging_area(charge)
+        check_named(charge, [area])
+        publish.complete(Path(area.release), publish.release_folder(charge), publish.manifest_digest(charge))
+        area.remove_shards()
+        area.remove_empty()
+        return _as_published(checked, charge)
+    check_free(charge)
+    ledger = checked.request.ledger
+    if charge.state == "RESERVED":
+        ledger.refund(charge)
+        return reserve(checked)
+    if not charge.failed and (digest := pending(charge, staging_area(charge))) is not None:
+        return _resume(checked, ledger.publish(charge, manifest_sha256=digest))
+    check_attempts(charge)
+    runners.check_answers(checked.request.options)
+    # The fence first: of two that find the same broken attempt one clears, and never what the other writes.
+    taken = ledger.retry(charge, Owner.current(), staging_gone=True)
+    clear(taken)
+    return Reserved(checked=checked, charge=taken)
+
+
+def check_free(charge: Charge) -> None:
+    """Whether a run may go on with a charge of the same release that isn't published.
+
+    Raises:
+        Refused: it was closed, or another run is at work on it, or may be.
+    """
+    if charge.state == "SPENT_UNPUBLISHED":
+        raise Refused(
+            f"release {charge.release_id} of this policy, input and name was closed without being published; what "
+            "it cost stays spent. --refresh makes a new release and charges it anew"
+        )
     living = alive(charge.owner) and not charge.failed
     if living:
         raise Refused(
@@ -111,22 +135,19 @@ def _resume(checked: Checked, charge: Charge) -> Reserved | Published:
             f"the same release was begun on host {charge.owner.host} (charge {charge.id}), which can't be asked from "
             f"here; if it is dead, settle it with `dpbeam recover --charge {charge.id} --force`"
         )
-    ledger = checked.request.ledger
-    if charge.state == "RESERVED":
-        ledger.refund(charge)
-        return reserve(checked)
-    if not charge.failed and (digest := pending(charge, staging_area(charge))) is not None:
-        return _resume(checked, ledger.publish(charge, manifest_sha256=digest))
+
+
+def check_attempts(charge: Charge) -> None:
+    """Whether another attempt may be made under a charge whose last one broke off.
+
+    Raises:
+        Refused: it has had all its attempts.
+    """
     if charge.attempt >= charge.max_attempts:
         raise Refused(
             f"release {charge.release_id} failed in all its {charge.max_attempts} attempts; what it cost stays spent. "
             "`dpbeam recover` closes it; --refresh then makes a new release and charges it anew"
         )
-    runners.check_answers(checked.request.options)
-    # The fence first: of two that find the same broken attempt one clears, and never what the other writes.
-    taken = ledger.retry(charge, Owner.current(), staging_gone=True)
-    clear(taken)
-    return Reserved(checked=checked, charge=taken)
 
 
 def _as_published(checked: Checked, charge: Charge) -> Published:

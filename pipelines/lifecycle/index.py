@@ -6,19 +6,20 @@ it is one of the release: the next release writes it anew.
 
 from __future__ import annotations
 
-import json
+import operator
 import os
-from collections.abc import Iterator
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import accumulate
 from pathlib import Path
 
 from dpbeam.errors import DpbeamError
 from dpbeam.ledger import Ledger
-from dpbeam.ledger.accounts import Charge
-from dpbeam.pipelines.lifecycle import publish
-from dpbeam.reporting.digests import digest
-from dpbeam.reporting.index_page import GENERATOR, ListedRelease, render_index
-from dpbeam.reporting.manifest import MANIFEST_NAME, Guarantee
-from dpbeam.reporting.manifest import Charge as StatedCharge
+from dpbeam.ledger.accounts import SPENT, Charge
+from dpbeam.ledger.amounts import Amount
+from dpbeam.pipelines.lifecycle import catalogue, publish
+from dpbeam.reporting.index_page import GENERATOR, Cost, ListedRelease, render_index
+from dpbeam.reporting.manifest import MANIFEST_NAME, Manifest
 
 INDEX_NAME = "index.html"
 _HEAD_BYTES = 4096
@@ -37,16 +38,20 @@ def refresh(ledger: Ledger, charge: Charge, draft: Path) -> str | None:
     return None
 
 
-def write_index(ledger: Ledger, dataset: str, folder: Path, draft: Path) -> None:
-    """Writes `folder`/index.html over the releases of `dataset` that lie there, whole or not at all.
+def write_index(ledger: Ledger, dataset: str, folder: Path, draft: Path) -> bool:
+    """Writes `folder`/index.html over the releases of `dataset` that lie there, whole or not at all. Returns whether
+    there are any.
 
     Guarantee: it lists a release only if its manifest has the digest that the ledger holds for a published charge, and
-    shows nothing but what these manifests say. Its time of change is the newest release's begin, for when a run ended
-    depends on the data. Of several processes that publish at once, whoever writes last has seen all releases.
+    shows nothing but what these manifests say, the budget's cap, and what was spent when each of them began, as their
+    reports do: of a run that published nothing it shows no more than these. Its time of change is the newest release's
+    begin, for when a run ended depends on the data. Of several processes that publish at once, whoever writes last has
+    seen all releases.
 
     Raises:
         FileExistsError: a page lies there that isn't ours.
         OSError: it can't be written.
+        UsageError: the folder can't be listed.
         LedgerError: the ledger can't be read.
     """
     target = folder / INDEX_NAME
@@ -54,42 +59,45 @@ def write_index(ledger: Ledger, dataset: str, folder: Path, draft: Path) -> None
         raise FileExistsError(None, "a page that dpbeam didn't make lies there, and stays")
     for _ in range(_TRIES):
         before = _shown(folder)
-        releases = list(_releases(ledger, dataset, folder, before))
-        if not releases:
-            return
+        listed = catalogue.releases(folder.parent, ledger, dataset)
+        manifests = [each.manifest for each in listed if each.standing == "verified" and each.manifest is not None]
+        if not manifests:
+            return False
+        cap = ledger.balance(dataset).cap
         with draft.open("wb") as file:
-            file.write(render_index(dataset, releases).encode())
+            page = render_index(dataset, _spending(ledger.charges(dataset), manifests), _cost(cap))
+            file.write(page.encode())
             file.flush()
             os.fsync(file.fileno())
-        newest_s = max(publish.begun(each.release_id).timestamp() for each in releases)
+        newest_s = max(publish.begun(each.release_id).timestamp() for each in manifests)
         os.utime(draft, (newest_s, newest_s))
         os.replace(draft, target)
         if _shown(folder) == before:
-            return
+            break
+    return True
 
 
 def _shown(folder: Path) -> list[str]:
     return sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST_NAME}"))
 
 
-def _releases(ledger: Ledger, dataset: str, folder: Path, names: list[str]) -> Iterator[ListedRelease]:
-    paid = {charge.release_id: charge for charge in ledger.charges(dataset) if charge.state == "PUBLISHED"}
-    for name in names:
-        charge = paid.get(name)
-        try:
-            data = (folder / name / MANIFEST_NAME).read_bytes()
-        except OSError:
-            continue
-        if charge is None or digest(data) != charge.manifest_sha256:
-            continue
-        said = json.loads(data)  # as our own run wrote it, by its digest
-        yield ListedRelease(
-            release_id=name,
-            release_name=said["release_name"],
-            created=said["created"],
-            guarantee=Guarantee(**said["guarantee"]),
-            charge=StatedCharge(**said["charge"]),
-        )
+def _spending(charges: Sequence[Charge], manifests: Sequence[Manifest]) -> list[ListedRelease]:
+    """The releases, each with what all charges had cost that began no later than it did, also those that published
+    nothing."""
+    spent = sorted((each for each in charges if each.state in SPENT), key=_place)
+    sums = list(accumulate((each.amount for each in spent), operator.add))
+    by_release = {each.release_id: _cost(sum_) for each, sum_ in zip(spent, sums, strict=True)}
+    return [ListedRelease.of(each, by_release[each.release_id]) for each in manifests]
+
+
+def _place(charge: Charge) -> tuple[datetime, int]:
+    """Where a charge stands in time: by its run's begin, which has whole seconds, then by its fence."""
+    return publish.begun(charge.release_id), charge.fence
+
+
+def _cost(amount: Amount) -> Cost:
+    plain = amount.to_json()
+    return Cost(epsilon=plain["epsilon"], delta=plain["delta"])
 
 
 def _is_ours(page: Path) -> bool:

@@ -1,6 +1,7 @@
 """The input of a run: files, their splits, and a keyed fingerprint of them.
 
-Only names, sizes, times of change, headers and footers are read here: nothing is charged yet.
+Only names, sizes, times of change, headers and footers are read here, for nothing is charged yet; and the bytes, for
+their digest alone, where the policy says `fingerprint: content`.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from dpbeam.errors import RunFailed, UsageError
+from dpbeam.pipelines.lifecycle.contents import Content, contents_of
 from dpbeam.pipelines.lifecycle.listing import File, files_of, now
 from dpbeam.queries.source import InputSpec
-from dpbeam.reading import formats
+from dpbeam.reading import formats, memory
 from dpbeam.reading.formats.path_columns import without_path_columns
 from dpbeam.transforms.steps.read import is_the_one, open_source
 
@@ -33,10 +35,12 @@ MIN_SHARDS, MAX_SHARDS = 8, 8192
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """The files in order of name, and the portions that one worker reads each."""
+    """The files in order of name, the portions that one worker reads each, and, where they are what the fingerprint is
+    of, the files' contents."""
 
     files: tuple[File, ...]
     splits: tuple[formats.Portion, ...]
+    contents: tuple[Content, ...] | None = None
 
     def user_shards(self, workers: int) -> int:
         """How many shards the units are spread over, a power of two. Results don't depend on it; memory a worker, and
@@ -46,13 +50,32 @@ class Inputs:
         return min(MAX_SHARDS, max(MIN_SHARDS, 1 << max(0, wanted - 1).bit_length()))
 
     def fingerprint(self, secret: bytes) -> str:
-        """Tells one input from another, for the idempotency key: an HMAC of the files' names, sizes and times.
+        """Tells one input from another, for the idempotency key: an HMAC of the files' names, sizes and times, or of
+        their contents, whatever their names and order.
 
-        Guarantee: it is published, so it is keyed with the ledger's secret. An open digest of sizes or contents could
-        be tried out against guesses of the rows.
+        Guarantee: it is keyed with the ledger's secret, for an open digest of sizes or contents could be tried out
+        against guesses of the rows. What is published is `published_fingerprint`.
         """
-        listing = json.dumps([[file.path, file.size, file.changed] for file in self.files])
-        return "hmac-sha256:" + hmac.new(secret, listing.encode(), hashlib.sha256).hexdigest()
+        if self.contents is not None:
+            return _keyed(secret, ["contents", sorted(json.dumps(content.to_json()) for content in self.contents)])
+        return _keyed(secret, [[file.path, file.size, file.changed] for file in self.files])
+
+    def fingerprint_but_times(self, secret: bytes) -> str | None:
+        """A fingerprint of the files' names and sizes; None where the fingerprint isn't of times. Never published."""
+        if self.contents is not None or any(memory.is_held(file.path) for file in self.files):
+            return None
+        return _keyed(secret, ["names and sizes", [[file.path, file.size] for file in self.files]])
+
+    def published_fingerprint(self, secret: bytes, release_id: str) -> str:
+        """What a manifest says of the input.
+
+        Guarantee: where the fingerprint follows from rows (their bytes, or what a program holds in memory), it is an
+        HMAC of it and of the release's id, which no other release has. So to all who haven't the ledger's secret it is
+        a random number, and two releases don't show whether one row differs between their inputs.
+        """
+        fingerprint = self.fingerprint(secret)
+        of_rows = self.contents is not None or any(memory.is_held(file.path) for file in self.files)
+        return _keyed(secret, ["input of a release", release_id, fingerprint]) if of_rows else fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +92,15 @@ class PipelineRows:
 
     def fingerprint(self, secret: bytes) -> str:
         """Tells rows of one source from those of another, and from files; see `Inputs.fingerprint`."""
-        stated = json.dumps(["rows of a pipeline", self.source, self.ends])
-        return "hmac-sha256:" + hmac.new(secret, stated.encode(), hashlib.sha256).hexdigest()
+        return _keyed(secret, ["rows of a pipeline", self.source, self.ends])
+
+    def published_fingerprint(self, secret: bytes, release_id: str) -> str:
+        """The fingerprint: nothing in it is of rows."""
+        return self.fingerprint(secret)
+
+
+def _keyed(secret: bytes, stated: list[object]) -> str:
+    return "hmac-sha256:" + hmac.new(secret, json.dumps(stated).encode(), hashlib.sha256).hexdigest()
 
 
 def resolve(spec: InputSpec) -> Inputs:
@@ -78,7 +108,7 @@ def resolve(spec: InputSpec) -> Inputs:
 
     Raises:
         UsageError: a path without a file, a file that lacks a column or isn't of the stated format, a column that is of
-            hex digits in one file and of text in another.
+            hex digits in one file and of text in another, a file that changes or can't be read.
     """
     files = [file for path in spec.paths for file in files_of(path)]
     files = sorted(set(files), key=lambda file: file.path)
@@ -87,7 +117,8 @@ def resolve(spec: InputSpec) -> Inputs:
         # In order of name, so that of several files at fault it is always the same that is named.
         splits = [split for of_file in pool.map(lambda file: _inspect(file, spec), files) for split in of_file]
     _check_text(splits, spec)
-    return Inputs(files=tuple(files), splits=formats.portions(splits))
+    contents = contents_of(files, spec) if spec.fingerprint == "content" else None
+    return Inputs(files=tuple(files), splits=formats.portions(splits), contents=contents)
 
 
 def _inspect(file: File, spec: InputSpec) -> list[formats.Split]:

@@ -72,11 +72,12 @@ def write_tables(
     tables: Mapping[str, pa.Table],
     metrics: Mapping[str, Sequence[MetricColumn]],
     chosen: Mapping[str, Sequence[ChosenBound]],
+    period: str | None = None,
 ) -> None:
-    """Writes `<stage>.parquet` and `<stage>.csv` of each stage; what `metrics` and `chosen` say goes into the Parquet
-    file."""
+    """Writes `<stage>.parquet` and `<stage>.csv` of each stage; what `metrics`, `chosen` and `period` say goes into the
+    Parquet file."""
     for stage, table in tables.items():
-        write_parquet(table, folder / f"{stage}.parquet", metrics[stage], chosen.get(stage, ()))
+        write_parquet(table, folder / f"{stage}.parquet", metrics[stage], chosen.get(stage, ()), period)
         write_csv(table, folder / f"{stage}.csv")
 
 
@@ -139,6 +140,17 @@ def complete(staged: Path, final: Path, manifest_sha256: str) -> bool:
     if _is_whole(shown, manifest_sha256, final):
         return False
     raise _broken(final, "its manifest")
+
+
+def check_whole(staged: Path, final: Path, manifest_sha256: str) -> None:
+    """Whether `complete` would succeed with a release that the ledger holds as published. Writes nothing.
+
+    Raises:
+        RunFailed: as `complete`.
+    """
+    manifests = (final / MANIFEST_NAME, staged / MANIFEST_NAME, final / PENDING_NAME)
+    if not any(_is_whole(manifest, manifest_sha256, final) for manifest in manifests):
+        raise _broken(final, "its manifest")
 
 
 def _is_whole(manifest: Path, manifest_sha256: str, final: Path) -> bool:

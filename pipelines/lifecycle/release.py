@@ -25,7 +25,7 @@ from dpbeam.phases.bounds import bounds_phase
 from dpbeam.phases.phase import Parameters, Phase
 from dpbeam.phases.rounds import phases as selection_phases
 from dpbeam.pipelines.jobs import aggregate, workers
-from dpbeam.pipelines.lifecycle import index, inputs, publish, stopping
+from dpbeam.pipelines.lifecycle import index, inputs, keys, publish, stopping
 from dpbeam.pipelines.lifecycle.attempts import STAGING_NAME, journalled, record_published, settle_stopped
 from dpbeam.pipelines.lifecycle.charging import reserve, start
 from dpbeam.pipelines.lifecycle.report_facts import metric_columns, render
@@ -37,8 +37,10 @@ from dpbeam.transforms.wire.confidants import confide
 from dpbeam.transforms.wire.containment import from_runner
 
 
-def make_release(request: Request, progress: Progress = lambda says: None) -> Published:
-    """Takes a request through its whole lifecycle.
+def make_release(
+    request: Request, progress: Progress = lambda says: None, note: Progress = lambda says: None
+) -> Published:
+    """Takes a request through its whole lifecycle. `note` is what takes a remark on it before the charge.
 
     Guarantee: a release that is published satisfies the (ε, δ) its manifest states; the ledger was charged for it
     before the first row was read; what it shows is one draw of each value.
@@ -53,6 +55,8 @@ def make_release(request: Request, progress: Progress = lambda says: None) -> Pu
     try:
         planned = walk.take(plan, request)
         checked = walk.take(guard, planned)
+        if remark := keys.remark(checked):
+            note(remark)
         reserved = walk.take(reserve, checked)
         if isinstance(reserved, Published):
             return reserved
@@ -95,7 +99,7 @@ def plan(request: Request) -> Planned:
 def guard(planned: Planned) -> Checked:
     """The input is there and has the columns, the noise fits the sums' grid, the output can be written.
 
-    Reads names, sizes, headers and footers, and no values.
+    Reads names, sizes, headers and footers, and no values; of the bytes their digest, if the fingerprint is of content.
     """
     found = inputs.resolve(planned.parameters.query.source)
     check_release(planned)
@@ -206,7 +210,7 @@ def assemble(verified: Verified) -> Assembled:
     with journalled(ledger, charge, "publish"):
         folder = charged.area.create_release()
         columns = {spec.name: metric_columns(spec) for spec in known.stages}
-        publish.write_tables(folder, tables, columns, manifests.by_stage(known.chosen))
+        publish.write_tables(folder, tables, columns, manifests.by_stage(known.chosen), request.period)
         amount = charge.amount.to_json()
         manifest = manifests.Manifest(
             release_id=charge.release_id,
@@ -215,7 +219,7 @@ def assemble(verified: Verified) -> Assembled:
             created=f"{publish.begun(charge.release_id):%Y-%m-%dT%H:%M:%SZ}",
             dpbeam_version=__version__,
             policy_digest=query.digest,
-            input_fingerprint=charged.checked.fingerprint,
+            input_fingerprint=charged.checked.published_fingerprint(charge.release_id),
             guarantee=manifests.Guarantee(epsilon=known.plan.epsilon, delta=known.plan.delta, unit=query.unit or "row"),
             certificate=manifests.StatedCertificate(**known.plan.certificate.to_json()),
             mechanisms=known.plan.mechanisms,
@@ -224,6 +228,7 @@ def assemble(verified: Verified) -> Assembled:
             engine=request.engine,
             chosen_bounds=known.chosen,
             about=request.about,
+            period=request.period,
         )
         report = render(manifest, known, tables, ledger.balance(query.dataset))
         (folder / manifests.REPORT_NAME).write_text(report, encoding="utf-8")

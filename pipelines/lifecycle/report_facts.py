@@ -147,6 +147,7 @@ def render(manifest: Manifest, known: Parameters, tables: Mapping[str, pa.Table]
             input_fingerprint=manifest.input_fingerprint,
             engine=manifest.engine,
             about=manifest.about,
+            period=manifest.period,
         ),
         guarantee=manifest.guarantee,
         certificate=manifest.certificate,

@@ -16,7 +16,6 @@ import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from dpbeam.engine.stage import StageSpec
-from dpbeam.errors import UsageError
 from dpbeam.ledger import Ledger
 from dpbeam.ledger.accounts import OPEN, Charge
 from dpbeam.ledger.amounts import Amount
@@ -24,6 +23,7 @@ from dpbeam.phases.phase import Parameters
 from dpbeam.pipelines.lifecycle import publish
 from dpbeam.pipelines.lifecycle.attempts import staging_area
 from dpbeam.pipelines.lifecycle.inputs import Inputs, PipelineRows
+from dpbeam.pipelines.lifecycle.naming import ReleaseName
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.schema.policy import Policy
 from dpbeam.queries.query import Query
@@ -43,10 +43,10 @@ class Request:
     dataset's budget to be, None where they don't say. A run that failed may be tried again under its charge, up to
     `max_attempts` times in all. `refresh` asks for a new release although it exists;
     `accept_source` says that a source that is new to the dataset's budget is meant. `about` is what the policy says to
-    readers.
+    readers. A `period` stands in the name.
 
     Raises:
-        UsageError: a name that no release can have.
+        UsageError: a name or a period that no release can have.
     """
 
     query: Query
@@ -61,10 +61,10 @@ class Request:
     refresh: bool = False
     accept_source: bool = False
     about: About | None = None
+    period: str | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < len(self.release_name) <= 128 or not self.release_name.isprintable():
-            raise UsageError(f"a release's name must be 1 to 128 printable characters, got {self.release_name!r}")
+        ReleaseName(text=self.release_name, period=self.period)
 
     @classmethod
     def of(cls, policy: Policy, **how: Any) -> Request:
@@ -107,6 +107,10 @@ class Checked:
     @property
     def fingerprint(self) -> str:
         return self.inputs.fingerprint(self.request.ledger.secret())
+
+    def published_fingerprint(self, release_id: str) -> str:
+        """What the release's manifest says of the input."""
+        return self.inputs.published_fingerprint(self.request.ledger.secret(), release_id)
 
     @property
     def files(self) -> Inputs:

@@ -52,7 +52,7 @@ def test_the_ledgers_page_works(reader, capsys) -> None:
     policy.write_text(policy.read_text().replace("dataset: people", "dataset: my-data"))
     shutil.copy(reader / "people.parquet", reader / "moved.parquet")
     found = commands(ROOT / "docs" / "ledger.md")
-    assert len(found) == 9
+    assert len(found) == 10
     for words in found:
         assert invoke(words) == 0, (words, capsys.readouterr().err)
 
@@ -91,7 +91,7 @@ def test_readmes_policy_is_the_examples(tmp_path) -> None:
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FIELDS = {
     "dpbeam.metric", "dpbeam.kind", "dpbeam.noise", "dpbeam.level", "dpbeam.std", "dpbeam.other_std", "dpbeam.metrics",
-    "dpbeam.chosen_bounds",
+    "dpbeam.chosen_bounds", "dpbeam.period",
 }  # fmt: skip
 """What fields of result files and entry points are called: no names of the code."""
 

@@ -133,6 +133,8 @@ WORDS = [
     "run POLICY --output /dev/null/{}", "run POLICY --output x://{}", "run POLICY --direct_num_workers={}",
     "run POLICY --environment_type={}", "budget create d --epsilon 1 --delta 0 --privacy-unit {}/{}",
     "budget show d --ledger {}", "budget show d --ledger sqlite:////dev/null/{}", "plan POLICY --ledger sqlite:///{}/l",
+    "releases --output {}", "releases {} --output .", "rehearse {}", "run POLICY --dry-run --release {}",
+    "run POLICY --dry-run --release {period} --period {}",
 ]  # fmt: skip
 
 

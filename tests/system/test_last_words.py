@@ -85,8 +85,14 @@ def test_whatever_fails_while_a_release_is_shown_the_exit_code_is_its_own(worksp
 
 ONLY_SHOWS = ("plan POLICY", "plan POLICY --json", "certify MANIFEST", "certify MANIFEST --json", "init DATA",
     "budget show visits", "budget show visits --json", "budget history visits", "budget history visits --json",
-    "budget verify")  # fmt: skip
-DOES = ("recover", "recover --json", "init DATA --output NEW", "budget create d --epsilon 1 --delta 1e-6")
+    "budget verify", "releases --output RELEASES", "releases --json --output RELEASES")  # fmt: skip
+DOES = (
+    "recover",
+    "recover --json",
+    "rehearse POLICY",
+    "init DATA --output NEW",
+    "budget create d --epsilon 1 --delta 1e-6",
+)
 
 
 def test_what_only_shows_fails_where_it_can_not_show_and_what_does_fails_not(workspace, capsys, monkeypatch) -> None:
@@ -98,6 +104,7 @@ def test_what_only_shows_fails_where_it_can_not_show_and_what_does_fails_not(wor
         "MANIFEST": workspace.manifests()[0],
         "DATA": workspace.folder / "data.csv",
     }
+    words["RELEASES"] = workspace.output
     words["NEW"] = workspace.folder / "new.yaml"
     for command in (*ONLY_SHOWS, *DOES):
         with open("/dev/full", "w") as full:
@@ -128,6 +135,8 @@ def commands() -> dict[str, list[str]]:
         "run": ["p.yaml"],
         "plan": ["p.yaml"],
         "check": ["p.yaml"],
+        "rehearse": ["p.yaml"],
+        "releases": ["d"],
         "init": ["d"],
         "certify": ["m"],
         "create": ["p.yaml"],

@@ -60,6 +60,7 @@ REMEDIES: Mapping[str, str] = {
     "dataset": "Name it with a-z, 0-9, _ and -, starting with a letter or digit, at most 64 characters.",
     "source": "Write source: {format: csv, path: data.csv}.",
     "format": f"Write {', '.join(FORMATS)}.",
+    "fingerprint": "Write times (names, sizes, times of change) or content (the bytes, for one more read of them).",
     "quoted_newlines": "Write false if no value holds a line break, so that big files are read in parallel; else true.",
     "compression": "Write auto (by the file's suffix), none, gzip, bz2, zstd or xz.",
     "path_columns": "List the columns that stand in the path as folders name=value: [year, month].",

@@ -45,7 +45,7 @@ from dpbeam.policy.schema.rules import RuleWord
 from dpbeam.queries.column_types import ColumnType, DeclaredType
 from dpbeam.queries.expressions import canonical_form
 from dpbeam.queries.selections import MAX_ROUNDS
-from dpbeam.queries.source import Compression, Computed, Derived, Format
+from dpbeam.queries.source import Compression, Computed, Derived, Fingerprint, Format
 from dpbeam.reading.vectors import MAX_LENGTH
 
 MAX_SHARDS = 1024
@@ -104,6 +104,7 @@ class Source(Strict):
     compression: Compression = "auto"
     path_columns: Annotated[tuple[Name, ...], Field(strict=False)] = ()
     pre_aggregated: PreAggregated | None = None
+    fingerprint: Fingerprint = "times"
 
 
 class ColumnRules(Strict):

@@ -14,12 +14,13 @@ from dpbeam.ledger import Ledger, open_ledger
 
 ROOM = Path(dpbeam.ledger.__file__).parent
 VALUES = ("canonical", "checks", "amounts", "meters", "owner", "patterns", "scope", "accounts", "entries", "words")
-LAYERS = (*VALUES, "replay", "refusals", "waiting", "store", "bookkeeping", "binding", "verifying", "ledger")
+RULES = ("bookkeeping", "binding", "verifying", "reserving", "ledger")
+LAYERS = (*VALUES, "replay", "refusals", "waiting", "store", *RULES)
 """Each may import those before it; no rule imports a database."""
 SQLITE = ("file_locks", "drafts", "names", "schema", "file", "store")
 FOR_DATABASES = {*VALUES, "refusals", "waiting", "store"}
 """What a database may import of the room: values and refusals, no rule."""
-PLAIN = (*VALUES, "replay", "refusals", "store", "bookkeeping", "binding", "verifying", "ledger")
+PLAIN = (*VALUES, "replay", "refusals", "store", *RULES)
 
 
 def imported(path: Path) -> set[str]:

@@ -26,9 +26,9 @@ def test_commands_stand_in_the_order_of_use_each_in_its_group(capsys) -> None:
     shown = re.findall(r"^(\w[\w ]+:)$|^  ([a-z]+)  ", capsys.readouterr().out, re.MULTILINE)
     shown = [heading or command for heading, command in shown if heading not in ("Options:",)]
     assert shown == [
-        *("Before a run:", "init", "plan", "check", "budget"),
+        *("Before a run:", "init", "plan", "check", "rehearse", "budget"),
         *("A run:", "run", "recover"),
-        *("After it:", "certify"),
+        *("After it:", "certify", "releases"),
     ]
 
 
@@ -87,7 +87,7 @@ def test_bash_completes_commands_and_flags() -> None:
         )
         return done.stdout.split()
 
-    assert completed("dpbeam r") == ["run", "recover"]
+    assert completed("dpbeam r") == ["rehearse", "run", "recover", "releases"]
     assert completed("dpbeam budget ") == ["create", "show", "history", "verify"]
     assert "--keep-log" in completed("dpbeam run --k")
 

@@ -92,6 +92,33 @@ EXAMPLES: dict[str, Any] = {
         "guarantee": GUARANTEE,
         "charge": CHARGE,
     },
+    "dry_run": {
+        "version": 1,
+        "dataset": "ngrams",
+        "release_name": "default",
+        "outcome": "would_charge",
+        "reason": "no release of this name is in releases",
+        "charge": AMOUNT,
+        "left": AMOUNT,
+        "path": None,
+    },
+    "releases": {
+        "version": 1,
+        "releases": [
+            {
+                "dataset": "ngrams",
+                "release_id": "ngrams-1",
+                "path": "releases/ngrams/ngrams-1",
+                "standing": "verified",
+                "release_name": "week-2026-W48",
+                "period": "2026-W48",
+                "created": "2026-11-24T00:30:00Z",
+                "policy_digest": DIGEST,
+                "guarantee": GUARANTEE,
+                "charge": CHARGE,
+            }
+        ],
+    },
     "budget": {
         "version": 2,
         "dataset": "ngrams",
@@ -220,7 +247,10 @@ def test_shared_definitions_are_the_same_in_all_schemas() -> None:
 def test_an_unknown_format_is_refused_by_name() -> None:
     with pytest.raises(ValueError) as caught:
         schema("../x")
-    assert str(caught.value) == "a format must be one of manifest, plan, run, budget, error, benchmarks, got '../x'"
+    assert (
+        str(caught.value)
+        == "a format must be one of manifest, plan, run, dry_run, releases, budget, error, benchmarks, got '../x'"
+    )
 
 
 DOCS = Path(__file__).parents[3] / "docs" / "formats.md"

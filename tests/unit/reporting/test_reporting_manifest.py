@@ -113,18 +113,39 @@ def test_what_a_policy_says_to_readers_makes_a_manifest_of_version_3_that_reads_
     assert parse_manifest(whole.to_bytes().decode()) == whole
 
 
+@pytest.mark.parametrize("more", [{}, {"chosen_bounds": CHOSEN}, {"engine": "pipelinedp"}, {"about": ABOUT}])
+def test_a_period_makes_a_manifest_of_version_3_that_reads_back(more: dict[str, Any]) -> None:
+    whole = manifest(period="2026-W48", **more)
+    assert whole.to_json()["version"] == 3
+    assert whole.to_json()["period"] == "2026-W48"
+    assert ("about" in whole.to_json()) == ("about" in more)
+    assert parse_manifest(whole.to_bytes().decode()) == whole
+
+
+def test_without_a_period_none_stands_in_a_manifest() -> None:
+    assert "period" not in manifest().to_json()
+    assert "period" not in manifest(about=ABOUT).to_json()
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"about": ABOUT.stated}, "breaks the format of version 1"),
         ({"version": 2, "chosen_bounds": [asdict(CHOSEN[0])], "about": ABOUT.stated}, "breaks the format of version 2"),
-        ({"version": 3}, "breaks the format of version 3:\n  the document: 'about' is a required property"),
+        ({"version": 3}, "breaks the format of version 3"),
         ({"version": 3, "about": {}}, "about: {} should be non-empty"),
         ({"version": 3, "about": {"owner": ""}}, "about.owner: '' should be non-empty"),
         ({"version": 3, "about": {"note": "x"}}, "Additional properties"),
+        (
+            {"period": "2026-W48"},
+            "breaks the format of version 1:\n  the document: False schema does not allow '2026-W48'",
+        ),
+        ({"version": 2, "period": "1", "engine": "pipelinedp"}, "breaks the format of version 2"),
+        ({"version": 3, "period": "week 48"}, "period: 'week 48' does not match"),
+        ({"version": 4}, "is of version 4; this dpbeam reads up to version 3: use a newer dpbeam"),
     ],
 )
-def test_what_a_policy_says_to_readers_stands_in_version_3_and_nowhere_else(
+def test_what_a_policy_says_to_readers_and_periods_stand_in_version_3_and_nowhere_else(
     changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):

@@ -440,6 +440,14 @@ def test_a_stage_links_to_its_own_files() -> None:
     assert html.count(caption) == 1
 
 
+def test_the_period_is_shown_with_and_without_what_a_policy_says_to_readers() -> None:
+    for about in (None, About(owner="Ward 3")):
+        html = render(stage(results(["a"])), release=replace(RELEASE, period="2026-W48", about=about))
+        assert "<dt>Period</dt><dd><bdi>2026-W48</bdi></dd>" in html
+        assert ("Ward 3" in html) == (about is not None)
+    assert "Period" not in render(stage(results(["a"])))
+
+
 def test_what_the_policy_says_to_readers_stands_on_top_as_text() -> None:
     about = About(owner="Ward 3", contact="<a href=x>", source="Register of visits")
     html = render(stage(results(["a"])), release=replace(RELEASE, about=about))

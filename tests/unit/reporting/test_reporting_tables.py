@@ -180,6 +180,13 @@ def test_parquet_says_which_bounds_the_run_chose(tmp_path: Path) -> None:
     assert b"dpbeam.chosen_bounds" not in (pq.read_schema(tmp_path / "t.parquet").metadata or {})
 
 
+def test_parquet_says_of_which_period_the_release_is(tmp_path: Path) -> None:
+    write_parquet(pa.table({"a": [1]}), tmp_path / "t.parquet", period="2026-W48")
+    assert pq.read_schema(tmp_path / "t.parquet").metadata[b"dpbeam.period"] == b"2026-W48"
+    write_parquet(pa.table({"a": [1]}), tmp_path / "t.parquet")
+    assert b"dpbeam.period" not in (pq.read_schema(tmp_path / "t.parquet").metadata or {})
+
+
 def test_a_metric_whose_noise_varies_states_no_std(tmp_path: Path) -> None:
     write_parquet(table(), tmp_path / "t.parquet", [MetricColumn(name="count", kind="mean", noise="laplace", std=None)])
     assert b"dpbeam.std" not in pq.read_schema(tmp_path / "t.parquet").field("count").metadata

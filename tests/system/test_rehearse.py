@@ -1,0 +1,71 @@
+"""`dpbeam rehearse` takes a policy through a whole run on made-up data, opens no source and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from dpbeam.errors import RunFailed
+from dpbeam.pipelines.cli.main import invoke
+from dpbeam.pipelines.jobs import aggregate
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch) -> Path:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    return folder
+
+
+def test_a_policy_is_rehearsed_without_its_source_and_leaves_nothing(workspace, temporary, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("DPBEAM_LEDGER", workspace.ledger)
+    (workspace.folder / "data.csv").unlink()
+    os.mkfifo(workspace.folder / "data.csv")  # whoever opened it would wait for ever
+    path = workspace.policy_path
+    before = sorted(workspace.folder.rglob("*"))
+    assert invoke(["rehearse", str(path)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "by_place: 10 partitions released" in out
+    assert "made-up-10" in out
+    assert "Rehearsed on made-up data: 15000 rows of 5000 persons." in out
+    assert "A real run would charge ε 1, δ 0.000001 to visits. Its source wasn't read." in out
+    assert sorted(workspace.folder.rglob("*")) == before
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_rehearsal_that_breaks_off_leaves_nothing_either(workspace, temporary, capsys, monkeypatch) -> None:
+    def broken(*_: object) -> None:
+        (folder,) = temporary.glob("dpbeam-rehearsal-*")
+        assert folder.stat().st_mode & 0o077 == 0
+        raise RunFailed("no")
+
+    monkeypatch.setattr(aggregate, "run", broken)
+    logs = workspace.folder / "logs"
+    assert invoke(["rehearse", str(workspace.policy_path), "--log-dir", str(logs)]) == 4
+    assert list(temporary.iterdir()) == []
+    said = capsys.readouterr().err
+    assert "This was a rehearsal on made-up data: nothing is charged.\n" in said
+    assert "spent" not in said
+
+
+def test_a_rehearsal_that_fails_names_a_log_that_says_why(workspace, temporary, capsys, monkeypatch) -> None:
+    def broken(*_: object) -> None:
+        raise RunFailed("no worker could be started")
+
+    monkeypatch.setattr(aggregate, "run", broken)
+    assert invoke(["rehearse", str(workspace.policy_path)]) == 4
+    (log,) = temporary.glob(f"dpbeam-rehearsals-{os.geteuid()}/*.log")
+    assert log.name in "".join(capsys.readouterr().err.split())
+    assert "no worker could be started" in log.read_text(encoding="utf-8")
+    assert log.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("policy", sorted(ROOT.glob("examples/*/*.yaml")), ids=lambda path: path.parent.name)
+def test_the_examples_can_be_rehearsed(policy, temporary, capsys) -> None:
+    assert invoke(["rehearse", str(policy), "--units", "2000"]) == 0
