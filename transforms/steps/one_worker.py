@@ -32,7 +32,7 @@ from dpbeam.reading import formats, rows
 from dpbeam.transforms.steps.bound import REPORTS
 from dpbeam.transforms.steps.read import raw_blocks
 from dpbeam.transforms.wire.beam_types import Sharded
-from dpbeam.transforms.wire.containment import ContainedDoFn
+from dpbeam.transforms.wire.containment import ContainedDoFn, leave_time_uncounted
 from dpbeam.transforms.wire.control import RECEIVED, SENT, Report, Shuffle
 from dpbeam.transforms.wire.progress import WorkProgress
 
@@ -75,6 +75,7 @@ class _Aggregate(ContainedDoFn):
         self._stages, self._public, self._result_shards, self._salt = stages, public, result_shards, salt
 
     def work(self, element: object) -> Iterator[object]:
+        leave_time_uncounted()
         pending = self._plan.room_bytes // _PENDING_PART // len(self._stages)
         merged_by_stage = {
             spec.name: PartitionShards(spec=spec, result_shards=self._result_shards, pending_bytes=pending)
@@ -229,9 +230,7 @@ class AggregateInOneWorker(beam.PTransform[beam.pvalue.PBegin, tuple[dict[str, S
         )
         tags = {spec.name: _STAGE + spec.name for spec in self.stages}
         outputs = (
-            pbegin
-            | "Once" >> beam.Create([None], reshuffle=False)
-            | "Aggregate" >> beam.ParDo(work).with_outputs(REPORTS, *tags.values())
+            pbegin | "Once" >> beam.Impulse() | "Aggregate" >> beam.ParDo(work).with_outputs(REPORTS, *tags.values())
         )
         return {name: outputs[tag] for name, tag in tags.items()}, outputs[REPORTS]
 
