@@ -30,9 +30,9 @@ from apache_beam.options.pipeline_options import (
     SparkRunnerOptions,
     StandardOptions,
 )
-from apache_beam.utils.interactive_utils import is_in_ipython
 
 from dpbeam.errors import UsageError
+from dpbeam.pipelines.jobs.notebooks import is_in_ipython
 
 ANSWER_S = 20.0
 """How long a cluster may take to answer before the run is charged."""

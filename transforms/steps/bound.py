@@ -217,6 +217,6 @@ def messages(dofn: beam.DoFn, *others: str) -> beam.PTransform[Any, beam.pvalue.
 
 def seed(pipeline: beam.Pipeline, name: str, shuffle: str, batches: list[pa.RecordBatch]) -> beam.pvalue.DoOutputsTuple:
     """Sends `batches[i]` to destination i of a shuffle, each destination's once."""
-    once = pipeline | f"{name}Once" >> beam.Create([None], reshuffle=False)
+    once = pipeline | f"{name}Once" >> beam.Impulse()
     sent: beam.pvalue.DoOutputsTuple = once | name >> messages(_Seed(shuffle, batches))
     return sent

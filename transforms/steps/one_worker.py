@@ -7,7 +7,7 @@ a shuffle of the runner. The kernels are those of the plan with shuffles, so bot
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -32,14 +32,18 @@ from dpbeam.reading import formats, rows
 from dpbeam.transforms.steps.bound import REPORTS
 from dpbeam.transforms.steps.read import raw_blocks
 from dpbeam.transforms.wire.beam_types import Sharded
-from dpbeam.transforms.wire.containment import ContainedDoFn
+from dpbeam.transforms.wire.containment import ContainedDoFn, leave_time_uncounted
 from dpbeam.transforms.wire.control import RECEIVED, SENT, Report, Shuffle
 from dpbeam.transforms.wire.progress import WorkProgress
 
 T = TypeVar("T")
+Sink = Callable[[int, int, pa.RecordBatch], Total]
+"""Takes a split's number, a block's number in it, and its rows."""
 
 BLOCK_ROWS = 1 << 19
 """Rows of a split that are sorted into shards at a time."""
+_SHARED_BLOCKS = 4
+"""Where several threads share a split, a block is cut in as many."""
 _CROWD_ROWS = 4096
 _PENDING_PART = 16
 """Beside its room for rows, a sixteenth as much for accumulators that wait to be merged."""
@@ -75,6 +79,7 @@ class _Aggregate(ContainedDoFn):
         self._stages, self._public, self._result_shards, self._salt = stages, public, result_shards, salt
 
     def work(self, element: object) -> Iterator[object]:
+        leave_time_uncounted()
         pending = self._plan.room_bytes // _PENDING_PART // len(self._stages)
         merged_by_stage = {
             spec.name: PartitionShards(spec=spec, result_shards=self._result_shards, pending_bytes=pending)
@@ -83,7 +88,7 @@ class _Aggregate(ContainedDoFn):
         threads = ThreadPoolExecutor(self._plan.threads, thread_name_prefix="dpbeam")
         try:
             if self._stages[0].unit is None:
-                read = partial(self._read, partial(self._count_rows, merged_by_stage))
+                read = partial(self._read, partial(self._count_rows, merged_by_stage), threads)
                 sent = _each(threads, "reading", read, range(len(self._splits)))
                 received = sum(sent.values(), Total())
             else:
@@ -113,7 +118,7 @@ class _Aggregate(ContainedDoFn):
         first, sent, received = 0, None, Total()
         while first < shards:
             buffer = ShardBuffer(shards=shards, first=first, last=shards, room_bytes=self._plan.room_bytes)
-            read = _each(threads, "reading", partial(self._read, partial(self._buffer, buffer)), splits)
+            read = _each(threads, "reading", partial(self._read, partial(self._buffer, buffer), threads), splits)
             if sent not in (None, read):
                 raise RunFailed(
                     "the source changed while it was read; nothing was published. Run again when it is settled"
@@ -123,15 +128,27 @@ class _Aggregate(ContainedDoFn):
             sent, received, first = read, sum(bound.values(), received), buffer.last
         return sent or {}, received
 
-    def _read(self, sink: Callable[[int, int, pa.RecordBatch], Total], number: int) -> Total:
-        """One split: its blocks of typed rows, of the columns that the stages need, go to `sink`."""
-        total = Total()
+    def _read(self, sink: Sink, threads: ThreadPoolExecutor, number: int) -> Total:
+        """One split: its blocks of typed rows, of the columns that the stages need, go to `sink`.
+
+        Where there are fewer splits than threads, the others take blocks off this one, so none waits for a thread that
+        waits itself.
+        """
+        idle = self._plan.threads - len(self._splits)
+        given, total = list[Future[Total]](), Total()
+        batch_rows = BLOCK_ROWS // _SHARED_BLOCKS if idle > 0 else BLOCK_ROWS
+        blocks = raw_blocks(self._splits[number], self._source, batch_rows=batch_rows)
+        for block, raw in enumerate(blocks):
+            if sum(not each.done() for each in given) < idle:
+                given.append(threads.submit(self._take, sink, number, block, raw))
+            else:
+                total += self._take(sink, number, block, raw)
+        return sum((each.result() for each in given), total)
+
+    def _take(self, sink: Sink, number: int, block: int, raw: pa.RecordBatch) -> Total:
         columns = (contributions.input_columns(spec.of_input) for spec in self._stages)
         needed = list(dict.fromkeys(chain.from_iterable(columns)))
-        for block, raw in enumerate(raw_blocks(self._splits[number], self._source, batch_rows=BLOCK_ROWS)):
-            batch = rows.prepare(raw, self._source).select(needed)
-            total += sink(number, block, batch.replace_schema_metadata(None))
-        return total
+        return sink(number, block, rows.prepare(raw, self._source).select(needed).replace_schema_metadata(None))
 
     def _buffer(self, buffer: ShardBuffer, split: int, block: int, batch: pa.RecordBatch) -> Total:
         """Puts a block into the buffer, in two where few units have many of its rows: theirs are cut down first, to
@@ -229,9 +246,7 @@ class AggregateInOneWorker(beam.PTransform[beam.pvalue.PBegin, tuple[dict[str, S
         )
         tags = {spec.name: _STAGE + spec.name for spec in self.stages}
         outputs = (
-            pbegin
-            | "Once" >> beam.Create([None], reshuffle=False)
-            | "Aggregate" >> beam.ParDo(work).with_outputs(REPORTS, *tags.values())
+            pbegin | "Once" >> beam.Impulse() | "Aggregate" >> beam.ParDo(work).with_outputs(REPORTS, *tags.values())
         )
         return {name: outputs[tag] for name, tag in tags.items()}, outputs[REPORTS]
 

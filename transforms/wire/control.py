@@ -16,6 +16,7 @@ import struct
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
@@ -136,6 +137,13 @@ def agree(shuffle: Shuffle, reports: Iterable[Report]) -> bool:
     )
 
 
+class _Key(ContainedDoFn):
+    step = "KeyByShuffle"
+
+    def work(self, element: Report) -> Iterator[tuple[str, Report]]:
+        yield element[0], element
+
+
 class _Check(ContainedDoFn):
     step = "ControlTotals"
 
@@ -168,7 +176,7 @@ class CheckControlTotals(beam.PTransform[beam.PCollection[Report], beam.PCollect
     def expand(self, reports: beam.PCollection[Report]) -> beam.PCollection[str]:
         agreed: beam.PCollection[str] = (
             reports
-            | "KeyByShuffle" >> beam.Map(lambda report: (report[0], report))
+            | "KeyByShuffle" >> beam.ParDo(_Key()).with_output_types(tuple[str, Any])
             | "Gather" >> beam.GroupByKey()
             | "Compare" >> beam.ParDo(_Check({s.name: s for s in self.shuffles}, self.area))
         )

@@ -12,14 +12,15 @@ import numpy as np
 
 from dpbeam.array_types import I64, U64, Mask
 from dpbeam.engine.arrays import hashing
-from dpbeam.engine.arrays.grouping import Groups, ordering, runs
+from dpbeam.engine.arrays.grouping import DIGIT_BITS, Groups, ordering, runs
 from dpbeam.engine.bounding import leaf_sampling
 from dpbeam.engine.stage import StageSpec
 from dpbeam.queries.quantities import Total, UnitsByValue
 
 _PACKED_BITS = 64
-_RANK_BITS = 32
-"""How many bits of a priority are sorted by; the others are looked at where these are equal. Groups are below 2**32."""
+_RANK_BITS = 20
+"""How many bits of a priority are sorted by at least; all are looked at where these don't decide. Groups are below
+2**32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,13 +178,16 @@ def _lowest(groups: I64, priorities: U64, limit: int) -> Mask:
     starts = runs(groups)
     sizes = np.diff(starts, append=len(groups))
     dense = np.repeat(np.arange(len(starts), dtype=np.uint64), sizes)
-    packed = (dense << np.uint64(_RANK_BITS)) | (priorities >> np.uint64(64 - _RANK_BITS))
-    order = ordering(packed, _RANK_BITS + max(1, (len(starts) - 1).bit_length()))
-    ranked = packed[order]
-    if _PACKED_BITS < 64 or (ranked[1:] == ranked[:-1]).any():  # the bits cut off may decide
+    group_bits = max(1, (len(starts) - 1).bit_length())
+    bits = -(-(group_bits + _RANK_BITS) // DIGIT_BITS) * DIGIT_BITS  # whole digits: a part of one costs as much
+    packed = (dense << np.uint64(bits - group_bits)) | (priorities >> np.uint64(64 - bits + group_bits))
+    order = ordering(packed, bits)
+    first_out = starts[sizes > limit] + limit
+    # Of equal ones it matters which is first only where the first stays and the next goes.
+    if _PACKED_BITS < 64 or (packed[order[first_out]] == packed[order[first_out - 1]]).any():
         order = np.lexsort((priorities, dense))
-    mask = np.zeros(len(groups), dtype=np.bool_)
-    mask[order[np.arange(len(groups)) - np.repeat(starts, sizes) < limit]] = True
+    mask = np.ones(len(groups), dtype=np.bool_)
+    mask[order[np.arange(len(groups)) - np.repeat(starts, sizes) >= limit]] = False
     return mask
 
 

@@ -51,7 +51,7 @@ def columns_of(
     beyond = _beyond_microseconds(file, parquet, row_group, paths)
     leaves = list(dict.fromkeys(".".join(path) for path in paths))
     first = 0
-    for batch in parquet.iter_batches(batch_size=batch_rows, row_groups=[row_group], columns=leaves):
+    for batch in parquet.iter_batches(batch_size=batch_rows, row_groups=[row_group], columns=leaves, use_threads=False):
         columns = [extract(batch, path) for path in paths]
         for place, mask in beyond.items():
             far = pa.scalar(_FAR, pa.int64()).cast(columns[place].type)

@@ -85,7 +85,7 @@ def test_pairs_are_in_order_whether_or_not_partitions_were_grouped_by_sorting(di
     rng = np.random.default_rng(0)
     units = grouping.group([pa.array(rng.integers(0, 500, 4000))], 4000)
     monkeypatch.setattr(grouping, "_nearly_all_differ", lambda column: by_sorting)
-    partitions = grouping.group([pa.array(rng.integers(0, distinct, 4000))], 4000)
+    partitions = grouping.group([pa.array(rng.integers(0, distinct, 4000) * 1_000_000)], 4000)
     assert (partitions.sorting is not None) == by_sorting
     order, starts, unit, partition = sampling._pairs(units, partitions)
     assert order.tolist() == np.lexsort((partitions.codes, units.codes)).tolist()
@@ -100,6 +100,25 @@ def test_ties_in_the_packed_bits_of_priorities_are_decided_by_the_full_priority(
         groups = np.repeat(np.arange(len(of_groups)), 3)
         priorities = np.array(of_groups, dtype=np.uint64).ravel()
         assert sampling._lowest(groups, priorities, 2).tolist() == [False, True, True] * len(of_groups)
+
+
+def test_ties_between_those_that_stay_change_nothing():
+    groups = np.repeat(np.arange(3), 4)
+    priorities = np.array([1, 0, 1 << 62, 1 << 63] * 3, dtype=np.uint64)
+    assert sampling._lowest(groups, priorities, 2).tolist() == [True, True, False, False] * 3
+    assert sampling._lowest(groups, priorities, 1).tolist() == [False, True, False, False] * 3
+    assert sampling._lowest(groups, priorities, 4).all()
+
+
+@pytest.mark.parametrize("limit", [1, 3, 10, 30])
+def test_the_lowest_of_many_groups_are_those_that_a_full_sort_gives(limit):
+    rng = np.random.default_rng(limit)
+    groups = np.sort(rng.integers(0, 5000, 60_000))
+    priorities = rng.integers(0, 2**64, 60_000, dtype=np.uint64) >> rng.integers(0, 40, 60_000, dtype=np.uint64)
+    order = np.lexsort((priorities, groups))
+    starts = grouping.runs(groups)
+    places = np.arange(60_000) - np.repeat(starts, np.diff(starts, append=60_000))
+    assert sampling._lowest(groups, priorities, limit)[order].tolist() == (places < limit).tolist()
 
 
 def test_the_lowest_are_found_in_more_groups_than_two_bytes_number():

@@ -9,6 +9,7 @@ import pytest
 from dpbeam.engine.arrays import grouping
 
 RNG = np.random.default_rng(2)
+FAR = 1_000
 TEXT = [f"t{i}" for i in RNG.integers(0, 7, 400)]
 COLUMNS = {
     "text": pa.array(TEXT),
@@ -18,6 +19,8 @@ COLUMNS = {
     "chunks": pa.chunked_array([TEXT[:100], [], TEXT[100:]], pa.string()),
     "dictionary": pa.array(TEXT).dictionary_encode(),
     "many": pa.array(np.arange(400) * 3 + 1_000_000_007),
+    "far apart": pa.array(RNG.integers(-(2**62), 2**62, 400)),
+    "all of int64": pa.array([-(2**63), 2**63 - 1] * 200),
     "many texts": pa.array([f"number {i // 2}" for i in range(400)] + []),
 }
 
@@ -27,6 +30,8 @@ COLUMNS = {
     [
         ["text"],
         ["many"],
+        ["far apart"],
+        ["all of int64"],
         ["many texts"],
         ["constant"],
         ["text", "numbers"],
@@ -51,17 +56,27 @@ def test_codes_are_dense_and_stand_for_the_values_of_their_rows(names):
 @pytest.mark.parametrize(
     ("values", "by_sorting"),
     [
-        (RNG.integers(0, 10, 150_000), False),
-        (RNG.integers(0, 30_000, 150_000), False),
-        (RNG.integers(0, 10**6, 150_000), True),
-        (np.sort(RNG.integers(0, 30_000, 150_000)), False),
-        (np.arange(150_000), True),
-        (np.arange(100), True),
+        (RNG.integers(0, 10, 150_000) * FAR, False),
+        (RNG.integers(0, 30_000, 150_000) * FAR, False),
+        (RNG.integers(0, 10**6, 150_000) * FAR, True),
+        (np.sort(RNG.integers(0, 30_000, 150_000)) * FAR, False),
+        (np.arange(150_000) * FAR, True),
+        (np.arange(100) * FAR, True),
+        (np.arange(150_000), False),
     ],
-    ids=["few", "many", "nearly all", "neighbours", "all", "a short column"],
+    ids=["few", "many", "nearly all", "neighbours", "all", "a short column", "close together"],
 )
 def test_values_are_sorted_where_nearly_all_differ_and_hashed_else(values, by_sorting):
     assert (grouping.group([pa.array(values)], len(values)).sorting is not None) == by_sorting
+
+
+@pytest.mark.parametrize("lowest", [-(2**63), -1, 2**63 - 8 * 400])
+def test_numbers_that_lie_close_together_get_their_codes_in_order(lowest):
+    numbers = RNG.integers(0, 8 * 400, 400) + lowest
+    found = grouping.group([pa.array(numbers)], 400)
+    values, codes = np.unique(numbers, return_inverse=True)
+    assert found.keys[0].to_pylist() == values.tolist()
+    assert found.codes.tolist() == codes.tolist()
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.int64(), pa.dictionary(pa.int32(), pa.string())])

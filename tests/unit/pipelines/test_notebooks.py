@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from types import ModuleType
+
+import apache_beam as beam
 import pytest
+from apache_beam.utils import interactive_utils
 
 from dpbeam.errors import UsageError
-from dpbeam.pipelines.jobs import runners
+from dpbeam.pipelines.jobs import notebooks, runners
 from dpbeam.pipelines.jobs.options import beam_options
 
 
@@ -21,3 +27,26 @@ def test_a_notebook_in_which_beam_can_not_work_is_refused(monkeypatch) -> None:
     monkeypatch.setattr(runners.importlib, "import_module", broken)
     with pytest.raises(UsageError, match=r"^Apache Beam can't work in this notebook .*Nothing was charged$"):
         beam_options([])
+
+
+BUILT = """
+import sys, apache_beam as beam
+from dpbeam.pipelines.jobs.notebooks import spare_ipython
+spare_ipython()
+with beam.Pipeline(runner="FnApiRunner") as pipeline:
+    pipeline | beam.Impulse()
+sys.exit("IPython" in sys.modules)
+"""
+
+
+def test_a_pipeline_is_built_and_run_without_loading_ipython() -> None:
+    assert subprocess.run([sys.executable, "-c", BUILT], check=False).returncode == 0
+
+
+def test_where_ipython_runs_beam_still_learns_of_it(monkeypatch) -> None:
+    session = ModuleType("IPython")
+    session.get_ipython = lambda: object()
+    monkeypatch.setitem(sys.modules, "IPython", session)
+    notebooks.spare_ipython()
+    assert interactive_utils.is_in_ipython()
+    assert beam.pipeline.is_in_ipython()
