@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from dpbeam.reporting.manifest import ChosenBound
+from dpbeam.reporting.manifest import ChosenBound, Coverage
 
 LEVEL = 0.95
 ROW_GROUP_ROWS = 1 << 20
@@ -60,20 +60,27 @@ class MetricColumn:
 
 
 def write_parquet(
-    table: pa.Table, path: str | Path, metrics: Sequence[MetricColumn] = (), chosen: Sequence[ChosenBound] = ()
+    table: pa.Table,
+    path: str | Path,
+    metrics: Sequence[MetricColumn] = (),
+    chosen: Sequence[ChosenBound] = (),
+    coverage: Coverage | None = None,
 ) -> None:
     """Writes `table` as Parquet: the same rows and metrics give the same bytes, however the table is chunked.
 
     Each metric's three fields carry `dpbeam.metric`, `dpbeam.kind`, `dpbeam.noise`, `dpbeam.std` (absent if it
     varies), `dpbeam.other_std` (of others of hierarchical keys, where they have more) and `dpbeam.level` as Arrow field
-    metadata; bounds that the run chose are in the schema's metadata, as JSON under `dpbeam.chosen_bounds`. Nothing else
-    of the table's metadata is kept.
+    metadata; bounds that the run chose are in the schema's metadata, as JSON under `dpbeam.chosen_bounds`, and so is
+    the stage's coverage under `dpbeam.coverage`. Nothing else of the table's metadata is kept.
     """
     about = {column: metric for metric in metrics for column in metric.columns}
     plain = _plain(table)
     schema = pa.schema([_described(field, about.get(field.name)) for field in plain.schema])
-    if chosen:
-        schema = schema.with_metadata({"dpbeam.chosen_bounds": json.dumps([asdict(bound) for bound in chosen])})
+    about_all = {"dpbeam.chosen_bounds": json.dumps([asdict(bound) for bound in chosen])} if chosen else {}
+    if coverage is not None:
+        about_all["dpbeam.coverage"] = json.dumps(asdict(coverage))
+    if about_all:
+        schema = schema.with_metadata(about_all)
     pa.parquet.write_table(
         plain.cast(schema).combine_chunks(), path, row_group_size=ROW_GROUP_ROWS, compression="zstd", version="2.6"
     )

@@ -138,11 +138,12 @@ def _show_published(done: Published, *, as_json: bool) -> None:
 def _show(done: Published) -> None:
     from dpbeam.pipelines.cli import terminal
     from dpbeam.pipelines.lifecycle.report_facts import published_tables
+    from dpbeam.reporting.coverage import of_stage
 
     out = console()
     tables = published_tables(done.folder, done.stages)
     for spec in done.stages:
-        out.print(terminal.results(spec, tables[spec.name], out.width))
+        out.print(terminal.results(spec, tables[spec.name], out.width, of_stage(done.coverage, spec.name)))
     out.print(terminal.chosen(done.chosen))
     query = done.request.query
     balance = done.request.ledger.balance(query.dataset)

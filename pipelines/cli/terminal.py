@@ -28,7 +28,7 @@ from dpbeam.reporting.rows import top_rows
 from dpbeam.reporting.visible import visible, visible_key
 
 if TYPE_CHECKING:
-    from dpbeam.reporting.manifest import ChosenBound
+    from dpbeam.reporting.manifest import ChosenBound, Coverage
     from dpbeam.reporting.tables import MetricColumn
 
 TOP = 10
@@ -41,9 +41,20 @@ _SOME_SIGMAS = 1.5
 """Moves below this are within the reach of Gaussian samples but for a δ of 2e-13."""
 
 
-def results(spec: StageSpec, table: pa.Table, width: int | None = None) -> RenderableType:
+def results(
+    spec: StageSpec, table: pa.Table, width: int | None = None, coverage: Coverage | None = None
+) -> RenderableType:
     """The top rows of one stage's results, each value above its 95 % interval; of its metrics as many as fit the width
-    (None: all), one at least."""
+    (None: all), one at least. Below them what became of the stage's rows, if the run bought to know it."""
+    shown = _rows(spec, table, width)
+    if coverage is None:
+        return shown
+    from dpbeam.reporting import coverage as words
+
+    return Group(shown, *map(line, words.said(coverage)))
+
+
+def _rows(spec: StageSpec, table: pa.Table, width: int | None) -> RenderableType:
     if not table.num_rows:
         return line(f"{spec.name}: no partition was kept. {_why_none(spec)}")
     from dpbeam.pipelines.lifecycle.report_facts import metric_columns  # lazily: no plan needs what makes reports

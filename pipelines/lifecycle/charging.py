@@ -20,7 +20,7 @@ from dpbeam.ledger.refusals import KeyTaken
 from dpbeam.ledger.scope import Scope
 from dpbeam.pipelines.jobs import runners
 from dpbeam.pipelines.lifecycle import identity, publish
-from dpbeam.pipelines.lifecycle.attempts import clear, staging_area
+from dpbeam.pipelines.lifecycle.attempts import clear, staging_area, was_refused
 from dpbeam.pipelines.lifecycle.inputs import Inputs, PipelineRows
 from dpbeam.pipelines.lifecycle.ownership import check_named, pending
 from dpbeam.pipelines.lifecycle.steps import step
@@ -95,6 +95,8 @@ def _resume(checked: Checked, charge: Charge) -> Reserved | Published:
             area.remove_shards()
             area.remove_empty()
             return _as_published(checked, charge)
+        case "SPENT_UNPUBLISHED" if was_refused(checked.request.ledger, charge):
+            raise _too_little(charge)
         case "SPENT_UNPUBLISHED":
             raise Refused(
                 f"release {charge.release_id} of this policy, input and name was closed without being published; what "
@@ -115,6 +117,9 @@ def _resume(checked: Checked, charge: Charge) -> Reserved | Published:
     if charge.state == "RESERVED":
         ledger.refund(charge)
         return reserve(checked)
+    if charge.failed and was_refused(ledger, charge):  # it was killed before its charge was closed
+        clear(ledger.close(charge))
+        raise _too_little(charge)
     if not charge.failed and (digest := pending(charge, staging_area(charge))) is not None:
         return _resume(checked, ledger.publish(charge, manifest_sha256=digest))
     if charge.attempt >= charge.max_attempts:
@@ -129,6 +134,15 @@ def _resume(checked: Checked, charge: Charge) -> Reserved | Published:
     return Reserved(checked=checked, charge=taken)
 
 
+def _too_little(charge: Charge) -> Refused:
+    return Refused(
+        f"release {charge.release_id} of this policy, input and name kept a smaller share of rows than "
+        "guardrails.min_coverage, so it was not published; what it cost stays spent, and no other figure is drawn for "
+        "it. `dpbeam check` shows which rows are lost; another policy or source is another release, and --refresh "
+        "makes this one anew: each is charged"
+    )
+
+
 def _as_published(checked: Checked, charge: Charge) -> Published:
     """The release with the bounds and the noise that it was made with, where its run had chosen them."""
     request, stages = checked.request, checked.planned.parameters.stages
@@ -136,4 +150,11 @@ def _as_published(checked: Checked, charge: Charge) -> Published:
     if manifest.chosen_bounds:
         found: dict[Key, float] = {(b.stage, b.metric, b.parameter): b.value for b in manifest.chosen_bounds}
         stages = planned(checked.planned.parameters.query.with_chosen(found), manifest.mechanisms)
-    return Published(request=request, charge=charge, stages=stages, chosen=manifest.chosen_bounds, cached=True)
+    return Published(
+        request=request,
+        charge=charge,
+        stages=stages,
+        chosen=manifest.chosen_bounds,
+        coverage=manifest.coverage,
+        cached=True,
+    )
