@@ -16,7 +16,7 @@ from dpbeam.mechanisms.events import Additive, Laplace
 from dpbeam.mechanisms.moments import laplace_tail
 from dpbeam.mechanisms.noise_width import NORMAL_95, scale_of
 
-_STEPS = 10_000
+_STEPS = 2_000
 """Shares are looked at in steps of one part in so many, and an interval is a step wider on either side."""
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from dpbeam.reporting.manifest import Coverage
+if TYPE_CHECKING:
+    from dpbeam.accounting.utility import CoverageFigure
+    from dpbeam.reporting.manifest import Coverage
 
 LITTLE = 0.5
 """Of a stage that keeps less of its rows, it is said what to do."""
@@ -44,6 +47,16 @@ def said(coverage: Coverage | None) -> list[str]:
     if coverage is None:
         return []
     return [f"{sentence(coverage)}.", *filter(None, [remedy(coverage)])]
+
+
+def price(figure: CoverageFigure) -> str:
+    """What a stage's coverage costs and how exact it will be, of a plan."""
+    growth = 100 * (figure.noise_growth - 1)
+    return (
+        f"{figure.stage}: {percent(figure.share)} of its budget says which share of rows passes the rules and counts "
+        f"(coverage), to within 5 percentage points from {figure.units_5_points:,} privacy units on. That makes the "
+        f"noise of all else {growth:.2g} % larger."
+    )
 
 
 def of_stage(coverage: Sequence[Coverage], stage: str) -> Coverage | None:

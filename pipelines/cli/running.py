@@ -62,6 +62,8 @@ def run(
     _quiet: Quiet = False,
 ) -> None:
     """Make a private release. Other flags, such as --runner=…, go to Beam; put them after POLICY."""
+    from dpbeam.accounting import emptiness
+    from dpbeam.accounting.plan import plan as plan_of
     from dpbeam.ledger import open_ledger
     from dpbeam.pipelines.cli import capture
     from dpbeam.pipelines.jobs.options import beam_options
@@ -89,6 +91,9 @@ def run(
         engine="pipelinedp" if engine == "pipelinedp" else "dpbeam",
     )
     check.say_unused(request.query, silent=as_json)
+    if not as_json and request.engine == "dpbeam":
+        for text in emptiness.warnings(plan_of(request.query)):
+            note(f"{text}.")
     terminal = console(stderr=True)
     is_silent = as_json or quiet()
     detail(f"policy {policy_path}, digest {request.query.digest}, ledger {ledger}")

@@ -15,6 +15,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from dpbeam.accounting import emptiness
 from dpbeam.accounting.plan import Plan
 from dpbeam.accounting.utility import MetricFigure, SelectionFigure, selection_figure
 from dpbeam.engine.stage import StageSpec
@@ -110,7 +111,8 @@ def _why_none(spec: StageSpec) -> str:
     needed = selection_figure(spec.selection)
     return (
         f"A partition of {needed.units_50:,} privacy units is kept with probability 50 %, of {needed.units_99:,} with "
-        "99 %. Group by fewer or coarser keys, raise epsilon or delta, lower l0, or look for rows that a rule drops."
+        "99 %. Group by fewer or coarser keys, raise epsilon or delta, lower l0, or look for rows that a rule drops: "
+        "`dpbeam check` shows them."
     )
 
 
@@ -143,6 +145,8 @@ def plan(made: Plan, balance: Balance | None) -> RenderableType:
             scale, unit = (1.0, "") if of_one_row is None else (std / of_one_row, " r")
             shown = (significant(std / scale) + unit, f"± {significant(half_width / scale)}{unit}")
             noise.add_row(figure.stage, line(name), *shown)
+    from dpbeam.reporting.coverage import price  # lazily, as above
+
     lines: list[RenderableType] = [noise, *map(line, _automatic(made)), *map(line, _others(made))]
     for found in made.utility.selections:
         lines.append(
@@ -163,10 +167,12 @@ def plan(made: Plan, balance: Balance | None) -> RenderableType:
                 f"{significant(shared.std_unshared / scale)}{unit}."
             )
         )
+    lines.extend(line(price(figure)) for figure in made.utility.coverage)
     certificate = made.certificate.to_json()
     methods = ", ".join(f"{name} {significant(certificate[name], 4)}" for name in ("pld", "rdp", "naive"))
     lines.append(line(f"ε of everything together at δ {made.delta:g}: {methods}; the least counts. No data was read."))
     lines.extend(map(line, _unused(made)))
+    lines.extend(line(f"Note: {text}.") for text in emptiness.warnings(made))
     if balance is not None:
         left = balance.left
         asked = Amount.charge(made.epsilon, made.delta)

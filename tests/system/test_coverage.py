@@ -12,12 +12,14 @@ import pytest
 import yaml
 
 from dpbeam.errors import Refused, RunFailed, UsageError
-from dpbeam.ledger import Amount, open_ledger
+from dpbeam.ledger import Amount, Ledger, open_ledger
+from dpbeam.pipelines.jobs import workers
 from dpbeam.pipelines.jobs.options import beam_options
 from dpbeam.pipelines.library.releases import Release, read_release
 from dpbeam.pipelines.lifecycle.release import make_release, run_json
 from dpbeam.pipelines.lifecycle.values import Request
 from dpbeam.policy.load import load_policy
+from dpbeam.transforms.steps.one_worker import OneWorker
 
 EPSILON = 500.0
 """So large that the noise of a share is below a hundredth, for a handful of people."""
@@ -59,11 +61,11 @@ def policy(folder: Path, lines: list[str], **changes: Any) -> Path:
     return path
 
 
-def ask(folder: Path, path: Path, *flags: str, **how: Any) -> Any:
+def ask(folder: Path, path: Path, **how: Any) -> Any:
     loaded = load_policy(path)
-    ledger = open_ledger(f"sqlite:{folder}/ledger.sqlite")
+    ledger = open_ledger(f"sqlite:///{folder}/ledger.sqlite", create=True)
     ledger.create_budget("v", Amount.cap(100_000, 1e-3), exist_ok=True)
-    options = beam_options(list(flags))
+    options = beam_options([])
     return make_release(
         Request.of(
             loaded, release_name="default", ledger=ledger, options=options, output=Path(loaded.output.path), **how
@@ -71,16 +73,23 @@ def ask(folder: Path, path: Path, *flags: str, **how: Any) -> Any:
     )
 
 
-def released(folder: Path, path: Path, *flags: str, **how: Any) -> Release:
-    return read_release(ask(folder, path, *flags, **how).folder)
+def released(folder: Path, path: Path, **how: Any) -> Release:
+    return read_release(ask(folder, path, **how).folder)
 
 
-PLANS = {"one worker": (), "shuffles": ("--direct_num_workers=2", "--direct_running_mode=multi_threading")}
+@pytest.fixture(params=["in one worker", "in several passes", "through shuffles"])
+def plan(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each way in which a run goes through its rows."""
+    if request.param == "in several passes":
+        monkeypatch.setattr(workers, "one_worker", lambda options, shards: OneWorker(shards=8, room_bytes=1, threads=2))
+    if request.param == "through shuffles":
+        monkeypatch.setattr(workers, "one_worker", lambda options, shards: None)
+    return str(request.param)
 
 
-@pytest.mark.parametrize("flags", PLANS.values(), ids=PLANS)
-def test_it_says_which_share_of_rows_passed_and_was_kept(tmp_path: Path, flags: tuple[str, ...]) -> None:
-    found = released(tmp_path, policy(tmp_path, rows()), *flags).coverage["by_city"]
+@pytest.mark.usefixtures("plan")
+def test_it_says_which_share_of_rows_passed_and_was_kept(tmp_path: Path) -> None:
+    found = released(tmp_path, policy(tmp_path, rows())).coverage["by_city"]
     assert (found.rows_passed, found.rows_kept) == pytest.approx((3 / 4, 1 / 4), abs=0.1)
     assert found.rows_passed_low <= 3 / 4 <= found.rows_passed_high
     assert found.rows_kept_low <= 1 / 4 <= found.rows_kept_high
@@ -91,7 +100,7 @@ STAGES = {
     "private": {"partitions": {"private": {"strategy": "gaussian_thresholding"}}},
     "rounds": {"partitions": {"private": {"strategy": "dp_sips"}}, "bounds": {"l0": 2, "linf": 1}},
     "hierarchy": {
-        "partitions": {"private": {"strategy": "laplace_thresholding", "hierarchical": True, "other_l0": 1}},
+        "partitions": {"private": {"strategy": "laplace_thresholding", "other": True, "other_l0": 1}},
         "bounds": {"l0": 2, "linf": 1},
     },
     "other": {"partitions": {"public": {"values": ["a"], "other": "rest"}}, "bounds": {"l0": 2, "linf": 1}},
@@ -100,26 +109,26 @@ STAGES = {
 }
 
 
-@pytest.mark.parametrize("flags", PLANS.values(), ids=PLANS)
+@pytest.mark.usefixtures("plan")
 @pytest.mark.parametrize(
     ("kind", "kept"),
     [("private", 1 / 4), ("rounds", 2 / 4), ("hierarchy", 2 / 4), ("other", 2 / 4), ("whole", 2 / 4), ("found", 1 / 4)],
 )
-def test_each_kind_of_stage_has_it(tmp_path: Path, kind: str, kept: float, flags: tuple[str, ...]) -> None:
+def test_each_kind_of_stage_has_it(tmp_path: Path, kind: str, kept: float) -> None:
     path = policy(tmp_path, rows(), stage=STAGES[kind])
     if kind == "whole":
         plain = yaml.safe_load(path.read_text())
         del plain["stages"][0]["partitions"]
         path.write_text(yaml.safe_dump(plain))
-    found = released(tmp_path, path, *flags).coverage["by_city"]
+    found = released(tmp_path, path).coverage["by_city"]
     assert (found.rows_passed, found.rows_kept) == pytest.approx((3 / 4, kept), abs=0.12)
 
 
-@pytest.mark.parametrize("flags", PLANS.values(), ids=PLANS)
-def test_rows_that_are_units_are_counted_each(tmp_path: Path, flags: tuple[str, ...]) -> None:
+@pytest.mark.usefixtures("plan")
+def test_rows_that_are_units_are_counted_each(tmp_path: Path) -> None:
     lines = [line.partition(",")[2] for line in rows()]
     path = policy(tmp_path, [f"x,{line}" for line in lines], privacy_unit="row")
-    found = released(tmp_path, path, *flags).coverage["by_city"]
+    found = released(tmp_path, path).coverage["by_city"]
     assert (found.rows_passed, found.rows_kept) == pytest.approx((3 / 4, 2 / 4), abs=0.05)
 
 
@@ -182,7 +191,7 @@ def test_what_was_refused_stays_refused_at_no_second_draw_and_no_second_charge(t
     path = policy(tmp_path, rows(good=0, bad=4, far=0, spare=0), **FLOOR)
     with pytest.raises(RunFailed):
         ask(tmp_path, path)
-    ledger = open_ledger(f"sqlite:{tmp_path}/ledger.sqlite")
+    ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
     spent = ledger.balance("v").spent
     with pytest.raises(Refused, match=r"kept a smaller share of rows than guardrails\.min_coverage, so it was not"):
         ask(tmp_path, path)
@@ -192,7 +201,6 @@ def test_what_was_refused_stays_refused_at_no_second_draw_and_no_second_charge(t
 
 def test_a_refusal_that_was_cut_off_before_its_charge_was_closed_is_finished(tmp_path: Path, monkeypatch) -> None:
     path = policy(tmp_path, rows(good=0, bad=4, far=0, spare=0), **FLOOR)
-    from dpbeam.ledger import Ledger
 
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
@@ -201,7 +209,7 @@ def test_a_refusal_that_was_cut_off_before_its_charge_was_closed_is_finished(tmp
         patched.setattr(Ledger, "close", killed)
         with pytest.raises(BaseException, match="attempt"):
             ask(tmp_path, path)
-    ledger = open_ledger(f"sqlite:{tmp_path}/ledger.sqlite")
+    ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
     assert [charge.state for charge in ledger.charges("v")] == ["STARTED"]
     with pytest.raises(Refused, match=r"kept a smaller share of rows than guardrails\.min_coverage"):
         ask(tmp_path, path)

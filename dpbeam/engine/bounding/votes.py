@@ -51,7 +51,9 @@ def bound(
     of_unit = np.bincount(bounded.pair_units[bounded.row_pairs], minlength=units.size)
     counted = sum(batch.num_rows for batch in tallies)
     # The units of rows come after those of tallies, each of which is there already.
-    everyone = group([pa.chunked_array([*_column(tallies, name).chunks, *units.keys])], counted + units.size)
+    ids = _column(tallies, name)
+    known = [key.cast(ids.type) for key in units.keys] if rows else []
+    everyone = group([pa.chunked_array([*ids.chunks, *known], type=ids.type)], counted + units.size)
     read, passed, kept = (np.zeros(everyone.size, dtype=np.int64) for _ in range(3))
     np.add.at(read, everyone.codes[:counted], _numbers(tallies, READ))
     np.add.at(passed, everyone.codes[:counted], _numbers(tallies, PASSED))

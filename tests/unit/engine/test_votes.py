@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -10,8 +12,8 @@ from hypothesis import strategies as st
 
 from dpbeam.engine.aggregation import accumulate
 from dpbeam.engine.aggregation.kernels import grid_of, vectors
-from dpbeam.engine.bounding import votes
-from dpbeam.engine.stage import StageSpec, Votes
+from dpbeam.engine.bounding import contributions, votes
+from dpbeam.engine.stage import Flat, StageSpec, Votes
 from dpbeam.mechanisms.events import Laplace
 from dpbeam.queries import coverage
 from dpbeam.queries.bounds import Bounds
@@ -137,3 +139,17 @@ def test_one_unit_more_moves_all_votes_by_an_l1_of_at_most_1(others, own, bounds
     (quantity,) = spec().quantities
     assert np.abs(after - before).sum() * grid_of(quantity).step <= 1
     assert (numbers >= 0).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(sizes=st.lists(st.integers(1, 6), min_size=1, max_size=6), bounds=limits, unit=st.integers(0, 10**6))
+def test_a_unit_votes_for_as_many_rows_kept_as_its_stage_keeps(sizes, bounds, unit) -> None:
+    # Partitions of different sizes: which of them the stage keeps decides how many rows are.
+    rows = read([(str(unit), f"p{i}", 1.0) for i, size in enumerate(sizes) for _ in range(size)])
+    prepared, counted = tallies.prepare_counted(rows, SOURCE, "who")
+    own = replace(
+        spec(bounds), name="s", mode=Flat(), keys=("city",), key_types=("string",), bounds=bounds, metrics=(), noise={}
+    )
+    kept = len(contributions.bound([prepared], own, SALT, (0,)).rows)
+    (vote,) = votes.bound([prepared, counted], spec(bounds), SALT, (0,)).values[coverage.VOTES].tolist()
+    assert vote[coverage.KEPT] == pytest.approx(kept / sum(sizes))

@@ -176,11 +176,11 @@ def test_an_unknown_field_is_refused() -> None:
 
 def test_a_newer_version_is_refused_naming_both_versions(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
-    path.write_text(json.dumps(document(version=4, more="fields")), encoding="utf-8")
+    path.write_text(json.dumps(document(version=5, more="fields")), encoding="utf-8")
     with pytest.raises(UsageError) as caught:
         read_manifest(path)
     assert str(caught.value) == (
-        f"manifest {path} is of version 4; this dpbeam reads up to version 3: use a newer dpbeam"
+        f"manifest {path} is of version 5; this dpbeam reads up to version 4: use a newer dpbeam"
     )
 
 
