@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from rich.console import Console
 
 from dpbeam.errors import Refused, RunFailed, UsageError
 from dpbeam.ledger import Amount, Ledger, open_ledger
+from dpbeam.pipelines.cli import terminal
 from dpbeam.pipelines.jobs import workers
 from dpbeam.pipelines.jobs.options import beam_options
 from dpbeam.pipelines.library.releases import Release, read_release
 from dpbeam.pipelines.lifecycle.release import make_release, run_json
+from dpbeam.pipelines.lifecycle.report_facts import published_tables
 from dpbeam.pipelines.lifecycle.values import Request
 from dpbeam.policy.load import load_policy
 from dpbeam.transforms.steps.one_worker import OneWorker
@@ -164,6 +168,26 @@ def test_a_cached_release_shows_the_same_draw(tmp_path: Path) -> None:
     path = policy(tmp_path, rows())
     first, again = ask(tmp_path, path), ask(tmp_path, path)
     assert (again.cached, again.coverage) == (True, first.coverage)
+
+
+def test_an_empty_table_says_why_and_what_became_of_its_rows(tmp_path: Path) -> None:
+    private = {"strategy": "truncated_geometric", "pre_threshold": 1000}
+    done = ask(tmp_path, policy(tmp_path, rows(), stage={"partitions": {"private": private}}))
+    screen = StringIO()
+    (spec,), tables = done.stages, published_tables(done.folder, done.stages)
+    Console(file=screen, width=1000).print(terminal.results(spec, tables["by_city"], 1000, *done.coverage))
+    first, second, third = screen.getvalue().splitlines()
+    assert re.fullmatch(
+        r"by_city: no partition was kept\. A partition of 1,0\d\d privacy units is kept with probability 50 %, of "
+        r"1,0\d\d with 99 %\. Group by fewer or coarser keys, raise epsilon or delta, lower l0, or look for rows "
+        r"that a rule drops: `dpbeam check` shows them\.",
+        first,
+    )
+    assert "of rows are within the bounds and partitions; " in second
+    assert third == (
+        "Most rows are cut: raise the bounds, or list more partitions; `dpbeam check` shows what each one keeps."
+    )
+    assert "No partition was released. One of 1" in (done.folder / "report.html").read_text()
 
 
 FLOOR = {"guardrails": {"min_coverage": 0.5}}
