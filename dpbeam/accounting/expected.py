@@ -57,7 +57,8 @@ def _from_stage(stage: Stage) -> Iterator[Expected]:
     noisy = _noisy(stage)
     # The private selection shares the stage's weight with all else, whether it is one mechanism or several.
     selected = [private.weight] if private is not None else []
-    total = math.fsum([*selected, *searches.values(), *(weight for *_, weight in noisy.values())])
+    covering = _coverage_weight(stage, [*searches.values()], {name: weight for name, (*_, weight) in noisy.items()})
+    total = math.fsum([*selected, *searches.values(), *(weight for *_, weight in noisy.values()), covering])
     for (name, metric), weight in searches.items():
         # A unit counts in one bin of a histogram, once.
         yield Expected(
@@ -99,6 +100,35 @@ def _from_stage(stage: Stage) -> Iterator[Expected]:
             weight=stage.weight * weight / total,
             leaves=None if name == "partitions" or name in kept else leaves[name],
         )
+    if covering:
+        # Each unit spreads one vote over what became of its rows, however many they are.
+        yield Expected(
+            stage=f"{stage.name}.coverage",
+            metric="rows",
+            kind=stage.noise or "no noise",
+            l1=1,
+            l2=1,
+            l0=1,
+            pre_threshold=1,
+            weight=stage.weight * covering / total,
+        )
+
+
+def _coverage_weight(stage: Stage, searches: list[float], noisy: dict[str, float]) -> float:
+    """The weight at which coverage costs its share of the stage: of all ε where noise is Laplace, else of all ρ, which
+    grow with the squares of weights. 0 where none is bought."""
+    if stage.coverage is None:
+        return 0.0
+    spent, private = [*searches, *noisy.values()], stage.selection
+    if private is not None:
+        counts = not isinstance(private, DpSips | Mad | Mad2r | TruncatedGeometric) and private.hierarchy is None
+        shared = noisy.get("privacy_id_count", 0.0) if counts else 0.0
+        spent += [private.weight + shared]
+        if shared:
+            spent.remove(shared)
+    power = 1 if stage.noise == "laplace" else 2
+    others = math.fsum(weight**power for weight in spent)
+    return float((others * stage.coverage / (1 - stage.coverage)) ** (1 / power))
 
 
 def _rounds(stage: Stage, private: DpSips | Mad | Mad2r, l0: int, weight: float) -> Iterator[Expected]:

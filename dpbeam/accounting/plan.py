@@ -14,6 +14,7 @@ from dpbeam.accounting.automatic import automatic_figures, relative_figures
 from dpbeam.accounting.calibrate import calibrate
 from dpbeam.accounting.certify import Certificate
 from dpbeam.accounting.check import check_plan
+from dpbeam.accounting.coverage import coverage_figures
 from dpbeam.accounting.requests import LEAST_DELTA, Request
 from dpbeam.accounting.stage_requests import stage_requests
 from dpbeam.errors import Refused
@@ -85,6 +86,7 @@ def plan(query: Query) -> Plan:
             sharing=_sharing(query, mechanisms),
             automatic=automatic_figures(query),
             relative=relative_figures(query, mechanisms),
+            coverage=coverage_figures(query, mechanisms),
         ),
     )
 

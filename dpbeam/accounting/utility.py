@@ -124,6 +124,19 @@ class OtherFigure:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CoverageFigure:
+    """A stage's coverage: the share of the stage's budget that it costs, the standard deviation of its noise (on sums
+    of one vote a privacy unit), by which factor it makes the noise of everything else larger, and from how many privacy
+    units on its shares are within 5 percentage points with probability 95 %."""
+
+    stage: str
+    share: float
+    std: float
+    noise_growth: float
+    units_5_points: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Utility:
     """All figures of a plan, each in the plan's order."""
 
@@ -135,9 +148,11 @@ class Utility:
     """Until the run has found them, all figures are for the most that these bounds may become."""
     relative: tuple[RelativeFigure, ...] = ()
     others: tuple[OtherFigure, ...] = ()
+    coverage: tuple[CoverageFigure, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        bought = {"coverage": [asdict(figure) for figure in self.coverage]} if self.coverage else {}
+        return bought | {
             "noise": [asdict(figure) for figure in self.noise],
             "selections": [asdict(figure) for figure in self.selections],
             "metrics": [asdict(figure) for figure in self.metrics],

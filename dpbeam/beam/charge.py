@@ -259,6 +259,11 @@ def _check_query(query: Query) -> None:
             "nothing tells that from two rows. Name a column that tells whose row it is, or write the rows to files "
             "and use `dpbeam run`. Nothing was charged"
         )
+    if any(stage.coverage is not None for stage in query.stages):
+        raise UsageError(
+            "coverage is counted where dpbeam reads rows, and these come from a pipeline of your own: leave it out of "
+            "the query, or write the rows to files and use `dpbeam run`. Nothing was charged"
+        )
     if release.phases(query):
         raise UsageError(
             "bounds that the run finds (auto), selections in rounds (mad, mad2r, dp_sips) and hierarchical keys go "

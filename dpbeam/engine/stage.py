@@ -73,7 +73,15 @@ class UnitRows:
     placed: str | None = None
 
 
-Mode = Flat | Hierarchical | Round | UnitRows
+@dataclass(frozen=True, kw_only=True)
+class Votes(UnitRows):
+    """As `UnitRows`, where a unit's row is its vote on what became of all its rows (`dpbeam.engine.bounding.votes`),
+    also of those that no rule let in. `mode_of_input` is how the rows of `stage` lie in partitions."""
+
+    mode_of_input: Flat | Hierarchical = Flat()
+
+
+Mode = Flat | Hierarchical | Round | UnitRows | Votes
 """Which rows a stage has, and how they lie in partitions."""
 
 
@@ -178,7 +186,7 @@ class StageSpec:
                 return replace(
                     self,
                     name=units.stage,
-                    mode=Flat(read_for=self.stream),
+                    mode=self._mode_of_input(units),
                     keys=units.keys,
                     key_types=units.key_types,
                     bounds=units.bounds,
@@ -191,6 +199,16 @@ class StageSpec:
                 return replace(self, keys=self.leaf_keys, key_types=self.key_types[: len(self.leaf_keys)])
             case _:
                 return self
+
+    def _mode_of_input(self, units: UnitRows) -> Mode:
+        if isinstance(units, Votes) and isinstance(units.mode_of_input, Hierarchical):
+            return units.mode_of_input
+        return Flat(read_for=self.stream)
+
+    @property
+    def votes(self) -> bool:
+        """Whether its rows are units' votes on what became of theirs."""
+        return isinstance(self.mode, Votes)
 
     @cached_property
     def quantities(self) -> tuple[Quantity, ...]:

@@ -24,7 +24,7 @@ from dpbeam.ledger.scope import MAX_TEXT, Protected
 # Why an attempt failed: a closed set of words, so that no exception's text (it may hold data) enters the journal.
 Reason = Literal[
     "data_rule", "input", "pipeline", "control_totals", "staging", "publish", "no_space", "interrupted", "owner_lost",
-    "other",
+    "other", "coverage",
 ]  # fmt: skip
 REASONS: tuple[str, ...] = get_args(Reason)
 

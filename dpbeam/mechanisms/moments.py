@@ -112,7 +112,7 @@ def half_width_of_sum(quantities: Sequence[NoisyQuantity[Named]], weights: Seque
     inner, outer = 0.0, LAPLACE_95 * sum(scales)
     for _ in range(_BISECTIONS):
         middle = (inner + outer) / 2
-        out = _laplace_tail(np.array([middle]), [np.array([scale]) for scale in scales])[0] < 0.05
+        out = laplace_tail(np.array([middle]), [np.array([scale]) for scale in scales])[0] < 0.05
         inner, outer = (inner, middle) if out else (middle, outer)
     return outer
 
@@ -142,7 +142,7 @@ def _accepted(
         distance = np.abs(above - t * count)
         if gaussian:
             return distance > NORMAL_95 * np.sqrt(sum(scale**2 for scale in scales(t)))
-        return _laplace_tail(distance, scales(t)) < 0.05
+        return laplace_tail(distance, scales(t)) < 0.05
 
     ends = []
     for end in (lowest, highest):
@@ -157,7 +157,7 @@ def _accepted(
     return np.minimum(ends[0], value), np.maximum(ends[1], value)
 
 
-def _laplace_tail(distance: F64, scales: Sequence[F64]) -> F64:
+def laplace_tail(distance: F64, scales: Sequence[F64]) -> F64:
     """P(|ΣX| > distance) of independent Laplace variables X: Σ wᵢ·exp(−distance/bᵢ), wᵢ = Π bᵢ²/(bᵢ² − bⱼ²).
 
     The formula needs scales that differ: equal ones are set a thousandth apart, which moves the tail by as little.

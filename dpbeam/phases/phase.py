@@ -16,7 +16,7 @@ import pyarrow as pa
 from dpbeam.accounting.plan import Plan
 from dpbeam.engine.stage import StageSpec
 from dpbeam.queries.query import Query
-from dpbeam.reporting.manifest import ChosenBound
+from dpbeam.reporting.manifest import ChosenBound, Coverage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,8 @@ class Parameters:
     """What the rounds of a stage's selection found so far, for the next of them alone; by stage."""
     chosen: tuple[ChosenBound, ...] = ()
     """Bounds that a phase found; `query` then stands for them."""
+    coverage: tuple[Coverage, ...] = ()
+    """What became of the rows of stages that bought to know it."""
 
 
 @dataclass(frozen=True, kw_only=True)

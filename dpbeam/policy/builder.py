@@ -69,6 +69,7 @@ class QueryBuilder:
     conditions: tuple[Mapping[str, Any], ...] = ()
     derived: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     stages: tuple[Mapping[str, Any], ...] = ()
+    covering: Mapping[str, float] | None = None
 
     def __repr__(self) -> str:
         tables = ", ".join(str(stage["name"]) for stage in self.stages) or "nothing yet"
@@ -87,6 +88,10 @@ class QueryBuilder:
     def spend(self, epsilon: float, delta: float) -> QueryBuilder:
         """The (ε, δ) that one release costs, over everything in it."""
         return replace(self, spending={"epsilon": epsilon, "delta": delta})
+
+    def coverage(self, share: float = 0.02) -> QueryBuilder:
+        """Each table says which share of rows counts in it, as noisy figures that cost `share` of its budget."""
+        return replace(self, covering={"share": share})
 
     def where(self, column: str, op: str, value: Any) -> QueryBuilder:
         """Only rows for which `column` `op` `value` holds count; `op` is one of ==, !=, <, <=, >, >=, in, not_in."""
@@ -244,6 +249,8 @@ class QueryBuilder:
             made["derive"] = dict(self.derived)
         if self.conditions:
             made["where"] = list(self.conditions)
+        if self.covering is not None:
+            made["coverage"] = dict(self.covering)
         plain: dict[str, Any] = _plain(made | {"run": dict(self.spending), "stages": stages})
         return plain
 

@@ -103,6 +103,7 @@ def _stage(policy: schema.Policy, stage: schema.Stage) -> Stage:
         weight=stage.weight,
         searches=tuple(searches),
         counted_by=policy.counted_by,
+        coverage=None if policy.coverage is None else policy.coverage.share,
     )
 
 

@@ -39,6 +39,9 @@ _BUDGET = """\
 budget: {epsilon: 10, delta: 1e-6, meter: basic}
 # What one run spends. Smaller is more private and noisier; delta well below one over the number of people.
 run: {epsilon: 1, delta: 1e-8}
+# Each table also says, with noise, which share of rows counts in it, so that rows aren't lost in silence: at 2 % of its
+# budget. `guardrails: {min_coverage: 0.5}` would keep a release that lost half of them from being published.
+coverage: {share: 0.02}
 
 stages:
   - name: first

@@ -61,7 +61,7 @@ class Stage:
 
     Raises:
         ValueError: keys without partitions or partitions without keys, metrics without noise, a weight that isn't
-            above 0, a search whose bound is more than it may become.
+            above 0, a search whose bound is more than it may become, coverage that can't be bought.
     """
 
     name: str
@@ -74,6 +74,9 @@ class Stage:
     weight: float = 1.0
     searches: tuple[tuple[Parameter, CountSearch], ...] = ()
     counted_by: str | None = None
+    coverage: float | None = None
+    """The share of the stage's budget that says what became of its rows (`dpbeam.queries.coverage`); None: it isn't
+    bought."""
 
     def __post_init__(self) -> None:
         if len(self.keys) != len(self.key_types) or len(set(self.keys)) != len(self.keys):
@@ -88,6 +91,11 @@ class Stage:
             raise ValueError(f"stage {self.name}: noise must be laplace or gaussian where there are metrics")
         if not self.weight > 0:
             raise ValueError(f"stage {self.name}: weight must be above 0, got {self.weight!r}")
+        if self.coverage is not None:
+            if not 0 < self.coverage < 1:
+                raise ValueError(f"stage {self.name}: coverage must be above 0 and below 1, got {self.coverage!r}")
+            if self.noise is None or self.counted_by is not None:
+                raise ValueError(f"stage {self.name}: coverage needs noise, and rows that aren't aggregated already")
         for name, search in self.searches:
             bound = getattr(self.bounds, name)
             if bound is None or not bound <= search.max:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dpbeam.array_types import I64
 from dpbeam.errors import DataError
 from dpbeam.queries.column_types import ColumnType, Scalar
 from dpbeam.queries.source import Column, InputSpec, Rule
@@ -20,6 +22,7 @@ from dpbeam.reading.casting import ARROW_TYPES, literal, to_type
 from dpbeam.reading.derive import holds
 from dpbeam.reading.derived_columns import Watch, add_derived
 
+_PLACE = "__place"
 _MEANS = {
     "on_invalid": "A value is not of the column's type",
     "on_null": "A value is missing",
@@ -40,7 +43,34 @@ def prepare(batch: pa.RecordBatch, spec: InputSpec, watch: Watch | None = None) 
         DataError: a value breaks a rule declared `fail`. The message says column and rule, never a value or a count.
         KeyError, TypeError: the batch lacks a column, or holds one of another type than `sources` lets through.
     """
-    columns: dict[str, Any] = {}
+    return _of_schema(_passing(batch, spec, watch, {}), spec)
+
+
+def prepare_placed(batch: pa.RecordBatch, spec: InputSpec) -> tuple[pa.RecordBatch, I64]:
+    """As `prepare`, and of each row that it gives, its place in `batch`."""
+    places = pa.array(np.arange(batch.num_rows))
+    columns = _passing(batch, spec, None, {_PLACE: places})
+    found: I64 = columns.pop(_PLACE).to_numpy()
+    return _of_schema(columns, spec), found
+
+
+def settled(batch: pa.RecordBatch, spec: InputSpec, name: str) -> tuple[pa.Array, pa.Array | None]:
+    """A declared column of all rows, typed and with its replacements, and a mask of those that its rules drop (None: no
+    row)."""
+    (column,) = (column for column in spec.columns if column.name == name)
+    return _settle(batch.column(name), column, None)
+
+
+def _of_schema(columns: Mapping[str, Any], spec: InputSpec) -> pa.RecordBatch:
+    schema = output_schema(spec)
+    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def _passing(
+    batch: pa.RecordBatch, spec: InputSpec, watch: Watch | None, beside: Mapping[str, pa.Array]
+) -> dict[str, Any]:
+    """The columns of the rows that hold; those `beside` them lose the same rows."""
+    columns: dict[str, Any] = dict(beside)
     dropped = None
     for column in spec.columns:
         columns[column.name], bad = _settle(batch.column(column.name), column, watch)
@@ -57,8 +87,7 @@ def prepare(batch: pa.RecordBatch, spec: InputSpec, watch: Watch | None = None) 
         kept = true if kept is None else pc.and_(kept, true)
     if kept is not None:
         columns = _filter(columns, kept)
-    schema = output_schema(spec)
-    return pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+    return columns
 
 
 def conditions(columns: Mapping[str, pa.Array], spec: InputSpec) -> list[pa.Array]:

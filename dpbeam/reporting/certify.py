@@ -13,6 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from dpbeam.errors import DpbeamError, UsageError
+from dpbeam.mechanisms.targets import ROWS, coverage_stage
 from dpbeam.reporting.digests import file_digest
 from dpbeam.reporting.manifest import MANIFEST_NAME, REPORT_NAME, FileEntry, Manifest, StatedCertificate, read_manifest
 
@@ -69,6 +70,7 @@ def certify(path: str | Path) -> CertifyResult:
     recomputed, problems = _recertify_events(manifest)
     problems += _check_charge(manifest)
     problems += _check_tables(manifest)
+    problems += _check_coverage(manifest)
     problems += _check_files(path, manifest.files)
     if problems or recomputed is None:
         raise Uncertified(path, tuple(problems))
@@ -126,6 +128,16 @@ def _check_tables(manifest: Manifest) -> list[str]:
         f"file {entry.path!r}: is neither a table nor {REPORT_NAME}, the only other file of a release"
         for entry in manifest.files
         if entry.rows is None and entry.path != REPORT_NAME
+    ]
+
+
+def _check_coverage(manifest: Manifest) -> list[str]:
+    """What became of a stage's rows is told by a mechanism of its own, or it has no guarantee at all."""
+    paid = {m.stage for m in manifest.mechanisms if m.metric == ROWS}
+    return [
+        f"coverage of stage {each.stage!r}: no mechanism is of it"
+        for each in manifest.coverage
+        if coverage_stage(each.stage) not in paid
     ]
 
 

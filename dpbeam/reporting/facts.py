@@ -7,7 +7,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from dpbeam.reporting.manifest import About, ChosenBound, Engine
+from dpbeam.reporting.manifest import About, ChosenBound, Coverage, Engine
 from dpbeam.reporting.tables import MetricColumn
 
 
@@ -75,6 +75,8 @@ class StageReport:
     shortened: tuple[tuple[str, str, float], ...] = ()
     """Of the metrics that add up vectors, the name, the norm and the greatest norm that a row counts with."""
     chosen: tuple[ChosenBound, ...] = ()
+    coverage: Coverage | None = None
+    """What became of its rows, if the run bought to know it."""
     order: Literal["keys", "policy"] | None = None
     """Which order that people expect `table` comes in: of keys that are numbers, dates or intervals, or as the policy
     lists public partitions."""

@@ -13,9 +13,9 @@ from dpbeam.errors import UsageError
 from dpbeam.mechanisms.events import Mechanism, from_json, others_of, to_json
 from dpbeam.reporting.formats import parse, violations
 
-VERSION = 3
+VERSION = 4
 """The newest version. A manifest is written as the oldest that knows all that it says: 2 added engines, bounds that a
-run chose and hierarchical keys, 3 what a policy says to readers and periods."""
+run chose and hierarchical keys, 3 what a policy says to readers and periods, 4 coverage."""
 MANIFEST_NAME = "manifest.json"
 REPORT_NAME = "report.html"
 
@@ -77,6 +77,23 @@ class ChosenBound:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """Which share of rows passed the columns' rules and `where`, and which counts in the stage's results as far as its
+    bounds and the partitions known beforehand go: noisy, each with a 95 % interval, averaged over privacy units.
+    `privacy_units` is the noisy number of units that had a row.
+    """
+
+    stage: str
+    rows_passed: float
+    rows_passed_low: float
+    rows_passed_high: float
+    rows_kept: float
+    rows_kept_low: float
+    rows_kept_high: float
+    privacy_units: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class About:
     """What the policy says to readers of a release, each None where it says nothing: who answers for it, whom to ask,
     what it is for and where its data comes from.
@@ -134,9 +151,12 @@ class Manifest:
     chosen_bounds: tuple[ChosenBound, ...] = ()
     about: About | None = None
     period: str | None = None
+    coverage: tuple[Coverage, ...] = ()
 
     @property
     def version(self) -> int:
+        if self.coverage:
+            return 4
         if self.about is not None or self.period is not None:
             return 3
         old = self.engine == "dpbeam" and not self.chosen_bounds and not any(map(others_of, self.mechanisms))
@@ -158,11 +178,11 @@ class Manifest:
                         plain[field.name] = value
                 case "mechanisms":
                     plain[field.name] = [to_json(mechanism) for mechanism in value]
-                case "chosen_bounds" | "about" | "period" if not value:
+                case "chosen_bounds" | "about" | "period" | "coverage" if not value:
                     continue
                 case "about":
                     plain[field.name] = value.stated
-                case "files" | "chosen_bounds":
+                case "files" | "chosen_bounds" | "coverage":
                     plain[field.name] = [_plain(entry) for entry in value]
                 case "guarantee" | "certificate" | "charge":
                     plain[field.name] = _plain(value)
@@ -233,6 +253,7 @@ def _built(document: Mapping[str, Any]) -> Manifest:
             "files": tuple(FileEntry(**entry) for entry in values["files"]),
             "chosen_bounds": tuple(ChosenBound(**entry) for entry in values.get("chosen_bounds", ())),
             "about": About(**values["about"]) if "about" in values else None,
+            "coverage": tuple(Coverage(**entry) for entry in values.get("coverage", ())),
         }
     )
 

@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dpbeam.accounting.plan import Plan
 from dpbeam.accounting.utility import AutomaticFigure, MetricFigure, SelectionFigure
+from dpbeam.reporting.coverage import price
 from dpbeam.reporting.numbers import exact, significant
 from dpbeam.reporting.visible import visible
 
@@ -30,6 +31,7 @@ def html(plan: Plan) -> str:
         metrics=[(visible(f.stage), visible(f.metric), *_noise(f)) for f in plan.utility.metrics],
         selections=[_selection(figure) for figure in plan.utility.selections],
         automatic=[_automatic(figure) for figure in plan.utility.automatic],
+        coverage=[visible(price(figure)) for figure in plan.utility.coverage],
     )
 
 
@@ -49,6 +51,7 @@ def _lines(plan: Plan) -> Iterator[str]:
         for selection in (figure for figure in plan.utility.selections if figure.stage == stage):
             what, few, many = _selection(selection)[1:]
             yield f"  {what} is kept with probability 50 % from {few} people on, and with 99 % from {many}"
+    yield from (visible(price(figure)) for figure in plan.utility.coverage)
     for stage, what, most in map(_automatic, plan.utility.automatic):
         yield f"{stage}: the run finds {what}; the figures above are for the most that it may become, {most}."
 

@@ -55,6 +55,7 @@ def render_report(
         mechanisms=[_mechanism_view(mechanism) for mechanism in mechanisms],
         any_private=any(stage.selection is not None for stage in stages),
         any_public=any(stage.selection is None for stage in stages),
+        any_coverage=any(stage.coverage is not None for stage in stages),
         any_chosen=any(stage.chosen for stage in stages),
         by_row=guarantee.unit == "row",
         files=files,

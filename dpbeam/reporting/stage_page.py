@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpbeam.mechanisms.noise_width import NORMAL_95
+from dpbeam.reporting import coverage
 from dpbeam.reporting.charts import Chart, Row, chart, is_noise
 from dpbeam.reporting.facts import StageReport
 from dpbeam.reporting.manifest import FileEntry
@@ -66,6 +67,7 @@ def stage_view(stage: StageReport, files: Sequence[FileEntry]) -> dict[str, Any]
     rows = top_rows(stage.table, keys=stage.keys, metrics=names, by=by, limit=MAX_ROWS, labels=labels)
     return {
         "facts": stage,
+        "coverage": coverage.said(stage.coverage),
         "metrics": metrics,
         "wide": [metric for metric in metrics if metric.place == 0 and metric.of > MAX_COLUMNS],
         "total": f"{stage.table.num_rows:,}",

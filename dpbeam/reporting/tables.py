@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from dpbeam.reporting.manifest import ChosenBound
+from dpbeam.reporting.manifest import ChosenBound, Coverage
 
 LEVEL = 0.95
 ROW_GROUP_ROWS = 1 << 20
@@ -65,13 +65,15 @@ def write_parquet(
     metrics: Sequence[MetricColumn] = (),
     chosen: Sequence[ChosenBound] = (),
     period: str | None = None,
+    coverage: Coverage | None = None,
 ) -> None:
     """Writes `table` as Parquet: the same rows and metrics give the same bytes, however the table is chunked.
 
     Each metric's three fields carry `dpbeam.metric`, `dpbeam.kind`, `dpbeam.noise`, `dpbeam.std` (absent if it
     varies), `dpbeam.other_std` (of others of hierarchical keys, where they have more) and `dpbeam.level` as Arrow field
     metadata; bounds that the run chose are in the schema's metadata, as JSON under `dpbeam.chosen_bounds`, and so is
-    the release's period under `dpbeam.period`. Nothing else of the table's metadata is kept.
+    the release's period under `dpbeam.period`, the stage's coverage under `dpbeam.coverage`. Nothing else of the table's
+    metadata is kept.
     """
     about = {column: metric for metric in metrics for column in metric.columns}
     plain = _plain(table)
@@ -79,6 +81,8 @@ def write_parquet(
     of_all = {} if period is None else {"dpbeam.period": period}
     if chosen:
         of_all["dpbeam.chosen_bounds"] = json.dumps([asdict(bound) for bound in chosen])
+    if coverage is not None:
+        of_all["dpbeam.coverage"] = json.dumps(asdict(coverage))
     if of_all:
         schema = schema.with_metadata(of_all)
     pa.parquet.write_table(

@@ -75,6 +75,8 @@ def run(
     _quiet: Quiet = False,
 ) -> None:
     """Make a private release. Other flags, such as --runner=…, go to Beam; put them after POLICY."""
+    from dpbeam.accounting import emptiness
+    from dpbeam.accounting.plan import plan as plan_of
     from dpbeam.ledger import open_ledger
     from dpbeam.pipelines.cli import capture, foreseen
     from dpbeam.pipelines.jobs.options import beam_options
@@ -105,6 +107,9 @@ def run(
         engine="pipelinedp" if engine == "pipelinedp" else "dpbeam",
     )
     check.say_unused(request.query, silent=as_json)
+    if not as_json and request.engine == "dpbeam":
+        for text in emptiness.warnings(plan_of(request.query)):
+            note(f"{text}.")
     terminal = console(stderr=True)
     is_silent = as_json or quiet()
     detail(f"policy {policy_path}, digest {request.query.digest}, ledger {ledger}")
@@ -161,11 +166,12 @@ def _show_published(done: Published, *, as_json: bool) -> None:
 def _show(done: Published) -> None:
     from dpbeam.pipelines.cli import terminal
     from dpbeam.pipelines.lifecycle.report_facts import published_tables
+    from dpbeam.reporting.coverage import of_stage
 
     out = console()
     tables = published_tables(done.folder, done.stages)
     for spec in done.stages:
-        out.print(terminal.results(spec, tables[spec.name], out.width))
+        out.print(terminal.results(spec, tables[spec.name], out.width, of_stage(done.coverage, spec.name)))
     out.print(terminal.chosen(done.chosen))
     query = done.request.query
     balance = done.request.ledger.balance(query.dataset)

@@ -15,6 +15,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from dpbeam.accounting import emptiness
 from dpbeam.accounting.plan import Plan
 from dpbeam.accounting.utility import MetricFigure, SelectionFigure, selection_figure
 from dpbeam.engine.stage import StageSpec
@@ -28,7 +29,7 @@ from dpbeam.reporting.rows import top_rows
 from dpbeam.reporting.visible import visible, visible_key
 
 if TYPE_CHECKING:
-    from dpbeam.reporting.manifest import ChosenBound
+    from dpbeam.reporting.manifest import ChosenBound, Coverage
     from dpbeam.reporting.tables import MetricColumn
 
 TOP = 10
@@ -41,9 +42,20 @@ _SOME_SIGMAS = 1.5
 """Moves below this are within the reach of Gaussian samples but for a δ of 2e-13."""
 
 
-def results(spec: StageSpec, table: pa.Table, width: int | None = None) -> RenderableType:
+def results(
+    spec: StageSpec, table: pa.Table, width: int | None = None, coverage: Coverage | None = None
+) -> RenderableType:
     """The top rows of one stage's results, each value above its 95 % interval; of its metrics as many as fit the width
-    (None: all), one at least."""
+    (None: all), one at least. Below them what became of the stage's rows, if the run bought to know it."""
+    shown = _rows(spec, table, width)
+    if coverage is None:
+        return shown
+    from dpbeam.reporting import coverage as words
+
+    return Group(shown, *map(line, words.said(coverage)))
+
+
+def _rows(spec: StageSpec, table: pa.Table, width: int | None) -> RenderableType:
     if not table.num_rows:
         return line(f"{spec.name}: no partition was kept. {_why_none(spec)}")
     from dpbeam.pipelines.lifecycle.report_facts import metric_columns  # lazily: no plan needs what makes reports
@@ -99,7 +111,8 @@ def _why_none(spec: StageSpec) -> str:
     needed = selection_figure(spec.selection)
     return (
         f"A partition of {needed.units_50:,} privacy units is kept with probability 50 %, of {needed.units_99:,} with "
-        "99 %. Group by fewer or coarser keys, raise epsilon or delta, lower l0, or look for rows that a rule drops."
+        "99 %. Group by fewer or coarser keys, raise epsilon or delta, lower l0, or look for rows that a rule drops: "
+        "`dpbeam check` shows them."
     )
 
 
@@ -132,6 +145,8 @@ def plan(made: Plan, balance: Balance | None) -> RenderableType:
             scale, unit = (1.0, "") if of_one_row is None else (std / of_one_row, " r")
             shown = (significant(std / scale) + unit, f"± {significant(half_width / scale)}{unit}")
             noise.add_row(figure.stage, line(name), *shown)
+    from dpbeam.reporting.coverage import price  # lazily, as above
+
     lines: list[RenderableType] = [noise, *map(line, _automatic(made)), *map(line, _others(made))]
     for found in made.utility.selections:
         lines.append(
@@ -152,10 +167,12 @@ def plan(made: Plan, balance: Balance | None) -> RenderableType:
                 f"{significant(shared.std_unshared / scale)}{unit}."
             )
         )
+    lines.extend(line(price(figure)) for figure in made.utility.coverage)
     certificate = made.certificate.to_json()
     methods = ", ".join(f"{name} {significant(certificate[name], 4)}" for name in ("pld", "rdp", "naive"))
     lines.append(line(f"ε of everything together at δ {made.delta:g}: {methods}; the least counts. No data was read."))
     lines.extend(map(line, _unused(made)))
+    lines.extend(line(f"Note: {text}.") for text in emptiness.warnings(made))
     if balance is not None:
         left = balance.left
         asked = Amount.charge(made.epsilon, made.delta)

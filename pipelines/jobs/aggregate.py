@@ -26,7 +26,7 @@ from dpbeam.transforms.steps.noise import AddNoise
 from dpbeam.transforms.steps.one_worker import AggregateInOneWorker, OneWorker
 from dpbeam.transforms.steps.read import ReadBlocks
 from dpbeam.transforms.steps.select import SelectPartitions
-from dpbeam.transforms.steps.validate import Validate
+from dpbeam.transforms.steps.validate import Counting, Validate, WithoutTallies
 from dpbeam.transforms.steps.weigh import WeighPartitions
 from dpbeam.transforms.steps.write_shards import StageResults
 from dpbeam.transforms.wire import arrow_coder
@@ -84,12 +84,20 @@ def build(pipeline: beam.Pipeline, job: Job) -> Built:
     worker = None if any(spec.is_round for spec in job.stages) else job.one_worker
     if worker is not None:
         return _staged(pipeline, job, _in_one_worker(pipeline, job, worker))
-    blocks = pipeline | "Read" >> ReadBlocks(job.input, job.portions) | "Validate" >> Validate(job.input)
-    return build_on(blocks, job)
+    units = [spec.unit for spec in job.stages if spec.votes]
+    counting = Counting(unit=units[0]) if units else None
+    blocks = pipeline | "Read" >> ReadBlocks(job.input, job.portions) | "Validate" >> Validate(job.input, counting)
+    return _staged(pipeline, job, _through_shuffles(blocks, job, counting))
 
 
 def build_on(blocks: Batches, job: Job) -> Built:
-    """Adds the job to a pipeline that gives the validated blocks itself."""
+    """Adds the job to a pipeline that gives the validated blocks itself.
+
+    Raises:
+        ValueError: units vote on what became of their rows: what was dropped before isn't known here.
+    """
+    if any(spec.votes for spec in job.stages):
+        raise ValueError("coverage is counted where rows are read, and these rows were read elsewhere")
     arrow_coder.register()
     return _staged(blocks.pipeline, job, _through_shuffles(blocks, job))
 
@@ -134,7 +142,11 @@ def _in_one_worker(pipeline: beam.Pipeline, job: Job, worker: OneWorker) -> Flow
     return merged, [aggregate.shuffle], [reports]
 
 
-def _through_shuffles(blocks: Batches, job: Job) -> Flow:
+def _through_shuffles(counted_blocks: Batches, job: Job, counting: Counting | None = None) -> Flow:
+    """With `counting`, blocks come with tallies, which are for votes alone."""
+    blocks = counted_blocks
+    if counting is not None:
+        blocks = counted_blocks | "Rows" >> WithoutTallies(counting)
     splits = None if job.splits is None else len(job.splits)
     merged: Merged = {}
     shuffles: list[Shuffle] = []
@@ -155,7 +167,7 @@ def _through_shuffles(blocks: Batches, job: Job) -> Flow:
             reports += weigh_reports
             continue
         # Every row has a cell among those of hierarchical keys: none is left out.
-        kept_leaves = _kept_leaves(job).get(spec.name)
+        kept_leaves = _kept_leaves(job).get(spec.of_input.name)
         bound = BoundContributions(
             spec=spec,
             shards=job.user_shards,
@@ -169,7 +181,8 @@ def _through_shuffles(blocks: Batches, job: Job) -> Flow:
         accumulate = AccumulateByPartition(
             spec=spec, result_shards=job.result_shards, public=job.public.get(spec.name), senders=bound.senders
         )
-        accumulators, bound_reports = blocks | f"{spec.name}.Bound" >> bound
+        source = counted_blocks if spec.votes else blocks
+        accumulators, bound_reports = source | f"{spec.name}.Bound" >> bound
         merged[spec.name], merge_reports = accumulators | f"{spec.name}.Accumulate" >> accumulate
         shuffles += [*bound.shuffles, accumulate.shuffle]
         reports += [*bound_reports, *merge_reports]

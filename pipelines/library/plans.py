@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from dpbeam.accounting import emptiness
 from dpbeam.accounting.plan import Plan
 from dpbeam.accounting.plan import plan as make_plan
 from dpbeam.engine.release import releaser
@@ -38,8 +39,8 @@ class QueryPlan:
         """What a release would be like and cost, in words."""
         from dpbeam.reporting import plan_page  # lazily: it loads what makes HTML
 
-        said = warning(self.query)
-        return plan_page.text(self.plan) + ("" if said is None else f"\nNote: {said}.")
+        notes = [*filter(None, [warning(self.query)]), *emptiness.warnings(self.plan)]
+        return "\n".join([plan_page.text(self.plan), *(f"Note: {said}." for said in notes)])
 
     def to_json(self) -> dict[str, Any]:
         """As `dpbeam plan --json` prints it, but for the ledger (docs/formats.md)."""

@@ -19,6 +19,7 @@ from dpbeam.reporting.digests import digest
 from dpbeam.reporting.manifest import (
     MANIFEST_NAME,
     REPORT_NAME,
+    Coverage,
     FileEntry,
     Guarantee,
     Manifest,
@@ -53,6 +54,12 @@ class Release:
     def stages(self) -> tuple[str, ...]:
         """The names of its tables, in order of name."""
         return tuple(sorted(self._tables()))
+
+    @property
+    def coverage(self) -> dict[str, Coverage]:
+        """What became of the rows of each stage: the noisy shares that passed the rules and that count in the results,
+        with their intervals. Empty where the policy bought none."""
+        return {each.stage: each for each in self.manifest.coverage}
 
     @overload
     def table(self, stage: str | None = None) -> pa.Table: ...

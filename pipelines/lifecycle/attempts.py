@@ -17,13 +17,14 @@ from dataclasses import replace
 from dpbeam.errors import DataError, DpbeamError, InternalError, LedgerError, Refused, RunFailed, Spent, UsageError
 from dpbeam.ledger import Ledger
 from dpbeam.ledger.accounts import OPEN, Charge
-from dpbeam.ledger.entries import Reason
+from dpbeam.ledger.entries import AttemptFailed, Reason
 from dpbeam.ledger.refusals import FenceLost, Locked
 from dpbeam.pipelines.lifecycle import ownership, publish, stopping
 from dpbeam.transforms.wire.confidants import confide
 from dpbeam.transforms.wire.staging import Area
 
 STAGING_NAME = ".staging"
+COVERAGE: Reason = "coverage"
 TELLING_TRIES = 10
 """How often a finished run asks a ledger that others keep locked: a minute each time."""
 
@@ -166,6 +167,30 @@ def left_behind(charge: Charge) -> bool:
     """Whether an unpublished charge's attempts left anything that `clear` removes."""
     areas = [staging_area(replace(charge, attempt=attempt)) for attempt in range(1, charge.attempt + 1)]
     return any(area.left() for area in areas) or os.path.lexists(publish.release_folder(charge))
+
+
+def refuse_coverage(ledger: Ledger, charge: Charge) -> Spent:
+    """Closes a charge whose run found less coverage than the policy's floor: no attempt under it draws again, so that
+    of the figures that were refused there is one draw. Returns what stays spent.
+
+    It is journalled before it is closed: a run that is killed in between is closed by who comes next (`was_refused`).
+
+    Raises:
+        LedgerError: the ledger can't be told; nobody has seen the figures.
+    """
+    with stopping.held():
+        ledger.fail_attempt(charge, COVERAGE)
+        ledger.close(charge)
+        with suppress(RunFailed):  # what can't be removed now is removed by `recover`
+            clear(charge)
+    return replace(what_is_spent(charge), max_attempts=charge.attempt)
+
+
+def was_refused(ledger: Ledger, charge: Charge) -> bool:
+    """Whether an attempt of the charge found less coverage than the policy's floor."""
+    facts = (entry.fact for entry in ledger.history(charge.dataset))
+    failed = (fact for fact in facts if isinstance(fact, AttemptFailed) and fact.charge_id == charge.id)
+    return any(fact.reason == COVERAGE for fact in failed)
 
 
 def give_way(charge: Charge) -> None:

@@ -19,7 +19,7 @@ from dpbeam.ledger.reserving import Claim
 from dpbeam.ledger.scope import Scope
 from dpbeam.pipelines.jobs import runners
 from dpbeam.pipelines.lifecycle import identity, keys, publish
-from dpbeam.pipelines.lifecycle.attempts import clear, staging_area
+from dpbeam.pipelines.lifecycle.attempts import clear, staging_area, was_refused
 from dpbeam.pipelines.lifecycle.inputs import Inputs, PipelineRows
 from dpbeam.pipelines.lifecycle.ownership import check_named, pending
 from dpbeam.pipelines.lifecycle.steps import step
@@ -98,11 +98,14 @@ def _resume(checked: Checked, charge: Charge) -> Reserved | Published:
         area.remove_shards()
         area.remove_empty()
         return _as_published(checked, charge)
-    check_free(charge)
     ledger = checked.request.ledger
+    check_free(ledger, charge)
     if charge.state == "RESERVED":
         ledger.refund(charge)
         return reserve(checked)
+    if charge.failed and was_refused(ledger, charge):  # it was killed before its charge was closed
+        clear(ledger.close(charge))
+        raise too_little(charge)
     if not charge.failed and (digest := pending(charge, staging_area(charge))) is not None:
         return _resume(checked, ledger.publish(charge, manifest_sha256=digest))
     check_attempts(charge)
@@ -113,13 +116,15 @@ def _resume(checked: Checked, charge: Charge) -> Reserved | Published:
     return Reserved(checked=checked, charge=taken)
 
 
-def check_free(charge: Charge) -> None:
+def check_free(ledger: Ledger, charge: Charge) -> None:
     """Whether a run may go on with a charge of the same release that isn't published.
 
     Raises:
-        Refused: it was closed, or another run is at work on it, or may be.
+        Refused: it was closed, or refused for its coverage, or another run is at work on it, or may be.
     """
     if charge.state == "SPENT_UNPUBLISHED":
+        if was_refused(ledger, charge):
+            raise too_little(charge)
         raise Refused(
             f"release {charge.release_id} of this policy, input and name was closed without being published; what "
             "it cost stays spent. --refresh makes a new release and charges it anew"
@@ -150,6 +155,15 @@ def check_attempts(charge: Charge) -> None:
         )
 
 
+def too_little(charge: Charge) -> Refused:
+    return Refused(
+        f"release {charge.release_id} of this policy, input and name kept a smaller share of rows than "
+        "guardrails.min_coverage, so it was not published; what it cost stays spent, and no other figure is drawn for "
+        "it. `dpbeam check` shows which rows are lost; another policy or source is another release, and --refresh "
+        "makes this one anew: each is charged"
+    )
+
+
 def _as_published(checked: Checked, charge: Charge) -> Published:
     """The release with the bounds and the noise that it was made with, where its run had chosen them."""
     request, stages = checked.request, checked.planned.parameters.stages
@@ -157,4 +171,11 @@ def _as_published(checked: Checked, charge: Charge) -> Published:
     if manifest.chosen_bounds:
         found: dict[Key, float] = {(b.stage, b.metric, b.parameter): b.value for b in manifest.chosen_bounds}
         stages = planned(checked.planned.parameters.query.with_chosen(found), manifest.mechanisms)
-    return Published(request=request, charge=charge, stages=stages, chosen=manifest.chosen_bounds, cached=True)
+    return Published(
+        request=request,
+        charge=charge,
+        stages=stages,
+        chosen=manifest.chosen_bounds,
+        coverage=manifest.coverage,
+        cached=True,
+    )

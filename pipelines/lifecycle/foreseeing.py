@@ -17,8 +17,8 @@ from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.refusals import KeyTaken
 from dpbeam.pipelines.jobs import runners
 from dpbeam.pipelines.lifecycle import catalogue, inputs, keys, publish
-from dpbeam.pipelines.lifecycle.attempts import staging_area
-from dpbeam.pipelines.lifecycle.charging import check_attempts, check_free, claim_of
+from dpbeam.pipelines.lifecycle.attempts import staging_area, was_refused
+from dpbeam.pipelines.lifecycle.charging import check_attempts, check_free, claim_of, too_little
 from dpbeam.pipelines.lifecycle.ownership import check_named, pending
 from dpbeam.pipelines.lifecycle.release import plan
 from dpbeam.pipelines.lifecycle.steps import Progress, Walk, step
@@ -136,7 +136,9 @@ def _resuming(request: Request, charge: Charge, amount: Amount) -> Foreseen:
         check_named(charge, [area])
         publish.check_whole(Path(area.release), publish.release_folder(charge), publish.manifest_digest(charge))
         return IsCached(request=request, charge=charge)
-    check_free(charge)
+    check_free(request.ledger, charge)
+    if charge.failed and was_refused(request.ledger, charge):
+        raise too_little(charge)
     if charge.state == "RESERVED":  # what is held is given back, and held again
         runners.check_answers(request.options)
         return WouldCharge(

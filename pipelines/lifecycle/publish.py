@@ -22,8 +22,9 @@ import pyarrow as pa
 
 from dpbeam.errors import RunFailed, UsageError
 from dpbeam.ledger.accounts import Charge
+from dpbeam.reporting.coverage import of_stage
 from dpbeam.reporting.digests import digest, file_digest
-from dpbeam.reporting.manifest import MANIFEST_NAME, ChosenBound, FileEntry, Manifest, parse_manifest
+from dpbeam.reporting.manifest import MANIFEST_NAME, ChosenBound, Coverage, FileEntry, Manifest, parse_manifest
 from dpbeam.reporting.tables import MetricColumn, write_csv, write_parquet
 from dpbeam.transforms.wire.staging import NotPrivate, make_private
 
@@ -73,11 +74,13 @@ def write_tables(
     metrics: Mapping[str, Sequence[MetricColumn]],
     chosen: Mapping[str, Sequence[ChosenBound]],
     period: str | None = None,
+    coverage: Sequence[Coverage] = (),
 ) -> None:
-    """Writes `<stage>.parquet` and `<stage>.csv` of each stage; what `metrics`, `chosen` and `period` say goes into the
-    Parquet file."""
+    """Writes `<stage>.parquet` and `<stage>.csv` of each stage; what `metrics`, `chosen`, `period` and `coverage` say
+    goes into the Parquet file."""
     for stage, table in tables.items():
-        write_parquet(table, folder / f"{stage}.parquet", metrics[stage], chosen.get(stage, ()), period)
+        path = folder / f"{stage}.parquet"
+        write_parquet(table, path, metrics[stage], chosen.get(stage, ()), period, of_stage(coverage, stage))
         write_csv(table, folder / f"{stage}.csv")
 
 

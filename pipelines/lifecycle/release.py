@@ -21,17 +21,25 @@ from dpbeam.engine.bounding import hierarchy
 from dpbeam.engine.release import releaser
 from dpbeam.engine.stage import planned as planned_stages
 from dpbeam.errors import DpbeamError, Interrupted, RunFailed
+from dpbeam.phases import coverage
 from dpbeam.phases.bounds import bounds_phase
 from dpbeam.phases.phase import Parameters, Phase
 from dpbeam.phases.rounds import phases as selection_phases
 from dpbeam.pipelines.jobs import aggregate, workers
 from dpbeam.pipelines.lifecycle import index, inputs, keys, publish, stopping
-from dpbeam.pipelines.lifecycle.attempts import STAGING_NAME, journalled, record_published, settle_stopped
+from dpbeam.pipelines.lifecycle.attempts import (
+    STAGING_NAME,
+    journalled,
+    record_published,
+    refuse_coverage,
+    settle_stopped,
+)
 from dpbeam.pipelines.lifecycle.charging import reserve, start
 from dpbeam.pipelines.lifecycle.report_facts import metric_columns, render
 from dpbeam.pipelines.lifecycle.steps import Progress, Walk, step
 from dpbeam.pipelines.lifecycle.values import Assembled, Charged, Checked, Planned, Published, Request, Staged, Verified
 from dpbeam.queries.query import Query
+from dpbeam.reporting import coverage as words
 from dpbeam.reporting import manifest as manifests
 from dpbeam.transforms.wire.confidants import confide
 from dpbeam.transforms.wire.containment import from_runner
@@ -113,7 +121,7 @@ def check_release(planned: Planned) -> None:
         UsageError: it doesn't, or can't.
     """
     request = planned.request
-    for spec in planned.parameters.stages:
+    for spec in coverage.counting(planned.parameters).stages:
         releaser.check(spec)
     publish.check_output(request.output, request.query.dataset, request.output / STAGING_NAME)
 
@@ -130,7 +138,7 @@ def run_job(charged: Charged) -> Staged:
         tables = _taken(_run_stages(charged, replace(known, stages=phase.stages(known))))
         with journalled(ledger, charge, "pipeline"):
             known = phase.learn(known, tables)
-    return _run_stages(charged, known)
+    return _run_stages(charged, coverage.counting(known))
 
 
 def phases(query: Query) -> tuple[Phase, ...]:
@@ -175,7 +183,32 @@ def _run_stages(charged: Charged, known: Parameters) -> Staged:
 @step("Verifying what the job staged")
 def verify(staged: Staged) -> Verified:
     """Takes exactly one file a shard from staging, once; everything a release shows is made from these tables."""
-    return Verified(charged=staged.charged, parameters=staged.parameters, tables=_taken(staged))
+    tables = _taken(staged)
+    known = coverage.learn(staged.parameters, tables)
+    _check_coverage(staged.charged, known)
+    return Verified(
+        charged=staged.charged, parameters=known, tables={spec.name: tables[spec.name] for spec in known.stages}
+    )
+
+
+def _check_coverage(charged: Charged, known: Parameters) -> None:
+    """Refuses to publish where a stage kept a smaller share of rows than the policy's floor. That it does follows from
+    noisy figures alone, and they are all that is said.
+
+    Raises:
+        RunFailed: it did. The charge is closed, so that nobody draws for it again.
+    """
+    floor = charged.request.min_coverage
+    below = [each for each in known.coverage if floor is not None and not each.rows_kept >= floor]
+    if not below:
+        return
+    spent = refuse_coverage(charged.request.ledger, charged.charge)
+    raise RunFailed(
+        f"guardrails.min_coverage demands {words.percent(floor or 0)} of rows, and fewer are left, so nothing was "
+        "published. `dpbeam check` shows which rows are lost. The same command is refused from now on, and no other "
+        "figure is drawn for it",
+        *map(words.sentence, below),
+    ).knowing(spent=spent)
 
 
 def _taken(staged: Staged) -> dict[str, pa.Table]:
@@ -210,7 +243,7 @@ def assemble(verified: Verified) -> Assembled:
     with journalled(ledger, charge, "publish"):
         folder = charged.area.create_release()
         columns = {spec.name: metric_columns(spec) for spec in known.stages}
-        publish.write_tables(folder, tables, columns, manifests.by_stage(known.chosen), request.period)
+        publish.write_tables(folder, tables, columns, manifests.by_stage(known.chosen), request.period, known.coverage)
         amount = charge.amount.to_json()
         manifest = manifests.Manifest(
             release_id=charge.release_id,
@@ -229,6 +262,7 @@ def assemble(verified: Verified) -> Assembled:
             chosen_bounds=known.chosen,
             about=request.about,
             period=request.period,
+            coverage=known.coverage,
         )
         report = render(manifest, known, tables, ledger.balance(query.dataset))
         (folder / manifests.REPORT_NAME).write_text(report, encoding="utf-8")
@@ -244,7 +278,9 @@ def commit(assembled: Assembled) -> Published:
         manifest_sha256 = publish.write_manifest(Path(area.release), assembled.manifest)
         area.remove_shards()
     charge = record_published(request.ledger, assembled.charge, manifest_sha256)
-    published = Published(request=request, charge=charge, stages=known.stages, chosen=known.chosen)
+    published = Published(
+        request=request, charge=charge, stages=known.stages, chosen=known.chosen, coverage=known.coverage
+    )
     publish.complete(Path(area.release), published.folder, manifest_sha256)
     unlisted = index.refresh(request.ledger, charge, Path(area.beside_release(index.INDEX_NAME)))
     area.remove_empty()
@@ -254,13 +290,15 @@ def commit(assembled: Assembled) -> Published:
 def run_json(done: Published) -> dict[str, object]:
     """What `dpbeam run --json` prints; see docs/formats.md."""
     manifest = manifests.read_manifest(done.folder / manifests.MANIFEST_NAME).to_json()
+    coverage = {"coverage": manifest["coverage"]} if "coverage" in manifest else {}
     return {
-        "version": 1,
+        "version": 2 if coverage else 1,
         "release_id": manifest["release_id"],
         "path": str(done.folder),
         "cached": done.cached,
         "guarantee": manifest["guarantee"],
         "charge": manifest["charge"],
+        **coverage,
     }
 
 

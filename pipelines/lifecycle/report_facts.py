@@ -28,7 +28,8 @@ from dpbeam.pipelines.lifecycle import shown_order
 from dpbeam.queries.quantities import NormClipped, Squares, Sum, Total, Tree, UnitsByValue, Values
 from dpbeam.queries.source import Derived
 from dpbeam.reporting import facts
-from dpbeam.reporting.manifest import ChosenBound, Manifest, by_stage
+from dpbeam.reporting.coverage import of_stage
+from dpbeam.reporting.manifest import ChosenBound, Coverage, Manifest, by_stage
 from dpbeam.reporting.report import render_report
 from dpbeam.reporting.tables import MetricColumn
 
@@ -70,9 +71,11 @@ def stage_report(
     chosen: Sequence[ChosenBound] = (),
     derived: Sequence[Derived] = (),
     public: pa.Table | None = None,
+    coverage: Coverage | None = None,
 ) -> facts.StageReport:
     """One stage as the report shows it; `mechanisms` are those of the run, `chosen` the bounds that it found, `derived`
-    the columns that the policy derives and `public` the stage's partitions where it lists them."""
+    the columns that the policy derives, `public` the stage's partitions where it lists them, and `coverage` what became
+    of its rows."""
     table, order = shown_order.ordered(spec, table, derived, public)
     decided = _deciding(spec.name, mechanisms)
     values = tuple(
@@ -104,6 +107,7 @@ def stage_report(
         values=values,
         shortened=tuple((q.name, q.norm, q.max_norm) for q in spec.quantities if isinstance(q, NormClipped)),
         chosen=tuple(chosen),
+        coverage=coverage,
         order=order,
     )
 
@@ -164,6 +168,7 @@ def render(manifest: Manifest, known: Parameters, tables: Mapping[str, pa.Table]
                 chosen.get(spec.name, ()),
                 known.query.source.derived,
                 listed[spec.name],
+                of_stage(manifest.coverage, spec.name),
             )
             for spec in known.stages
         ],

@@ -27,7 +27,7 @@ from dpbeam.pipelines.lifecycle.naming import ReleaseName
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.schema.policy import Policy
 from dpbeam.queries.query import Query
-from dpbeam.reporting.manifest import About, ChosenBound, Engine, Manifest
+from dpbeam.reporting.manifest import About, ChosenBound, Coverage, Engine, Manifest
 from dpbeam.transforms.wire.control import Shuffle
 from dpbeam.transforms.wire.staging import Area
 
@@ -43,7 +43,8 @@ class Request:
     dataset's budget to be, None where they don't say. A run that failed may be tried again under its charge, up to
     `max_attempts` times in all. `refresh` asks for a new release although it exists;
     `accept_source` says that a source that is new to the dataset's budget is meant. `about` is what the policy says to
-    readers. A `period` stands in the name.
+    readers, `min_coverage` the least share of rows that a stage must keep for the release to be published. A `period`
+    stands in the name.
 
     Raises:
         UsageError: a name or a period that no release can have.
@@ -62,6 +63,7 @@ class Request:
     accept_source: bool = False
     about: About | None = None
     period: str | None = None
+    min_coverage: float | None = None
 
     def __post_init__(self) -> None:
         ReleaseName(text=self.release_name, period=self.period)
@@ -80,6 +82,7 @@ class Request:
             shards=policy.output.shards,
             cap=Amount.cap(budget.epsilon, budget.delta) if budget else None,
             about=About(**about) if about else None,
+            min_coverage=policy.guardrails.min_coverage,
             **how,
         )
 
@@ -217,6 +220,7 @@ class Published:
     charge: Charge
     stages: tuple[StageSpec, ...]
     chosen: tuple[ChosenBound, ...]
+    coverage: tuple[Coverage, ...] = ()
     cached: bool = False
     unlisted: str | None = None
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,18 @@ from scipy import stats
 from dpbeam.accounting.plan import Plan, plan
 from dpbeam.engine.aggregation import accumulate
 from dpbeam.engine.aggregation.accumulate import USERS
-from dpbeam.engine.bounding import contributions, hierarchy
+from dpbeam.engine.arrays.grouping import group
+from dpbeam.engine.bounding import contributions, hierarchy, votes
 from dpbeam.engine.release import results
 from dpbeam.engine.release.releaser import Releaser
 from dpbeam.engine.stage import LEVEL, StageSpec, planned_stage
 from dpbeam.mechanisms.selection import Selector
 from dpbeam.phases import rounds
+from dpbeam.phases.coverage import counting
+from dpbeam.phases.phase import Parameters
 from dpbeam.policy.schema.policy import Policy
 from dpbeam.reading import rows
+from dpbeam.reading.tallies import prepare_counted
 from tests.helpers.queries import load_query
 
 FAILURE = 1e-9
@@ -96,7 +100,10 @@ SCENARIOS = (
 
 
 def policy_for(folder: Path, stage: dict[str, Any], copies: int) -> Policy:
-    """A policy over people, places and values with this stage; public partitions are all places of all copies."""
+    """A policy over people, places and values with this stage; public partitions are all places of all copies. A
+    `coverage` that stands with the stage is bought."""
+    bought = {"coverage": stage["coverage"]} if "coverage" in stage else {}
+    stage = {key: value for key, value in stage.items() if key != "coverage"}
     if "public" in stage["partitions"]:
         places = [f"{copy}|{place}" for copy in range(copies) for place in PLACES]
         pq.write_table(pa.table({"place": places}), folder / "places.parquet")
@@ -110,7 +117,7 @@ def policy_for(folder: Path, stage: dict[str, Any], copies: int) -> Policy:
         "derive": {"band": {"bin": "value", "edges": EDGES}},
         "run": {"epsilon": EPSILON, "delta": DELTA},
         "stages": [{"name": "audited", "group_by": ["place"], "bounds": {"l0": 2, "linf": 2}} | stage],
-    }
+    } | bought
     path = folder / "policy.yaml"
     path.write_text(yaml.safe_dump(policy))
     return load_query(path)
@@ -125,11 +132,13 @@ def planned(folder: Path, stage: dict[str, Any], copies: int) -> tuple[Policy, P
 def releases(policy: Policy, by: Plan, table: Sequence[Row], copies: int) -> F64:
     """What `copies` independent releases of the table show: a row each, for every place whether it is there, then its
     released numbers (0 if it isn't), and those that are of one value of `band` by value, with whether it is shown. Of
-    hierarchical keys, the copy's `other` comes last; that of all copies is left out."""
+    hierarchical keys, the copy's `other` comes last; that of all copies is left out. Where coverage is bought, its
+    noisy numbers come after all."""
     (stage,) = policy.stages
     spec = planned_stage(policy.unit, stage, by.mechanisms)
-    batch = rows.prepare(_copied(table, copies), policy.source)
-    released = _release(batch, spec, stage.public)
+    raw, salt = _copied(table, copies), secrets.token_bytes(16)
+    batch = rows.prepare(raw, policy.source)
+    released = _release(batch, spec, stage.public, salt)
     numbers = [name for name in released.schema.names if name not in spec.keys and released[name].type == pa.float64()]
     shown = [released.column(name).fill_null(0).to_numpy() for name in numbers]
     for label in (name for name in released.schema.names if f"{name}_count" in numbers):
@@ -143,7 +152,31 @@ def releases(policy: Policy, by: Plan, table: Sequence[Row], copies: int) -> F64
     keys = [key for key, own in zip(keys, mine, strict=True) if own]
     at = (np.array([int(copy) for copy, _ in keys], dtype=np.int64), [places.index(place) for _, place in keys])
     found[at] = np.column_stack([np.ones(len(mine)), *shown])[mine]
-    return found.reshape(copies, -1)
+    shown_by_copy = found.reshape(copies, -1)
+    if stage.coverage is None:
+        return shown_by_copy
+    known = Parameters(query=policy, plan=by, stages=(spec,), public={})
+    return np.column_stack([shown_by_copy, _coverage(raw, known, stage.public, copies, salt)])
+
+
+def _coverage(raw: pa.RecordBatch, known: Parameters, public: pa.Table | None, copies: int, salt: bytes) -> F64:
+    """The noisy votes of each copy's people, by the steps of a main job; each copy is a partition of its own here."""
+    (spec,) = known.stages
+    (counted,) = (each for each in counting(known).stages if each.votes)
+    kept, tallied = prepare_counted(raw, known.query.source, spec.unit)
+    if public is not None:
+        kept = accumulate.filter_public(kept, spec, public)
+    bounded = votes.bound([kept.select(contributions.input_columns(counted.of_input)), tallied], counted, salt, (0,))
+    people = group([tallied.column("person")], tallied.num_rows).keys[0].to_pylist()
+    copy_of = np.array([int(person.partition("|")[0]) for person in people], dtype=np.int64)
+    by_copy = replace(
+        bounded, keys=(pa.array([f"{i:06}" for i in range(copies)]),), partitions=copies, rows=copy_of, pairs=copy_of
+    )
+    spec_of_copies = replace(counted, keys=("copy",), key_types=("string",))
+    summed = accumulate.accumulate(by_copy, spec_of_copies)
+    zeros = accumulate.zeros(pa.table({"copy": [f"{i:06}" for i in range(copies)]}), spec_of_copies)
+    released = Releaser(spec=spec_of_copies).released(accumulate.merge([summed, zeros], spec_of_copies))
+    return np.column_stack([released.column(f"rows_{fate}").to_numpy() for fate in range(3)])
 
 
 def _keys(released: pa.RecordBatch) -> list[str]:
@@ -154,17 +187,19 @@ def _keys(released: pa.RecordBatch) -> list[str]:
     return [["", f"{row['group']}|{OTHER}", row["place"]][row[LEVEL]] for row in rows_of]
 
 
-def _release(batch: pa.RecordBatch, spec: StageSpec, public: pa.Table | None) -> pa.RecordBatch:
+def _release(batch: pa.RecordBatch, spec: StageSpec, public: pa.Table | None, salt: bytes) -> pa.RecordBatch:
     """The engine's steps in their order, on one worker."""
     if spec.hierarchical:
         return _hierarchical(batch, spec)
-    found = _selected(batch, spec, public)
+    found = _selected(batch, spec, public, salt)
     return Releaser(spec=spec).released(found)
 
 
 def _hierarchical(batch: pa.RecordBatch, spec: StageSpec) -> pa.RecordBatch:
     """The two jobs of a stage with hierarchical keys."""
-    leaves = pa.Table.from_batches([_selected(batch, rounds._round(spec, 1), None).select(list(spec.keys))])
+    leaves = pa.Table.from_batches(
+        [_selected(batch, rounds._round(spec, 1), None, secrets.token_bytes(16)).select(list(spec.keys))]
+    )
     rolled, salt = rounds._rolled(spec), secrets.token_bytes(16)
     kept_leaves = hierarchy.Hierarchy(keys=spec.keys, kept=leaves)
     halves = [batch.slice(0, batch.num_rows // 2), batch.slice(batch.num_rows // 2)]
@@ -177,9 +212,8 @@ def _hierarchical(batch: pa.RecordBatch, spec: StageSpec) -> pa.RecordBatch:
     return Releaser(spec=rolled).released(accumulate.merge([counted, zeros], rolled))
 
 
-def _selected(batch: pa.RecordBatch, spec: StageSpec, public: pa.Table | None) -> pa.RecordBatch:
+def _selected(batch: pa.RecordBatch, spec: StageSpec, public: pa.Table | None, salt: bytes) -> pa.RecordBatch:
     """Accumulators of the partitions that are kept."""
-    salt = secrets.token_bytes(16)
     if public is not None:
         batch = accumulate.filter_public(batch, spec, public)
     halves = [batch.slice(0, batch.num_rows // 2), batch.slice(batch.num_rows // 2)]

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from dpbeam.engine.bounding import hierarchy, sampling
+from dpbeam.engine.aggregation import kernels
+from dpbeam.engine.bounding import hierarchy, sampling, votes
 from dpbeam.engine.release import releaser
 from dpbeam.mechanisms import noise, selection
+from dpbeam.mechanisms.events import Laplace
 from dpbeam.queries import custom
 from tests.helpers import audit
 from tests.helpers import kernel_reference as reference
@@ -72,6 +75,41 @@ def test_no_other_bounds_cost_more_than_certified(tmp_path, bounds, noise_kind):
     metrics = [METRICS["total"], "privacy_id_count"] + (["count"] if "l1" in bounds else [])
     stage = {"metrics": metrics, "noise": noise_kind, "bounds": bounds, "partitions": PUBLIC}
     assert least_epsilon(tmp_path, stage, audit.SCENARIOS[1]) <= audit.EPSILON
+
+
+# Coverage, which has half of the budget so that the audit comes near it, beside the results that it is about.
+
+COVERED = {"metrics": ["count"], "partitions": PUBLIC, "coverage": {"share": 0.5}}
+
+
+@pytest.mark.parametrize("noise_kind", ["laplace", "gaussian"])
+@pytest.mark.parametrize("partitions", ["public", "gaussian_thresholding"])
+def test_no_coverage_costs_more_than_certified_with_the_results_beside_it(tmp_path, partitions, noise_kind):
+    stage = COVERED | {"noise": noise_kind, "partitions": SELECTIONS[partitions]}
+    assert above(least_epsilons(tmp_path, stage, audit.SCENARIOS)) == {}
+
+
+@pytest.mark.parametrize("scenario", [1, 2])
+def test_rows_that_are_counted_in_place_of_votes_are_caught(tmp_path, monkeypatch, scenario):
+    def counts(read, passed, kept):
+        return np.column_stack([read - passed, passed - kept, kept]).astype(float)
+
+    monkeypatch.setattr(votes, "shares", counts)
+    monkeypatch.setattr(kernels, "shorten", lambda vectors, *_: vectors)
+    stage = COVERED | {"noise": "laplace"}
+    assert least_epsilon(tmp_path, stage, audit.SCENARIOS[scenario]) > audit.EPSILON
+
+
+def test_coverage_that_no_mechanism_pays_for_is_caught(tmp_path, monkeypatch):
+    paid = audit.counting
+
+    def free(known):
+        stages = paid(known).stages
+        noise_of = {"rows": Laplace(stage="audited.coverage", metric="rows", scale=0.4, l1=1.0)}
+        return replace(known, stages=tuple(replace(s, noise=noise_of) if s.votes else s for s in stages))
+
+    monkeypatch.setattr(audit, "counting", free)
+    assert least_epsilon(tmp_path, COVERED | {"noise": "laplace"}, audit.SCENARIOS[1]) > audit.EPSILON
 
 
 # Hierarchical keys: a unit all of whose leaves fall into one `other`, and one who hits every bound of leaves that are

@@ -52,6 +52,11 @@ def test_rows_as_units_are_refused(workspace, policy) -> None:
     refused(workspace, policy(), "the privacy unit can't be the row within a pipeline of your own")
 
 
+def test_coverage_is_refused(workspace, policy) -> None:
+    workspace.policy["coverage"] = {"share": 0.02}
+    refused(workspace, policy(), "coverage is counted where dpbeam reads rows, and these come from a pipeline")
+
+
 @pytest.mark.parametrize("strategy", ["mad", "dp_sips", "mad2r"])
 def test_selections_in_rounds_are_refused(workspace, strategy) -> None:
     (only,) = workspace.policy["stages"]

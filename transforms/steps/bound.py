@@ -15,9 +15,11 @@ import apache_beam as beam
 import pyarrow as pa
 
 from dpbeam.engine.aggregation import accumulate
-from dpbeam.engine.bounding import contributions, hierarchy, unit_rows
+from dpbeam.engine.arrays import hashing
+from dpbeam.engine.bounding import contributions, hierarchy, unit_rows, votes
 from dpbeam.engine.bounding.hierarchy import Hierarchy
 from dpbeam.engine.stage import StageSpec
+from dpbeam.reading import tallies
 from dpbeam.transforms.steps.read import label, place
 from dpbeam.transforms.wire.beam_types import Batches, Reports
 from dpbeam.transforms.wire.containment import ContainedDoFn
@@ -44,12 +46,16 @@ class _Route(ContainedDoFn):
         shuffle: str,
     ) -> None:
         self._spec, self._shards, self._salt, self._public = spec.of_input, shards, salt, public
+        self._votes = spec.votes
         self._cells_of = None if kept_leaves is None else kept_leaves.cells_of
         self._shuffle = shuffle
 
     def work(self, element: pa.RecordBatch) -> Iterator[object]:
         split, block, last = place(element)
         outbox = Outbox(self._shuffle, split, block, last=last)
+        counted = None
+        if self._votes:
+            element, counted = tallies.apart(element, self._spec.unit)
         rows = element.select(contributions.input_columns(self._spec)).replace_schema_metadata(None)
         if self._public is not None:
             rows = accumulate.filter_public(rows, self._spec, self._public)
@@ -59,6 +65,11 @@ class _Route(ContainedDoFn):
             for shard, part in contributions.split_by_unit(rows, self._spec, self._shards, self._salt)
             for message in outbox.send(shard, part)
         ]
+        if counted is not None:
+            counted = counted.replace_schema_metadata(None)
+            hashes = hashing.hash_column(counted.column(self._spec.unit), hashing.seed_for(self._salt, "route"))
+            for shard, part in contributions.split(counted, hashes, self._shards):
+                messages += outbox.send(shard, part)
         yield from messages
         yield beam.pvalue.TaggedOutput(REPORTS, outbox.report())
 
@@ -100,8 +111,9 @@ class _BoundShard(ContainedDoFn):
         received, report = receive(self._shuffle, shard, batches)
         if self._sealed is not None:  # tags are of no use here: a batch that is read again gets another
             received.sort(key=lambda batch: _fingerprint(batch, self._salt))
-        if self._kept_leaves is None:
-            bounded = unit_rows.bound(received, self._spec, self._salt, (shard,))
+        if self._kept_leaves is None or self._spec.votes:
+            cells_of = None if self._kept_leaves is None else self._kept_leaves.cells_of
+            bounded = unit_rows.bound(received, self._spec, self._salt, (shard,), cells_of)
         else:
             bounded = hierarchy.bound(received, self._spec, self._kept_leaves, self._salt, (shard,))
         accumulators = accumulate.accumulate(bounded, self._spec)
@@ -130,9 +142,16 @@ class _AccumulateRows(ContainedDoFn):
 
     def work(self, element: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         split, block, last = place(element)
+        counted = None
+        if self._spec.votes:
+            element, counted = tallies.apart(element, None)
         rows = element.select(contributions.input_columns(self._spec.of_input)).replace_schema_metadata(None)
         if self._public is not None:
-            rows = accumulate.filter_public(rows, self._spec, self._public)
+            rows = accumulate.filter_public(rows, self._spec.of_input, self._public)
+        if counted is not None:
+            voted = accumulate.accumulate(votes.of_rows(rows.num_rows, counted), self._spec)
+            yield label(voted, split, block, last=last)
+            return
         if self._kept_leaves is not None:
             rows = hierarchy.roll_up(rows, self._kept_leaves)
         accumulated = label(accumulate.accumulate_rows(rows, self._spec), split, block, last=last)

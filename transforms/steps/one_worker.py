@@ -22,13 +22,13 @@ from dpbeam.array_types import U16, Mask
 from dpbeam.engine.aggregation import accumulate
 from dpbeam.engine.aggregation.partition_shards import PartitionShards
 from dpbeam.engine.arrays import hashing
-from dpbeam.engine.bounding import contributions, hierarchy, unit_rows
+from dpbeam.engine.bounding import contributions, hierarchy, unit_rows, votes
 from dpbeam.engine.bounding.hierarchy import Hierarchy
 from dpbeam.engine.bounding.shard_buffer import ShardBuffer, Total
 from dpbeam.engine.stage import StageSpec
 from dpbeam.errors import RunFailed
 from dpbeam.queries.source import InputSpec
-from dpbeam.reading import formats, rows
+from dpbeam.reading import formats, rows, tallies
 from dpbeam.transforms.steps.bound import REPORTS
 from dpbeam.transforms.steps.read import raw_blocks
 from dpbeam.transforms.wire.beam_types import Sharded
@@ -37,7 +37,7 @@ from dpbeam.transforms.wire.control import RECEIVED, SENT, Report, Shuffle
 from dpbeam.transforms.wire.progress import WorkProgress
 
 T = TypeVar("T")
-Sink = Callable[[int, int, pa.RecordBatch], Total]
+Sink = Callable[[int, int, pa.RecordBatch, pa.RecordBatch | None], Total]
 """Takes a split's number, a block's number in it, and its rows."""
 
 BLOCK_ROWS = 1 << 19
@@ -148,12 +148,28 @@ class _Aggregate(ContainedDoFn):
     def _take(self, sink: Sink, number: int, block: int, raw: pa.RecordBatch) -> Total:
         columns = (contributions.input_columns(spec.of_input) for spec in self._stages)
         needed = list(dict.fromkeys(chain.from_iterable(columns)))
-        return sink(number, block, rows.prepare(raw, self._source).select(needed).replace_schema_metadata(None))
+        batch, counted = self._prepared(raw)
+        return sink(number, block, batch.select(needed).replace_schema_metadata(None), counted)
 
-    def _buffer(self, buffer: ShardBuffer, split: int, block: int, batch: pa.RecordBatch) -> Total:
+    def _prepared(self, raw: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch | None]:
+        """A block's rows, and the tallies of its units where a stage's units vote on what became of theirs."""
+        if any(stage.votes for stage in self._stages):
+            return tallies.prepare_counted(raw, self._source, self._stages[0].unit)
+        return rows.prepare(raw, self._source), None
+
+    def _buffer(
+        self, buffer: ShardBuffer, split: int, block: int, batch: pa.RecordBatch, counted: pa.RecordBatch | None
+    ) -> Total:
+        """Puts a block and its tallies into the buffer."""
+        total = self._buffer_rows(buffer, split, block, batch)
+        if counted is None:
+            return total
+        return total + buffer.put((len(self._splits) + split, block), counted, self._shards(counted))
+
+    def _buffer_rows(self, buffer: ShardBuffer, split: int, block: int, batch: pa.RecordBatch) -> Total:
         """Puts a block into the buffer, in two where few units have many of its rows: theirs are cut down first, to
-        what any stage may keep."""
-        stages = [spec.of_input for spec in self._stages]
+        what any stage may keep. Votes ask for no more: of what their stage doesn't need they need the number alone."""
+        stages = [spec.of_input for spec in self._stages if not spec.votes]
         if len(stages) == 1:
             batch = self._of_public(batch, stages[0])
         shard = self._shards(batch)
@@ -173,20 +189,31 @@ class _Aggregate(ContainedDoFn):
         """Bounds one user shard for every stage, and adds up what is kept."""
         batches, total = buffer.take(shard)
         for stage in self._stages:
-            kept_leaves = self._kept_leaves.get(stage.name)
-            if kept_leaves is None:
-                public = [self._of_public(batch, stage.of_input) for batch in batches]
-                bounded = unit_rows.bound(public, stage, self._salt, (shard,))
+            kept_leaves = self._kept_leaves.get(stage.of_input.name)
+            own = [batch for batch in batches if stage.votes or not tallies.is_tally(batch)]
+            if kept_leaves is None or stage.votes:
+                public = [b if tallies.is_tally(b) else self._of_public(b, stage.of_input) for b in own]
+                cells_of = None if kept_leaves is None else kept_leaves.cells_of
+                bounded = unit_rows.bound(public, stage, self._salt, (shard,), cells_of)
             else:
-                bounded = hierarchy.bound(batches, stage, kept_leaves, self._salt, (shard,))
+                bounded = hierarchy.bound(own, stage, kept_leaves, self._salt, (shard,))
             merged_by_stage[stage.name].add(accumulate.accumulate(bounded, stage))
         return total
 
     def _count_rows(
-        self, merged_by_stage: Mapping[str, PartitionShards], split: int, block: int, batch: pa.RecordBatch
+        self,
+        merged_by_stage: Mapping[str, PartitionShards],
+        split: int,
+        block: int,
+        batch: pa.RecordBatch,
+        counted: pa.RecordBatch | None,
     ) -> Total:
         """Adds up rows that are units of their own: nothing of them needs to be kept."""
         for stage in self._stages:
+            if stage.votes and counted is not None:
+                kept = self._of_public(batch, stage.of_input).num_rows
+                merged_by_stage[stage.name].add(accumulate.accumulate(votes.of_rows(kept, counted), stage))
+                continue
             kept_leaves = self._kept_leaves.get(stage.name)
             own = self._of_public(batch, stage) if kept_leaves is None else hierarchy.roll_up(batch, kept_leaves)
             merged_by_stage[stage.name].add(accumulate.accumulate_rows(own, stage))

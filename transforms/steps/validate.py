@@ -9,7 +9,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from dpbeam.queries.source import InputSpec
-from dpbeam.reading import rows
+from dpbeam.reading import rows, tallies
 from dpbeam.transforms.steps.read import label, place
 from dpbeam.transforms.wire.beam_types import Batches
 from dpbeam.transforms.wire.containment import ContainedDoFn
@@ -18,17 +18,55 @@ from dpbeam.transforms.wire.containment import ContainedDoFn
 class _Prepare(ContainedDoFn):
     step = "Validate"
 
-    def __init__(self, spec: InputSpec) -> None:
-        self._spec = spec
+    def __init__(self, spec: InputSpec, counting: Counting | None) -> None:
+        self._spec, self._counting = spec, counting
 
     def work(self, element: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         split, block, last = place(element)
-        if element.num_rows:
-            prepared = rows.prepare(element, self._spec)
-        else:  # of no known raw type: the split has no rows at all
+        if not element.num_rows:  # of no known raw type: the split has no rows at all
             prepared = pa.RecordBatch.from_pylist([], schema=rows.output_schema(self._spec))
+            if self._counting is not None:
+                prepared = tallies.joined(prepared, self._counting.none)
+        elif self._counting is None:
+            prepared = rows.prepare(element, self._spec)
+        else:
+            prepared = tallies.joined(*tallies.prepare_counted(element, self._spec, self._counting.unit))
         prepared = label(prepared, split, block, last=last)
         yield prepared
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counting:
+    """That rows are counted by `unit`, where they are read; None where each is a unit of its own."""
+
+    unit: str | None
+
+    @property
+    def none(self) -> pa.RecordBatch:
+        """The tallies of no rows."""
+        return pa.RecordBatch.from_pydict({name: pa.array([], pa.int64()) for name in (tallies.READ, tallies.PASSED)})
+
+
+class _WithoutTallies(ContainedDoFn):
+    step = "WithoutTallies"
+
+    def __init__(self, counting: Counting) -> None:
+        self._unit = counting.unit
+
+    def work(self, element: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        prepared, _ = tallies.apart(element, self._unit)
+        yield prepared
+
+
+@dataclass(eq=False)
+class WithoutTallies(beam.PTransform[Batches, Batches]):
+    """The rows of blocks that came with tallies."""
+
+    counting: Counting
+
+    def expand(self, blocks: Batches) -> Batches:
+        alone: Batches = blocks | "Rows" >> beam.ParDo(_WithoutTallies(self.counting)).with_output_types(pa.RecordBatch)
+        return alone
 
 
 @dataclass(eq=False)
@@ -36,11 +74,15 @@ class Validate(beam.PTransform[Batches, Batches]):
     """Types, rules for null, NaN, infinity and invalid values, derived columns, then `where`.
 
     Guarantee: each row's fate depends on that row and the policy alone, so one unit more or less changes no other
-    unit's rows.
+    unit's rows. With `counting`, a block's last rows are the tallies of its units (`dpbeam.reading.tallies`), each of
+    which depends on that unit's rows alone.
     """
 
     spec: InputSpec
+    counting: Counting | None = None
 
     def expand(self, blocks: Batches) -> Batches:
-        typed: Batches = blocks | "Prepare" >> beam.ParDo(_Prepare(self.spec)).with_output_types(pa.RecordBatch)
+        typed: Batches = blocks | "Prepare" >> beam.ParDo(_Prepare(self.spec, self.counting)).with_output_types(
+            pa.RecordBatch
+        )
         return typed

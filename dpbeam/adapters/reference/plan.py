@@ -134,6 +134,11 @@ def reference_plan(query: Query) -> ReferencePlan:
         raise UsageError(
             "source.pre_aggregated: PipelineDP's engine counts every row as one; run without --engine=pipelinedp"
         )
+    if any(stage.coverage is not None for stage in query.stages):
+        raise UsageError(
+            "coverage: PipelineDP's engine doesn't count what becomes of rows; leave the key out, or run without "
+            "--engine=pipelinedp"
+        )
     epsilon, delta = query.epsilon, query.delta
     calls = [reference_call(stage) for stage in query.stages]
     pairs = list(zip(query.stages, calls, strict=True))

@@ -10,16 +10,25 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import pyarrow as pa
 
-from dpbeam.engine.bounding import contributions
-from dpbeam.engine.bounding.contributions import Bounded
+from dpbeam.engine.bounding import contributions, votes
+from dpbeam.engine.bounding.contributions import Bounded, CellsOf
 from dpbeam.engine.stage import StageSpec, UnitRows
 
 PARTITIONS, FULLEST, ROWS = "__partitions", "__fullest", "__rows"
 """Columns of a unit's row: its partitions, its rows in the partition that has most of them, its rows in all."""
 
 
-def bound(batches: Iterable[pa.RecordBatch], spec: StageSpec, salt: bytes, seeds: Sequence[int]) -> Bounded:
-    """What a stage accumulates of one shard: `bounding.bound` of its rows, or of these one row a unit."""
+def bound(
+    batches: Iterable[pa.RecordBatch],
+    spec: StageSpec,
+    salt: bytes,
+    seeds: Sequence[int],
+    cells_of: CellsOf | None = None,
+) -> Bounded:
+    """What a stage accumulates of one shard: `bounding.bound` of its rows, or of these one row a unit. `cells_of` is
+    for votes on rows in leaves of hierarchical keys."""
+    if spec.votes:
+        return votes.bound(list(batches), spec, salt, seeds, cells_of)
     bounded = contributions.bound(batches, spec.of_input, salt, seeds)
     return one_row_a_unit(bounded) if isinstance(spec.mode, UnitRows) else bounded
 

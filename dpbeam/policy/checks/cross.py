@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from dpbeam.policy.checks import pre_aggregated, vector_columns
 from dpbeam.policy.checks.common import condition_findings, declared, named, unique
+from dpbeam.policy.checks.coverage import coverage_findings
 from dpbeam.policy.checks.derived import derived_findings
 from dpbeam.policy.checks.source import source_findings
 from dpbeam.policy.checks.stage import stage_findings
@@ -27,6 +28,7 @@ def cross_findings(parts: ValidParts) -> list[Finding]:
         *pre_aggregated.unit_findings(parts),
         *_where(parts),
         *_budgets(parts),
+        *coverage_findings(parts),
         *(finding for index, stage in enumerate(parts.stages) for finding in stage_findings(parts, stage, index)),
         *unique([stage.name for stage in parts.stages], ("stages",), "name", "Give every stage a name of its own."),
     ]

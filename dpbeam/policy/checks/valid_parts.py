@@ -26,6 +26,7 @@ _WHERE: TypeAdapter[schema.Where] = TypeAdapter(schema.Where)
 _BUDGET: TypeAdapter[schema.Budget] = TypeAdapter(schema.Budget)
 _RUN: TypeAdapter[schema.Run] = TypeAdapter(schema.Run)
 _GUARDRAILS: TypeAdapter[schema.Guardrails] = TypeAdapter(schema.Guardrails)
+_COVERAGE: TypeAdapter[schema.CoverageBought] = TypeAdapter(schema.CoverageBought)
 _PARTITIONS: TypeAdapter[schema.Partitions] = TypeAdapter(schema.Partitions)
 _BOUNDS: TypeAdapter[schema.Bounds] = TypeAdapter(schema.Bounds)
 
@@ -58,6 +59,8 @@ class ValidParts:
     budget: schema.Budget | None
     run: schema.Run | None
     guardrails: schema.Guardrails | None
+    has_coverage: bool
+    coverage: schema.CoverageBought | None
     stages: list[ValidStage]
 
     @property
@@ -98,6 +101,8 @@ def valid_parts(data: Mapping[str, Any]) -> ValidParts:
         budget=_try(_BUDGET, data.get("budget")),
         run=_try(_RUN, data.get("run")),
         guardrails=_try(_GUARDRAILS, data.get("guardrails")),
+        has_coverage=data.get("coverage") is not None,
+        coverage=_try(_COVERAGE, data.get("coverage")),
         stages=[_stage(_mapping(value)) for value in _list(data.get("stages"))],
     )
 

@@ -140,6 +140,9 @@ class Where(Strict):
     value: ScalarOrList
 
 
+CoverageShare = Annotated[float, Field(gt=0, lt=1)]
+
+
 class Budget(Strict):
     """What the dataset may ever spend."""
 
@@ -156,11 +159,18 @@ class Run(Strict):
 
 
 class Guardrails(Strict):
-    """Limits on the policy's own parameters."""
+    """Limits on the policy's own parameters; with `min_coverage`, on the coverage that a run finds in each stage."""
 
     max_epsilon_per_run: Epsilon | None = None
     max_delta_per_run: Delta | None = None
     min_pre_threshold: Bound | None = None
+    min_coverage: CoverageShare | None = None
+
+
+class CoverageBought(Strict):
+    """That each stage releases its coverage: noisy figures of what became of its rows, at `share` of its budget."""
+
+    share: CoverageShare
 
 
 class Private(Strict):
@@ -289,6 +299,7 @@ class Policy(Strict):
     budget: Budget | None = None
     run: Run
     guardrails: Guardrails = Guardrails()
+    coverage: CoverageBought | None = None
     stages: Annotated[tuple[Stage, ...], Field(strict=False, min_length=1)]
     output: Output = Output()
     about: About = About()

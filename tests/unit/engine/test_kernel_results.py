@@ -204,8 +204,8 @@ def test_the_ends_of_a_mean_interval_are_where_the_test_turns(kind):
 
 @pytest.mark.parametrize("ratio", [1.0, 1.0 + 1e-7, 1.00001, 0.5, 1e-6])
 def test_the_tail_of_two_laplaces_is_smooth_where_their_scales_meet(ratio):
-    found = moments._laplace_tail(np.array([0.0, 5.0]), [np.full(2, 2.0), np.full(2, 2.0 * ratio)])
-    near = moments._laplace_tail(np.array([0.0, 5.0]), [np.full(2, 2.0), np.full(2, 2.0 * ratio * (1 + 1e-5))])
+    found = moments.laplace_tail(np.array([0.0, 5.0]), [np.full(2, 2.0), np.full(2, 2.0 * ratio)])
+    near = moments.laplace_tail(np.array([0.0, 5.0]), [np.full(2, 2.0), np.full(2, 2.0 * ratio * (1 + 1e-5))])
     assert found[0] == pytest.approx(1.0, rel=1e-9)
     assert found[1] == pytest.approx(near[1], rel=1e-4)
 

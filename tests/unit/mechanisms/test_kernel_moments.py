@@ -126,11 +126,11 @@ def test_a_count_is_clear_of_zero_from_its_own_quantile_on(laplace, quantile):
 
 def test_the_tail_of_laplaces_is_that_of_their_sum():
     at, b = np.array([0.0, 1.0, 5.0]), 2.0
-    equal = moments._laplace_tail(at, [np.full(3, b)] * 2)
+    equal = moments.laplace_tail(at, [np.full(3, b)] * 2)
     assert equal == pytest.approx((1 + at / (2 * b)) * np.exp(-at / b), rel=2e-3)
     # Of three: Σ bᵢ⁴ exp(−d/bᵢ) / Π (bᵢ² − bⱼ²), for 1, 2 and 3.
     wanted = np.exp(-at) / 24 - 16 / 15 * np.exp(-at / 2) + 81 / 40 * np.exp(-at / 3)
-    assert moments._laplace_tail(at, [np.full(3, b) for b in (3.0, -1.0, 2.0)]) == pytest.approx(wanted, rel=1e-12)
+    assert moments.laplace_tail(at, [np.full(3, b) for b in (3.0, -1.0, 2.0)]) == pytest.approx(wanted, rel=1e-12)
 
 
 @pytest.mark.parametrize("laplace", [False, True])
@@ -142,7 +142,7 @@ def test_the_half_width_of_a_weighted_sum_leaves_five_percent_outside(laplace):
     ]
     found = moments.half_width_of_sum(made, (1.0, -2.0, 3.0))
     if laplace:
-        (tail,) = moments._laplace_tail(np.array([found]), [np.array([scale]) for scale in (0.01, 0.04, 0.015)])
+        (tail,) = moments.laplace_tail(np.array([found]), [np.array([scale]) for scale in (0.01, 0.04, 0.015)])
         assert tail == pytest.approx(0.05, rel=1e-9)
     else:
         assert found == pytest.approx(noise_width.NORMAL_95 * math.hypot(0.01, 0.04, 0.015))

@@ -96,9 +96,16 @@ def test_every_part_of_a_stage_in_the_docs_loads(block, tmp_path):
     assert load_policy(tmp_path / "policy.yaml").stages
 
 
+@pytest.mark.parametrize("block", blocks("yaml-top"))
+def test_every_part_at_the_top_level_in_the_docs_loads(block, tmp_path):
+    text = STAGE.replace("GROUP", "[place]").replace("PUBLIC", "public: {values: [north]}") + block
+    (tmp_path / "policy.yaml").write_text(text, encoding="utf-8")
+    assert load_policy(tmp_path / "policy.yaml").coverage
+
+
 def test_the_docs_have_policies_to_load():
     assert len(SOURCES) == 4
-    assert [len(blocks(kind)) for kind in ("yaml", "yaml-part", "yaml-stage")] == [1, 2, 1]
+    assert [len(blocks(kind)) for kind in ("yaml", "yaml-part", "yaml-stage", "yaml-top")] == [1, 2, 1, 1]
 
 
 def test_the_docs_name_every_key():

@@ -55,6 +55,10 @@ def test_without_a_name_that_sounds_like_a_person_each_row_is_a_unit(tmp_path):
     assert (policy.privacy_unit, policy.stages[0].bounds.l0, policy.stages[0].bounds.linf) == ("row", 1, 1)
 
 
+def test_each_table_says_which_share_of_rows_counts_in_it(tmp_path):
+    assert load(tmp_path, VISITS)[1].coverage.share == 0.02
+
+
 def test_columns_have_the_types_of_the_file(tmp_path):
     columns = load(tmp_path, VISITS)[1].columns
     assert {name: rules.type for name, rules in columns.items()} == {

@@ -13,7 +13,7 @@ import pytest
 from dpbeam.accounting.certify import certify_events
 from dpbeam.mechanisms.events import Gaussian, TruncatedGeometric
 from dpbeam.reporting.certify import Uncertified, certify
-from dpbeam.reporting.manifest import Charge, FileEntry, Guarantee, Manifest, StatedCertificate
+from dpbeam.reporting.manifest import Charge, Coverage, FileEntry, Guarantee, Manifest, StatedCertificate
 from dpbeam.reporting.tables import write_csv, write_parquet
 
 MECHANISMS = (
@@ -105,6 +105,23 @@ def test_a_charge_below_the_guarantee_is_named(
 def test_a_charge_of_an_unknown_meter_is_not_taken_as_paid(release: Path, stated: StatedCertificate) -> None:
     write(release, stated, charge=Charge(id="c", meter="promise", epsilon=1.0, delta=1e-8))
     assert problems(release) == ("charge.meter: 'promise' is a meter whose amounts this dpbeam can't check",)
+
+
+COVERAGE = Coverage(
+    stage="a",
+    rows_passed=0.9,
+    rows_passed_low=0.8,
+    rows_passed_high=1.0,
+    rows_kept=0.5,
+    rows_kept_low=0.4,
+    rows_kept_high=0.6,
+    privacy_units=100.5,
+)
+
+
+def test_coverage_that_no_mechanism_pays_for_is_named(release: Path, stated: StatedCertificate) -> None:
+    write(release, stated, coverage=(COVERAGE,))
+    assert problems(release) == ("coverage of stage 'a': no mechanism is of it",)
 
 
 def test_a_table_that_no_mechanism_pays_for_is_named(release: Path, stated: StatedCertificate) -> None:

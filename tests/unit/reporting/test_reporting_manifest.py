@@ -24,6 +24,7 @@ from dpbeam.reporting.manifest import (
     About,
     Charge,
     ChosenBound,
+    Coverage,
     FileEntry,
     Guarantee,
     Manifest,
@@ -152,6 +153,39 @@ def test_what_a_policy_says_to_readers_and_periods_stand_in_version_3_and_nowher
         parse_manifest(json.dumps(document(**changes)))
 
 
+COVERAGE = Coverage(
+    stage="a",
+    rows_passed=0.9,
+    rows_passed_low=0.8,
+    rows_passed_high=1.0,
+    rows_kept=0.5,
+    rows_kept_low=0.4,
+    rows_kept_high=0.6,
+    privacy_units=100.5,
+)
+
+
+@pytest.mark.parametrize("more", [{}, {"about": ABOUT}, {"chosen_bounds": CHOSEN}], ids=str)
+def test_coverage_makes_it_version_4_and_reads_back(more) -> None:
+    whole = manifest(coverage=(COVERAGE,), **more)
+    assert whole.version == 4
+    assert parse_manifest(whole.to_bytes().decode()) == whole
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"coverage": [asdict(COVERAGE)]}, "breaks the format of version 1"),
+        ({"version": 4}, "breaks the format of version 4:\n  the document: 'coverage' is a required property"),
+        ({"version": 4, "coverage": []}, r"coverage: \[\] should be non-empty"),
+        ({"version": 4, "coverage": [asdict(COVERAGE) | {"rows_kept": 1.5}]}, "1.5 is greater than the maximum of 1"),
+    ],
+)
+def test_coverage_that_breaks_the_format_is_refused(changes, match) -> None:
+    with pytest.raises(ValueError, match=match):
+        parse_manifest(json.dumps(document(**changes)))
+
+
 def test_about_that_says_nothing_cannot_be_made() -> None:
     with pytest.raises(ValueError, match="about must say something, or be None"):
         About()
@@ -197,11 +231,11 @@ def test_an_unknown_field_is_refused() -> None:
 
 def test_a_newer_version_is_refused_naming_both_versions(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
-    path.write_text(json.dumps(document(version=4, more="fields")), encoding="utf-8")
+    path.write_text(json.dumps(document(version=5, more="fields")), encoding="utf-8")
     with pytest.raises(UsageError) as caught:
         read_manifest(path)
     assert str(caught.value) == (
-        f"manifest {path} is of version 4; this dpbeam reads up to version 3: use a newer dpbeam"
+        f"manifest {path} is of version 5; this dpbeam reads up to version 4: use a newer dpbeam"
     )
 
 
