@@ -1,0 +1,71 @@
+"""How `make docs` makes a site of the pages: Sphinx with MyST and Furo, from the files as they lie in the repository.
+
+The source folder is the repository, of which only pages are read, so that links between pages, and from pages to other
+files, work here as they do there. Nothing is fetched while the site is built or read: Furo brings its styles and
+scripts along, and search works from the disk.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from pygments.lexers.data import YamlLexer
+from pygments.lexers.python import PythonLexer
+from sphinx.application import Sphinx
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(HERE), str(ROOT)]
+
+from dpbeam._version import __version__  # noqa: E402
+
+project, author, copyright, release = "dpbeam", "the dpbeam contributors", "the dpbeam contributors", __version__
+root_doc = "docs/index"
+include_patterns = ["docs/*.md", "README.md", "CONTRIBUTING.md", "CHANGELOG.md", "tests/mutation/survivors.md"]
+exclude_patterns = [".*", "build", "dist", "dpbeam", "pipelines", "transforms", "examples", "benchmarks", "releases"]
+extensions = ["myst_parser"]
+nitpicky = True
+highlight_language = "text"
+
+myst_heading_anchors = 4  # by GitHub's rule
+suppress_warnings = ["myst.header"]  # the glossary's terms are small headings below its title
+
+html_theme = "furo"
+html_title = f"dpbeam {__version__}"
+html_extra_path = ["root"]
+html_copy_source = html_show_sourcelink = html_show_sphinx = html_show_copyright = False
+
+CONTENTS = {
+    "Publish figures": (
+        "python policy input expressions check custom_metrics beam from_pipelinedp scale benchmarks",
+        "README",
+    ),
+    "Answer for people": ("guarantee known_limits accounting", "CHANGELOG"),
+    "Run it": ("exit_codes ledger formats",),
+    "Change it": ("testing decisions", "CONTRIBUTING", "tests/mutation/survivors"),
+    "Words": ("glossary",),
+}
+"""What the sidebar lists: pages of this folder, then pages elsewhere. Sphinx warns of a page that isn't listed."""
+
+
+def toctrees() -> str:
+    """The sidebar as MyST's directives."""
+    listed = []
+    for caption, (pages, *others) in CONTENTS.items():
+        paths = "\n".join([*pages.split(), *(f"/{other}" for other in others)])
+        listed.append(f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{paths}\n```\n")
+    return "".join(listed)
+
+
+def add_toctrees(app: Sphinx, page: str, source: list[str]) -> None:
+    """Adds the sidebar to the index, which is also read where no site is built."""
+    if page == root_doc:
+        source[0] += toctrees()
+
+
+def setup(app: Sphinx) -> None:
+    app.add_lexer("python-line", PythonLexer)
+    for part in ("columns", "derive", "part", "source", "stage", "vectors"):  # of a policy, as tests know them
+        app.add_lexer(f"yaml-{part}", YamlLexer)
+    app.connect("source-read", add_toctrees)
