@@ -42,7 +42,7 @@ CONTENTS = {
         "README",
     ),
     "Answer for people": ("guarantee known_limits accounting", "CHANGELOG"),
-    "Run it": ("exit_codes ledger formats",),
+    "Run it": ("operator exit_codes ledger formats",),
     "Change it": ("testing decisions", "CONTRIBUTING", "tests/mutation/survivors"),
     "Words": ("glossary",),
 }
