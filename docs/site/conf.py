@@ -38,7 +38,7 @@ html_copy_source = html_show_sourcelink = html_show_sphinx = html_show_copyright
 
 CONTENTS = {
     "Publish figures": (
-        "python policy input expressions check custom_metrics beam from_pipelinedp scale benchmarks",
+        "python policy choosing input expressions check custom_metrics beam from_pipelinedp scale benchmarks",
         "README",
     ),
     "Answer for people": ("guarantee known_limits accounting", "CHANGELOG"),

@@ -66,6 +66,15 @@ def test_the_page_of_the_check_works(reader, capsys) -> None:
     assert "300 rows read" in (reader / "figures.txt").read_text(encoding="utf-8")
 
 
+def test_the_page_of_choices_works(capsys) -> None:
+    named, advised, printed = commands(ROOT / "docs" / "choosing.md")
+    assert invoke(named) == 0
+    assert "selection" in capsys.readouterr().out
+    assert invoke(advised) == 0
+    assert "noise: gaussian" in capsys.readouterr().out
+    assert invoke(printed) == 0
+
+
 def test_the_ledgers_example_in_python_works(reader, capsys) -> None:
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8"), re.DOTALL)
     exec(block, {})  # noqa: S102

@@ -83,7 +83,8 @@ def test_whatever_fails_while_a_release_is_shown_the_exit_code_is_its_own(worksp
     assert f"the release is out, in {workspace.release_folder()}, but could not be shown here (LookupError)" in said
 
 
-ONLY_SHOWS = ("plan POLICY", "plan POLICY --json", "certify MANIFEST", "certify MANIFEST --json", "init DATA",
+ONLY_SHOWS = ("choose bounds --print-tree", "plan POLICY", "plan POLICY --json",
+    "certify MANIFEST", "certify MANIFEST --json", "init DATA",
     "budget show visits", "budget show visits --json", "budget history visits", "budget history visits --json",
     "budget verify")  # fmt: skip
 DOES = ("recover", "recover --json", "init DATA --output NEW", "budget create d --epsilon 1 --delta 1e-6")
@@ -128,6 +129,7 @@ def commands() -> dict[str, list[str]]:
         "run": ["p.yaml"],
         "plan": ["p.yaml"],
         "check": ["p.yaml"],
+        "choose": ["bounds"],
         "init": ["d"],
         "certify": ["m"],
         "create": ["p.yaml"],

@@ -112,6 +112,28 @@ def test_a_browser_opens_it_from_the_disk_and_asks_for_nothing_else(site, browse
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+WIDER = """
+() => [...document.querySelectorAll('text.question, text.advice')].filter(text => {
+    const box = text.getBBox();
+    return ![...document.querySelectorAll('rect')].some(each => {
+        const frame = each.getBBox();
+        return frame.x <= box.x && box.x + box.width <= frame.x + frame.width && frame.y <= box.y &&
+            box.y + box.height <= frame.y + frame.height;
+    });
+}).map(text => text.textContent)
+"""
+
+
+def test_no_words_of_a_decision_tree_stick_out_of_their_box(site, browser) -> None:
+    pictures = sorted((site / "_images").glob("choose_*.svg"))
+    assert len(pictures) == 5
+    for picture in pictures:
+        page = browser.new_page()
+        page.goto(picture.as_uri())
+        assert page.locator("text").count() > 3
+        assert page.evaluate(WIDER) == [], picture.name
+
+
 def test_the_first_page_leads_to_the_index(site, browser) -> None:
     page = browser.new_page()
     page.goto((site / "index.html").as_uri())
