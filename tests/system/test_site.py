@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,9 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
+import dpbeam
 from tests.helpers.browser import executable
+from tests.helpers.commands import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 LOADING = {"img": "src", "script": "src", "source": "src", "iframe": "src"}
@@ -110,6 +113,26 @@ def test_a_browser_opens_it_from_the_disk_and_asks_for_nothing_else(site, browse
     assert [url for url in asked if not url.startswith(site.as_uri())] == []
     assert said == []
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_the_reference_has_every_command_every_key_and_every_public_name(site) -> None:
+    commands, keys, api = (
+        (site / "docs" / f"{page}.html").read_text(encoding="utf-8") for page in ("commands", "keys", "api")
+    )
+    for path, command in COMMANDS.items():
+        assert f'id="{"-".join(("dpbeam", *path))}"' in commands
+        assert [
+            name
+            for option in command.params
+            for name in option.opts
+            if f">{name}</" not in commands and name.startswith("-")
+        ] == []
+    schema = json.loads((ROOT / "dpbeam" / "policy" / "policy.schema.json").read_text(encoding="utf-8"))
+    stated = {key for each in [schema, *schema["$defs"].values()] for key in each.get("properties", ())}
+    assert [key for key in sorted(stated) if f">{key}</" not in keys] == []
+    assert [name for name in dpbeam.__all__ if f'id="dpbeam-{name.lower().replace("_", "-")}"' not in api] == [
+        "__version__"
+    ]
 
 
 WIDER = """
