@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from pygments.lexers.data import YamlLexer
 from pygments.lexers.python import PythonLexer
@@ -39,7 +40,7 @@ suppress_warnings = ["myst.header"]  # the glossary's terms are small headings b
 
 html_theme = "furo"
 html_title = f"dpbeam {__version__}"
-html_extra_path = ["root"]
+html_extra_path, html_static_path, html_css_files = ["root"], ["static"], ["site.css"]
 html_copy_source = html_show_sourcelink = html_show_sphinx = html_show_copyright = False
 
 CONTENTS = {
@@ -81,8 +82,15 @@ def complete(app: Sphinx, page: str, source: list[str]) -> None:
         source[0] = before + generated.PAGES[page]() + after
 
 
+def say_levels(app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: object) -> None:
+    """The sidebar's captions are headings, and must say of which level: Furo doesn't."""
+    tree = context.get("furo_navigation_tree", "")
+    context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
+
+
 def setup(app: Sphinx) -> None:
     app.add_lexer("python-line", PythonLexer)
     for part in ("columns", "derive", "part", "source", "stage", "vectors"):  # of a policy, as tests know them
         app.add_lexer(f"yaml-{part}", YamlLexer)
     app.connect("source-read", complete)
+    app.connect("html-page-context", say_levels, priority=900)  # after Furo's

@@ -1,7 +1,8 @@
-"""A decision tree as an SVG picture: questions are round boxes, advice is framed twice, answers stand on the lines.
+"""A decision tree as an SVG picture: questions are round boxes, advice is framed twice, answers stand beside the lines.
 
-Shapes and words carry all that it says: it reads in black and white, on paper, on any background and without a font of
-its own. Same tree, same bytes. `python -m dpbeam.pipelines.choosing.picture FOLDER` draws all of them.
+It goes from the top down, each step further in, so that it is as narrow as a page's column. Shapes and words carry all
+that it says: it reads in black and white, on paper, on any background and without a font of its own. Same tree, same
+bytes. `python -m dpbeam.pipelines.choosing.picture FOLDER` draws all of them.
 """
 
 from __future__ import annotations
@@ -9,94 +10,82 @@ from __future__ import annotations
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
 from dpbeam.pipelines.choosing.tree import Advice, Question, Tree
 from dpbeam.pipelines.choosing.trees import TREES
 
-_LINE, _PAD, _GAP = 17, 10, 16
-"""Heights in px: of a line of text, around a box's text, between two boxes."""
-_WIDE = {"question": 250, "advice": 430}
-_CHARS = {"question": 30, "advice": 56, "answer": 22}
-_STEP = 450
-"""From the left edge of one column of boxes to that of the next."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Box:
-    kind: str
-    lines: tuple[str, ...]
-    branches: tuple[tuple[tuple[str, ...], _Box], ...] = ()
-
-    @property
-    def own(self) -> int:
-        return len(self.lines) * _LINE + 2 * _PAD
-
-    @property
-    def height(self) -> int:
-        """Of the box and all that hangs on it."""
-        return max(self.own, sum(self._rooms()) + _GAP * (len(self.branches) - 1))
-
-    def _rooms(self) -> list[int]:
-        return [max(box.height, (len(label) + 1) * _LINE) for label, box in self.branches]
-
-    @property
-    def depth(self) -> int:
-        return 1 + max((box.depth for _, box in self.branches), default=0)
-
-    def placed(self, top: int) -> Iterator[tuple[int, tuple[str, ...], _Box]]:
-        """Each branch with the top of its room."""
-        top += (self.height - sum(self._rooms()) - _GAP * (len(self.branches) - 1)) // 2
-        for room, (label, box) in zip(self._rooms(), self.branches, strict=True):
-            yield top + (room - box.height) // 2, label, box
-            top += room + _GAP
-
-
-def _box(at: Question | Advice) -> _Box:
-    if isinstance(at, Advice):
-        wrapped = [
-            textwrap.wrap(line, _CHARS["advice"], subsequent_indent="    ", drop_whitespace=False)
-            for line in at.lines.split("\n")
-        ]
-        return _Box(kind="advice", lines=tuple(line for lines in wrapped for line in lines))
-    branches = tuple((tuple(textwrap.wrap(each.says, _CHARS["answer"])), _box(each.then)) for each in at.answers)
-    return _Box(kind="question", lines=tuple(textwrap.wrap(at.asks, _CHARS["question"])), branches=branches)
+_LINE, _PAD, _GAP, _STEP = 17, 10, 14, 44
+"""In px: a line of text, the room around a box's text, between two boxes, and how much further in each step is."""
+_WIDTH = 440
+_CHARS = {"question": 52, "advice": 56, "answer": 56}
+_STYLE = (
+    "text{font:13px system-ui,sans-serif;fill:#000}.advice{font:12px ui-monospace,monospace}.answer{font-style:italic}"
+    "rect,path{fill:none;stroke:#000}"
+)
 
 
 def draw(tree: Tree) -> str:
     """The picture of a tree, as the text of an SVG file."""
-    root = _box(tree.start)
-    width, height = (root.depth - 1) * _STEP + _WIDE["advice"] + 2 * _PAD, root.height + 2 * _PAD
-    head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'role="img" aria-labelledby="title">'
+    body = list(_drawn(tree.start, _PAD, _PAD))
+    height = _PAD + _height(tree.start) + _PAD
+    width = _PAD + _STEP * max(len(words) for words, _ in tree.ends()) + _WIDTH + _PAD
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
+            'role="img" aria-labelledby="title">',
+            f'<title id="title">{escape(tree.about)}</title>',
+            f"<style>{_STYLE}</style>",
+            f'<path d="M0 0H{width}V{height}H0Z" style="fill:#fff;stroke:none"/>',
+            *body,
+            "</svg>\n",
+        ]
     )
-    style = (
-        "<style>text{font:13px system-ui,sans-serif;fill:#000}.advice{font:12px ui-monospace,monospace}"
-        ".answer{font-style:italic}rect,path{fill:none;stroke:#000}</style>"
-    )
-    ground = f'<path d="M0 0H{width}V{height}H0Z" style="fill:#fff;stroke:none"/>'
-    body = "\n".join(_drawn(root, _PAD, _PAD))
-    return f'{head}\n<title id="title">{escape(tree.about)}</title>\n{style}\n{ground}\n{body}\n</svg>\n'
 
 
-def _drawn(box: _Box, left: int, top: int) -> Iterator[str]:
-    middle, wide = top + box.height // 2, _WIDE[box.kind]
-    own = middle - box.own // 2
-    if box.kind == "advice":
-        yield f'<rect x="{left}" y="{own}" width="{wide}" height="{box.own}"/>'
-        yield f'<rect x="{left + 3}" y="{own + 3}" width="{wide - 6}" height="{box.own - 6}"/>'
-    else:
-        yield f'<rect x="{left}" y="{own}" width="{wide}" height="{box.own}" rx="14"/>'
-    yield from _text(box.lines, left + _PAD, own + _PAD, box.kind)
-    for at, label, below in box.placed(top):
-        end = at + below.height // 2
-        from_x, to_x = left + wide, left + _STEP
-        yield f'<path d="M{from_x} {middle}L{from_x + 14} {end}H{to_x}m-7 -4l7 4l-7 4"/>'
-        yield from _text(label, from_x + 18, end - len(label) * _LINE - 2, "answer")
-        yield from _drawn(below, to_x, at)
+def _lines(at: Question | Advice) -> list[str]:
+    if isinstance(at, Question):
+        return textwrap.wrap(at.asks, _CHARS["question"])
+    return [
+        part
+        for line in at.lines.split("\n")
+        for part in textwrap.wrap(line, _CHARS["advice"], subsequent_indent="    ")
+    ]
+
+
+def _said(says: str) -> list[str]:
+    return textwrap.wrap(says, _CHARS["answer"])
+
+
+def _own(at: Question | Advice) -> int:
+    """The height of a box."""
+    return len(_lines(at)) * _LINE + 2 * _PAD
+
+
+def _height(at: Question | Advice) -> int:
+    """Of a box and of all below it."""
+    below = at.answers if isinstance(at, Question) else ()
+    return _own(at) + sum(_GAP + len(_said(each.says)) * _LINE + 4 + _height(each.then) for each in below)
+
+
+def _drawn(at: Question | Advice, left: int, top: int) -> Iterator[str]:
+    own, is_question = _own(at), isinstance(at, Question)
+    corners = ' rx="14"' if is_question else ""
+    yield f'<rect x="{left}" y="{top}" width="{_WIDTH}" height="{own}"{corners}/>'
+    if not is_question:
+        yield f'<rect x="{left + 3}" y="{top + 3}" width="{_WIDTH - 6}" height="{own - 6}"/>'
+    yield from _text(_lines(at), left + _PAD, top + _PAD, "question" if is_question else "advice")
+    trunk, bottom, reached = left + 20, top + own, top + own
+    for each in at.answers if isinstance(at, Question) else ():
+        said = _said(each.says)
+        label = bottom + _GAP
+        box = label + len(said) * _LINE + 4
+        middle = box + _own(each.then) // 2
+        yield f'<path d="M{trunk} {reached}V{middle}H{left + _STEP}m-7 -4l7 4l-7 4"/>'
+        yield from _text(said, left + _STEP, label, "answer")
+        yield from _drawn(each.then, left + _STEP, box)
+        bottom, reached = box + _height(each.then), middle
 
 
 def _text(lines: Sequence[str], x: int, y: int, kind: str) -> Iterator[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, sync_playwright
 
 import dpbeam
@@ -155,6 +156,16 @@ def test_no_words_of_a_decision_tree_stick_out_of_their_box(site, browser) -> No
         page.goto(picture.as_uri())
         assert page.locator("text").count() > 3
         assert page.evaluate(WIDER) == [], picture.name
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["index", "policy", "operator", "choosing", "commands", "api"])
+def test_readers_of_every_kind_can_read_it(site, browser, name, scheme) -> None:
+    page = browser.new_context(color_scheme=scheme).new_page()
+    page.goto((site / "docs" / f"{name}.html").as_uri())
+    found = {each["id"]: each["nodes"][0]["html"] for each in Axe().run(page).response["violations"]}
+    found.pop("landmark-unique", None)  # Furo's two sidebars have no names
+    assert found == {}
 
 
 def test_the_first_page_leads_to_the_index(site, browser) -> None:
