@@ -1,10 +1,11 @@
-# make demo: a private release of real data.  make test: all tests.  Both make their own .venv first.
+# make demo: a private release of real data.  make test: all tests.  make docs: the pages as a site.
+# Each makes .venv first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_LEDGER := sqlite:///build/demo/ledger.sqlite
 
-.PHONY: demo test test-lowest test-python lint bench mutation requirements clean
+.PHONY: demo test test-lowest test-python lint docs dist bench mutation requirements clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.installed: requirements.txt setup.py dpbeam/_version.py
@@ -49,6 +50,20 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The pages as a site, for a browser, from the disk or a server; any warning is an error
+docs: $(VENV)/.installed
+	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky --fresh-env \
+		--conf-dir docs/site --doctree-dir build/doctrees . build/docs
+	@echo "The site: build/docs/index.html"
+
+# What a package index takes, in dist/, checked as it checks and tried on each Python that is here
+dist: $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@rm -rf dist
+	@$(BIN)/uv build --quiet --out-dir dist
+	@$(BIN)/uv tool run --quiet twine@7.0.0 check --strict dist/*.whl dist/*.tar.gz
+	@$(BIN)/python tests/distribution/run.py dist $(PYTHONS)
 
 build/bench/.installed: benchmarks/requirements.txt
 	@mkdir -p build

@@ -1,5 +1,6 @@
 """What is installed: the packages, the version ranges they need, and the `dpbeam` command."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -10,14 +11,35 @@ VERSION = next(
     for line in (HERE / "dpbeam" / "_version.py").read_text(encoding="utf-8").splitlines()
     if line.startswith("__version__")
 )
+README = re.sub(r"\[([^\]]*)\]\((?!https?:)[^)]*\)", r"\1", (HERE / "README.md").read_text(encoding="utf-8"))
+"""An index shows the page by itself: links to other files of the repository would lead nowhere there."""
 
 setup(
     name="dpbeam",
     version=VERSION,
     description="Differentially private releases from Apache Beam, under a privacy budget that holds",
-    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description=README,
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
+    author="The dpbeam contributors",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords=["differential privacy", "Apache Beam", "privacy budget", "PipelineDP", "anonymization", "statistics"],
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Information Analysis",
+        "Topic :: Security",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["dpbeam", "dpbeam.*"]),  # dpbeam/transforms and dpbeam/pipelines are links
     package_data={
@@ -62,8 +84,13 @@ setup(
             "pandas>=2.1,<2.4",  # Beam has data frames below 2.4, and loads its notebook parts below 3
         ],
         "all": ["dpbeam[beam,notebook,pipelinedp]"],
+        "docs": [  # what `make docs` needs, beside what makes releases
+            "furo>=2025.7.19,<2027",
+            "myst-parser>=4.0.1,<6",
+            "sphinx>=8.1.3,<10",
+        ],
         "dev": [
-            "dpbeam[all]",
+            "dpbeam[all,docs]",
             "axe-playwright-python>=0.1.6,<0.2",  # brings axe-core (MPL 2.0), which tests alone load
             "duckdb>=1.1,<3",  # joins tables in a test, as docs/weekly_runs.md shows
             "hypothesis>=6.100,<7",
@@ -78,7 +105,7 @@ setup(
             "pytest>=8.4,<10",
             "pytest-xdist>=3.5,<4",
             "ruff>=0.16,<0.18",
-            "setuptools>=70.1,<85",
+            "setuptools>=77.0.3,<85",
         ],
     },
     entry_points={"console_scripts": ["dpbeam=dpbeam.pipelines.cli.main:main"]},

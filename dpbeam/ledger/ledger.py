@@ -55,12 +55,14 @@ class Ledger:
     publishes nothing after a call was refused.
 
     Each step on a charge (`start`, `refund`, `publish`, `close`, `retry`, `fail_attempt`) returns the charge as it is
-    then, which is what the next step takes, and raises:
+    then, which is what the next step takes, and raises what is below. Every method raises LedgerError where the ledger
+    can't be used; `Locked` where others kept it for too long.
+
+    Raises:
         FenceLost: the run was given up or taken over meanwhile; it must stop.
         Refused: the charge isn't in the state that the step starts from, or has had all its attempts.
         UsageError: an argument that can't be recorded.
         LedgerError: there is no such charge, or its dataset's history doesn't verify.
-    Every method raises LedgerError where the ledger can't be used; `Locked` where others kept it for too long.
     """
 
     store: Store

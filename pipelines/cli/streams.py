@@ -113,7 +113,7 @@ def only_shows(arguments: Sequence[str]) -> bool:
     """Whether a command has done nothing if its output is lost; the others have done their work before."""
     command = [*arguments, "", ""][: 2 if arguments[:1] == ["budget"] else 1][-1]
     written = any(argument.startswith(("--output", "-o")) for argument in arguments)
-    return command in ("plan", "certify", "show", "history", "verify", "releases") or (
+    return command in ("choose", "plan", "certify", "show", "history", "verify", "releases") or (
         command == "init" and not written
     )
 

@@ -13,6 +13,7 @@ from dpbeam.engine.stage import planned
 from dpbeam.errors import Refused
 from dpbeam.ledger.accounts import Charge
 from dpbeam.ledger.amounts import Amount
+from dpbeam.ledger.ledger import Ledger
 from dpbeam.ledger.owner import Owner, alive
 from dpbeam.ledger.refusals import KeyTaken
 from dpbeam.ledger.reserving import Claim

@@ -168,7 +168,8 @@ def check_unchanged(inputs: Inputs) -> None:
         if now(file) != file:
             raise RunFailed(
                 f"source {formats.shown(file.path)} has changed since it was checked at the start of the run, so "
-                "nothing was published. Run again when it is settled"
+                "nothing was published. Run again when it is settled; a file that was written anew is another input, "
+                "and is charged anew"
             )
 
 

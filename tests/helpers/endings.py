@@ -37,6 +37,7 @@ COMMANDS: dict[str, Callable[[], str]] = {
     "init, CSV": lambda: "init quoted.csv",
     "init, JSON Lines": lambda: "init visits.jsonl",
     "init, Parquet": lambda: "init visits.parquet",
+    "choose": lambda: "choose selection --answers no,coarse,yes,more",
     "plan": lambda: "plan policy.yaml",
     "check": lambda: f"check policy.yaml --output-file figures{next(_names)}.txt",
     "run, cached": lambda: "run policy.yaml",

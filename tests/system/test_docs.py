@@ -66,6 +66,70 @@ def test_the_page_of_the_check_works(reader, capsys) -> None:
     assert "300 rows read" in (reader / "figures.txt").read_text(encoding="utf-8")
 
 
+def test_the_page_of_choices_works(capsys) -> None:
+    named, advised, printed = commands(ROOT / "docs" / "choosing.md")
+    assert invoke(named) == 0
+    assert "selection" in capsys.readouterr().out
+    assert invoke(advised) == 0
+    assert "noise: gaussian" in capsys.readouterr().out
+    assert invoke(printed) == 0
+
+
+@pytest.fixture
+def visits(reader: Path) -> Path:
+    """A folder with a table of visits."""
+    rows = {"person": [f"p{i % 300}" for i in range(900)], "city": ["a", "b", "c"] * 300, "cost": list(range(900))}
+    pq.write_table(pa.table(rows), reader / "visits.parquet")
+    return reader
+
+
+def test_the_engineers_guide_works(visits, capsys) -> None:
+    found = commands(ROOT / "docs" / "engineer.md")
+    assert [words[0] for words in found] == ["init", "choose", "choose", "plan", "check", "budget", "run", "budget"]
+    for words in found:
+        assert invoke(words) == 0, (words, capsys.readouterr().err)
+    run = next(words for words in found if words[0] == "run")
+    capsys.readouterr()
+    assert invoke(run) == 0
+    assert "at no cost" in capsys.readouterr().out
+
+
+def test_what_the_engineers_guide_says_is_charged_is(visits, capsys) -> None:
+    def charged(*words: str) -> bool:
+        assert invoke(["run", "policy.yaml", *words]) == 0, capsys.readouterr().err
+        return "at no cost" not in capsys.readouterr().out
+
+    assert invoke(["init", "visits.parquet", "--output", "policy.yaml"]) == 0
+    assert invoke(["budget", "create", "policy.yaml"]) == 0
+    policy, text = visits / "policy.yaml", (visits / "policy.yaml").read_text()
+    assert charged()
+    assert not charged()
+    policy.write_text(f"# a comment\n{text}")
+    assert not charged("--output", "elsewhere")
+    assert charged("--release", "another")
+    policy.write_text(text.replace("epsilon: 1, delta: 1e-8", "epsilon: 0.5, delta: 1e-8"))
+    assert policy.read_text() != text
+    assert charged()
+    policy.write_text(text)
+    shutil.copy(visits / "visits.parquet", visits / "again.parquet")
+    (visits / "again.parquet").rename(visits / "visits.parquet")
+    assert charged()
+
+
+def test_the_officers_guide_works(visits, capsys) -> None:
+    found = commands(ROOT / "docs" / "officer.md")
+    assert len(found) == 6
+    for words in (
+        ["init", "visits.parquet", "-o", "policy.yaml"],
+        ["budget", "create", "policy.yaml"],
+        ["run", "policy.yaml"],
+    ):
+        assert invoke(words) == 0
+    for words in found:
+        named = [str(path) for word in words for path in (sorted(visits.glob(word)) if "*" in word else [word])]
+        assert invoke(named) == 0, (words, capsys.readouterr().err)
+
+
 def test_the_ledgers_example_in_python_works(reader, capsys) -> None:
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8"), re.DOTALL)
     exec(block, {})  # noqa: S102

@@ -4,17 +4,21 @@ folder that has a `pipelines` and a `transforms` of its own, and in a worker tha
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import stat
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.message import Message
+from email.parser import Parser
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.portability.stager import Stager
+from packaging.specifiers import SpecifierSet
 
 from tests.helpers import installing
 
@@ -76,6 +80,27 @@ def test_what_beam_sends_to_workers_for_a_setup_file_has_the_same_files(sdist, t
     Stager.create_job_resources(options, str(tmp_path / "staged"), log_submission_env_dependencies=False)
     (sent,) = (tmp_path / "staged").glob("*.tar.gz")
     assert installing.contents(sent) == installing.contents(sdist)
+
+
+@pytest.fixture(scope="module")
+def shown(wheel: Path) -> Message:
+    """What a package index shows of the wheel."""
+    (name,) = (name for name in installing.contents(wheel) if name.endswith(".dist-info/METADATA"))
+    return Parser().parsestr(installing.contents(wheel)[name].decode())
+
+
+def test_an_index_shows_the_licence_and_the_pythons_that_it_runs_on(shown) -> None:
+    assert (shown["License-Expression"], shown["License-File"]) == ("Apache-2.0", "LICENSE")
+    classifiers = shown.get_all("Classifier")
+    named = {each.rpartition(" ")[2] for each in classifiers if re.fullmatch(r".*:: 3\.\d+", each)}
+    allowed = SpecifierSet(shown["Requires-Python"])
+    assert named == {f"3.{minor}" for minor in range(40) if f"3.{minor}" in allowed}
+
+
+def test_an_index_shows_the_readme_without_links_that_lead_nowhere_there(shown) -> None:
+    text = shown.get_payload()
+    assert "## Your own data, in five minutes" in text
+    assert re.findall(r"\]\((?!https?:)[^)]*\)", text) == []
 
 
 def test_the_demo_works_from_a_folder_with_packages_of_the_same_names(programs, elsewhere) -> None:

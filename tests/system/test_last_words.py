@@ -83,7 +83,8 @@ def test_whatever_fails_while_a_release_is_shown_the_exit_code_is_its_own(worksp
     assert f"the release is out, in {workspace.release_folder()}, but could not be shown here (LookupError)" in said
 
 
-ONLY_SHOWS = ("plan POLICY", "plan POLICY --json", "certify MANIFEST", "certify MANIFEST --json", "init DATA",
+ONLY_SHOWS = ("choose bounds --print-tree", "plan POLICY", "plan POLICY --json",
+    "certify MANIFEST", "certify MANIFEST --json", "init DATA",
     "budget show visits", "budget show visits --json", "budget history visits", "budget history visits --json",
     "budget verify", "releases --output RELEASES", "releases --json --output RELEASES")  # fmt: skip
 DOES = (
@@ -137,6 +138,7 @@ def commands() -> dict[str, list[str]]:
         "check": ["p.yaml"],
         "rehearse": ["p.yaml"],
         "releases": ["d"],
+        "choose": ["bounds"],
         "init": ["d"],
         "certify": ["m"],
         "create": ["p.yaml"],

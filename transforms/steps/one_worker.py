@@ -121,7 +121,8 @@ class _Aggregate(ContainedDoFn):
             read = _each(threads, "reading", partial(self._read, partial(self._buffer, buffer), threads), splits)
             if sent not in (None, read):
                 raise RunFailed(
-                    "the source changed while it was read; nothing was published. Run again when it is settled"
+                    "the source changed while it was read; nothing was published. Run again when it is settled; a "
+                    "file that was written anew is another input, and is charged anew"
                 )
             largest_first = (first + np.argsort(-buffer.settle(), kind="stable")).tolist()
             bound = _each(threads, "aggregating", partial(self._bound, buffer, merged_by_stage), largest_first)

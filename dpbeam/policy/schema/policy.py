@@ -341,7 +341,8 @@ class Policy(Strict):
 
     @property
     def digest(self) -> str:
-        """`sha256:…` of all that the guarantee and the results depend on: of the canonical form."""
+        """The SHA-256 of all that the guarantee and the results depend on, the canonical form, after `sha256` and a
+        colon."""
         return digest_of(self.canonical_form())
 
     def canonical_form(self) -> dict[str, Any]:

@@ -84,7 +84,10 @@ def still(check: Callable[[], Any], path: str) -> Any:
 
 def changed(path: str) -> RunFailed:
     """The error for a file that isn't the one that was listed and checked."""
-    return RunFailed(f"{path} has changed since it was checked at the start of the run. Run again when it is settled.")
+    return RunFailed(
+        f"{path} has changed since it was checked at the start of the run. Run again when it is settled; a file that "
+        "was written anew is another input, and is charged anew."
+    )
 
 
 def damaged(path: str) -> RunFailed:

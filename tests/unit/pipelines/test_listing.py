@@ -247,7 +247,8 @@ def test_a_file_turned_away_while_it_is_read_and_back_at_the_end_is_noticed(by: 
     with pytest.raises(RunFailed) as caught:
         everything(found, wanted)
     assert str(caught.value) == (
-        f"{path} has changed since it was checked at the start of the run. Run again when it is settled."
+        f"{path} has changed since it was checked at the start of the run. Run again when it is settled; "
+        "a file that was written anew is another input, and is charged anew."
     )
     if by == "folder":
         folder.unlink()

@@ -229,7 +229,8 @@ def test_a_file_that_lost_a_column_since_it_was_checked_fails_the_run() -> None:
     with pytest.raises(RunFailed) as caught:
         read(b"a,c\n1,2\n")
     assert str(caught.value) == (
-        "t.csv has changed since it was checked at the start of the run. Run again when it is settled."
+        "t.csv has changed since it was checked at the start of the run. Run again when it is settled; "
+        "a file that was written anew is another input, and is charged anew."
     )
 
 

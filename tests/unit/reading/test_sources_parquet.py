@@ -127,7 +127,8 @@ def test_a_file_replaced_since_it_was_checked_fails_the_run() -> None:
     with pytest.raises(RunFailed) as caught:
         read(written(pa.table({"id": [1], "x": [1]})))
     assert str(caught.value) == (
-        "t.parquet has changed since it was checked at the start of the run. Run again when it is settled."
+        "t.parquet has changed since it was checked at the start of the run. Run again when it is settled; "
+        "a file that was written anew is another input, and is charged anew."
     )
 
 
