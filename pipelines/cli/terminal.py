@@ -15,6 +15,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from dpbeam.accounting.outlook import Outlook
 from dpbeam.accounting.plan import Plan
 from dpbeam.accounting.utility import MetricFigure, SelectionFigure, selection_figure
 from dpbeam.engine.stage import StageSpec
@@ -22,6 +23,7 @@ from dpbeam.ledger.accounts import Balance
 from dpbeam.ledger.amounts import Amount
 from dpbeam.mechanisms.events import Laplace, LaplaceThresholding, TruncatedGeometric
 from dpbeam.mechanisms.targets import OfQuantity, target
+from dpbeam.pipelines.cli.outlook_tables import outlook_tables
 from dpbeam.pipelines.cli.printing import line
 from dpbeam.reporting.numbers import humane, significant
 from dpbeam.reporting.rows import top_rows
@@ -118,7 +120,7 @@ def _short(key: str) -> str:
     return text if len(text) <= _KEY_CHARS else text[: _KEY_CHARS - 1] + "…"
 
 
-def plan(made: Plan, balance: Balance | None) -> RenderableType:
+def plan(made: Plan, balance: Balance | None, outlook: Outlook | None = None) -> RenderableType:
     """The plan: the noise of every metric, the counts that selections need, ε by each method, what would be left."""
     noise = Table(title=f"Plan for {made.dataset}: ε {made.epsilon:g}, δ {made.delta:g} a run")
     noise.add_column("stage")
@@ -152,6 +154,7 @@ def plan(made: Plan, balance: Balance | None) -> RenderableType:
                 f"{significant(shared.std_unshared / scale)}{unit}."
             )
         )
+    lines += [] if outlook is None else outlook_tables(outlook)
     certificate = made.certificate.to_json()
     methods = ", ".join(f"{name} {significant(certificate[name], 4)}" for name in ("pld", "rdp", "naive"))
     lines.append(line(f"ε of everything together at δ {made.delta:g}: {methods}; the least counts. No data was read."))

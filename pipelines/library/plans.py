@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from dpbeam.accounting.outlook import Outlook
+from dpbeam.accounting.outlook import outlook as make_outlook
 from dpbeam.accounting.plan import Plan
 from dpbeam.accounting.plan import plan as make_plan
 from dpbeam.engine.release import releaser
@@ -34,16 +37,23 @@ class QueryPlan:
         """The same in δ."""
         return self.plan.delta
 
+    @cached_property
+    def outlook(self) -> Outlook:
+        """What results will be like: the people that a partition needs under each strategy, intervals by size, metrics
+        that are one figure. It takes a calibration for each strategy, so it is made when it is asked for."""
+        return make_outlook(self.query, self.plan)
+
     def explain(self) -> str:
         """What a release would be like and cost, in words."""
         from dpbeam.reporting import plan_page  # lazily: it loads what makes HTML
 
         said = warning(self.query)
-        return plan_page.text(self.plan) + ("" if said is None else f"\nNote: {said}.")
+        return plan_page.text(self.plan, self.outlook) + ("" if said is None else f"\nNote: {said}.")
 
     def to_json(self) -> dict[str, Any]:
         """As `dpbeam plan --json` prints it, but for the ledger (docs/formats.md)."""
-        return self.plan.to_json()
+        made = self.plan.to_json()
+        return made | {"utility": made["utility"] | self.outlook.to_json()}
 
     def __repr__(self) -> str:
         return self.explain()
@@ -51,7 +61,7 @@ class QueryPlan:
     def _repr_html_(self) -> str:
         from dpbeam.reporting import plan_page
 
-        return plan_page.html(self.plan)
+        return plan_page.html(self.plan, self.outlook)
 
 
 def plan(asked: Policy | QueryBuilder) -> QueryPlan:
