@@ -24,6 +24,8 @@ def prepare(folder: Path) -> None:
     pq.write_table(pa.table(rows), folder / "visits.parquet")
     lines = [f"{person},{place}" for person, place in zip(*rows.values(), strict=True)]
     (folder / "quoted.csv").write_text("\n".join(['"person","the ""place"""', *lines]) + "\n", encoding="utf-8")
+    older = rows | {"person": [f"o{i}" for i in range(300)]}
+    pq.write_table(pa.table(older), folder / "older.parquet")
     (folder / "visits.jsonl").write_text('{"person": "p", "place": "inn"}\n' * 300, encoding="utf-8")
     for words in ("init visits.parquet --output policy.yaml", "budget create policy.yaml", "run policy.yaml"):
         done = call(folder, words)
@@ -39,6 +41,7 @@ COMMANDS: dict[str, Callable[[], str]] = {
     "init, Parquet": lambda: "init visits.parquet",
     "plan": lambda: "plan policy.yaml",
     "check": lambda: f"check policy.yaml --output-file figures{next(_names)}.txt",
+    "tune": lambda: f"tune policy.yaml --data older.parquet --output-file tuned{next(_names)}.txt",
     "run, cached": lambda: "run policy.yaml",
     "run, refused": lambda: "run policy.yaml --refresh --release other --ledger sqlite:///none.sqlite",
     "certify": lambda: "certify manifest/manifest.json",
