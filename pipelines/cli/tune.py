@@ -42,7 +42,8 @@ def tune(
         Path | None, typer.Option("--write", help="A new file beside POLICY for the policy that is recommended.")
     ] = None,
     output_file: Annotated[
-        Path | None, typer.Option("--output-file", help="A new file for the figures, which only you may read.")
+        Path | None,
+        typer.Option("--output-file", help="A new file for the figures, which only you may read; .html for a page."),
     ] = None,
     show: Annotated[
         bool,
@@ -58,7 +59,7 @@ def tune(
             "name a file for them with --output-file, or say --show if whoever reads this may see the data"
         )
     with two_endings("tuning"):
-        from dpbeam.pipelines.cli.tune_text import lines
+        from dpbeam.pipelines.cli.tune_text import lines, page
         from dpbeam.policy.load import load_policy
 
         policy = load_policy(policy_path, source=data)
@@ -69,12 +70,12 @@ def tune(
         if write is not None and write.parent.resolve() != policy_path.parent.resolve():
             raise UsageError(f"--write {write} must lie beside {policy_path}: paths in a policy start at its folder")
         found = _tuned(policy_path, data)
-        figures = lines(found)
         if output_file is None:
-            _show(figures)
+            _show(lines(found))
         else:
+            is_page = output_file.suffix in (".html", ".htm")
             with private_file(output_file) as number, os.fdopen(number, "w", encoding="utf-8") as file:
-                file.write("\n".join(figures) + "\n")
+                file.write(page(found) if is_page else "\n".join(lines(found)) + "\n")
             say(f"Wrote {output_file}: raw figures, which only you may read. Delete it when you are done.")
         if write is not None:
             _write(found, policy_path, write, data)
@@ -85,6 +86,7 @@ def _tuned(policy_path: Path, data: Sequence[str]) -> Tuned:
     from dpbeam.pipelines.tuning.expected_error import Judge
     from dpbeam.pipelines.tuning.knobs import check_stated, check_tunable, clips, knobs
     from dpbeam.pipelines.tuning.search import tune as search
+    from dpbeam.pipelines.tuning.search import untuned
     from dpbeam.pipelines.tuning.summaries import summarise
     from dpbeam.policy.compile import query as compile_query
     from dpbeam.policy.load import load_policy
@@ -96,7 +98,12 @@ def _tuned(policy_path: Path, data: Sequence[str]) -> Tuned:
     with console(stderr=True).status("Tuning") as status:
         summaries = summarise(query, clips(query), lambda done, of: status.update(f"Reading: {100 * done // of} % …"))
         status.update("Trying candidates …")
-        return search(query, knobs(query, summaries), Judge(summaries=summaries))
+        whole = [summary for summary in summaries if summary is not None]
+        if len(whole) < len(summaries):
+            # No error: an exit code that depends on what is in the data would tell of it.
+            missing = [stage.name for stage, each in zip(query.stages, summaries, strict=True) if each is None]
+            return untuned(query, missing)
+        return search(query, knobs(query, whole), Judge(summaries=whole))
 
 
 def _refuse_own(policy_path: Path, data: Sequence[str]) -> None:

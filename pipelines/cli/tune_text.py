@@ -11,6 +11,7 @@ from dpbeam.pipelines.tuning.rewriting import written
 from dpbeam.pipelines.tuning.search import Setting, Sweep, Tuned
 from dpbeam.queries.metrics.base import Clipped
 from dpbeam.reporting.numbers import significant
+from dpbeam.reporting.tuning_page import Choice, render_tuning
 from dpbeam.reporting.visible import visible
 
 RAW = (
@@ -34,6 +35,9 @@ def _lines(found: Tuned) -> Iterator[str]:
     yield ABOUT
     yield ""
     stated = found.stated
+    if found.without_rows:
+        yield _without_rows(found)
+        return
     yield (
         f"{stated.dataset}: expected error {_error(found.stated_error)} by the policy as it is, "
         f"{_error(found.chosen_error)} as recommended, at the same ε {stated.epsilon:g}, δ {stated.delta:g}"
@@ -66,15 +70,66 @@ def _lines(found: Tuned) -> Iterator[str]:
     )  # fmt: skip
 
 
+def page(found: Tuned) -> str:
+    """The figures as a page with charts."""
+    if found.without_rows:
+        about = (RAW, ABOUT, _without_rows(found))
+        return render_tuning(found.stated.dataset, about=about, recommended=(), choices={})
+    charts = {}
+    for sweep in found.sweeps:
+        stage = found.stated.stages[sweep.knob.stage]
+        charts[f"{stage.name}: {_name(found, sweep)}"] = [
+            Choice(
+                label=_value(found, sweep, setting) + _marked(sweep, setting),
+                error=setting.error,
+                rows=setting.stage.rows,
+                partitions=setting.stage.partitions if stage.selection is not None else None,
+            )
+            for setting in sweep.settings
+            if setting.stage is not None and setting.error is not None
+        ]
+    charts["ε of a run"] = [
+        Choice(label=f"{each.epsilon:g}", error=each.chosen, rows=None, partitions=None) for each in found.epsilons
+    ]
+    lede = (
+        f"Expected error {_error(found.stated_error)} by the policy as it is, {_error(found.chosen_error)} as "
+        f"recommended, at the same ε {found.stated.epsilon:g}, δ {found.stated.delta:g}."
+    )
+    return render_tuning(
+        found.stated.dataset,
+        about=(RAW, ABOUT, lede),
+        recommended=_listed(found) or ["Nothing that would bring the error down by more than 1 %."],
+        choices=charts,
+    )
+
+
+def _without_rows(found: Tuned) -> str:
+    stages = ", ".join(found.without_rows)
+    return f"{stages}: no row of these data is left, so there is nothing to say; `dpbeam check --source` shows why"
+
+
+def _marked(sweep: Sweep, setting: Setting) -> str:
+    said = [
+        word
+        for word, value in (("the policy's", sweep.stated), ("recommended", sweep.chosen))
+        if value == setting.value
+    ]
+    return f" ({', '.join(said)})" if said else ""
+
+
 def _recommended(found: Tuned) -> Iterator[str]:
-    listed = [
-        f"  {found.stated.stages[sweep.knob.stage].name}, {_name(found, sweep, key=change.key)}: "
+    listed = _listed(found)
+    yield "Recommended:" if listed else "Recommended: nothing that would bring the error down by more than 1 %."
+    yield from (f"  {line}" for line in listed)
+
+
+def _listed(found: Tuned) -> list[str]:
+    return [
+        f"{found.stated.stages[sweep.knob.stage].name}, {_name(found, sweep, key=change.key)}: "
         f"{written(change.old)} → {written(change.new)}; {change.why}"
         for sweep in found.changes
         for change in changes(found.stated, sweep)
     ]
-    yield "Recommended:" if listed else "Recommended: nothing that would bring the error down by more than 1 %."
-    yield from listed
 
 
 def _sweep(found: Tuned, sweep: Sweep) -> Iterator[str]:

@@ -47,7 +47,8 @@ class AtEpsilon:
 
 @dataclass(frozen=True, kw_only=True)
 class Tuned:
-    """What was recommended, and the trade-offs around it."""
+    """What was recommended, and the trade-offs around it. Where stages are `without_rows`, there is nothing to say: then
+    all that is figured is empty, and nothing is recommended."""
 
     stated: Query
     chosen: Query
@@ -55,6 +56,7 @@ class Tuned:
     chosen_stages: tuple[StageError, ...]
     sweeps: tuple[Sweep, ...]
     epsilons: tuple[AtEpsilon, ...]
+    without_rows: tuple[str, ...] = ()
 
     @property
     def stated_error(self) -> float:
@@ -93,6 +95,19 @@ def tune(query: Query, knobs: Sequence[Knob], judge: Judge) -> Tuned:
         chosen_stages=judge.stages(chosen),
         sweeps=tuple(_sweep(query, at, knob, judge) for knob in knobs),
         epsilons=tuple(_at_epsilons(query, chosen, judge)),
+    )
+
+
+def untuned(query: Query, without_rows: Sequence[str]) -> Tuned:
+    """What is known where stages have no rows: nothing, and nothing is recommended."""
+    return Tuned(
+        stated=query,
+        chosen=query,
+        stated_stages=(),
+        chosen_stages=(),
+        sweeps=(),
+        epsilons=(),
+        without_rows=tuple(without_rows),
     )
 
 

@@ -16,7 +16,6 @@ import pyarrow as pa
 
 from dpbeam.array_types import F64, I64
 from dpbeam.engine.arrays import grouping, hashing
-from dpbeam.errors import UsageError
 from dpbeam.pipelines.checking.leniency import lenient
 from dpbeam.pipelines.checking.merged import Merged, hashes
 from dpbeam.pipelines.lifecycle import inputs
@@ -81,13 +80,13 @@ class Summary:
 
 def summarise(
     query: Query, clips: Sequence[Clip], share: Share = lambda done, of: None, *, most: int = MOST_PAIRS
-) -> tuple[Summary, ...]:
-    """Reads all rows of the query's source, once, and sums them up for each of its stages.
+) -> tuple[Summary | None, ...]:
+    """Reads all rows of the query's source, once, and sums them up for each of its stages: None where no row is left.
 
     Rows that break a rule are dropped, also where that would end a run.
 
     Raises:
-        UsageError: the input can't be used, or a stage is left without rows.
+        UsageError: the input can't be used.
         RunFailed: a file is damaged, or changed while it was read.
     """
     spec, seed = lenient(query.source), secrets.randbits(63)
@@ -147,13 +146,11 @@ class _Building:
         self._seen += batch.num_rows
         return pl.Series(hashing.mix64(numbers))
 
-    def summary(self) -> Summary:
-        """All that was added."""
+    def summary(self) -> Summary | None:
+        """All that was added; None if nothing was."""
         pairs, stage = self._pairs.table(), self._stage
         if pairs is None:
-            raise UsageError(
-                f"stage {stage.name}: no row of the data is left for it, so there is nothing to say; see `dpbeam check`"
-            )
+            return None
         numbers = {name: pairs[name].to_numpy() for name in pairs.columns if name not in ("unit", "partition")}
         return Summary(
             stage=stage.name,

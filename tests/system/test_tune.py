@@ -107,6 +107,17 @@ def test_nothing_of_the_data_is_anywhere_but_in_two_private_files(planted) -> No
     assert planted.uncharged()
 
 
+def test_a_page_with_charts_is_as_private(planted, capsys) -> None:
+    path = planted.folder / "figures.html"
+    assert invoke(flags(planted, "--output-file", str(path))) == 0
+    text = path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "This holds raw figures of the data that it was tuned on" in text
+    assert "by_place: low and high of amount_sum" in text
+    assert text.count('<figure class="chart">') == 12
+    assert "%" not in capsys.readouterr().out
+
+
 def test_the_written_policy_says_what_was_recommended_and_why(planted) -> None:
     tuned = planted.folder / "tuned.yaml"
     assert invoke(flags(planted, "--show", "--write", str(tuned))) == 0
@@ -207,10 +218,13 @@ def test_what_the_run_finds_itself_is_refused(change, message, planted, capsys) 
     assert capsys.readouterr().err == f"dpbeam: {message}\n"
 
 
-def test_data_of_which_nothing_is_left_are_refused(planted, capsys) -> None:
+def test_data_of_which_nothing_is_left_say_so_in_figures_alone(planted, capsys) -> None:
     planted.csv(f"o1,place1,{CANARY}", name="older.csv")
     capsys.readouterr()
-    assert invoke(flags(planted, "--show")) == 2
-    assert capsys.readouterr().err == (
-        "dpbeam: stage by_place: no row of the data is left for it, so there is nothing to say; see `dpbeam check`\n"
-    )
+    tuned = planted.folder / "tuned.yaml"
+    for name in ("figures.txt", "figures.html"):
+        assert invoke(flags(planted, "--output-file", str(planted.folder / name))) == 0
+        assert "by_place: no row of these data is left" in (planted.folder / name).read_text()
+    assert "no row" not in "".join(capsys.readouterr())
+    assert invoke(flags(planted, "--show", "--write", str(tuned))) == 0
+    assert load_policy(tuned).stages == load_policy(planted.policy_path).stages

@@ -96,7 +96,7 @@ def test_the_error_that_is_expected_is_the_one_that_releases_have(epsilon, l0, s
     text = yaml.safe_load(default.read_text())
     text["run"] = {"epsilon": epsilon, "delta": 1e-5}
     stage = text["stages"][0]
-    stage |= {"bounds": {"l0": l0, "linf": 1}, "partitions": {"private": {"strategy": strategy}}}
+    stage |= {"bounds": {"l0": l0, "linf": 1}, "partitions": {"private": {"strategy": strategy}}, "noise": "laplace"}
     stage["metrics"] = ["count", {"sum": {"column": "amount", "low": 0, "high": 5}}]
     policy = folder / "plain.yaml"
     policy.write_text(yaml.safe_dump(text, sort_keys=False))
@@ -118,5 +118,7 @@ def judged(policy: Path, data: Path) -> dict[str, float]:
     from dpbeam.policy.compile import query as compile_query
 
     query = compile_query(load_policy(policy, source=[str(data)]))
-    (stage,) = Judge(summaries=summarise(query, clips(query))).stages(query)
+    (summary,) = summarise(query, clips(query))
+    assert summary is not None
+    (stage,) = Judge(summaries=[summary]).stages(query)
     return dict(stage.metrics)
