@@ -47,8 +47,8 @@ class AtEpsilon:
 
 @dataclass(frozen=True, kw_only=True)
 class Tuned:
-    """What was recommended, and the trade-offs around it. Where stages are `without_rows`, there is nothing to say: then
-    all that is figured is empty, and nothing is recommended."""
+    """What was recommended, and the trade-offs around it. Where stages are `without_rows`, there is nothing to say: all
+    that is figured is empty then, and nothing is recommended."""
 
     stated: Query
     chosen: Query
