@@ -79,12 +79,33 @@ def calibrate(requests: Sequence[Request], *, epsilon: float, delta: float) -> t
         UsageError: ε or δ out of range, or a δ too small for a truncated geometric selection or for Gaussian noise.
         Refused: no noise scale was found.
     """
+    return at_scale(requests, common_scale(requests, epsilon=epsilon, delta=delta), delta=delta)
+
+
+def common_scale(requests: Sequence[Request], *, epsilon: float, delta: float) -> float:
+    """The least common noise scale of these requests. It depends on their kinds and weights alone: what one unit moves
+    is another factor of the noise, so requests that differ in that only have the same scale.
+
+    Raises:
+        UsageError, Refused: as `calibrate`, but for a δ too small for a truncated geometric selection.
+    """
     check_target(epsilon, delta)
     if not requests:
         raise Refused("a plan needs at least one mechanism: ask for a metric or a private selection")
+    return _solve(_mix(requests), float(epsilon), float(delta) - _selection_delta(requests, delta))
+
+
+def _selection_delta(requests: Sequence[Request], delta: float) -> float:
+    return delta * SELECTION_DELTA_SHARE if any(r.is_selection for r in requests) else 0.0
+
+
+def at_scale(requests: Sequence[Request], scale: float, *, delta: float) -> tuple[Mechanism, ...]:
+    """The mechanisms of these requests at a common scale, in order.
+
+    Guarantee: `calibrate`'s, if the scale is at least the requests' `common_scale` at this δ.
+    """
     selection_weight = math.fsum(r.weight for r in requests if r.is_selection)
-    selection_delta = delta * SELECTION_DELTA_SHARE if selection_weight else 0.0
-    scale = _solve(_mix(requests), float(epsilon), float(delta) - selection_delta)
+    selection_delta = _selection_delta(requests, delta)
     return tuple(
         _mechanism(r, scale, selection_delta * r.weight / selection_weight if r.is_selection else 0.0) for r in requests
     )

@@ -6,19 +6,21 @@ from collections.abc import Iterator
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from dpbeam.accounting.outlook import Outlook
 from dpbeam.accounting.plan import Plan
 from dpbeam.accounting.utility import AutomaticFigure, MetricFigure, SelectionFigure
+from dpbeam.reporting import outlook_words
 from dpbeam.reporting.coverage import price
 from dpbeam.reporting.numbers import exact, significant
 from dpbeam.reporting.visible import visible
 
 
-def text(plan: Plan) -> str:
+def text(plan: Plan, outlook: Outlook) -> str:
     """The plan in lines: cost, then by stage the metrics' noise and the people that a partition needs."""
-    return "\n".join(_lines(plan))
+    return "\n".join(_lines(plan, outlook))
 
 
-def html(plan: Plan) -> str:
+def html(plan: Plan, outlook: Outlook) -> str:
     """The plan as tables, without scripts or styles of its own but for some inline ones; everything is escaped."""
     loaded = Environment(
         loader=PackageLoader("dpbeam.reporting"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -32,10 +34,16 @@ def html(plan: Plan) -> str:
         selections=[_selection(figure) for figure in plan.utility.selections],
         automatic=[_automatic(figure) for figure in plan.utility.automatic],
         coverage=[visible(price(figure)) for figure in plan.utility.coverage],
+        people_title=outlook_words.PEOPLE_TITLE,
+        people=list(outlook_words.people_rows(outlook)),
+        size_title=outlook_words.SIZE_TITLE,
+        size_headings=outlook_words.SIZE_HEADINGS,
+        sizes=list(outlook_words.size_rows(outlook)),
+        remarks=list(outlook_words.remarks(outlook)),
     )
 
 
-def _lines(plan: Plan) -> Iterator[str]:
+def _lines(plan: Plan, outlook: Outlook) -> Iterator[str]:
     yield f"A release of {visible(plan.dataset)} would cost {_cost(plan)}, over everything in it."
     methods = ", ".join(f"{name} {_number(value)}" for name, value in plan.certificate.to_json().items())
     yield f"ε by method of composition: {methods}; the least counts."
@@ -51,9 +59,11 @@ def _lines(plan: Plan) -> Iterator[str]:
         for selection in (figure for figure in plan.utility.selections if figure.stage == stage):
             what, few, many = _selection(selection)[1:]
             yield f"  {what} is kept with probability 50 % from {few} people on, and with 99 % from {many}"
+        yield from outlook_words.stage_lines(outlook, stage)
     yield from (visible(price(figure)) for figure in plan.utility.coverage)
     for stage, what, most in map(_automatic, plan.utility.automatic):
         yield f"{stage}: the run finds {what}; the figures above are for the most that it may become, {most}."
+    yield from outlook_words.remarks(outlook)
 
 
 def _cost(plan: Plan) -> str:

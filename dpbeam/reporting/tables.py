@@ -72,8 +72,8 @@ def write_parquet(
     Each metric's three fields carry `dpbeam.metric`, `dpbeam.kind`, `dpbeam.noise`, `dpbeam.std` (absent if it
     varies), `dpbeam.other_std` (of others of hierarchical keys, where they have more) and `dpbeam.level` as Arrow field
     metadata; bounds that the run chose are in the schema's metadata, as JSON under `dpbeam.chosen_bounds`, and so is
-    the release's period under `dpbeam.period`, the stage's coverage under `dpbeam.coverage`. Nothing else of the table's
-    metadata is kept.
+    the release's period under `dpbeam.period`, the stage's coverage under `dpbeam.coverage`. Nothing else of the
+    table's metadata is kept.
     """
     about = {column: metric for metric in metrics for column in metric.columns}
     plain = _plain(table)

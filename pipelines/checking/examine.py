@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from dpbeam.accounting.plan import plan as make_plan
 from dpbeam.errors import DataError
 from dpbeam.pipelines.checking.figures import Broken, Figures, Filtered
+from dpbeam.pipelines.checking.leniency import lenient
 from dpbeam.pipelines.checking.merged import MOST_ROWS, Merged, hashes, plain
 from dpbeam.pipelines.checking.stage import StageTally
 from dpbeam.pipelines.lifecycle import inputs
@@ -25,7 +26,7 @@ from dpbeam.policy.compile import query as compile_query
 from dpbeam.policy.schema.policy import Policy
 from dpbeam.policy.schema.policy import Stage as StatedStage
 from dpbeam.queries.query import Query, Stage
-from dpbeam.queries.source import FORMATS, Column, Computed, Derived, InputSpec, Lookup, Rule
+from dpbeam.queries.source import FORMATS, InputSpec, Rule
 from dpbeam.reading import rows
 from dpbeam.reading.formats import Portion
 from dpbeam.transforms.steps.read import raw_blocks
@@ -62,7 +63,7 @@ class _Counts:
 
     def __init__(self, query: Query, policy: Policy, most: int) -> None:
         self._query, self._source, seed = query, query.source, secrets.randbits(63)
-        self.lenient = _lenient(query.source)
+        self.lenient = lenient(query.source)
         self._typed = replace(self.lenient, where=())
         self._seed = seed
         self._stages = [
@@ -144,42 +145,13 @@ def _linf(stage: Stage, stated: StatedStage) -> int | None:
     return stated.bounds.linf if isinstance(stated.bounds.linf, int) else None
 
 
-def _lenient(spec: InputSpec) -> InputSpec:
-    """The spec with rows dropped where they would end the run, so that all of them are counted."""
-    columns = tuple(_without_fail(column) for column in spec.columns)
-    return replace(spec, columns=columns, derived=tuple(map(_lenient_derived, spec.derived)))
-
-
-def _lenient_derived(item: Derived) -> Derived:
-    match item:
-        case Computed():
-            return replace(item, on_null=_no_fail(item.on_null), on_invalid=_no_fail(item.on_invalid))
-        case Lookup():
-            return replace(item, on_null=_no_fail(item.on_null))
-    return item
-
-
-def _without_fail(column: Column) -> Column:
-    return replace(
-        column,
-        on_null=_no_fail(column.on_null),
-        on_nan=_no_fail(column.on_nan),
-        on_inf=_no_fail(column.on_inf),
-        on_invalid=_no_fail(column.on_invalid),
-    )
-
-
-def _no_fail(rule: Rule) -> Rule:
-    return Rule() if rule.action == "fail" else rule
-
-
 def _malformed(spec: InputSpec, portions: Sequence[Portion]) -> bool:
     """Whether some row is no row at all. Readers leave such rows out without a count, so the text is read again, up to
     the first that they refuse."""
     if not FORMATS[spec.format].packed_whole:
         return False
     first, *others = spec.columns
-    strict = replace(_lenient(spec), columns=(replace(first, on_invalid=Rule(action="fail")), *others))
+    strict = replace(lenient(spec), columns=(replace(first, on_invalid=Rule(action="fail")), *others))
     try:
         for portion in portions:
             for _ in raw_blocks(portion, strict):

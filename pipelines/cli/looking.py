@@ -48,13 +48,16 @@ def init(
 def plan(
     policy_path: PolicyPath,
     ledger: LedgerUrl = DEFAULT_LEDGER,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="End with exit code 3 if the budget isn't enough for this plan.")
+    ] = False,
     as_json: AsJson = False,
     _verbose: Verbose = False,
     _quiet: Quiet = False,
 ) -> None:
     """Show what a run would do and cost, without reading data."""
     from dpbeam.ledger import open_ledger
-    from dpbeam.pipelines.cli import terminal
+    from dpbeam.pipelines.cli import strictness, terminal
     from dpbeam.pipelines.library.plans import plan as plan_of
     from dpbeam.policy.load import load_policy
 
@@ -63,15 +66,23 @@ def plan(
     made = asked.plan
     check.say_unused(asked.query, silent=as_json)
     balance = None
+    unknown: LedgerError | None = None
     try:
         balance = open_ledger(ledger, reading=True).balance(policy.dataset)
     except LedgerError as error:
+        unknown = error
         if not as_json:
             note(*error.lines)
+    # With --json one object is all that may be printed, so a refusal stands in the plan's place.
+    refusal = strictness.refusal(policy, made, asked.outlook, balance, unknown) if strict else None
+    if refusal is not None and as_json:
+        raise refusal
     if as_json:
-        say_json(made.to_json() | {"ledger": None if balance is None else {"left": balance.left.to_json()}})
+        say_json(asked.to_json() | {"ledger": None if balance is None else {"left": balance.left.to_json()}})
     else:
-        console().print(terminal.plan(made, balance))
+        console().print(terminal.plan(made, balance, asked.outlook))
+    if refusal is not None:
+        raise refusal
 
 
 def certify(

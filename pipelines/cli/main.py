@@ -15,7 +15,7 @@ import typer
 from dpbeam._version import __version__
 from dpbeam.errors import DpbeamError, InternalError, Interrupted, UsageError
 from dpbeam.ledger import waiting
-from dpbeam.pipelines.cli import check, choose, looking, rehearse, releases, running, streams
+from dpbeam.pipelines.cli import check, choose, looking, rehearse, releases, running, streams, tune
 from dpbeam.pipelines.cli.budgets import budget_app
 from dpbeam.pipelines.cli.commands import AFTER, BEFORE, RUN, SETTINGS, Group, epilog
 from dpbeam.pipelines.cli.ending import Ending
@@ -60,6 +60,7 @@ app.command(rich_help_panel=BEFORE, epilog=choose.CHOOSE)(choose.choose)
 app.command(rich_help_panel=BEFORE, epilog=looking.PLAN)(looking.plan)
 app.command(rich_help_panel=BEFORE, epilog=check.CHECK)(check.check)
 app.command(rich_help_panel=BEFORE, epilog=rehearse.REHEARSE)(rehearse.rehearse)
+app.command(rich_help_panel=BEFORE, epilog=tune.TUNE)(tune.tune)
 app.add_typer(budget_app, name="budget", rich_help_panel=BEFORE)
 app.command(rich_help_panel=RUN, epilog=running.RUN, context_settings=_beams)(running.run)
 app.command(rich_help_panel=RUN, epilog=running.RECOVER)(running.recover)

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dpbeam.accounting import emptiness
+from dpbeam.accounting.outlook import Outlook
 from dpbeam.accounting.plan import Plan
 from dpbeam.accounting.utility import MetricFigure, SelectionFigure, selection_figure
 from dpbeam.engine.stage import StageSpec
@@ -23,6 +24,7 @@ from dpbeam.ledger.accounts import Balance
 from dpbeam.ledger.amounts import Amount
 from dpbeam.mechanisms.events import Laplace, LaplaceThresholding, TruncatedGeometric
 from dpbeam.mechanisms.targets import OfQuantity, target
+from dpbeam.pipelines.cli.outlook_tables import outlook_tables
 from dpbeam.pipelines.cli.printing import line
 from dpbeam.reporting.numbers import humane, significant
 from dpbeam.reporting.rows import top_rows
@@ -131,7 +133,7 @@ def _short(key: str) -> str:
     return text if len(text) <= _KEY_CHARS else text[: _KEY_CHARS - 1] + "…"
 
 
-def plan(made: Plan, balance: Balance | None) -> RenderableType:
+def plan(made: Plan, balance: Balance | None, outlook: Outlook | None = None) -> RenderableType:
     """The plan: the noise of every metric, the counts that selections need, ε by each method, what would be left."""
     noise = Table(title=f"Plan for {made.dataset}: ε {made.epsilon:g}, δ {made.delta:g} a run")
     noise.add_column("stage")
@@ -168,6 +170,7 @@ def plan(made: Plan, balance: Balance | None) -> RenderableType:
             )
         )
     lines.extend(line(price(figure)) for figure in made.utility.coverage)
+    lines += [] if outlook is None else outlook_tables(outlook)
     certificate = made.certificate.to_json()
     methods = ", ".join(f"{name} {significant(certificate[name], 4)}" for name in ("pld", "rdp", "naive"))
     lines.append(line(f"ε of everything together at δ {made.delta:g}: {methods}; the least counts. No data was read."))

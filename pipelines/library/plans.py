@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from dpbeam.accounting import emptiness
+from dpbeam.accounting.outlook import Outlook
+from dpbeam.accounting.outlook import outlook as make_outlook
 from dpbeam.accounting.plan import Plan
 from dpbeam.accounting.plan import plan as make_plan
 from dpbeam.engine.release import releaser
@@ -35,16 +38,23 @@ class QueryPlan:
         """The same in δ."""
         return self.plan.delta
 
+    @cached_property
+    def outlook(self) -> Outlook:
+        """What results will be like: the people that a partition needs under each strategy, intervals by size, metrics
+        that are one figure. It takes a calibration for each strategy, so it is made when it is asked for."""
+        return make_outlook(self.query, self.plan)
+
     def explain(self) -> str:
         """What a release would be like and cost, in words."""
         from dpbeam.reporting import plan_page  # lazily: it loads what makes HTML
 
         notes = [*filter(None, [warning(self.query)]), *emptiness.warnings(self.plan)]
-        return "\n".join([plan_page.text(self.plan), *(f"Note: {said}." for said in notes)])
+        return "\n".join([plan_page.text(self.plan, self.outlook), *(f"Note: {said}." for said in notes)])
 
     def to_json(self) -> dict[str, Any]:
         """As `dpbeam plan --json` prints it, but for the ledger (docs/formats.md)."""
-        return self.plan.to_json()
+        made = self.plan.to_json()
+        return made | {"utility": made["utility"] | self.outlook.to_json()}
 
     def __repr__(self) -> str:
         return self.explain()
@@ -52,7 +62,7 @@ class QueryPlan:
     def _repr_html_(self) -> str:
         from dpbeam.reporting import plan_page
 
-        return plan_page.html(self.plan)
+        return plan_page.html(self.plan, self.outlook)
 
 
 def plan(asked: Policy | QueryBuilder) -> QueryPlan:

@@ -24,6 +24,8 @@ def prepare(folder: Path) -> None:
     pq.write_table(pa.table(rows), folder / "visits.parquet")
     lines = [f"{person},{place}" for person, place in zip(*rows.values(), strict=True)]
     (folder / "quoted.csv").write_text("\n".join(['"person","the ""place"""', *lines]) + "\n", encoding="utf-8")
+    older = rows | {"person": [f"o{i}" for i in range(300)]}
+    pq.write_table(pa.table(older), folder / "older.parquet")
     (folder / "visits.jsonl").write_text('{"person": "p", "place": "inn"}\n' * 300, encoding="utf-8")
     for words in ("init visits.parquet --output policy.yaml", "budget create policy.yaml", "run policy.yaml"):
         done = call(folder, words)
@@ -40,6 +42,7 @@ COMMANDS: dict[str, Callable[[], str]] = {
     "choose": lambda: "choose selection --answers no,coarse,yes,more",
     "plan": lambda: "plan policy.yaml",
     "check": lambda: f"check policy.yaml --output-file figures{next(_names)}.txt",
+    "tune": lambda: f"tune policy.yaml --data older.parquet --output-file tuned{next(_names)}.txt",
     "run, cached": lambda: "run policy.yaml",
     "run, dry": lambda: "run policy.yaml --dry-run --release another",
     "run, refused": lambda: "run policy.yaml --refresh --release other --ledger sqlite:///none.sqlite",

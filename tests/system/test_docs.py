@@ -130,6 +130,16 @@ def test_the_officers_guide_works(visits, capsys) -> None:
         assert invoke(named) == 0, (words, capsys.readouterr().err)
 
 
+def test_the_page_of_tuning_works(reader, capsys) -> None:
+    assert invoke(["init", "people.parquet", "--output", "policy.yaml"]) == 0
+    shutil.copy(reader / "people.parquet", reader / "last_year.parquet")
+    found = commands(ROOT / "docs" / "tuning.md")
+    assert [words[0] for words in found] == ["tune", "tune", "plan"]
+    for words in found:
+        assert invoke(words) == 0, (words, capsys.readouterr().err)
+    assert "# tune: l0 was 4" in (reader / "tuned.yaml").read_text(encoding="utf-8")
+
+
 def test_the_ledgers_example_in_python_works(reader, capsys) -> None:
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8"), re.DOTALL)
     exec(block, {})  # noqa: S102

@@ -265,6 +265,10 @@ def test_a_plan_shows_itself_escaped_and_in_words() -> None:
         assert said in page
         assert said in words
     assert "is kept with probability 50 % from" in words
+    assert "people that a partition needs by strategy, to be kept with 50 % and with 99 %:" in words
+    assert "95 % intervals in partitions of 100, 1,000, 10,000:" in words
+    for said in ("People a partition needs, by strategy", "gaussian_thresholding"):
+        assert said in page
     assert shown.to_json()["epsilon"] == shown.epsilon == 1.0
 
 

@@ -5,25 +5,28 @@ from __future__ import annotations
 import ast
 import re
 
+import pytest
+
 from dpbeam.pipelines.checking.figures import Broken, Clips, Figures, Filtered, Kept, Spellings, StageFigures
 from dpbeam.pipelines.cli.check_text import ABOUT, RAW, lines
 from tests.helpers.imports import ROOT, imported, module_paths, name_of
 
-CHECKING = "dpbeam.pipelines.checking"
-SHOWN_BY = {"dpbeam.pipelines.cli.check", "dpbeam.pipelines.cli.check_text"}
+RAW_ROOMS = ("dpbeam.pipelines.checking", "dpbeam.pipelines.tuning")
+SHOWN_BY = {f"dpbeam.pipelines.cli.{name}" for name in ("check", "check_text", "tune", "tune_text")}
 
 
-def test_only_the_command_and_its_text_see_raw_figures() -> None:
+def test_only_the_commands_and_their_texts_see_raw_figures() -> None:
     importers = {
         name_of(path)
         for path in module_paths()
-        if any(name == CHECKING or name.startswith(CHECKING + ".") for name in imported(path))
+        if any(name == room or name.startswith(room + ".") for name in imported(path) for room in RAW_ROOMS)
     }
-    assert {name for name in importers if not name.startswith(CHECKING)} == SHOWN_BY
+    assert {name for name in importers if not name.startswith(RAW_ROOMS)} == SHOWN_BY
 
 
-def test_what_makes_figures_neither_logs_nor_warns_nor_writes() -> None:
-    for path in (ROOT / "pipelines" / "checking").glob("*.py"):
+@pytest.mark.parametrize("room", ["checking", "tuning"])
+def test_what_makes_figures_neither_logs_nor_warns_nor_writes(room) -> None:
+    for path in (ROOT / "pipelines" / room).glob("*.py"):
         assert imported(path).isdisjoint({"logging", "warnings", "os", "sys", "json", "pickle", "tempfile", "pathlib"})
         calls = {node.func.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)
                  and isinstance(node.func, ast.Name)}  # fmt: skip

@@ -26,7 +26,7 @@ def test_commands_stand_in_the_order_of_use_each_in_its_group(capsys) -> None:
     shown = re.findall(r"^(\w[\w ]+:)$|^  ([a-z]+)  ", capsys.readouterr().out, re.MULTILINE)
     shown = [heading or command for heading, command in shown if heading not in ("Options:",)]
     assert shown == [
-        *("Before a run:", "init", "choose", "plan", "check", "rehearse", "budget"),
+        *("Before a run:", "init", "choose", "plan", "check", "rehearse", "tune", "budget"),
         *("A run:", "run", "recover"),
         *("After it:", "certify", "releases"),
     ]

@@ -1,0 +1,157 @@
+"""`dpbeam tune` on the command line.
+
+Guarantee: makes no release and charges nothing. Its figures go where those of a check may go, and nowhere else: to a
+terminal, to a screen that `--show` names as one, or to a new file of mode 0600. So is the policy's file, which holds
+values that follow the data, and no figure of them. The policy's own source is refused as data: a choice made on what is
+to be released would be a release that nobody paid for. (A copy of it under another name can't be told.)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dpbeam.errors import UsageError
+from dpbeam.pipelines.cli.arguments import PolicyPath, Quiet, Verbose
+from dpbeam.pipelines.cli.commands import epilog
+from dpbeam.pipelines.cli.printing import console, is_terminal, lost, say
+from dpbeam.pipelines.cli.raw_figures import private_file, refuse_inside, two_endings
+
+if TYPE_CHECKING:
+    from dpbeam.pipelines.tuning.search import Tuned
+
+TUNE = epilog(
+    "dpbeam tune policy.yaml --data last_year.parquet",
+    "dpbeam tune policy.yaml --data last_year.parquet --write tuned.yaml",
+    codes=(0, 2, 130),
+)
+
+
+def tune(
+    policy_path: PolicyPath,
+    data: Annotated[
+        list[str],
+        typer.Option("--data", help="File or pattern of public, made-up or older data, with the source's columns."),
+    ],
+    write: Annotated[
+        Path | None, typer.Option("--write", help="A new file beside POLICY for the policy that is recommended.")
+    ] = None,
+    output_file: Annotated[
+        Path | None,
+        typer.Option("--output-file", help="A new file for the figures, which only you may read; .html for a page."),
+    ] = None,
+    show: Annotated[
+        bool,
+        typer.Option("--show", help="Print the figures though this is no terminal, for readers who may see the data."),
+    ] = False,
+    _verbose: Verbose = False,
+    _quiet: Quiet = False,
+) -> None:
+    """Find bounds, strategy, noise and weights with less error, on other data: raw figures, for your eyes."""
+    if output_file is None and not show and not is_terminal():
+        raise UsageError(
+            "the figures of tuning are raw, and this is no terminal but a pipe, a file or a log, which may travel: "
+            "name a file for them with --output-file, or say --show if whoever reads this may see the data"
+        )
+    with two_endings("tuning"):
+        from dpbeam.pipelines.cli.tune_text import lines, page
+        from dpbeam.policy.load import load_policy
+
+        policy = load_policy(policy_path, source=data)
+        _refuse_own(policy_path, data)
+        for path, flag in ((write, "--write"), (output_file, "--output-file")):
+            if path is not None:
+                refuse_inside(path, policy, flag=flag)
+        if write is not None and write.parent.resolve() != policy_path.parent.resolve():
+            raise UsageError(f"--write {write} must lie beside {policy_path}: paths in a policy start at its folder")
+        found = _tuned(policy_path, data)
+        if output_file is None:
+            _show(lines(found))
+        else:
+            is_page = output_file.suffix in (".html", ".htm")
+            with private_file(output_file) as number, os.fdopen(number, "w", encoding="utf-8") as file:
+                file.write(page(found) if is_page else "\n".join(lines(found)) + "\n")
+            say(f"Wrote {output_file}: raw figures, which only you may read. Delete it when you are done.")
+        if write is not None:
+            _write(found, policy_path, write, data)
+            say(f"Wrote {write}: it follows the data. Read what changed, then `dpbeam plan {write}`.")
+
+
+def _tuned(policy_path: Path, data: Sequence[str]) -> Tuned:
+    from dpbeam.pipelines.tuning.expected_error import Judge
+    from dpbeam.pipelines.tuning.knobs import check_stated, check_tunable, clips, knobs
+    from dpbeam.pipelines.tuning.search import tune as search
+    from dpbeam.pipelines.tuning.search import untuned
+    from dpbeam.pipelines.tuning.summaries import summarise
+    from dpbeam.policy.compile import query as compile_query
+    from dpbeam.policy.load import load_policy
+
+    policy = load_policy(policy_path, source=data)
+    check_tunable(policy)
+    query = compile_query(policy)
+    check_stated(query)
+    with console(stderr=True).status("Tuning") as status:
+        summaries = summarise(query, clips(query), lambda done, of: status.update(f"Reading: {100 * done // of} % …"))
+        status.update("Trying candidates …")
+        whole = [summary for summary in summaries if summary is not None]
+        if len(whole) < len(summaries):
+            # No error: an exit code that depends on what is in the data would tell of it.
+            missing = [stage.name for stage, each in zip(query.stages, summaries, strict=True) if each is None]
+            return untuned(query, missing)
+        return search(query, knobs(query, whole), Judge(summaries=whole))
+
+
+def _refuse_own(policy_path: Path, data: Sequence[str]) -> None:
+    """Refuses to tune on what the policy would release.
+
+    Raises:
+        UsageError: a file of the data is one of the policy's source.
+    """
+    from dpbeam.pipelines.lifecycle.listing import files_of
+    from dpbeam.policy.load import load_policy
+
+    own = set()
+    for path in load_policy(policy_path).source.path:
+        with suppress(UsageError):  # a source that isn't there yet
+            own |= {_same(file.path) for file in files_of(path)}
+    for path in data:
+        for file in files_of(path):
+            if _same(file.path) in own:
+                raise UsageError(
+                    f"--data {path} is what the policy would release: bounds that follow it would tell of it, and no "
+                    "budget counts that. Tune on public, made-up or older data; or let the run find its bounds, which "
+                    "it pays for (bounds: {l0: {auto: …}}, docs/policy.md)"
+                )
+
+
+def _same(path: str) -> str:
+    return path if "://" in path else os.path.realpath(path)
+
+
+def _show(figures: Sequence[str]) -> None:
+    say(*figures)
+    trouble = lost()
+    if trouble is not None:
+        raise UsageError(f"the figures can't be shown here ({trouble}); name a file for them with --output-file")
+
+
+def _write(found: Tuned, policy_path: Path, write: Path, data: Sequence[str]) -> None:
+    """Writes the recommended policy, and loads it: the file says what was recommended, or it isn't there."""
+    from dpbeam.pipelines.tuning.reasons import changes
+    from dpbeam.pipelines.tuning.rewriting import rewritten
+    from dpbeam.policy.compile import query as compile_query
+    from dpbeam.policy.load import load_policy
+
+    asked = [change for sweep in found.changes for change in changes(found.stated, sweep)]
+    with policy_path.open(encoding="utf-8", newline="") as file:
+        text = file.read()
+    with private_file(write, flag="--write") as number, os.fdopen(number, "w", encoding="utf-8", newline="") as file:
+        file.write(rewritten(text, asked))
+        file.flush()
+        if compile_query(load_policy(write, source=data)).stages != found.chosen.stages:
+            raise UsageError(f"{policy_path} is written in a way that can't be changed by itself; change it by hand")
