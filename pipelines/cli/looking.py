@@ -11,7 +11,7 @@ from dpbeam.errors import LedgerError, UsageError
 from dpbeam.pipelines.cli import check
 from dpbeam.pipelines.cli.arguments import DEFAULT_LEDGER, AsJson, LedgerUrl, PolicyPath, Quiet, Verbose
 from dpbeam.pipelines.cli.commands import epilog
-from dpbeam.pipelines.cli.printing import console, note, remark, say, say_json
+from dpbeam.pipelines.cli.printing import console, note, remark, say, say_json, working
 
 INIT = epilog(
     "dpbeam init people.parquet --output policy.yaml", "dpbeam init exports/ > policy.yaml", codes=(0, 2, 4, 130)
@@ -53,13 +53,15 @@ def plan(
     _quiet: Quiet = False,
 ) -> None:
     """Show what a run would do and cost, without reading data."""
-    from dpbeam.ledger import open_ledger
-    from dpbeam.pipelines.cli import terminal
-    from dpbeam.pipelines.library.plans import plan as plan_of
-    from dpbeam.policy.load import load_policy
+    with working("Planning and certifying", silent=as_json):
+        from dpbeam.policy.load import load_policy
 
-    policy = load_policy(policy_path)
-    asked = plan_of(policy)
+        policy = load_policy(policy_path)
+        from dpbeam.ledger import open_ledger  # only now, and so the rest: an error in the policy needs none of it
+        from dpbeam.pipelines.cli import terminal
+        from dpbeam.pipelines.library.plans import plan as plan_of
+
+        asked = plan_of(policy)
     made = asked.plan
     check.say_unused(asked.query, silent=as_json)
     balance = None
@@ -83,12 +85,13 @@ def certify(
     _quiet: Quiet = False,
 ) -> None:
     """Recompute releases' certificates from their manifests alone, and check their files' digests."""
-    from dpbeam.reporting.certify import certify as check
-
     if as_json and len(releases) > 1:
         raise UsageError(f"--json takes one release at a time, got {len(releases)}")
     for release in releases:
-        epsilon = check(release).epsilon
+        with working(f"Certifying {release}", silent=as_json):
+            from dpbeam.reporting.certify import certify as check
+
+            epsilon = check(release).epsilon
         if as_json:
             say_json({"version": 1, "certified": True, "epsilon": epsilon, "manifest": str(release)})
         else:

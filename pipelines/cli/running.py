@@ -13,7 +13,7 @@ from dpbeam.errors import UsageError
 from dpbeam.pipelines.cli import check
 from dpbeam.pipelines.cli.arguments import DEFAULT_LEDGER, AsJson, LedgerUrl, PolicyPath, Quiet, Verbose
 from dpbeam.pipelines.cli.commands import epilog
-from dpbeam.pipelines.cli.printing import complain, console, detail, line, note, quiet, remark, say, say_json
+from dpbeam.pipelines.cli.printing import complain, console, detail, line, note, quiet, remark, say, say_json, working
 from dpbeam.pipelines.lifecycle import stopping
 
 if TYPE_CHECKING:
@@ -62,29 +62,34 @@ def run(
     _quiet: Quiet = False,
 ) -> None:
     """Make a private release. Other flags, such as --runner=…, go to Beam; put them after POLICY."""
-    from dpbeam.ledger import open_ledger
-    from dpbeam.pipelines.cli import capture
-    from dpbeam.pipelines.jobs.options import beam_options
-    from dpbeam.pipelines.lifecycle import runlog
-    from dpbeam.pipelines.lifecycle.release import make_release
-    from dpbeam.pipelines.lifecycle.values import Request
     from dpbeam.policy.load import load_policy
-    from dpbeam.transforms.wire.progress import listening
 
     if str(policy_path).startswith("-"):
         raise UsageError(f"POLICY must come before Beam's flags, got {policy_path} in its place")
     if engine not in ("dpbeam", "pipelinedp"):
         raise UsageError(f"--engine must be dpbeam or pipelinedp, got {engine!r}")
     policy = load_policy(policy_path, source=source, output=output)
+    from dpbeam.ledger import open_ledger  # only now, and so the rest: an error in the policy needs none of it
+    from dpbeam.pipelines.cli import capture
+    from dpbeam.pipelines.lifecycle import runlog
+    from dpbeam.pipelines.lifecycle.release import make_release
+    from dpbeam.pipelines.lifecycle.values import Request
+    from dpbeam.transforms.wire.progress import listening
+
     if "://" in policy.output.path:
         raise UsageError(f"output.path must be a folder of this machine for now, got {policy.output.path!r}")
+    options = None
+    if context.args:
+        from dpbeam.pipelines.jobs.options import beam_options
+
+        options = beam_options(context.args, [name for each in context.command.params for name in each.opts])
     request = Request.of(
         policy,
         release_name=release,
         refresh=refresh,
         accept_source=accept_source,
         ledger=open_ledger(ledger),
-        options=beam_options(context.args, [name for each in context.command.params for name in each.opts]),
+        options=options,
         output=Path(policy.output.path),
         engine="pipelinedp" if engine == "pipelinedp" else "dpbeam",
     )
@@ -168,7 +173,8 @@ def recover(
     from dpbeam.ledger import open_ledger
     from dpbeam.pipelines.lifecycle.recover import recover as settle
 
-    settled = settle(open_ledger(ledger), charge_id=charge, force=force)
+    with working("Settling what was cut off", silent=as_json):
+        settled = settle(open_ledger(ledger), charge_id=charge, force=force)
     if as_json:
         found = [{"charge": s.charge.id, "dataset": s.charge.dataset, "outcome": s.outcome} for s in settled]
         say_json({"version": 2, "settled": found})

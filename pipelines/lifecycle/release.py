@@ -24,7 +24,6 @@ from dpbeam.errors import DpbeamError, Interrupted, RunFailed
 from dpbeam.phases.bounds import bounds_phase
 from dpbeam.phases.phase import Parameters, Phase
 from dpbeam.phases.rounds import phases as selection_phases
-from dpbeam.pipelines.jobs import aggregate, workers
 from dpbeam.pipelines.lifecycle import index, inputs, publish, stopping
 from dpbeam.pipelines.lifecycle.attempts import STAGING_NAME, journalled, record_published, settle_stopped
 from dpbeam.pipelines.lifecycle.charging import reserve, start
@@ -34,7 +33,6 @@ from dpbeam.pipelines.lifecycle.values import Assembled, Charged, Checked, Plann
 from dpbeam.queries.query import Query
 from dpbeam.reporting import manifest as manifests
 from dpbeam.transforms.wire.confidants import confide
-from dpbeam.transforms.wire.containment import from_runner
 
 
 def make_release(request: Request, progress: Progress = lambda says: None) -> Published:
@@ -136,8 +134,13 @@ def phases(query: Query) -> tuple[Phase, ...]:
 
 
 def _run_stages(charged: Charged, known: Parameters) -> Staged:
+    from dpbeam.pipelines.jobs import aggregate, workers  # lazily: a release that is there already needs no Beam
+    from dpbeam.pipelines.jobs.options import settled
+    from dpbeam.transforms.wire.containment import from_runner
+
     request, found = charged.request, charged.checked.files
-    shards = found.user_shards(workers.workers(request.options))
+    options = settled(request.options)
+    shards = found.user_shards(workers.workers(options))
     job = aggregate.Job(
         input=known.query.source,
         splits=found.splits,
@@ -148,16 +151,16 @@ def _run_stages(charged: Charged, known: Parameters) -> Staged:
         result_shards=request.shards,
         salt=secrets.token_bytes(16),
         area=charged.area,
-        one_worker=workers.one_worker(request.options, shards),
+        one_worker=workers.one_worker(options, shards),
     )
     with journalled(request.ledger, charged.charge, "pipeline"):
         try:
             if request.engine == "pipelinedp":
                 from dpbeam.pipelines.jobs import reference
 
-                shuffles = reference.run(job, charged.planned.reference, request.options)
+                shuffles = reference.run(job, charged.planned.reference, options)
             else:
-                shuffles = aggregate.run(job, request.options)
+                shuffles = aggregate.run(job, options)
         except Exception as error:
             stopping.check()  # a runner may make an error of its own of what stopped it
             confide("the runner", error)
