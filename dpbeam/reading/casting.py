@@ -93,6 +93,25 @@ def to_type(values: pa.Array, kind: ColumnType) -> pa.Array:
             return values.cast(ARROW_TYPES[kind])
 
 
+def trimmed(values: pa.Array) -> pa.Array:
+    """Text without the white space (Unicode's) at either end, null where nothing is left; anything else as it is.
+
+    Bytes that aren't UTF-8 stay, so that they are still what isn't a value of any type.
+
+    Guarantee: element i of the result depends on element i of `values` alone.
+    """
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if not is_text(values.type):
+        return values
+    text = _utf8(values)
+    shorter = pc.utf8_trim_whitespace(text)
+    shorter = pc.if_else(pc.equal(shorter, ""), None, shorter)
+    if text.null_count == values.null_count:
+        return shorter
+    return pc.if_else(text.is_valid(), shorter.cast(pa.binary()), values.cast(pa.binary()))
+
+
 def accepts(arrow: pa.DataType, kind: ColumnType) -> bool:
     """Whether a column of Arrow type `arrow` can be read as `kind`: exactly, or as the float64 nearest to a decimal."""
     types = pa.types
