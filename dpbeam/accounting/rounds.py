@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from dpbeam.accounting.requests import Request
 from dpbeam.mechanisms.events import WeightedThresholding
@@ -100,6 +100,6 @@ def _threshold(sigma: float, delta: float, l0: int, least_bias: float, *, adapti
     t = np.arange(1, l0 + 1)
     each = -np.expm1(math.log1p(-delta) / t)
     most = np.array([novel_weight(n, l0, least_bias, adaptive=adaptive) for n in t.tolist()])
-    threshold = max(1.0, float(np.max(most + stats.norm.isf(each, scale=sigma))))
+    threshold = max(1.0, float(np.max(most - sigma * special.ndtri(each))))
     # Quantiles are rounded to nearest: a last step to the safe side, far above any rounding.
     return threshold + 1e-9 * max(1.0, threshold)

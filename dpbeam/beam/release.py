@@ -17,6 +17,7 @@ from dpbeam.beam.read import ReadRelease
 from dpbeam.errors import UsageError
 from dpbeam.ledger import Ledger
 from dpbeam.pipelines.jobs import aggregate, workers
+from dpbeam.pipelines.jobs.options import settled
 from dpbeam.pipelines.library.plans import policy_of
 from dpbeam.pipelines.library.releases import Release
 from dpbeam.pipelines.lifecycle.inputs import SHARDS_A_WORKER
@@ -33,7 +34,7 @@ Rows = beam.PCollection[dict[str, Any]]
 def _build(rows: beam.PCollection[Any], charge: Charge, charged: Charged) -> aggregate.Built:
     """Adds the main job to the pipeline, from these rows on."""
     known, request = charged.planned.parameters, charged.request
-    shards = max(UNIT_SHARDS, SHARDS_A_WORKER * workers.workers(request.options))
+    shards = max(UNIT_SHARDS, SHARDS_A_WORKER * workers.workers(settled(request.options)))
     job = aggregate.Job(
         input=known.query.source,
         splits=None,

@@ -167,6 +167,7 @@ def _column(name: str, rules: schema.ColumnRules) -> source.Column:
         type=rules.type,
         field=rules.field,
         length=rules.length,
+        trim=rules.trim,
         on_null=rule_of(rules.on_null, rules.value_type),
         on_nan=rule_of(rules.on_nan, rules.value_type),
         on_inf=rule_of(rules.on_inf, rules.value_type),

@@ -9,8 +9,8 @@ from typing import Any
 import pyarrow as pa
 
 from dpbeam.errors import UsageError
+from dpbeam.policy.declarable import column_type
 from dpbeam.policy.expressions.syntax import ExpressionError, names_in, parse
-from dpbeam.policy.starter import column_type
 from dpbeam.policy.violations import closest, shown
 from dpbeam.reading import vectors
 

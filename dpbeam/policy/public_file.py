@@ -11,8 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dpbeam.reading.casting import is_text
-from dpbeam.reading.formats.delimited import all_as_text
-from dpbeam.reading.formats.parquet_file import columns_of, open_parquet
 
 MAX_FILE_BYTES = 2**30
 MAX_BYTES = 2**31 - 2**20
@@ -52,6 +50,8 @@ def raw_rows(
         if path.suffix == ".parquet":
             raw = _parquet(content, most_rows)
         else:
+            from dpbeam.reading.formats.delimited import all_as_text  # lazily, for few policies name a file
+
             raw = all_as_text(io.BytesIO(content), with_missing=with_missing)
         if raw is not None and sum(map(_unpacked_bytes, raw.columns)) > MAX_BYTES:
             rule = f"must not hold more than {MAX_BYTES >> 20:,} MiB of keys when it is unpacked"
@@ -64,6 +64,8 @@ def raw_rows(
 def _parquet(content: bytes, most_rows: int) -> pa.Table | None:
     """The file's rows, of which no more are unpacked than tell that they are too large; None if its footer already
     states too many."""
+    from dpbeam.reading.formats.parquet_file import columns_of, open_parquet  # likewise
+
     file = pa.BufferReader(content)
     parquet = open_parquet(file)
     if parquet.metadata.num_rows > most_rows:

@@ -1,24 +1,28 @@
-"""A commented first policy for a file, from names and types alone."""
+"""A commented first policy for a file: from names and types, and where values may be looked at, from how text is
+written."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
+from dpbeam.policy.declarable import columns_in, readable_text, unusable, vectors_in
+from dpbeam.policy.starter_choices import Candidate, group_of, unit_of
+from dpbeam.policy.writings import Writing
+from dpbeam.policy.yamltext import escaped_text, quoted
 from dpbeam.queries.column_types import ColumnType
-from dpbeam.reading import vectors
-from dpbeam.reading.casting import accepts
 
-_UNIT_NAMES = re.compile(r"(?i)(user|person|patient|customer|author|member|client|account|device|visitor|unit)")
-_ID_NAMES = re.compile(r"(?i)(^|[_\W])(id|uid|uuid)$")
-_PLAIN = re.compile(r"[A-Za-z][A-Za-z_]*([-/.][A-Za-z0-9_]+)*")
-_WORDS = ("true", "false", "null", "yes", "no", "on", "off", "nan", "inf")
+_WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_LONGEST_READ = 240
+"""Characters of a name to which another can be added."""
+_IN_EXPRESSIONS = (*("and", "or", "not", "in", "case", "when", "then", "else", "end", "true", "false"), "null")
 
 _HEAD = """\
-# A first policy, made from the file's names and types alone. Read every line; those marked CHECK need you.
+# A first policy, made from {made_from}.
+# Read every line; those marked CHECK need you.
 version: 1
 dataset: {dataset}
 source: {{format: {format}, path: {path}{more}}}
@@ -28,9 +32,25 @@ source: {{format: {format}, path: {path}{more}}}
 # Write `row` only if each person has exactly one row (and then l0: 1, linf: 1).
 privacy_unit: {unit}
 
-# Only these columns are read; remove what you don't need. A row with a missing or invalid value is dropped;
-# other rules: fail, or {{replace: VALUE}}.
+# Only these columns are read; remove what you don't need. A row whose value is missing is dropped; a value that isn't
+# of the column's type ends the run, so that no wrong type empties a release in silence. Other rules: drop, fail,
+# {{replace: VALUE}}. `dpbeam check` shows, to you alone, what each rule would do.
 columns:
+"""
+
+_SAMPLED = """\
+  # CHECK: types of text come from values of up to 10,000 rows (--sample), so what stands here depends on the data.
+  # Confirm each by what you know of the file. No value stands here, and groups aren't listed.
+"""
+
+_UNTYPED = (
+    "  # CHECK: a CSV file states no types; write int64, float64, date … where it isn't text (or use --sample).\n"
+)
+
+_DERIVE = """\
+
+# Text that is read by a stated format: docs/expressions.md. CHECK each.
+derive:
 """
 
 _BUDGET = """\
@@ -50,7 +70,8 @@ stages:
 _PRIVATE = """\
     # CHECK: private partitions come from the data; where the groups are known beforehand, list them instead:
     # partitions: {public: {values: [a, b]}}
-    partitions: {private: {strategy: truncated_geometric, pre_threshold: 5}}
+    # This strategy shares one noisy count of people with the metric below, so that is had for nothing.
+    partitions: {private: {strategy: gaussian_thresholding, pre_threshold: 5}}
 """
 
 _STAND_IN = """\
@@ -60,147 +81,188 @@ _STAND_IN = """\
 """
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Shown:
+    """A column as the policy has it: declared as `declared`, and of `type` once an expression has read it, if any.
+    `source` is what the file calls it."""
+
+    name: str
+    source: str
+    declared: ColumnType
+    type: ColumnType
+    is_text: bool
+    writing: Writing | None = None
+    reads: str | None = None
+    """What the column of text is called that the expression reads; None where there is none."""
+
+
 def starter_policy(
-    schema: pa.Schema, *, path: str, format: str, dataset: str = "my-data", path_columns: Sequence[str] = ()
+    schema: pa.Schema,
+    *,
+    path: str,
+    format: str,
+    dataset: str = "my-data",
+    path_columns: Sequence[str] = (),
+    delimiter: str = ",",
+    compression: str = "auto",
+    read: Mapping[str, Writing] | None = None,
 ) -> str:
     """A policy that `load_policy` accepts as it is, with a comment on each choice that its owner must make.
 
-    It reads nothing but names and types, and gives no bounds for values: those must come from what the owner knows
-    of the domain, never from the data. `dataset` must be a valid dataset name. `path_columns` are those of the schema
-    whose values stand in the files' paths.
+    It is made of names and types, and `read`, how the text of columns is written (None: no value was looked at). It
+    gives no bounds for values: those must come from what the owner knows of the domain, never from the data. `dataset`
+    must be a valid dataset name. `path_columns` are those of the schema whose values stand in the files' paths.
     """
-    columns, left_out = _columns(schema)
-    stated, unstated = _vectors(schema)
-    unit = _unit(columns)
-    in_path = [name for name in path_columns if name in columns]
-    keys = [name for name, kind in columns.items() if kind != "float64" and name != unit]
-    group = next((name for name in keys if columns[name] == "string"), next(iter(keys), None))
+    columns, left_out = columns_in(schema)
+    stated, unstated = vectors_in(schema)
+    unit = unit_of(columns)
+    in_path = [name for name in path_columns if name in columns and name == name.strip()]
+    texts = {each.name for each in schema if readable_text(each)}
+    taken = {*schema.names}
+    if format != "csv":  # other formats state types, and parse no text
+        read = {name: _parsed(writing) for name, writing in read.items()} if read is not None else None
+    shown = [
+        _shown(name, kind, name in texts, (read or {}).get(name) if name != unit else None, taken)
+        for name, kind in columns.items()
+    ]
+    group = group_of(
+        [
+            Candidate(each.name, each.type, is_category=each.writing is not None and each.writing.is_category)
+            for each in shown
+            if each.source != unit
+        ]
+    )
     guess = "Guessed by its name." if unit else "No column sounds like a person's id, so each row counts as a person."
     text = _HEAD.format(
-        dataset=_quoted(dataset),
+        made_from=_made_from(format, sampled=read is not None),
+        dataset=quoted(dataset),
         format=format,
-        path=_quoted(path),
-        more=f", path_columns: [{', '.join(map(_quoted, in_path))}]" if in_path else "",
-        unit=_quoted(unit or "row"),
+        path=quoted(path),
+        more=(f", delimiter: {quoted(delimiter)}" if delimiter != "," else "")
+        + (f", compression: {compression}" if compression != "auto" else "")
+        + (f", path_columns: [{', '.join(map(quoted, in_path))}]" if in_path else ""),
+        unit=quoted(next((each.name for each in shown if each.source == unit), "row")),
         guess=guess,
     )
-    if format == "csv":
-        text += "  # CHECK: a CSV file states no types; write int64, float64, date … where it isn't text.\n"
-    text += "".join(f"  {_quoted(name)}: {{type: {kind}, on_null: drop}}\n" for name, kind in columns.items())
+    if read is not None:
+        text += _SAMPLED
+    elif format == "csv":
+        text += _UNTYPED
+    text += "".join(map(_column_line, shown))
     text += "".join(
-        f"  {_quoted(name)}: {{type: vector, length: {length}, on_null: drop}}\n" for name, length in stated.items()
+        f"  {quoted(name)}: {{type: vector, length: {length}, on_null: drop, on_invalid: fail}}\n"
+        for name, length in stated.items()
     )
     if unstated:
-        text += (
-            "  # Lists of numbers whose length the file leaves to each row: say it, and rows of another are dropped.\n"
+        text += "  # Lists of numbers whose length the file leaves to each row: say it; rows of another end the run.\n"
+        text += "".join(
+            f"  # {quoted(name)}: {{type: vector, length: LENGTH, on_null: drop, on_invalid: fail}}\n"
+            for name in unstated
         )
-        text += "".join(f"  # {_quoted(name)}: {{type: vector, length: LENGTH, on_null: drop}}\n" for name in unstated)
     text += "".join(f"  # left out: {line}\n" for line in left_out)
+    stands_in = group is None
     if group is None:
-        group = next(
-            name
-            for name in ("everyone", *(f"everyone{i}" for i in range(len(columns) + len(stated))))
-            if name not in (*columns, *stated)
-        )
+        taken |= {each.reads for each in shown if each.reads is not None}
+        group = next(name for name in ("everyone", *(f"everyone{i}" for i in range(len(taken)))) if name not in taken)
         text += f"  {group}: {{type: string, on_null: {{replace: all}}, on_invalid: {{replace: all}}}}\n"
-    text += _BUDGET + f"    group_by: [{_quoted(group)}]\n" + (_PRIVATE if group in columns else _STAND_IN)
+    if any(each.reads for each in shown):
+        text += _DERIVE + "".join(_derived_lines(each) for each in shown if each.reads)
+    text += _BUDGET + f"    group_by: [{quoted(group)}]\n" + (_STAND_IN if stands_in else _PRIVATE)
     text += "    # CHECK: how many groups one person may count in (l0), and with how many rows in each (linf).\n"
     text += f"    bounds: {{l0: {4 if unit else 1}, linf: 1}}\n"
-    text += "    metrics:\n      - privacy_id_count\n      # - count\n"
-    values = [name for name, kind in columns.items() if kind in ("int64", "float64") and name not in (unit, group)]
-    if values or format == "csv":
+    values = [
+        each.name for each in shown if each.type in ("int64", "float64") and unit != each.source and each.name != group
+    ]
+    text += _metrics(values, [*stated, *unstated], is_untyped=format == "csv" and read is None)
+    return text + "    noise: gaussian   # or laplace: better where l0 is small, with laplace_thresholding\n"
+
+
+def _made_from(format: str, *, sampled: bool) -> str:
+    if sampled:
+        return "the file's names and types, and from how its first rows are written"
+    match format:
+        case "csv":
+            return "the names in the file's first line alone: no value was read"
+        case "jsonl":
+            return "the names and types of the first lines' keys"
+    return "the file's names and types alone: no value was read"
+
+
+def _shown(source: str, kind: ColumnType, is_text: bool, writing: Writing | None, taken: set[str]) -> _Shown:
+    name = source.strip()
+    name = name if name not in taken and unusable(name, [name]) is None else source
+    taken.add(name)
+    plain = _Shown(name=name, source=source, declared=kind, type=kind, is_text=is_text, writing=writing)
+    if writing is None or kind != "string" or not is_text:
+        return plain
+    if writing.expression is None or "`" in name or len(name) > _LONGEST_READ:
+        declared = writing.type if writing.expression is None else "string"
+        return replace(plain, declared=declared, type=declared)
+    base = f"{name}_text"
+    reads = next(each for each in (base, *(f"{base}{i}" for i in range(len(taken) + 1))) if each not in taken)
+    taken.add(reads)
+    return replace(plain, type=writing.type, reads=reads)
+
+
+def _parsed(writing: Writing) -> Writing:
+    """The writing, with an expression for what else would be declared."""
+    if writing.expression is not None or writing.type == "string":
+        return writing
+    return replace(writing, expression=f"{writing.type}(x)")
+
+
+def _column_line(column: _Shown) -> str:
+    keys = [f"type: {column.declared}"]
+    if column.source != (column.reads or column.name):
+        keys.append(f"field: {quoted(column.source)}")
+    if column.is_text:
+        keys.append("trim: true")
+    line = f"  {quoted(column.reads or column.name)}: {{{', '.join((*keys, 'on_null: drop', 'on_invalid: fail'))}}}"
+    return line + _remark(column) + "\n"
+
+
+def _remark(column: _Shown) -> str:
+    writing = column.writing
+    if writing is None or column.reads:
+        return ""
+    if writing.alternatives:
+        options = " or ".join(escaped_text(_of(each, column.name)) for each in writing.alternatives)
+        return f"   # CHECK: {options}? The sample doesn't tell: derive a column"
+    if not writing.is_utf8:
+        return "   # CHECK: some of it is not UTF-8, which ends the run: convert the file"
+    return "" if writing.type == "string" else f"   # {writing.says}"
+
+
+def _derived_lines(column: _Shown) -> str:
+    if column.writing is None or column.writing.expression is None or column.reads is None:
+        raise ValueError(f"{column.name}: no expression reads it")
+    expression = escaped_text(_of(column.writing.expression, column.reads))
+    return (
+        f"  # {column.writing.says}\n"
+        f"  {quoted(column.name)}: {{expression: {expression}, on_null: drop, on_invalid: fail}}\n"
+    )
+
+
+def _of(expression: str, column: str) -> str:
+    """The expression with the column's name where `x` stands in it."""
+    plain = _WORD.fullmatch(column) and column not in _IN_EXPRESSIONS
+    name = column if plain else f"`{column}`"
+    return re.sub(r"\(x(?=[,)])", lambda _: f"({name}", expression)
+
+
+def _metrics(values: Sequence[str], vector_columns: Sequence[str], *, is_untyped: bool) -> str:
+    text = "    metrics:\n      - privacy_id_count\n      # - count\n"
+    if values or is_untyped:
         text += "      # Sums and means need bounds that you know from elsewhere, never from the data:\n"
     for name in values:
-        text += f"      # - sum: {{column: {_quoted(name)}, low: LOW, high: HIGH}}\n"
-        text += f"      # - mean: {{column: {_quoted(name)}, low: LOW, high: HIGH}}\n"
-    if format == "csv" and not values:
+        text += f"      # - sum: {{column: {quoted(name)}, low: LOW, high: HIGH}}\n"
+        text += f"      # - mean: {{column: {quoted(name)}, low: LOW, high: HIGH}}\n"
+    if is_untyped and not values:
+        text += "      # (of a column that is declared float64 or int64 above)\n"
         text += "      # - sum: {column: COLUMN, low: LOW, high: HIGH}\n"
-    if stated or unstated:
+        text += "      # - mean: {column: COLUMN, low: LOW, high: HIGH}\n"
+    if vector_columns:
         text += "      # The sum of vectors needs a norm that you know them to have:\n"
-    for name in (*stated, *unstated):
-        text += f"      # - vector_sum: {{columns: [{_quoted(name)}], norm: l2, max_norm: MOST}}\n"
-    return text + "    noise: gaussian   # or laplace: better where l0 is small\n"
-
-
-def _columns(schema: pa.Schema) -> tuple[dict[str, ColumnType], list[str]]:
-    """The columns a policy can read, by name, and a line on each that it can't."""
-    names = schema.names
-    columns: dict[str, ColumnType] = {}
-    left_out = []
-    for field in schema:
-        kind = column_type(field.type)
-        reason = _unusable(field.name, names)
-        if reason is None and _is_vector(field.type):
-            continue
-        if reason is None and kind is None:
-            reason = f"a type that dpbeam doesn't read, {_escaped(str(field.type))}"
-        if kind is not None and reason is None:
-            columns[field.name] = kind
-        else:
-            left_out.append(f"{_escaped(field.name)}, {reason}")
-    return columns, list(dict.fromkeys(left_out))
-
-
-def _vectors(schema: pa.Schema) -> tuple[dict[str, int], list[str]]:
-    """The columns of lists of numbers: those whose type states a length, with it, and those that leave it to rows."""
-    lengths = {
-        field.name: vectors.stated_length(field.type) or 0
-        for field in schema
-        if _is_vector(field.type) and _unusable(field.name, schema.names) is None
-    }
-    return {name: n for name, n in lengths.items() if n}, [name for name, n in lengths.items() if not n]
-
-
-def _is_vector(arrow: pa.DataType) -> bool:
-    length = vectors.stated_length(arrow)
-    return length is not None and length <= vectors.MAX_LENGTH
-
-
-def _unusable(name: str, names: Sequence[str]) -> str | None:
-    """Why a policy can't have a column of this name, if so."""
-    if names.count(name) > 1:
-        return "its name stands twice"
-    if not name or name.startswith("__") or name == "row" or len(name) > 255:
-        return "a name that a policy can't have"
-    return None
-
-
-def column_type(arrow: pa.DataType) -> ColumnType | None:
-    """What a column of this Arrow type is declared as in a policy; None if dpbeam doesn't read it."""
-    natural: list[tuple[bool, ColumnType]] = [
-        (pa.types.is_boolean(arrow), "bool"),
-        (pa.types.is_date(arrow), "date"),
-        (pa.types.is_timestamp(arrow), "timestamp"),
-        (pa.types.is_integer(arrow), "int64"),
-        (pa.types.is_floating(arrow), "float64"),
-        (pa.types.is_decimal(arrow), "float64"),
-    ]
-    wanted: ColumnType = next((kind for is_it, kind in natural if is_it), "string")
-    return wanted if accepts(arrow, wanted) else None
-
-
-def _unit(columns: Mapping[str, ColumnType]) -> str | None:
-    """The column whose name sounds like a person's id, if any."""
-    usable = [name for name, kind in columns.items() if kind in ("string", "int64")]
-    named = [name for name in usable if _UNIT_NAMES.search(name)]
-    ids = [name for name in usable if _ID_NAMES.search(name)]
-    return next(iter([*(name for name in named if name in ids), *named, *ids]), None)
-
-
-def _quoted(text: str) -> str:
-    """The text as a YAML scalar that is read back as the same text."""
-    return text if _PLAIN.fullmatch(text) and text.lower() not in _WORDS else _escaped(text)
-
-
-def _escaped(text: str) -> str:
-    """The text in double quotes, on one line. YAML's escapes aren't JSON's beyond U+FFFF: no surrogate pairs."""
-    return '"' + "".join(_escape(char) for char in text) + '"'
-
-
-def _escape(char: str) -> str:
-    return char if char.isprintable() and char not in '"\\' else escaped(char)
-
-
-def escaped(char: str) -> str:
-    """A character as YAML has it within double quotes."""
-    return json.dumps(char)[1:-1] if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
+    for name in vector_columns:
+        text += f"      # - vector_sum: {{columns: [{quoted(name)}], norm: l2, max_norm: MOST}}\n"
+    return text

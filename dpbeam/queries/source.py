@@ -67,11 +67,12 @@ class Column:
 
     `on_invalid` applies to what isn't a value of the type: text that is not a number, invalid UTF-8, an integer
     beyond int64, a CSV row of the wrong width or a line that isn't JSON (there the row is dropped or the run fails).
+    With `trim`, white space at both ends of text goes before it is read, and text of nothing else is a missing value.
     `field` says where the column lies in the source, if not under its name: a name, a path with dots into structs, or
     the path's names one by one. A vector has `length` numbers in every row, and its rules hold for each of them.
 
     Raises:
-        ValueError: a vector without a length of at least 1, or a length of anything else.
+        ValueError: a vector without a length of at least 1, or a length of anything else; a vector to trim.
     """
 
     name: str
@@ -82,10 +83,13 @@ class Column:
     on_invalid: Rule = Rule()
     field: str | tuple[str, ...] | None = None
     length: int | None = None
+    trim: bool = False
 
     def __post_init__(self) -> None:
         if (self.type == "vector") != (self.length is not None) or not (self.length is None or self.length >= 1):
             raise ValueError(f"columns.{self.name}: a vector, and no other type, needs a length of at least 1")
+        if self.type == "vector" and self.trim:
+            raise ValueError(f"columns.{self.name}: a vector holds no text to trim")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from dpbeam.queries.column_types import ColumnType, Scalar
+
+if TYPE_CHECKING:
+    import polars as pl  # loaded where text is parsed: a plan needs none of it
 
 ARROW_TYPES: Mapping[ColumnType, pa.DataType] = {
     "string": pa.string(),
@@ -89,6 +91,25 @@ def to_type(values: pa.Array, kind: ColumnType) -> pa.Array:
             return _to_microseconds(values)
         case _:
             return values.cast(ARROW_TYPES[kind])
+
+
+def trimmed(values: pa.Array) -> pa.Array:
+    """Text without the white space (Unicode's) at either end, null where nothing is left; anything else as it is.
+
+    Bytes that aren't UTF-8 stay, so that they are still what isn't a value of any type.
+
+    Guarantee: element i of the result depends on element i of `values` alone.
+    """
+    if pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
+    if not is_text(values.type):
+        return values
+    text = _utf8(values)
+    shorter = pc.utf8_trim_whitespace(text)
+    shorter = pc.if_else(pc.equal(shorter, ""), None, shorter)
+    if text.null_count == values.null_count:
+        return shorter
+    return pc.if_else(text.is_valid(), shorter.cast(pa.binary()), values.cast(pa.binary()))
 
 
 def accepts(arrow: pa.DataType, kind: ColumnType) -> bool:
@@ -197,8 +218,12 @@ def _parse(text: pa.Array, kind: ColumnType) -> pa.Array:
         case "string":
             return text
         case "int64":
+            import polars as pl
+
             return _arrow(pl.Series(values=text).cast(pl.Int64, strict=False), pa.int64())
         case "float64":
+            import polars as pl
+
             return _held(_arrow(pl.Series(values=text).cast(pl.Float64, strict=False), pa.float64()), text)
         case "bool":
             word = pc.ascii_lower(text)
@@ -230,11 +255,15 @@ def _parse_dates(text: pa.Array) -> pa.Array:
 
 
 def _frame(text: pa.Array) -> pl.DataFrame:
+    import polars as pl
+
     return pl.DataFrame({"text": pl.Series(values=text)})
 
 
 def _calendar_day(pattern: str) -> pl.Expr:
     """The day that each `text` which matches `pattern` starts with; null for the others and for 30 February."""
+    import polars as pl
+
     text = pl.col("text").str
     return pl.when(text.contains(pattern)).then(text.slice(0, 10).str.to_date("%Y-%m-%d", strict=False))
 
@@ -247,6 +276,8 @@ def _parse_timestamps(text: pa.Array) -> pa.Array:
         except pa.ArrowInvalid:
             continue
         return _microseconds(moments)
+    import polars as pl
+
     frame = _frame(text).with_columns(day=_calendar_day(_TIMESTAMP))
     moment = pl.col("text").str
 

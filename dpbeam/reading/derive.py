@@ -8,7 +8,6 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -41,6 +40,8 @@ def derive(columns: Mapping[str, pa.Array], item: Bin | Truncate | Lower) -> pa.
                 raise ValueError(
                     f"derive.{item.name}: a date has no {item.unit}; truncate it to day, week, month or year"
                 )
+            import polars as pl  # lazily: a plan needs none of it
+
             return pl.Series(values=values).dt.to_string(_ISO[item.unit]).to_arrow().cast(pa.string())
         case Lower():
             return pc.utf8_lower(values)

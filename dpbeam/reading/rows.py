@@ -18,7 +18,7 @@ from dpbeam.errors import DataError
 from dpbeam.queries.column_types import ColumnType, Scalar
 from dpbeam.queries.source import Column, InputSpec, Rule
 from dpbeam.reading import vectors
-from dpbeam.reading.casting import ARROW_TYPES, literal, to_type
+from dpbeam.reading.casting import ARROW_TYPES, literal, to_type, trimmed
 from dpbeam.reading.derive import holds
 from dpbeam.reading.derived_columns import Watch, add_derived
 
@@ -117,6 +117,8 @@ def _settle(raw: pa.Array, column: Column, watch: Watch | None) -> tuple[pa.Arra
         return _settle_vectors(raw, column, watch)
     if pa.types.is_dictionary(raw.type):
         raw = raw.dictionary_decode()
+    if column.trim:
+        raw = trimmed(raw)
     kind: ColumnType = column.type
     values = to_type(raw, kind)
     dropped = None

@@ -9,7 +9,7 @@ import typer
 from dpbeam.errors import UsageError
 from dpbeam.pipelines.cli.arguments import DEFAULT_LEDGER, AsJson, Dataset, LedgerUrl, Quiet, Verbose
 from dpbeam.pipelines.cli.commands import Group, epilog
-from dpbeam.pipelines.cli.printing import console, remark, say_json
+from dpbeam.pipelines.cli.printing import console, remark, say_json, working
 
 budget_app = typer.Typer(
     cls=Group,
@@ -116,5 +116,6 @@ def budget_verify(
     """Replay the journal and compare it with every balance."""
     from dpbeam.ledger import open_ledger
 
-    count = open_ledger(ledger, reading=True).verify(dataset)
+    with working("Replaying the journal"):
+        count = open_ledger(ledger, reading=True).verify(dataset)
     remark(f"The ledger verifies: {count} entries, every balance is what they amount to.")

@@ -1,6 +1,7 @@
 """`dpbeam init`: a first policy for a data file or folder.
 
-Reads a header or footer, and no values; of JSON Lines, which have neither, names and types of the first lines.
+Reads a header or footer, and no values; of JSON Lines, which have neither, names and types of the first lines. Only
+where it is asked to (`--sample`), the first rows: how they are written, and no value, gets into the policy.
 """
 
 from __future__ import annotations
@@ -8,18 +9,23 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import pyarrow as pa
 
 from dpbeam.errors import UsageError
+from dpbeam.pipelines.cli.sampling import writings
 from dpbeam.pipelines.lifecycle.listing import files_of
-from dpbeam.policy.starter import escaped, starter_policy
-from dpbeam.queries.source import FORMATS, Format, InputSpec, format_of
-from dpbeam.reading.formats import arrow, avro, delimited, parquet
-from dpbeam.reading.formats.compression import Plain, codec_of
+from dpbeam.policy.declarable import readable_text
+from dpbeam.policy.starter import starter_policy
+from dpbeam.policy.writings import Writing
+from dpbeam.policy.yamltext import escaped
+from dpbeam.queries.source import FORMATS, Compression, Format, InputSpec, format_of
+from dpbeam.reading.formats import arrow, avro, delimited, header_line, parquet
+from dpbeam.reading.formats.compression import Plain, codec_of, told_by
 from dpbeam.reporting.visible import visible
 
 _STATED: dict[Format, Callable[[IO[bytes], str], pa.Schema]] = {
@@ -36,33 +42,67 @@ _JSON_TYPES: dict[type, pa.DataType] = {str: pa.string(), bool: pa.bool_(), int:
 _NUMBERS = pa.list_(pa.float64())
 
 
-def starter(data: Path, *, folder: Path | None) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What `init` is told beside the file: the delimiter of a CSV file (None: its first line tells), whether its first
+    line is a header though it doesn't look so, and whether values may be looked at."""
+
+    delimiter: str | None = None
+    is_header: bool = False
+    sample: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Structure:
+    """What a file's structure tells. `text` are the columns whose values are written as text."""
+
+    format: Format
+    compression: Compression
+    delimiter: str
+    schema: pa.Schema
+
+    @property
+    def text(self) -> list[str]:
+        names = self.schema.names
+        return [each.name for each in self.schema if names.count(each.name) == 1 and readable_text(each)]
+
+
+def starter(data: Path, *, folder: Path | None, look: Look = Look()) -> str:
     """The policy's text; its source path is relative to `folder` (default: the current one), where it will lie.
 
     Raises:
-        UsageError: the file is missing, empty, or not of its format.
+        UsageError: the file is missing, empty, not of its format, or its first line isn't one of names.
     """
     first, in_path = _first_file(data)
-    format = format_of(first.name) or "csv"
     if first.exists() and not first.is_file():
         raise UsageError(f"{data} is not a regular file, nor a folder of them. Name one, or copy the data into one")
-    schema = None
-    try:
-        with first.open("rb") as file:
-            schema = _schema(file, format, first)
-    except OSError as error:
-        raise UsageError(f"{data} can't be read ({error.strerror or 'not a data file'})") from None
-    except RecursionError:
-        raise UsageError(f"{data} nests too deep to be looked at. {_BY_HAND}") from None
-    except (pa.ArrowException, EOFError, LookupError, ValueError, TypeError):
-        pass
-    if schema is None:
-        raise UsageError(f"{data} is not a {format} file with column names that can be read")
-    fields = [*_flat(schema, ""), *(pa.field(name, pa.string()) for name in in_path)]
+    found = _structure(data, first, look)
+    if look.delimiter is not None and found.format != "csv":
+        raise UsageError(
+            f"--delimiter is for CSV files, and {data} is {FORMATS[found.format].label} file; leave it out"
+        )
+    read: Mapping[str, Writing] = {}
+    if look.sample:
+        read = writings(
+            first,
+            found.text,
+            format=found.format,
+            delimiter=found.delimiter,
+            compression=found.compression,
+            is_header=look.is_header,
+        )
+    fields = [*found.schema, *(pa.field(name, pa.string()) for name in in_path)]
     name = data.name.split(".")[0] if data.is_file() else data.resolve().name
-    dataset = re.sub(r"[^a-z0-9_-]", "-", name.lower()).strip("-_")[:64] or "my-data"
-    path = os.path.relpath(data, folder or Path.cwd())
-    text = starter_policy(pa.schema(fields), path=path, format=format, dataset=dataset, path_columns=in_path)
+    text = starter_policy(
+        pa.schema(fields),
+        path=os.path.relpath(data, folder or Path.cwd()),
+        format=found.format,
+        dataset=re.sub(r"[^a-z0-9_-]", "-", name.lower()).strip("-_")[:64] or "my-data",
+        path_columns=in_path,
+        delimiter=found.delimiter,
+        compression=found.compression,
+        read=read if look.sample else None,
+    )
     # What can't be seen stands within double quotes there, or in a comment.
     return "\n".join("".join(c if visible(c) == c else escaped(c) for c in line) for line in text.split("\n"))
 
@@ -76,19 +116,75 @@ def _first_file(data: Path) -> tuple[Path, list[str]]:
     return Path(first), [part.partition("=")[0] for part in between if "=" in part]
 
 
-def _schema(file: IO[bytes], format: Format, path: Path) -> pa.Schema:
+def _structure(data: Path, first: Path, look: Look) -> _Structure:
+    format: Format = format_of(first.name) or "csv"
+    compression: Compression = "auto"
+    found = None
+    try:
+        with first.open("rb") as file:
+            head = file.read(8)
+            _refuse_others(head, first)
+            told = told_by(head)
+            if told in FORMATS:
+                format = cast(Format, told)
+            elif told and FORMATS[format].packed_whole and codec_of(_spec(format, "auto"), str(first)) != told:
+                compression = cast(Compression, told)
+            found = _looked_at(file, format, compression, first, look)
+    except OSError as error:
+        raise UsageError(f"{data} can't be read ({error.strerror or 'not a data file'})") from None
+    except RecursionError:
+        raise UsageError(f"{data} nests too deep to be looked at. {_BY_HAND}") from None
+    except UnicodeDecodeError:
+        raise UsageError(
+            f"{data}: its first line is not UTF-8 text. Convert the file, for instance `iconv -f LATIN1 -t UTF-8`, or "
+            "export it as UTF-8"
+        ) from None
+    except (pa.ArrowException, EOFError, LookupError, ValueError, TypeError):
+        pass
+    if found is None:
+        raise UsageError(f"{data} is not a {format} file with column names that can be read")
+    return found
+
+
+def _refuse_others(head: bytes, path: Path) -> None:
+    """What people hand over that no format of ours reads, by first bytes that are no values."""
+    if head.startswith(b"PK\x03\x04"):
+        raise UsageError(f"{path} is a ZIP archive or an Excel workbook: unpack it, or save the sheet as CSV")
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise UsageError(f"{path} is UTF-16 text: convert it, for instance `iconv -f UTF-16 -t UTF-8`")
+
+
+def _spec(format: Format, compression: Compression) -> InputSpec:
+    return InputSpec(format=format, paths=(), columns=(), compression=compression)
+
+
+def _looked_at(file: IO[bytes], format: Format, compression: Compression, path: Path, look: Look) -> _Structure:
     if not FORMATS[format].packed_whole:
-        return _STATED[format](file, str(path))
-    plain = Plain(file, codec_of(InputSpec(format=format, paths=(), columns=()), str(path)))
+        schema = _STATED[format](file, str(path))
+        return _Structure(format=format, compression="auto", delimiter=",", schema=_flat_schema(schema))
+    plain = Plain(file, codec_of(_spec(format, compression), str(path)))
     head = _head(plain)
-    if not head.strip():
+    if not head.removeprefix(_BOM).strip():
         raise UsageError(f"{path} is empty: it has no column names")
     if format == "csv":
-        return _csv_schema(head.removeprefix(_BOM))
+        line = head.removeprefix(_BOM).lstrip(b"\r\n").splitlines()[0]
+        line.decode("utf-8")
+        delimiter = look.delimiter or header_line.delimiter_of(line, str(path))
+        names = delimited.header_names(line, delimiter)
+        if not look.is_header:
+            header_line.check_names(names, str(path))
+        # Every column as text: a CSV file states no types, and guessing them would read values.
+        schema = pa.schema([(name, pa.string()) for name in names])
+        return _Structure(format=format, compression=compression, delimiter=delimiter, schema=schema)
     if len(head) == _FIRST_BYTES and b"\n" not in head.strip():
         raise UsageError(f"{path} starts with a line longer than {_FIRST_BYTES >> 20} MiB. {_BY_HAND}")
     whole = head[: head.rfind(b"\n")] if len(head) == _FIRST_BYTES else head
-    return _json_schema(whole.removeprefix(_BOM))
+    schema = _json_schema(whole.removeprefix(_BOM))
+    return _Structure(format=format, compression=compression, delimiter=",", schema=_flat_schema(schema))
+
+
+def _flat_schema(schema: pa.Schema) -> pa.Schema:
+    return pa.schema(_flat(schema, ""))
 
 
 def _head(plain: Plain) -> bytes:
@@ -97,12 +193,6 @@ def _head(plain: Plain) -> bytes:
         head += part
     plain.take_back()
     return bytes(head)
-
-
-def _csv_schema(head: bytes) -> pa.Schema:
-    """Every column as text: a CSV file states no types, and guessing them would read values."""
-    line = head.lstrip(b"\r\n").splitlines()[0]
-    return pa.schema([(name, pa.string()) for name in delimited.header_names(line, ",")])
 
 
 def _json_schema(head: bytes) -> pa.Schema:

@@ -11,10 +11,13 @@ from dpbeam.errors import LedgerError, UsageError
 from dpbeam.pipelines.cli import check
 from dpbeam.pipelines.cli.arguments import DEFAULT_LEDGER, AsJson, LedgerUrl, PolicyPath, Quiet, Verbose
 from dpbeam.pipelines.cli.commands import epilog
-from dpbeam.pipelines.cli.printing import console, note, remark, say, say_json
+from dpbeam.pipelines.cli.printing import console, note, remark, say, say_json, working
 
 INIT = epilog(
-    "dpbeam init people.parquet --output policy.yaml", "dpbeam init exports/ > policy.yaml", codes=(0, 2, 4, 130)
+    "dpbeam init people.parquet --output policy.yaml",
+    "dpbeam init visits.csv --sample --output policy.yaml",
+    "dpbeam init exports/ > policy.yaml",
+    codes=(0, 2, 4, 130),
 )
 PLAN = epilog("dpbeam plan policy.yaml", "dpbeam plan policy.yaml --json", codes=(0, 2, 3, 4, 130))
 CERTIFY = epilog("dpbeam certify releases/visits/*/manifest.json", codes=(0, 2, 4, 130))
@@ -25,13 +28,34 @@ def init(
         Path, typer.Argument(metavar="DATA", help="A CSV, JSON Lines, Parquet or Avro file, or a folder of them.")
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write; default: the screen.")] = None,
+    sample: Annotated[
+        bool,
+        typer.Option(
+            "--sample", help="Look at the first rows: how text is written, never a value, gets into the policy."
+        ),
+    ] = False,
+    delimiter: Annotated[
+        str | None,
+        typer.Option("--delimiter", help="A CSV file's delimiter, `tab` for one; default: by its first line."),
+    ] = None,
+    header: Annotated[
+        bool, typer.Option("--header", help="A CSV file's first line has column names, though it doesn't look so.")
+    ] = False,
     _verbose: Verbose = False,
     _quiet: Quiet = False,
 ) -> None:
-    """Write a commented first policy from a file's column names and types. Reads no values."""
-    from dpbeam.pipelines.cli.init import starter
+    """Write a commented first policy from a file's column names and types. Reads no values, unless told to."""
+    with working("Looking at the file"):
+        from dpbeam.pipelines.cli.init import Look, starter
+        from dpbeam.pipelines.cli.sampling import ROWS
 
-    text = starter(data, folder=None if output is None else output.parent)
+        look = Look(delimiter=_delimiter(delimiter), is_header=header, sample=sample)
+        text = starter(data, folder=None if output is None else output.parent, look=look)
+    if sample:
+        note(
+            f"--sample looked at values, of up to {ROWS:,} rows: the types in this policy depend on them. "
+            "Confirm each before the policy goes to anybody."
+        )
     if output is None:
         say(*text.removesuffix("\n").split("\n"))
         return
@@ -45,6 +69,13 @@ def init(
     remark(f"Wrote {output}: read every line of it, then `dpbeam plan {output}`.")
 
 
+def _delimiter(stated: str | None) -> str | None:
+    mark = {"tab": "\t", "\\t": "\t"}.get(stated or "", stated)
+    if mark is not None and not (len(mark) == 1 and mark.isascii() and mark not in '"\r\n\0'):
+        raise UsageError(f"--delimiter must be one ASCII character, or tab, got {stated!r}")
+    return mark
+
+
 def plan(
     policy_path: PolicyPath,
     ledger: LedgerUrl = DEFAULT_LEDGER,
@@ -56,13 +87,15 @@ def plan(
     _quiet: Quiet = False,
 ) -> None:
     """Show what a run would do and cost, without reading data."""
-    from dpbeam.ledger import open_ledger
-    from dpbeam.pipelines.cli import strictness, terminal
-    from dpbeam.pipelines.library.plans import plan as plan_of
-    from dpbeam.policy.load import load_policy
+    with working("Planning and certifying", silent=as_json):
+        from dpbeam.policy.load import load_policy
 
-    policy = load_policy(policy_path)
-    asked = plan_of(policy)
+        policy = load_policy(policy_path)
+        from dpbeam.ledger import open_ledger  # only now, and so the rest: an error in the policy needs none of it
+        from dpbeam.pipelines.cli import strictness, terminal
+        from dpbeam.pipelines.library.plans import plan as plan_of
+
+        asked = plan_of(policy)
     made = asked.plan
     check.say_unused(asked.query, silent=as_json)
     balance = None
@@ -94,12 +127,13 @@ def certify(
     _quiet: Quiet = False,
 ) -> None:
     """Recompute releases' certificates from their manifests alone, and check their files' digests."""
-    from dpbeam.reporting.certify import certify as check
-
     if as_json and len(releases) > 1:
         raise UsageError(f"--json takes one release at a time, got {len(releases)}")
     for release in releases:
-        epsilon = check(release).epsilon
+        with working(f"Certifying {release}", silent=as_json):
+            from dpbeam.reporting.certify import certify as check
+
+            epsilon = check(release).epsilon
         if as_json:
             say_json({"version": 1, "certified": True, "epsilon": epsilon, "manifest": str(release)})
         else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import IO, Any, Literal
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -65,6 +66,19 @@ def line(text: str) -> Text:
 def console(*, stderr: bool = False) -> Console:
     """Where tables and progress are drawn."""
     return _VisibleConsole(stderr=stderr)
+
+
+@contextmanager
+def working(what: str, *, silent: bool = False) -> Iterator[None]:
+    """Shows on a terminal, on stderr, what is being done as long as it takes: nobody waits without being told for what.
+    Nothing stays of it, and elsewhere nothing is written, unless somebody asked for more."""
+    if silent or quiet():
+        yield
+        return
+    detail(f"{what} …")
+    terminal = console(stderr=True)
+    with terminal.status(line(f"{what} …")) if terminal.is_terminal else nullcontext():
+        yield
 
 
 def say(*lines: str) -> None:

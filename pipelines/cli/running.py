@@ -22,7 +22,7 @@ from dpbeam.pipelines.cli.arguments import (
     Verbose,
 )
 from dpbeam.pipelines.cli.commands import epilog
-from dpbeam.pipelines.cli.printing import complain, console, detail, line, note, quiet, remark, say, say_json
+from dpbeam.pipelines.cli.printing import complain, console, detail, line, note, quiet, remark, say, say_json, working
 from dpbeam.pipelines.lifecycle import stopping
 
 if TYPE_CHECKING:
@@ -75,26 +75,31 @@ def run(
     _quiet: Quiet = False,
 ) -> None:
     """Make a private release. Other flags, such as --runner=…, go to Beam; put them after POLICY."""
-    from dpbeam.accounting import emptiness
-    from dpbeam.accounting.plan import plan as plan_of
-    from dpbeam.ledger import open_ledger
-    from dpbeam.pipelines.cli import capture, foreseen
-    from dpbeam.pipelines.jobs.options import beam_options
-    from dpbeam.pipelines.lifecycle import runlog
-    from dpbeam.pipelines.lifecycle.foreseeing import foresee
-    from dpbeam.pipelines.lifecycle.naming import ReleaseName
-    from dpbeam.pipelines.lifecycle.release import make_release
-    from dpbeam.pipelines.lifecycle.values import Published, Request
     from dpbeam.policy.load import load_policy
-    from dpbeam.transforms.wire.progress import listening
 
     if str(policy_path).startswith("-"):
         raise UsageError(f"POLICY must come before Beam's flags, got {policy_path} in its place")
     if engine not in ("dpbeam", "pipelinedp"):
         raise UsageError(f"--engine must be dpbeam or pipelinedp, got {engine!r}")
     policy = load_policy(policy_path, source=source, output=output)
+    from dpbeam.accounting import emptiness  # only now, and so the rest: an error in the policy needs none of it
+    from dpbeam.accounting.plan import plan as plan_of
+    from dpbeam.ledger import open_ledger
+    from dpbeam.pipelines.cli import capture, foreseen
+    from dpbeam.pipelines.lifecycle import runlog
+    from dpbeam.pipelines.lifecycle.foreseeing import foresee
+    from dpbeam.pipelines.lifecycle.naming import ReleaseName
+    from dpbeam.pipelines.lifecycle.release import make_release
+    from dpbeam.pipelines.lifecycle.values import Published, Request
+    from dpbeam.transforms.wire.progress import listening
+
     if "://" in policy.output.path:
         raise UsageError(f"output.path must be a folder of this machine for now, got {policy.output.path!r}")
+    options = None
+    if context.args:
+        from dpbeam.pipelines.jobs.options import beam_options
+
+        options = beam_options(context.args, [name for each in context.command.params for name in each.opts])
     request = Request.of(
         policy,
         release_name=ReleaseName.of(release, period).text,
@@ -102,7 +107,7 @@ def run(
         refresh=refresh,
         accept_source=accept_source,
         ledger=open_ledger(ledger, reading=dry_run),
-        options=beam_options(context.args, [name for each in context.command.params for name in each.opts]),
+        options=options,
         output=Path(policy.output.path),
         engine="pipelinedp" if engine == "pipelinedp" else "dpbeam",
     )
@@ -197,7 +202,8 @@ def recover(
     from dpbeam.ledger import open_ledger
     from dpbeam.pipelines.lifecycle.recover import recover as settle
 
-    settled = settle(open_ledger(ledger), charge_id=charge, force=force)
+    with working("Settling what was cut off", silent=as_json):
+        settled = settle(open_ledger(ledger), charge_id=charge, force=force)
     if as_json:
         found = [{"charge": s.charge.id, "dataset": s.charge.dataset, "outcome": s.outcome} for s in settled]
         say_json({"version": 2, "settled": found})

@@ -46,6 +46,11 @@ def beam_options(flags: Sequence[str], own: Sequence[str] = ()) -> PipelineOptio
     return options
 
 
+def settled(options: PipelineOptions | None) -> PipelineOptions:
+    """The options; where none are stated, those of a run on this machine."""
+    return beam_options(()) if options is None else options
+
+
 def runs_here(options: PipelineOptions) -> bool:
     """Whether the runner's workers are this process."""
     return options.view_as(StandardOptions).runner in ("FnApiRunner", "BundleBasedDirectRunner")

@@ -18,13 +18,12 @@ from dpbeam.ledger.owner import Owner, alive
 from dpbeam.ledger.refusals import KeyTaken
 from dpbeam.ledger.reserving import Claim
 from dpbeam.ledger.scope import Scope
-from dpbeam.pipelines.jobs import runners
 from dpbeam.pipelines.lifecycle import identity, keys, publish
 from dpbeam.pipelines.lifecycle.attempts import clear, staging_area, was_refused
 from dpbeam.pipelines.lifecycle.inputs import Inputs, PipelineRows
 from dpbeam.pipelines.lifecycle.ownership import check_named, pending
 from dpbeam.pipelines.lifecycle.steps import step
-from dpbeam.pipelines.lifecycle.values import Charged, Checked, Published, Reserved
+from dpbeam.pipelines.lifecycle.values import Charged, Checked, Published, Request, Reserved
 from dpbeam.queries.automatic import Key
 from dpbeam.reporting import manifest as manifests
 
@@ -37,7 +36,7 @@ def reserve(checked: Checked) -> Reserved | Published:
     known = keys.known(checked)
     if known is not None and (not request.refresh or known.state in ("RESERVED", "STARTED")):
         return _resume(checked, known)
-    runners.check_answers(request.options)
+    check_runner(request)
     release_id = publish.new_release_id(datetime.now(timezone.utc))
     try:
         charge = ledger.reserve(
@@ -110,7 +109,7 @@ def _resume(checked: Checked, charge: Charge) -> Reserved | Published:
     if not charge.failed and (digest := pending(charge, staging_area(charge))) is not None:
         return _resume(checked, ledger.publish(charge, manifest_sha256=digest))
     check_attempts(charge)
-    runners.check_answers(checked.request.options)
+    check_runner(checked.request)
     # The fence first: of two that find the same broken attempt one clears, and never what the other writes.
     taken = ledger.retry(charge, Owner.current(), staging_gone=True)
     clear(taken)
@@ -163,6 +162,17 @@ def too_little(charge: Charge) -> Refused:
         "it. `dpbeam check` shows which rows are lost; another policy or source is another release, and --refresh "
         "makes this one anew: each is charged"
     )
+
+
+def check_runner(request: Request) -> None:
+    """Whether the job can be started, as far as can be known before it is charged.
+
+    Raises:
+        UsageError: Beam isn't there, or the runner that the options name doesn't answer.
+    """
+    from dpbeam.pipelines.jobs import options, runners  # lazily: a release that is there already needs no Beam
+
+    runners.check_answers(options.settled(request.options))
 
 
 def _as_published(checked: Checked, charge: Charge) -> Published:

@@ -20,7 +20,7 @@ from dpbeam.queries.source import InputSpec
 from dpbeam.reading import formats
 from dpbeam.reading.formats.compression import codec_of
 from dpbeam.reading.formats.path_columns import values_in
-from dpbeam.transforms.steps.read import is_the_one, open_source
+from dpbeam.transforms.wire.source_files import is_the_one, open_source
 
 READERS = 8
 """Files read at a time."""

@@ -15,10 +15,9 @@ from dpbeam.errors import UsageError
 from dpbeam.ledger.accounts import Balance, Charge
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.refusals import KeyTaken
-from dpbeam.pipelines.jobs import runners
 from dpbeam.pipelines.lifecycle import catalogue, inputs, keys, publish
 from dpbeam.pipelines.lifecycle.attempts import staging_area, was_refused
-from dpbeam.pipelines.lifecycle.charging import check_attempts, check_free, claim_of, too_little
+from dpbeam.pipelines.lifecycle.charging import check_attempts, check_free, check_runner, claim_of, too_little
 from dpbeam.pipelines.lifecycle.ownership import check_named, pending
 from dpbeam.pipelines.lifecycle.release import plan
 from dpbeam.pipelines.lifecycle.steps import Progress, Walk, step
@@ -102,7 +101,7 @@ def _look_up(checked: Checked) -> Foreseen:
             after = ledger.foresee(claim)
         except KeyTaken as taken:
             return _resuming(request, taken.charge, claim.amount)
-        runners.check_answers(request.options)
+        check_runner(request)
         return WouldCharge(
             request=request,
             amount=claim.amount,
@@ -140,7 +139,7 @@ def _resuming(request: Request, charge: Charge, amount: Amount) -> Foreseen:
     if charge.failed and was_refused(request.ledger, charge):
         raise too_little(charge)
     if charge.state == "RESERVED":  # what is held is given back, and held again
-        runners.check_answers(request.options)
+        check_runner(request)
         return WouldCharge(
             request=request,
             amount=amount,
@@ -149,7 +148,7 @@ def _resuming(request: Request, charge: Charge, amount: Amount) -> Foreseen:
         )
     if charge.failed or pending(charge, area) is None:
         check_attempts(charge)
-        runners.check_answers(request.options)
+        check_runner(request)
     return WouldGoOn(request=request, charge=charge)
 
 

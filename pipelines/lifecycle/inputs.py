@@ -20,7 +20,7 @@ from dpbeam.pipelines.lifecycle.listing import File, files_of, now
 from dpbeam.queries.source import InputSpec
 from dpbeam.reading import formats, memory
 from dpbeam.reading.formats.path_columns import without_path_columns
-from dpbeam.transforms.steps.read import is_the_one, open_source
+from dpbeam.transforms.wire.source_files import is_the_one, open_source
 
 LOOKERS = 16
 """Files looked at at a time: most of the time goes by waiting for the storage."""

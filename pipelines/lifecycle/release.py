@@ -25,7 +25,6 @@ from dpbeam.phases import coverage
 from dpbeam.phases.bounds import bounds_phase
 from dpbeam.phases.phase import Parameters, Phase
 from dpbeam.phases.rounds import phases as selection_phases
-from dpbeam.pipelines.jobs import aggregate, workers
 from dpbeam.pipelines.lifecycle import index, inputs, keys, publish, stopping
 from dpbeam.pipelines.lifecycle.attempts import (
     STAGING_NAME,
@@ -42,7 +41,6 @@ from dpbeam.queries.query import Query
 from dpbeam.reporting import coverage as words
 from dpbeam.reporting import manifest as manifests
 from dpbeam.transforms.wire.confidants import confide
-from dpbeam.transforms.wire.containment import from_runner
 
 
 def make_release(
@@ -148,8 +146,13 @@ def phases(query: Query) -> tuple[Phase, ...]:
 
 
 def _run_stages(charged: Charged, known: Parameters) -> Staged:
+    from dpbeam.pipelines.jobs import aggregate, workers  # lazily: a release that is there already needs no Beam
+    from dpbeam.pipelines.jobs.options import settled
+    from dpbeam.transforms.wire.containment import from_runner
+
     request, found = charged.request, charged.checked.files
-    shards = found.user_shards(workers.workers(request.options))
+    options = settled(request.options)
+    shards = found.user_shards(workers.workers(options))
     job = aggregate.Job(
         input=known.query.source,
         splits=found.splits,
@@ -160,16 +163,16 @@ def _run_stages(charged: Charged, known: Parameters) -> Staged:
         result_shards=request.shards,
         salt=secrets.token_bytes(16),
         area=charged.area,
-        one_worker=workers.one_worker(request.options, shards),
+        one_worker=workers.one_worker(options, shards),
     )
     with journalled(request.ledger, charged.charge, "pipeline"):
         try:
             if request.engine == "pipelinedp":
                 from dpbeam.pipelines.jobs import reference
 
-                shuffles = reference.run(job, charged.planned.reference, request.options)
+                shuffles = reference.run(job, charged.planned.reference, options)
             else:
-                shuffles = aggregate.run(job, request.options)
+                shuffles = aggregate.run(job, options)
         except Exception as error:
             stopping.check()  # a runner may make an error of its own of what stopped it
             confide("the runner", error)

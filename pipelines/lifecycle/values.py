@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-from apache_beam.options.pipeline_options import PipelineOptions
 
 from dpbeam.engine.stage import StageSpec
 from dpbeam.ledger import Ledger
@@ -28,20 +27,23 @@ from dpbeam.policy import compile as compiled
 from dpbeam.policy.schema.policy import Policy
 from dpbeam.queries.query import Query
 from dpbeam.reporting.manifest import About, ChosenBound, Coverage, Engine, Manifest
-from dpbeam.transforms.wire.control import Shuffle
 from dpbeam.transforms.wire.staging import Area
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a release that is there already is shown without Beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+
     from dpbeam.adapters.reference.plan import ReferenceStage
+    from dpbeam.transforms.wire.control import Shuffle
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What is asked for: the answer to this query, released under this name, paid from this ledger.
 
-    `shards` is the number of staged files a stage, which never depends on the data; `cap` what whoever asks takes the
-    dataset's budget to be, None where they don't say. A run that failed may be tried again under its charge, up to
-    `max_attempts` times in all. `refresh` asks for a new release although it exists;
+    `options` are Beam's, None where none are stated: then the run is one of this machine, and Beam is loaded when it is
+    to be charged. `shards` is the number of staged files a stage, which never depends on the data; `cap` what whoever
+    asks takes the dataset's budget to be, None where they don't say. A run that failed may be tried again under its
+    charge, up to `max_attempts` times in all. `refresh` asks for a new release although it exists;
     `accept_source` says that a source that is new to the dataset's budget is meant. `about` is what the policy says to
     readers, `min_coverage` the least share of rows that a stage must keep for the release to be published. A `period`
     stands in the name.
@@ -53,7 +55,7 @@ class Request:
     query: Query
     release_name: str
     ledger: Ledger
-    options: PipelineOptions
+    options: PipelineOptions | None
     output: Path
     shards: int
     cap: Amount | None = None

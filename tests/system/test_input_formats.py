@@ -283,7 +283,10 @@ def test_init_finds_folders_objects_and_types(tmp_path, monkeypatch) -> None:
     rows = [first, {"user_id": None, "at": {"lat": 0.5, "e": [1, None]}, "w": [1]}]
     written(tmp_path / "logs" / "year=2024" / "part.jsonl", rows)
     assert invoke(["init", "logs", "--output", "policy.yaml"]) == 0
-    assert "  # at.e: {type: vector, length: LENGTH, on_null: drop}\n" in (tmp_path / "policy.yaml").read_text()
+    assert (
+        "  # at.e: {type: vector, length: LENGTH, on_null: drop, on_invalid: fail}\n"
+        in (tmp_path / "policy.yaml").read_text()
+    )
     policy = load_policy(tmp_path / "policy.yaml")
     assert policy.source.path_columns == ("year",)
     assert {name: rules.type for name, rules in policy.columns.items()} == {
@@ -313,7 +316,8 @@ def test_init_says_which_json_it_does_not_look_into(raw, said, tmp_path, capsys)
 def test_init_takes_a_number_of_any_length_for_a_number(tmp_path, capsys) -> None:
     (tmp_path / "x.jsonl").write_text('{"a": ' + "9" * 5000 + ', "b": 10e308}\n')
     assert invoke(["init", str(tmp_path / "x.jsonl")]) == 0
-    assert "  a: {type: int64, on_null: drop}\n  b: {type: float64, on_null: drop}\n" in capsys.readouterr().out
+    rules = "on_null: drop, on_invalid: fail"
+    assert f"  a: {{type: int64, {rules}}}\n  b: {{type: float64, {rules}}}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")], ids=["FIFO", "device"])

@@ -6,24 +6,19 @@ in the schema's metadata. Each portion gives at least one block, if need be an e
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 
 from dpbeam.errors import RunFailed
 from dpbeam.queries.source import InputSpec
-from dpbeam.reading import formats, memory
-from dpbeam.reading.formats.base import is_local
+from dpbeam.reading import formats
 from dpbeam.transforms.wire.beam_types import Batches
 from dpbeam.transforms.wire.containment import ContainedDoFn
 from dpbeam.transforms.wire.progress import WorkProgress
+from dpbeam.transforms.wire.source_files import is_the_one, open_source
 
 _PLACE = b"dpbeam.block"
 
@@ -40,34 +35,6 @@ def place(batch: pa.RecordBatch) -> tuple[int, int, bool]:
         raise RunFailed("a block lost its place in the input; nothing was published")
     split, block, last = metadata[_PLACE].split(b"/")
     return int(split), int(block), last == b"1"
-
-
-def open_source(path: str) -> IO[bytes]:
-    """A seekable binary file, as stored: Arrow's own reader for local files and for what this process holds
-    in memory, Beam's for every other file system."""
-    if memory.is_held(path):
-        kept: IO[bytes] = memory.opened(path)
-        return kept
-    if is_local(path):
-        here: IO[bytes] = pa.OSFile(path)
-        return here
-    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
-
-
-def is_the_one(file: IO[bytes], stamp: formats.Stamp | None) -> bool:
-    """Whether a file that `open_source` opened is the one that was listed, whatever lies under its name by now.
-
-    Guarantee: asked of the open file, so a file that is put in another's place and taken away again is told where it
-    was read. Assumes that another version shows in size, time of change or, on the machine that listed it, inode. (On
-    other machines a path may lead through another file system to the same file.)
-    """
-    if stamp is None:
-        return True
-    stats = os.fstat(file.fileno())
-    is_here = stamp.host == socket.gethostname()
-    return (stats.st_size, stats.st_mtime_ns) == (stamp.size, stamp.changed) and (
-        not is_here or stats.st_ino == stamp.inode
-    )
 
 
 def raw_blocks(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -162,6 +161,8 @@ def _encode_by_sorting(column: pa.Array) -> tuple[I64, pa.Array, I64] | None:
         starts = runs(ranked)
         values = column.take(pa.array(order[starts]))
     elif column.type == pa.string():
+        import polars as pl  # lazily: a plan needs none of it
+
         hashes = pl.Series(column).hash().to_numpy() >> np.uint64(64 - _HASH_BITS)
         order = ordering(hashes, _HASH_BITS)
         ranked, texts = hashes[order], column.take(pa.array(order))

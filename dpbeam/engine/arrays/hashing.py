@@ -12,7 +12,6 @@ from hashlib import blake2b
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 import pyarrow as pa
 
 from dpbeam.array_types import I64, U16, U64
@@ -86,6 +85,8 @@ def route_here(array: pa.Array, salt: bytes, shards: int) -> U16:
 
     Guarantee: within a process, equal values have one shard, however the array is sliced and whatever is beside them.
     """
+    import polars as pl  # lazily: a plan needs none of it
+
     return shard_of(pl.Series(array).hash(seed_for(salt, "route")).to_numpy(), shards)
 
 

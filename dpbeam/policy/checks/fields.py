@@ -93,6 +93,7 @@ REMEDIES: Mapping[str, str] = {
     "on_nan": "Write drop, fail or {replace: VALUE}.",
     "on_inf": "Write drop, fail or {replace: VALUE}.",
     "on_invalid": "Write drop, fail or {replace: VALUE}.",
+    "trim": "Write true to take white space off both ends of text before it is read, or leave the key out.",
     "run": "Write run: {epsilon: 1, delta: 1e-8}: what one run may spend.",
     "epsilon": "Give a number from 1e-6 to 1e6 (of a run to 1e3), such as 1; the smaller, the more private.",
     "delta": "Give a small number above 0 and below 1, such as 1e-8: well below one over the number of people.",

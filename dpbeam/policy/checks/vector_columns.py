@@ -9,7 +9,7 @@ from dpbeam.policy.violations import ABSENT, Finding, Key
 
 
 def column_findings(rules: schema.ColumnRules, key: Key) -> Iterator[Finding]:
-    """That a vector lacks its length, or another column has one.
+    """That a vector lacks its length or is to be trimmed, or another column has a length.
 
     Guarantee: no length comes from the data. A list of another length than the one stated here breaks `on_invalid`.
     """
@@ -19,6 +19,9 @@ def column_findings(rules: schema.ColumnRules, key: Key) -> Iterator[Finding]:
     elif rules.type != "vector" and rules.length is not None:
         rule = f"applies to vectors only, and {key[-1]} is {rules.type}"
         yield Finding(key=(*key, "length"), rule=rule, remedy="Leave the key out.", value=rules.length)
+    if rules.type == "vector" and rules.trim:
+        rule = f"applies to text, and {key[-1]} is a vector of numbers"
+        yield Finding(key=(*key, "trim"), rule=rule, remedy="Leave the key out.", value=True)
 
 
 def source_findings(source: schema.Source, name: str, rules: schema.ColumnRules) -> Iterator[Finding]:

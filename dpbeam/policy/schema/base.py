@@ -46,7 +46,7 @@ def _scalar_or_list(value: object) -> Scalar | tuple[Scalar, ...]:
 class Strict(BaseModel):
     """Frozen; no unknown key, no coercion of text or booleans to numbers, no NaN, no infinity."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 Name = Annotated[str, Field(min_length=1, max_length=255)]

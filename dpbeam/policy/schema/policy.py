@@ -123,6 +123,7 @@ class ColumnRules(Strict):
     on_nan: RuleWord = "drop"
     on_inf: RuleWord = "drop"
     on_invalid: RuleWord = "drop"
+    trim: bool = False
     field: FieldPath | None = None
     length: Annotated[int, Field(ge=1, le=MAX_LENGTH)] | None = None
 

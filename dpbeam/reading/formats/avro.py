@@ -16,8 +16,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
-import fastavro
-import polars as pl
 import pyarrow as pa
 
 from dpbeam.errors import UsageError
@@ -213,12 +211,16 @@ def _unpack(header: _Header, paths: list[Path], records: int, packed: bytes) -> 
 
 def _by_columns(container: bytes, header: _Header, paths: list[Path]) -> list[pa.Array]:
     tops = list(dict.fromkeys(path[0] for path in paths))
+    import polars as pl  # lazily, as fastavro: few sources are Avro
+
     table = pl.read_avro(io.BytesIO(container), columns=tops).to_arrow()
     batch = table.combine_chunks().to_batches()[0]
     return [typed(extract(batch, path), at(header.schema, path)) for path in paths]
 
 
 def _by_records(container: bytes, header: _Header, paths: list[Path]) -> list[pa.Array]:
+    import fastavro
+
     rows = list(fastavro.reader(io.BytesIO(container)))
     columns = []
     for path in paths:

@@ -54,6 +54,13 @@ def codec_of(spec: InputSpec, path: str) -> Codec | None:
     raise ValueError(f"unknown compression {spec.compression!r}")
 
 
+def told_by(head: bytes) -> str | None:
+    """The compression or format that a file's first bytes tell, none of which is a value; None if they tell none."""
+    if _SKIPPABLE.match(head):
+        return "zstd"
+    return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
+
+
 def check_magic(file: IO[bytes], spec: InputSpec, path: str) -> None:
     """Refuses a text file whose first bytes, of the format and no value, are those of something else.
 
@@ -61,11 +68,8 @@ def check_magic(file: IO[bytes], spec: InputSpec, path: str) -> None:
         UsageError: it is compressed otherwise than said, or of another format.
     """
     file.seek(0)
-    head = file.read(8)
-    actual = next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
+    actual = told_by(file.read(8))
     codec = codec_of(spec, path)
-    if _SKIPPABLE.match(head):
-        actual = "zstd"
     if codec is not None and actual != codec:
         raise UsageError(
             f"{path} is not a {codec} file, but its name or source.compression says so. Correct either; "

@@ -6,10 +6,13 @@ import math
 from decimal import ROUND_CEILING, Decimal, localcontext
 
 import pytest
+from dp_accounting.pld import privacy_loss_distribution as pld
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
 from dpbeam.accounting import calibrate as calibration
-from dpbeam.accounting.calibrate import SELECTION_DELTA_SHARE, calibrate
+from dpbeam.accounting.calibrate import SELECTION_DELTA_SHARE, _gaussian_epsilon, _Laplace, _Normal, calibrate
 from dpbeam.accounting.certify import certify_events
 from dpbeam.accounting.plan import solve
 from dpbeam.accounting.requests import SELECTIONS, Request
@@ -302,3 +305,22 @@ def test_an_epsilon_too_small_for_floats_is_refused_with_a_remedy_that_works(kin
         with pytest.raises(Refused, match=r"counts as 1e-09 at least, so raise epsilon|; raise it to 1e-6 or more"):
             planned(kinds, epsilon, delta)
     planned(kinds, 1e-6, delta)
+
+
+@given(
+    mu=st.floats(-3, 1.2).map(lambda power: 10**power),
+    delta=st.floats(-12, -0.5).map(lambda power: 10**power),
+    fineness=st.floats(-2.5, -0.8).map(lambda power: 10**power),
+)
+def test_one_gaussian_has_the_epsilon_that_the_accounting_library_gives_it(mu, delta, fineness):
+    """Only where floats round: both are exact on the grid's points and connect them by the same dots."""
+    known = pld.from_gaussian_mechanism(1 / mu, value_discretization_interval=mu * fineness)
+    assert _gaussian_epsilon(mu, mu * fineness, delta) == pytest.approx(known.get_epsilon_for_delta(delta), rel=1e-9)
+
+
+@pytest.mark.parametrize("probability", [1e-12, 1e-9, 1e-3, 0.4, 0.6])
+@pytest.mark.parametrize(("ours", "theirs"), [(_Normal, stats.norm), (_Laplace, stats.laplace)])
+def test_tails_of_noise_are_those_of_scipy(ours, theirs, probability):
+    value = ours.isf(probability, 3.7)
+    assert value == pytest.approx(theirs.isf(probability, scale=3.7), rel=1e-15)
+    assert ours.sf(value, 3.7) == pytest.approx(theirs.sf(value, scale=3.7), rel=1e-15)

@@ -171,3 +171,21 @@ def test_an_error_s_lines_are_its_own_and_a_name_adds_none(monkeypatch) -> None:
     monkeypatch.setattr("sys.stderr", shown := io.StringIO())
     printing.complain(*error.lines)
     assert shown.getvalue() == "dpbeam: a␊b\n  c\n"
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("stream", "silent", "is_shown"),
+    [(_Terminal, False, True), (_Terminal, True, False), (io.StringIO, False, False)],
+    ids=["a terminal", "a terminal that is to be left alone", "a pipe"],
+)
+def test_what_is_being_done_is_shown_on_a_terminal_alone(stream, silent, is_shown, monkeypatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stderr", shown := stream())
+    with printing.working("Planning [b]", silent=silent):
+        pass
+    assert ("Planning [b] …" in shown.getvalue()) == is_shown

@@ -109,6 +109,11 @@ REFUSALS = {
         "8: columns.hours.length applies to vectors only, and hours is float64, got 3",
         "Leave the key out.",
     ),
+    "text to trim": (
+        ("length: 2", "length: 2, trim: true"),
+        "10: columns.f.trim applies to text, and f is a vector of numbers, got true",
+        "Leave the key out.",
+    ),
     "a length of none": (
         ("length: 2", "length: 0"),
         "10: columns.f.length must be at least 1, got 0",

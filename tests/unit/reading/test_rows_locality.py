@@ -24,8 +24,8 @@ SPEC = InputSpec(
     format="csv",
     paths=(),
     columns=(
-        Column(name="id", type="string", on_invalid=replace("?"), on_null=replace("none")),
-        Column(name="n", type="int64", on_invalid=replace(-1), on_null=replace(0)),
+        Column(name="id", type="string", on_invalid=replace("?"), on_null=replace("none"), trim=True),
+        Column(name="n", type="int64", on_invalid=replace(-1), on_null=replace(0), trim=True),
         Column(
             name="x", type="float64", on_nan=replace(0), on_inf=replace(1), on_invalid=replace(2), on_null=replace(3)
         ),
@@ -43,7 +43,8 @@ SPEC = InputSpec(
 )
 NAMES = [column.name for column in SPEC.columns]
 
-anything = st.none() | st.binary(max_size=4) | st.text(max_size=4).map(lambda text: text.encode("utf-8"))
+blanks = st.sampled_from([b" ", b"\t7", b" 5 ", "\u00a0a\u2003".encode(), b" \xff "])
+anything = blanks | st.none() | st.binary(max_size=4) | st.text(max_size=4).map(lambda text: text.encode("utf-8"))
 moments = st.datetimes().map(lambda t: t.isoformat()) | st.datetimes().map(lambda t: t.isoformat(" ", "minutes") + "Z")
 others = st.sampled_from(["01/05/2024", "2024-5-1", "2024-02-30", "2024-05-01T10:00:00.1234567+05:30", "20240501", "x"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import math
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from dpbeam.errors import DataError
 from dpbeam.queries.column_types import ColumnType
 from dpbeam.queries.source import Column, Condition, InputSpec, Lower, Rule
+from dpbeam.reading.casting import trimmed
 from dpbeam.reading.rows import output_schema, prepare
 
 FAIL = Rule(action="fail")
@@ -178,3 +180,27 @@ def test_a_replacement_without_a_value_and_an_unknown_action_are_refused_where_a
         after([None], spec(on_null=replace(None)))
     with pytest.raises(ValueError, match=r"^unknown action 'keep'$"):
         after([None], spec(on_null=Rule(action="keep")))  # type: ignore[arg-type]
+
+
+def test_what_is_trimmed_is_read_without_white_space_and_is_missing_where_nothing_else_is_left() -> None:
+    texts = [b" 1", b"2\t", "\u00a03\u2003".encode(), b"4", b" 5 6 ", b"  ", b"", None]
+    wanted = spec("int64", on_invalid=replace(-1), on_null=replace(0))
+    column = dataclasses.replace(wanted.columns[1], trim=True)
+    wanted = dataclasses.replace(wanted, columns=(wanted.columns[0], column))
+    assert after(texts, wanted) == [1, 2, 3, 4, -1, 0, 0, 0]
+    assert after([b"1", b" \xff ", b"\xff"], wanted) == [1, -1, -1]
+
+
+def test_without_trim_white_space_is_a_part_of_the_text() -> None:
+    assert after([b" a", b"  "], spec("string")) == [" a", "  "]
+
+
+def test_trim_leaves_numbers_and_ids_in_bytes_as_they_are() -> None:
+    numbers, ids = pa.array([1, None, 3]), pa.array([b" \x01", None], pa.binary(2))
+    assert trimmed(numbers) is numbers
+    assert trimmed(ids) is ids
+
+
+def test_trim_reads_every_layout_of_text() -> None:
+    for kind in (pa.string(), pa.large_string(), pa.binary(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())):
+        assert trimmed(pa.array([" a ", " ", None], pa.string()).cast(kind)).to_pylist() == ["a", None, None]

@@ -143,7 +143,7 @@ def test_without_a_period_none_stands_in_a_manifest() -> None:
         ),
         ({"version": 2, "period": "1", "engine": "pipelinedp"}, "breaks the format of version 2"),
         ({"version": 3, "period": "week 48"}, "period: 'week 48' does not match"),
-        ({"version": 4}, "is of version 4; this dpbeam reads up to version 3: use a newer dpbeam"),
+        ({"version": 5}, "is of version 5; this dpbeam reads up to version 4: use a newer dpbeam"),
     ],
 )
 def test_what_a_policy_says_to_readers_and_periods_stand_in_version_3_and_nowhere_else(
