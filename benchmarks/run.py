@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import accuracy, utility
+from benchmarks import accuracy, bounds, utility
 from benchmarks.data import Shape, write_visits
 from benchmarks.system import STRATEGIES
 
@@ -80,7 +80,7 @@ CASES: dict[str, list[Entry]] = {
     "plan": [Entry(case="plan of 1,000 mechanisms", system="dpbeam plan", rows=1000)],
 }
 
-SECTIONS = {"accuracy": accuracy.section, "selection": utility.section}
+SECTIONS = {"accuracy": accuracy.section, "selection": utility.section, "bounds": bounds.section}
 """Cases that measure something else than time, each a part of the page by itself."""
 
 

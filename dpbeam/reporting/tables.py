@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -73,7 +73,7 @@ def write_parquet(
     plain = _plain(table)
     schema = pa.schema([_described(field, about.get(field.name)) for field in plain.schema])
     if chosen:
-        schema = schema.with_metadata({"dpbeam.chosen_bounds": json.dumps([asdict(bound) for bound in chosen])})
+        schema = schema.with_metadata({"dpbeam.chosen_bounds": json.dumps([bound.to_json() for bound in chosen])})
     pa.parquet.write_table(
         plain.cast(schema).combine_chunks(), path, row_group_size=ROW_GROUP_ROWS, compression="zstd", version="2.6"
     )

@@ -249,6 +249,7 @@ def commit(assembled: Assembled) -> Published:
 def run_json(done: Published) -> dict[str, object]:
     """What `dpbeam run --json` prints; see docs/formats.md."""
     manifest = manifests.read_manifest(done.folder / manifests.MANIFEST_NAME).to_json()
+    chosen = {"chosen_bounds": manifest["chosen_bounds"]} if "chosen_bounds" in manifest else {}
     return {
         "version": 1,
         "release_id": manifest["release_id"],
@@ -256,6 +257,7 @@ def run_json(done: Published) -> dict[str, object]:
         "cached": done.cached,
         "guarantee": manifest["guarantee"],
         "charge": manifest["charge"],
+        **chosen,
     }
 
 

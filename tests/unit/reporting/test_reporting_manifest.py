@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +90,11 @@ def test_bounds_that_a_run_chose_make_a_manifest_of_version_2_that_reads_back() 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"chosen_bounds": [asdict(CHOSEN[0])]}, "breaks the format of version 1"),
+        ({"chosen_bounds": [CHOSEN[0].to_json()]}, "breaks the format of version 1"),
         ({"version": 2}, "breaks the format of version 2:\n  the document: .*not valid under any"),
         ({"version": 2, "chosen_bounds": []}, "should be non-empty"),
-        ({"version": 2, "chosen_bounds": [asdict(CHOSEN[0]) | {"parameter": "l2"}]}, "'l2' is not one of"),
-        ({"version": 2, "chosen_bounds": [asdict(CHOSEN[0]) | {"note": 1}]}, "Additional properties"),
+        ({"version": 2, "chosen_bounds": [CHOSEN[0].to_json() | {"parameter": "l2"}]}, "'l2' is not one of"),
+        ({"version": 2, "chosen_bounds": [CHOSEN[0].to_json() | {"note": 1}]}, "Additional properties"),
     ],
 )
 def test_chosen_bounds_stand_in_version_2_and_nowhere_else(changes: dict[str, Any], message: str) -> None:
@@ -117,7 +117,10 @@ def test_what_a_policy_says_to_readers_makes_a_manifest_of_version_3_that_reads_
     ("changes", "message"),
     [
         ({"about": ABOUT.stated}, "breaks the format of version 1"),
-        ({"version": 2, "chosen_bounds": [asdict(CHOSEN[0])], "about": ABOUT.stated}, "breaks the format of version 2"),
+        (
+            {"version": 2, "chosen_bounds": [CHOSEN[0].to_json()], "about": ABOUT.stated},
+            "breaks the format of version 2",
+        ),
         ({"version": 3}, "breaks the format of version 3:\n  the document: 'about' is a required property"),
         ({"version": 3, "about": {}}, "about: {} should be non-empty"),
         ({"version": 3, "about": {"owner": ""}}, "about.owner: '' should be non-empty"),
@@ -129,6 +132,46 @@ def test_what_a_policy_says_to_readers_stands_in_version_3_and_nowhere_else(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         parse_manifest(json.dumps(document(**changes)))
+
+
+KEEPING = replace(CHOSEN[0], kept=0.941)
+
+
+@pytest.mark.parametrize("more", [{}, {"about": ABOUT, "engine": "pipelinedp"}])
+def test_a_share_that_a_bound_keeps_makes_a_manifest_of_version_4_that_reads_back(more: dict[str, Any]) -> None:
+    whole = manifest(chosen_bounds=(KEEPING, CHOSEN[1]), **more)
+    assert whole.to_json()["version"] == 4
+    assert [bound.get("kept") for bound in whole.to_json()["chosen_bounds"]] == [0.941, None]
+    assert parse_manifest(whole.to_bytes().decode()) == whole
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": 2, "chosen_bounds": [KEEPING.to_json()]}, "breaks the format of version 2"),
+        ({"version": 3, "chosen_bounds": [KEEPING.to_json()], "about": ABOUT.stated}, "breaks the format of version 3"),
+        ({"version": 4}, "breaks the format of version 4:\n  the document: 'chosen_bounds' is a required property"),
+        ({"version": 4, "chosen_bounds": [CHOSEN[0].to_json()]}, "does not contain items matching"),
+        ({"version": 4, "chosen_bounds": [KEEPING.to_json() | {"kept": 1.5}]}, "1.5 is greater than the maximum of 1"),
+    ],
+)
+def test_a_share_that_a_bound_keeps_stands_in_version_4_and_nowhere_else(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_manifest(json.dumps(document(**changes)))
+
+
+@pytest.mark.parametrize(
+    ("parameter", "words"),
+    [
+        ("l0", "keeps about 94.1 % of the partitions of units"),
+        ("linf", "keeps about 94.1 % of their rows in a partition"),
+        ("l1", "keeps about 94.1 % of the rows of units"),
+        ("high", "keeps about 94.1 % of values as they are"),
+    ],
+)
+def test_what_a_bound_keeps_is_put_in_words(parameter: Any, words: str) -> None:
+    assert replace(KEEPING, parameter=parameter).keeps == words
+    assert CHOSEN[0].keeps is None
 
 
 def test_about_that_says_nothing_cannot_be_made() -> None:
@@ -176,11 +219,11 @@ def test_an_unknown_field_is_refused() -> None:
 
 def test_a_newer_version_is_refused_naming_both_versions(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
-    path.write_text(json.dumps(document(version=4, more="fields")), encoding="utf-8")
+    path.write_text(json.dumps(document(version=5, more="fields")), encoding="utf-8")
     with pytest.raises(UsageError) as caught:
         read_manifest(path)
     assert str(caught.value) == (
-        f"manifest {path} is of version 4; this dpbeam reads up to version 3: use a newer dpbeam"
+        f"manifest {path} is of version 5; this dpbeam reads up to version 4: use a newer dpbeam"
     )
 
 
