@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import accuracy, light, utility
+from benchmarks import accuracy, bounds, light, utility
 from benchmarks.data import Shape, write_visits
 from benchmarks.system import STRATEGIES
 
@@ -80,7 +80,12 @@ CASES: dict[str, list[Entry]] = {
     "plan": [Entry(case="plan of 1,000 mechanisms", system="dpbeam plan", rows=1000)],
 }
 
-SECTIONS = {"accuracy": accuracy.section, "selection": utility.section, "light": light.section}
+SECTIONS = {
+    "accuracy": accuracy.section,
+    "selection": utility.section,
+    "bounds": bounds.section,
+    "light": light.section,
+}
 """Cases that measure something else than time, each a part of the page by itself."""
 
 

@@ -29,14 +29,18 @@ class Spent:
     delta: float
     attempt: int
     max_attempts: int
+    closed: bool = False
+    """Whether no attempt may follow, whatever their number."""
 
     @property
     def attempts_left(self) -> int:
-        return self.max_attempts - self.attempt
+        return 0 if self.closed else self.max_attempts - self.attempt
 
     @property
     def remedy(self) -> str:
         """How to go on."""
+        if self.closed:
+            return "this charge is closed; --refresh makes a new release and charges it anew"
         if self.attempts_left == 0:
             return "these were all attempts of this charge; --refresh makes a new release and charges it anew"
         return "the same command on the same input tries again under the same charge, at no further cost"
@@ -160,6 +164,11 @@ class RunFailed(DpbeamError):
 
 class DataError(RunFailed):
     """A column broke a rule declared `fail`. Says column and rule, never a value or a count."""
+
+
+class Undecided(RunFailed):
+    """What a run found with noise doesn't tell how to go on. Its charge is closed: another attempt would draw again,
+    and that this one's draws told nothing is seen already."""
 
 
 class Interrupted(DpbeamError):

@@ -27,6 +27,7 @@ from dpbeam.mechanisms.events import (
     LaplaceThresholding,
     Mechanism,
     TruncatedGeometric,
+    WeightedThresholding,
 )
 
 SELECTION_DELTA_SHARE = 0.5
@@ -107,6 +108,29 @@ def at_scale(requests: Sequence[Request], scale: float, *, delta: float) -> tupl
     return tuple(
         _mechanism(r, scale, selection_delta * r.weight / selection_weight if r.is_selection else 0.0) for r in requests
     )
+
+
+def with_loss_of(planned: Mechanism, request: Request) -> Mechanism:
+    """The mechanism of this request that costs what a planned one costs: the same noise against the sensitivity, or
+    the same ε, and the same δ.
+
+    Raises:
+        ValueError: `planned` has no noise that is known here.
+    """
+    match planned:
+        case Laplace():
+            std, delta = math.sqrt(2) * planned.scale / planned.l1, 0.0
+        case Gaussian():
+            std, delta = planned.sigma / planned.l2, 0.0
+        case LaplaceThresholding():
+            std, delta = math.sqrt(2) * planned.scale / planned.l1, planned.delta
+        case GaussianThresholding() | WeightedThresholding():
+            std, delta = planned.sigma / planned.l2, planned.delta
+        case TruncatedGeometric():
+            std, delta = math.sqrt(2) / planned.epsilon, planned.delta
+        case _:
+            raise ValueError(f"no noise is known of {planned!r}")
+    return _mechanism(request, std * request.weight, delta)
 
 
 def _mechanism(request: Request, scale: float, delta: float) -> Mechanism:

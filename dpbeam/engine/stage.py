@@ -130,6 +130,11 @@ class StageSpec:
         return isinstance(self.mode, Round)
 
     @property
+    def is_of_unit_rows(self) -> bool:
+        """Whether it is read for another, whose rows are one a unit (`of_input`)."""
+        return isinstance(self.mode, Flat) and self.mode.read_for is not None
+
+    @property
     def stream(self) -> str:
         """The name under which rows are given their priorities: no other stage of a job has it."""
         return (self.mode.read_for if isinstance(self.mode, Flat) else None) or self.name

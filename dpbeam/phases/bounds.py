@@ -4,27 +4,29 @@ plan and the stages go on to the main job with the bounds chosen from them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from dpbeam.accounting.check import check_same_losses
 from dpbeam.accounting.plan import plan
-from dpbeam.engine.automatic_bounds import LINEAR, ROOT, Chosen, choose_clip, choose_count, count_edges, value_edges
+from dpbeam.engine.automatic_bounds import Clips, Contributions, clips, contributions, count_edges, value_edges
 from dpbeam.engine.bounding import unit_rows
 from dpbeam.engine.stage import Flat, StageSpec, UnitRows, planned
+from dpbeam.errors import Undecided
 from dpbeam.mechanisms.events import Additive, Gaussian, Laplace
+from dpbeam.phases.bound_choice import Seen, choose, with_clips
 from dpbeam.phases.phase import Parameters, Phase
 from dpbeam.queries.automatic import ClipSearch, CountSearch, Histogram, Key, units_stage, values_stage
 from dpbeam.queries.bounds import Bounds
 from dpbeam.queries.metrics.base import Clipped
 from dpbeam.queries.metrics.histograms import Histogram as HistogramMetric
 from dpbeam.queries.query import Query, Stage
-from dpbeam.queries.selections import LaplaceThresholding, TruncatedGeometric
 from dpbeam.reporting.manifest import ChosenBound
 
-_UNIT_COLUMN = {"l0": unit_rows.PARTITIONS, "linf": unit_rows.FULLEST, "l1": unit_rows.ROWS}
+_UNIT_COLUMN = {"l0": unit_rows.PARTITIONS, "linf": unit_rows.ROWS_WITH, "l1": unit_rows.ROWS}
 
 
 def bounds_phase(query: Query) -> tuple[Phase, ...]:
@@ -65,21 +67,19 @@ def learn(known: Parameters, tables: Mapping[str, pa.Table]) -> Parameters:
     first and keeps every mechanism's privacy loss; only sensitivities and thresholds follow the bounds.
 
     Raises:
+        Undecided: nothing stands out in a histogram whose bound states no `otherwise`. That follows from the noise
+            alone, like a choice.
         Refused: the new plan isn't the old one but for its bounds.
     """
-    chosen: dict[Key, Chosen] = {}
-    for stage in known.query.stages:
-        chosen |= _chosen_clips(stage, known, tables)
-        for histogram in stage.histograms:
-            if isinstance(histogram.search, CountSearch):
-                counts = _counts(tables, histogram)
-                noise = _noise(known, histogram)
-                most, growth = histogram.search.max, _growth(stage, histogram.metric)
-                choice = choose_count(counts, noise, most=most, growth=growth)
-                chosen |= {(stage.name, None, name): choice for name, _ in stage.searches if name == histogram.metric}
-    query = known.query.with_chosen({key: each.value for key, each in chosen.items()})
+    found = [each for stage in known.query.stages for each in _of_stage(stage, known, tables)]
+    lacking = [each for each in found if each.value is None]
+    if lacking:
+        raise _undecided(lacking)
+    chosen = {each.key: each.value for each in found if each.value is not None}
+    query = known.query.with_chosen(chosen)
     made = plan(query)
     check_same_losses(known.plan.mechanisms, made.mechanisms)
+    by_key = {each.key: each for each in found}
     return replace(
         known,
         query=query,
@@ -87,40 +87,112 @@ def learn(known: Parameters, tables: Mapping[str, pa.Table]) -> Parameters:
         stages=planned(query, made.mechanisms),
         chosen=tuple(
             ChosenBound(
-                stage=stage,
-                metric=metric,
-                parameter=parameter,
-                value=chosen[stage, metric, parameter].value,
-                fallback=not chosen[stage, metric, parameter].found,
+                stage=key[0],
+                metric=key[1],
+                parameter=key[2],
+                value=chosen[key],
+                fallback=by_key[key].kept is None,
+                kept=by_key[key].kept,
             )
-            for stage, metric, parameter in query.automatic
+            for key in query.automatic
         ),
     )
 
 
-def _chosen_clips(stage: Stage, known: Parameters, tables: Mapping[str, pa.Table]) -> dict[Key, Chosen]:
-    """The automatic clipping bounds of a stage's metrics; a stated one beside an automatic one limits it."""
-    chosen: dict[Key, Chosen] = {}
-    by_column = {h.metric: h for h in stage.histograms if h.stage == values_stage(stage.name)}
-    for metric in stage.metrics:
-        if not isinstance(metric, Clipped) or not metric.searches:
-            continue
-        column, low, high = metric.column, metric.low, metric.high
-        histogram = by_column[column]
-        search = histogram.search
-        if not isinstance(search, ClipSearch):
-            raise TypeError(f"stage {stage.name}: values of {column} are searched for clipping bounds alone")
-        found_low, found_high = choose_clip(
-            _counts(tables, histogram),
-            _noise(known, histogram),
-            least=search.least,
-            most=search.most,
-            low=None if "low" in metric.auto else low,
-            high=None if "high" in metric.auto else high,
+@dataclass(frozen=True, kw_only=True)
+class _Bound:
+    """A bound as it was found: its value, and the noisy share that it keeps. Where nothing stood out, there is no
+    share, and the value is what the policy states for that, if it does."""
+
+    key: Key
+    value: float | None
+    kept: float | None = None
+
+
+def _of_stage(stage: Stage, known: Parameters, tables: Mapping[str, pa.Table]) -> Iterator[_Bound]:
+    """Every bound that a stage leaves to the run, chosen with the others of it."""
+    if not stage.histograms:
+        return
+    units = {h.metric: h for h in stage.histograms if h.stage == units_stage(stage.name)}
+    searched: dict[str, Contributions | None] = {
+        name: contributions(_counts(tables, h), _noise(known, h), most=h.search.max, by_row=name == "linf")
+        for name, h in units.items()
+        if isinstance(h.search, CountSearch)
+    }
+    columns = {h.metric: h for h in stage.histograms if h.stage == values_stage(stage.name)}
+    values: dict[str, Clips | None] = {}
+    people = 0.0
+    for metric in _searching(stage):
+        h = columns[metric.column]
+        if not isinstance(h.search, ClipSearch):
+            raise TypeError(f"stage {stage.name}: values of {metric.column} are searched for clipping bounds alone")
+        counts = _counts(tables, h)
+        people = max(people, math.fsum(counts))
+        values[metric.name] = clips(
+            counts,
+            _noise(known, h),
+            least=h.search.least,
+            most=h.search.most,
+            low=None if "low" in metric.auto else metric.low,
+            high=None if "high" in metric.auto else metric.high,
         )
-        for side in metric.auto:
-            chosen[stage.name, metric.name, side] = found_low if side == "low" else found_high
-    return chosen
+    seen = Seen(
+        contributions={name: found for name, _ in stage.searches if (found := searched[name]) is not None},
+        clips={name: each for name, each in values.items() if each is not None},
+        people=max(people, 1.0),
+    )
+    best = choose(_otherwise(stage), known.plan.mechanisms, seen)
+    for metric in _searching(best):
+        clip = seen.clips.get(metric.name)
+        for side, search in metric.searches:
+            key: Key = (stage.name, metric.name, side)
+            value = metric.low if side == "low" else metric.high
+            if clip is None:
+                yield _Bound(key=key, value=search.otherwise)
+            else:
+                low, high = (value, math.inf) if side == "low" else (-math.inf, value)
+                yield _Bound(key=key, value=value, kept=_share(clip.within(low, high)))
+    for name, count in stage.searches:
+        each = seen.contributions.get(name)
+        if each is None:
+            yield _Bound(key=(stage.name, None, name), value=count.otherwise)
+        else:
+            value = getattr(best.bounds, name)
+            yield _Bound(key=(stage.name, None, name), value=value, kept=_share(each.kept(value)))
+
+
+def _searching(stage: Stage) -> Iterator[Clipped]:
+    """The metrics whose clipping bounds the run finds."""
+    return (metric for metric in stage.metrics if isinstance(metric, Clipped) and metric.searches)
+
+
+def _otherwise(stage: Stage) -> Stage:
+    """The stage with the bounds that its policy states for where nothing stands out; those it states none for are at
+    their most."""
+    limits = {name: search.otherwise for name, search in stage.searches if search.otherwise is not None}
+    ends: dict[str, tuple[float, float]] = {}
+    for metric in _searching(stage):
+        stated = {side: search.otherwise for side, search in metric.searches if search.otherwise is not None}
+        ends[metric.name] = stated.get("low", metric.low), stated.get("high", metric.high)
+    return with_clips(replace(stage, bounds=replace(stage.bounds, **limits)), ends)
+
+
+def _share(of: float) -> float:
+    """A noisy share as it is stated."""
+    return round(min(1.0, max(0.0, of)), 3)
+
+
+def _undecided(lacking: Sequence[_Bound]) -> Undecided:
+    names = [
+        f"{parameter} of stage {stage}" if metric is None else f"{parameter} of {metric} in stage {stage}"
+        for stage, metric, parameter in (each.key for each in lacking)
+    ]
+    return Undecided(
+        f"the noisy histograms don't tell which {', '.join(names)} to choose: too little stands out from their noise. "
+        "No metric was drawn",
+        remedy="state the bound, or what it is to be then (auto: {…, otherwise: 10}), or raise run.epsilon or auto's "
+        "weight",
+    )
 
 
 def _metric(histogram: Histogram) -> HistogramMetric:
@@ -140,13 +212,6 @@ def _units(stage: Stage) -> UnitRows:
         searched = any(name == "linf" for name, _ in stage.searches)
         limits = Bounds(l0=limits.l0, linf=limits.linf if searched else 1)
     return UnitRows(stage=stage.name, keys=stage.keys, key_types=stage.key_types, bounds=limits, placed=stage.placed)
-
-
-def _growth(stage: Stage, parameter: str) -> float:
-    """The power of a bound by which noise is taken to grow: the selection's, for a bound on partitions."""
-    if parameter != "linf" and isinstance(stage.selection, TruncatedGeometric | LaplaceThresholding):
-        return LINEAR
-    return ROOT
 
 
 def _counts(tables: Mapping[str, pa.Table], histogram: Histogram) -> list[float]:

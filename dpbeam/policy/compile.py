@@ -86,7 +86,8 @@ def _stage(policy: schema.Policy, stage: schema.Stage) -> Stage:
     stated: tuple[tuple[Parameter, object], ...] = (("l0", limits.l0), ("linf", limits.linf), ("l1", limits.l1))
     for name, bound in stated:
         if isinstance(bound, auto.AutoCount):
-            searches.append((name, CountSearch(max=bound.auto.max, weight=bound.auto.weight)))
+            found = bound.auto
+            searches.append((name, CountSearch(max=found.max, weight=found.weight, otherwise=found.otherwise)))
     linf = _most(limits.linf)
     metrics = tuple(choice.metric(policy.vector_lengths) for choice in stage.metrics)
     if policy.counted_by is not None:

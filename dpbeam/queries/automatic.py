@@ -23,27 +23,35 @@ Key = tuple[str, str | None, Parameter | Side]
 
 @dataclass(frozen=True, kw_only=True)
 class CountSearch:
-    """A bound from 1 to `max`, found at a share `weight` of the stage's budget."""
+    """A bound from 1 to `max`, found at a share `weight` of the stage's budget; where nothing stands out, it is
+    `otherwise`, and None if then nothing is to be released."""
 
     max: int
     weight: float
+    otherwise: int | None = None
 
     def __post_init__(self) -> None:
         if not (self.max >= 1 and self.weight > 0):
             raise ValueError(f"a search needs a max of at least 1 and a weight above 0, got {self}")
+        if self.otherwise is not None and not 1 <= self.otherwise <= self.max:
+            raise ValueError(f"a search's otherwise must be one of what may be found, got {self}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipSearch:
-    """A power of two from `least` to `most`, its negative, or 0, found at a share `weight` of the stage's budget."""
+    """A power of two from `least` to `most`, its negative, or 0, found at a share `weight` of the stage's budget; where
+    nothing stands out, it is `otherwise`, and None if then nothing is to be released."""
 
     least: float
     most: float
     weight: float
+    otherwise: float | None = None
 
     def __post_init__(self) -> None:
         if not (0 < self.least < self.most < math.inf and self.weight > 0):
             raise ValueError(f"a search needs 0 < least < most < inf and a weight above 0, got {self}")
+        if self.otherwise is not None and not on_grid(self.otherwise, self.least, self.most):
+            raise ValueError(f"a search's otherwise must be one of what may be found, got {self}")
 
     @property
     def reach(self) -> float:
@@ -72,6 +80,12 @@ class Histogram:
 def outermost(least: float, most: float) -> tuple[float, float]:
     """The powers of two next below `least` and next above `most`: the smallest and largest magnitude searched."""
     return 2.0 ** math.floor(math.log2(least)), 2.0 ** math.ceil(math.log2(most))
+
+
+def on_grid(value: float, least: float, most: float) -> bool:
+    """Whether a clipping bound may become `value`: 0, or ± a power of two from `least` to `most`."""
+    small, large = outermost(least, most)
+    return value == 0 or (small <= abs(value) <= large and math.frexp(value)[0] in (-0.5, 0.5))
 
 
 def values_stage(stage: str) -> str:

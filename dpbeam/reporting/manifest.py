@@ -15,7 +15,8 @@ from dpbeam.reporting.formats import parse, violations
 
 VERSION = 4
 """The newest version. A manifest is written as the oldest that knows all that it says: 2 added engines, bounds that a
-run chose and hierarchical keys, 3 what a policy says to readers and periods, 4 coverage."""
+run chose and hierarchical keys, 3 what a policy says to readers and periods, 4 coverage and the share that a
+chosen bound keeps."""
 MANIFEST_NAME = "manifest.json"
 REPORT_NAME = "report.html"
 
@@ -62,11 +63,23 @@ class FileEntry:
     rows: int | None
 
 
+_BOUNDED = {
+    "l0": "the partitions of units",
+    "linf": "their rows in a partition",
+    "l1": "the rows of units",
+    "low": "values as they are",
+    "high": "values as they are",
+}
+"""What a bound cuts, in words."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChosenBound:
     """A bound that the run chose from a noisy histogram: `parameter` of a stage, or of one of its metrics.
 
-    `fallback` says that no count of the histogram stood out from its noise.
+    `fallback` says that no count of the histogram stood out from its noise. `kept` is the noisy share that
+    stays within it, by the same histogram: of units' partitions by `l0`, of their rows in a partition by `linf`, of
+    their rows by `l1`, of values by `low` and `high`. None where nothing stood out, or of an older dpbeam.
     """
 
     stage: str
@@ -74,6 +87,16 @@ class ChosenBound:
     parameter: Literal["l0", "linf", "l1", "low", "high"]
     value: float
     fallback: bool
+    kept: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The bound as manifests and Parquet files have it: without a share that isn't known."""
+        return {name: value for name, value in _plain(self).items() if name != "kept" or value is not None}
+
+    @property
+    def keeps(self) -> str | None:
+        """What it keeps, in words; None where that isn't known."""
+        return None if self.kept is None else f"keeps about {100 * self.kept:.3g} % of {_BOUNDED[self.parameter]}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +178,7 @@ class Manifest:
 
     @property
     def version(self) -> int:
-        if self.coverage:
+        if self.coverage or any(bound.kept is not None for bound in self.chosen_bounds):
             return 4
         if self.about is not None or self.period is not None:
             return 3
@@ -182,7 +205,9 @@ class Manifest:
                     continue
                 case "about":
                     plain[field.name] = value.stated
-                case "files" | "chosen_bounds" | "coverage":
+                case "chosen_bounds":
+                    plain[field.name] = [bound.to_json() for bound in value]
+                case "files" | "coverage":
                     plain[field.name] = [_plain(entry) for entry in value]
                 case "guarantee" | "certificate" | "charge":
                     plain[field.name] = _plain(value)

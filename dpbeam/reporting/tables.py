@@ -80,7 +80,7 @@ def write_parquet(
     schema = pa.schema([_described(field, about.get(field.name)) for field in plain.schema])
     of_all = {} if period is None else {"dpbeam.period": period}
     if chosen:
-        of_all["dpbeam.chosen_bounds"] = json.dumps([asdict(bound) for bound in chosen])
+        of_all["dpbeam.chosen_bounds"] = json.dumps([bound.to_json() for bound in chosen])
     if coverage is not None:
         of_all["dpbeam.coverage"] = json.dumps(asdict(coverage))
     if of_all:

@@ -248,14 +248,15 @@ def _others(made: Plan) -> list[str]:
 
 
 def chosen(bounds: Sequence[ChosenBound]) -> RenderableType:
-    """The bounds that a run found, a line each."""
+    """The bounds that a run found, a line each, and what they leave out."""
     lines = []
     for bound in bounds:
         what = bound.parameter if bound.metric is None else f"{bound.parameter} of {bound.metric}"
-        how = (
-            "nothing stood out from the noise, so this is the fallback" if bound.fallback else "from a noisy histogram"
-        )
+        how = "from a noisy histogram" if bound.keeps is None else f"from a noisy histogram; {bound.keeps}"
+        how = "nothing stood out from the noise, so this is the fallback" if bound.fallback else how
         lines.append(line(f"{bound.stage}: found {what} = {bound.value:g} ({how})"))
+    if any(bound.kept is not None and bound.kept < 1 for bound in bounds):
+        lines.append(line("What isn't kept makes counts and sums lower than without bounds; intervals don't cover it."))
     return Group(*lines)
 
 

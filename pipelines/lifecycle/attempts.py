@@ -14,7 +14,17 @@ import os
 from contextlib import suppress
 from dataclasses import replace
 
-from dpbeam.errors import DataError, DpbeamError, InternalError, LedgerError, Refused, RunFailed, Spent, UsageError
+from dpbeam.errors import (
+    DataError,
+    DpbeamError,
+    InternalError,
+    LedgerError,
+    Refused,
+    RunFailed,
+    Spent,
+    Undecided,
+    UsageError,
+)
 from dpbeam.ledger import Ledger
 from dpbeam.ledger.accounts import OPEN, Charge
 from dpbeam.ledger.entries import AttemptFailed, Reason
@@ -49,6 +59,8 @@ class journalled:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if not isinstance(error, Exception):  # a signal stopped the run: `settle_stopped` is for all steps
             return
+        if isinstance(error, Undecided):
+            raise error.knowing(spent=close(self._ledger, self._charge)) from None
         spent = fail(self._ledger, self._charge, "data_rule" if isinstance(error, DataError) else self._reason)
         if isinstance(error, OSError):
             text = os.strerror(error.errno) if error.errno else type(error).__name__
@@ -82,6 +94,21 @@ def fail(ledger: Ledger, charge: Charge, reason: Reason) -> Spent | None:
                 clear(charge)
         ledger.fail_attempt(charge, reason)
     return spent
+
+
+def close(ledger: Ledger, charge: Charge) -> Spent:
+    """Gives a charge up whose draws have told something by themselves, and clears what its attempts left.
+
+    Guarantee: when it returns, no attempt of this charge begins any more, so that nothing is drawn a second time.
+
+    Raises:
+        FenceLost: another attempt has taken over, or the run was given up; see `Ledger`.
+    """
+    with stopping.held():
+        ledger.close(charge)
+        with suppress(RunFailed):  # what can't be removed now is found by `recover`
+            clear(charge)
+    return replace(what_is_spent(charge), closed=True)
 
 
 def record_published(ledger: Ledger, charge: Charge, manifest_sha256: str) -> Charge:

@@ -293,15 +293,15 @@ def commit(assembled: Assembled) -> Published:
 def run_json(done: Published) -> dict[str, object]:
     """What `dpbeam run --json` prints; see docs/formats.md."""
     manifest = manifests.read_manifest(done.folder / manifests.MANIFEST_NAME).to_json()
-    coverage = {"coverage": manifest["coverage"]} if "coverage" in manifest else {}
+    more: dict[str, object] = {name: manifest[name] for name in ("chosen_bounds", "coverage") if name in manifest}
     return {
-        "version": 2 if coverage else 1,
+        "version": 2 if more else 1,
         "release_id": manifest["release_id"],
         "path": str(done.folder),
         "cached": done.cached,
         "guarantee": manifest["guarantee"],
         "charge": manifest["charge"],
-        **coverage,
+        **more,
     }
 
 

@@ -15,7 +15,7 @@ from scipy import stats
 
 from dpbeam.engine import automatic_bounds
 from dpbeam.engine.aggregation import kernels
-from dpbeam.engine.automatic_bounds import CHANCE, choose_clip, choose_count, count_edges, value_edges
+from dpbeam.engine.automatic_bounds import CHANCE, clips, contributions, count_edges, value_edges
 from dpbeam.engine.metrics import kernel_of
 from dpbeam.mechanisms.events import Additive, Gaussian, Laplace
 from dpbeam.mechanisms.noise import AdditiveNoise
@@ -47,15 +47,16 @@ NORMAL = stats.norm(50, 10).ppf((np.arange(20_000) + 0.5) / 20_000)
 
 def wrong_clips(mechanism: Additive) -> int:
     runs = noisy(histogram(NORMAL, value_edges(**RANGE)), mechanism, TRIALS)
-    found = [choose_clip(run.tolist(), mechanism, low=None, high=None, **RANGE) for run in runs]
-    return sum((low.value, high.value) != (16.0, 128.0) for low, high in found)
+    found = [clips(run.tolist(), mechanism, low=None, high=None, **RANGE) for run in runs]
+    return sum(each is None or each.pairs[0] != (16.0, 128.0) for each in found)
 
 
 def wrong_counts(mechanism: Additive) -> int:
     """Units contribute 1 to 50, evenly; the most lies far out, where one bin of noise would outweigh them all."""
     units = histogram(np.tile(np.arange(1.0, 51.0), 60), count_edges(100_000))
     runs = noisy(units, mechanism, TRIALS)
-    return sum(choose_count(run.tolist(), mechanism, most=100_000).value not in (24, 32, 48) for run in runs)
+    found = [contributions(run.tolist(), mechanism, most=100_000) for run in runs]
+    return sum(each is None or each.largest not in (48, 64) or not 65_000 < each.total < 90_000 for each in found)
 
 
 # Noise passes for a count in a part CHANCE of the runs.
@@ -69,7 +70,7 @@ def test_bounds_of_a_known_distribution_are_right(
 ) -> None:
     assert wrong(mechanism) <= ALLOWED
     honest = automatic_bounds.beyond_chance
-    monkeypatch.setattr(automatic_bounds, "beyond_chance", lambda noise, bins: honest(noise, bins) / 4)
+    monkeypatch.setattr(automatic_bounds, "beyond_chance", lambda *asked: honest(*asked) / 4)
     # A threshold that noise often passes: 61 or more of 2,000 choices are wrong (measured); 4 are allowed.
     assert wrong(mechanism) > ALLOWED
 
@@ -98,7 +99,8 @@ def broken(rows_of_one: int, choose: Callable[[npt.NDArray[np.float64], list[flo
 
 
 def by_the_rule(run: npt.NDArray[np.float64], values: list[float]) -> float:
-    return choose_clip(run.tolist(), HIDES_ONE, low=None, high=None, **RANGE)[1].value
+    found = clips(run.tolist(), HIDES_ONE, low=None, high=None, **RANGE)
+    return 0.0 if found is None else found.pairs[0][1]
 
 
 def by_the_raw_maximum(run: npt.NDArray[np.float64], values: list[float]) -> float:

@@ -65,9 +65,10 @@ def stages(kind: str) -> list[dict[str, object]]:
     common = {"bounds": {"l0": 2, "linf": 2}, "noise": kind}
     listed = list(DIRECT.values())
     threshold, by_rounds = ({"private": {"strategy": strategy}} for strategy in (f"{kind}_thresholding", "mad2r"))
+    found = {"l1": {"auto": {"max": 4, "otherwise": 2}}}
     return [
         common | {"name": "public", "group_by": ["place"], "partitions": places, "metrics": listed + MADE_FROM_THEM},
-        common | {"name": "whole", "group_by": [], "metrics": listed, "bounds": {"l1": {"auto": {"max": 4}}}},
+        common | {"name": "whole", "group_by": [], "metrics": listed, "bounds": found},
         common | {"name": "shown", "group_by": ["place"], "partitions": threshold, "metrics": listed},
         common | {"name": "rounds", "group_by": ["place"], "partitions": by_rounds, "metrics": ["count"]},
         common

@@ -42,8 +42,8 @@ class Bounded:
     `keys[c][g]` is key column c of partition g (of all partitions seen, kept or not). `rows[i]` is the partition of
     kept row i, `values[name][i]` its value, and `row_pairs[i]` its (unit, partition) pair, if a quantity needs to know;
     `pairs[j]` is the partition of kept pair j, and `pair_units[j]` its unit, as a number. `words` are the columns whose
-    values are counted by value, and `ranks[j]` is the keyed hash by which pair j chooses among its values; None if
-    nothing needs it.
+    values are counted by value, and `ranks[j]` is the keyed hash by which pair j chooses among its values, or a unit
+    among its pairs; None if nothing needs it.
 
     Where partitions are leaves of hierarchical keys, `cells` are their cells; `dpbeam.engine.bounding.hierarchy` rolls
     them up. Then partitions are cells, and kept row i belongs to the (unit, leaf) pair `row_leaves[i]`, which lies in
@@ -210,8 +210,9 @@ def bound(
         values = {name: column[choice.keep] for name, column in values.items()}
         words = {name: column.kept(choice.keep) for name, column in words.items()}
     ranks = None
-    if words:
-        ranks = sampling.pair_priorities(units, partitions, choice.pair_units, choice.pairs, salt, "values of a pair")
+    if words or spec.is_of_unit_rows:
+        purpose = "values of a pair" if words else "a row of a unit"
+        ranks = sampling.pair_priorities(units, partitions, choice.pair_units, choice.pairs, salt, purpose)
     return Bounded(
         keys=partitions.keys,
         partitions=partitions.size,

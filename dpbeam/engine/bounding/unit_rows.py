@@ -1,4 +1,4 @@
-"""One row a unit: in how many partitions it is, and how many rows it has there.
+"""One row a unit: in how many partitions it is, how many rows it has beside one of them, and how many in all.
 
 These rows are what a histogram of units is made from, by which a run chooses `l0`, `linf` or `l1`.
 """
@@ -14,8 +14,9 @@ from dpbeam.engine.bounding import contributions, votes
 from dpbeam.engine.bounding.contributions import Bounded, CellsOf
 from dpbeam.engine.stage import StageSpec, UnitRows
 
-PARTITIONS, FULLEST, ROWS = "__partitions", "__fullest", "__rows"
-"""Columns of a unit's row: its partitions, its rows in the partition that has most of them, its rows in all."""
+PARTITIONS, ROWS_WITH, ROWS = "__partitions", "__rows_with", "__rows"
+"""Columns of a unit's row: its partitions; the rows that are in one partition with one of its rows, chosen
+uniformly; its rows in all."""
 
 
 def bound(
@@ -38,18 +39,21 @@ def one_row_a_unit(bounded: Bounded) -> Bounded:
 
     Guarantee: a unit has one row, whose numbers depend on that unit's rows and on secret randomness alone and stay
     within the bounds that the rows were cut to. So one unit more is one row more, and a histogram of these rows has
-    sensitivity 1. Assumes that all rows of a unit are in this shard, and that `bounded` comes from a stage that lets no
-    metric decide which rows count (`StageSpec.of_input`).
+    sensitivity 1. Which of a unit's rows stands for it follows from the keyed hashes of its own pairs. Assumes that
+    all rows of a unit are in this shard, and that `bounded` comes from a stage that lets no metric decide which rows
+    count (`StageSpec.of_input`).
 
     Raises:
-        ValueError: `bounded` doesn't tell which pair a row belongs to.
+        ValueError: `bounded` doesn't tell which pair a row belongs to, or has no hashes of pairs.
     """
-    if bounded.row_pairs is None:
-        raise ValueError("rows of units are made from rows that know their pair")
+    if bounded.row_pairs is None or bounded.ranks is None:
+        raise ValueError("rows of units are made from rows that know their pair, and pairs with a rank")
     units, codes = np.unique(bounded.pair_units, return_inverse=True)
     rows = np.bincount(bounded.row_pairs, minlength=len(bounded.pairs))
-    fullest = np.zeros(len(units), dtype=np.int64)
-    np.maximum.at(fullest, codes, rows)
+    # Of independent exponential draws, each over its pair's rows, the least is a pair's by the share of rows it has.
+    draws = -np.log1p(-(bounded.ranks >> np.uint64(11)).astype(np.float64) / 2.0**53) / rows
+    order = np.lexsort((draws, codes))
+    one = order[np.searchsorted(codes[order], np.arange(len(units)))]
     alone = np.zeros(len(units), dtype=np.int64)
     return Bounded(
         keys=(),
@@ -60,7 +64,7 @@ def one_row_a_unit(bounded: Bounded) -> Bounded:
         row_pairs=np.arange(len(units)),
         values={
             PARTITIONS: np.bincount(codes, minlength=len(units)),
-            FULLEST: fullest,
+            ROWS_WITH: rows[one],
             ROWS: np.bincount(codes, weights=rows, minlength=len(units)).astype(np.int64),
         },
     )

@@ -147,6 +147,10 @@ _SEARCH_REMEDIES: Mapping[str, str] = {
     "max": "Give the most that the bound may become, a whole number: {auto: {max: 100}}.",
     "least": "Give the least magnitude that matters, from 1e-12 to 5e14, or leave the key out: 1e-6.",
     "most": "Give the largest magnitude that the bound may become, from 1e-12 to 5e14, or leave the key out: 1e12.",
+    "otherwise": (
+        "Give what the bound is to be where nothing stands out, one that the run may find: from 1 to max, or 0 or ± a "
+        "power of two from least to most. Or leave the key out."
+    ),
 }
 
 _RULES = ("on_null", "on_nan", "on_inf", "on_invalid")
@@ -203,7 +207,7 @@ def _finding(data: Mapping[str, Any], details: ErrorDetails) -> Finding | None:
     elif key[:1] == ("columns",) and len(key) == 2:
         remedy = "Write {type: string}, or another of int64, float64, bool, date, timestamp and vector."
     if name == "auto" or (key[:1] == ("stages",) and key[-2:-1] == ("auto",) and name == key[-1]):
-        remedy = _SEARCH_REMEDIES.get(name, remedy)
+        remedy = _SEARCH_REMEDIES.get("otherwise" if kind == "otherwise" else name, remedy)
     match kind:
         case "float_type" | "int_type" if isinstance(value, dict) and "auto" in value:
             rule = "must be a number: this can't be found by the run"

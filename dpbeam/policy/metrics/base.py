@@ -11,7 +11,7 @@ from dpbeam.policy.checks.common import NUMERIC, Declared, declared
 from dpbeam.policy.schema.auto import AutoClip, ClipOrAuto
 from dpbeam.policy.schema.auto import ClipSearch as StatedSearch
 from dpbeam.policy.schema.base import Name, Strict, Weight
-from dpbeam.policy.violations import Finding, Key
+from dpbeam.policy.violations import ABSENT, Finding, Key
 from dpbeam.queries.automatic import ClipSearch, Side
 from dpbeam.queries.metrics import TYPES
 from dpbeam.queries.metrics.base import Clipped, Metric
@@ -113,7 +113,8 @@ def clipped(low: float | AutoClip, high: float | AutoClip) -> dict[str, Any]:
     def end(side: Side, bound: float | AutoClip) -> float:
         if not isinstance(bound, AutoClip):
             return float(bound)
-        search = ClipSearch(least=bound.auto.least, most=bound.auto.most, weight=bound.auto.weight)
+        found = bound.auto
+        search = ClipSearch(least=found.least, most=found.most, weight=found.weight, otherwise=found.otherwise)
         searches.append((side, search))
         return search.farthest(side)
 
@@ -124,6 +125,7 @@ def apart(
     low: float | AutoClip | None, high: float | AutoClip | None, at: Key, low_key: str, high_key: str
 ) -> Iterator[Finding]:
     """That bounds aren't in order and apart."""
+    yield from _otherwise(low, high, at, low_key, high_key)
     if isinstance(high, AutoClip) and not isinstance(low, AutoClip) and low is not None:
         if not low <= high.auto.reach / 2:
             rule, remedy = f"must be at most half of what {high_key} may become, {high.auto.reach!r}", "Raise its most."
@@ -142,3 +144,26 @@ def apart(
     elif high - low < _LEAST_WIDTH:
         rule, remedy = f"must lie at least {_LEAST_WIDTH} below {high_key}, {high!r}", "Use another unit."
         yield Finding(key=(*at, low_key), rule=rule, remedy=remedy, value=low)
+
+
+def _otherwise(
+    low: float | AutoClip | None, high: float | AutoClip | None, at: Key, low_key: str, high_key: str
+) -> Iterator[Finding]:
+    """That what bounds are where nothing stands out isn't in order: one histogram is of both, so either says it for
+    both or for none."""
+    both = isinstance(low, AutoClip) and isinstance(high, AutoClip)
+    if not both and not isinstance(low, AutoClip) and not isinstance(high, AutoClip):
+        return
+    bottom = low.auto.otherwise if isinstance(low, AutoClip) else low
+    top = high.auto.otherwise if isinstance(high, AutoClip) else high
+    if both and (bottom is None) != (top is None):
+        side, other = (low_key, high_key) if bottom is None else (high_key, low_key)
+        rule, remedy = f"must state an otherwise where {other} does: both are found together", "Give one to both."
+        yield Finding(key=(*at, side, "auto"), rule=rule, remedy=remedy, value=ABSENT)
+    if bottom is None or top is None or top - bottom >= _LEAST_WIDTH:
+        return
+    side, value = (high_key, top) if isinstance(high, AutoClip) else (low_key, bottom)
+    rule = f"must lie above low, {bottom!r}" if isinstance(high, AutoClip) else f"must lie below high, {top!r}"
+    yield Finding(
+        key=(*at, side, "auto", "otherwise"), rule=rule, remedy="Give the bounds in rising order.", value=value
+    )

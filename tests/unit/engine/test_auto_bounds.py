@@ -13,14 +13,14 @@ from scipy import stats
 from dpbeam.engine.aggregation import kernels
 from dpbeam.engine.automatic_bounds import (
     CHANCE,
-    LINEAR,
-    Chosen,
+    HIDDEN,
     beyond_chance,
-    choose_clip,
-    choose_count,
+    clips,
+    contributions,
     count_edges,
     count_grid,
     magnitudes,
+    settled,
     value_edges,
 )
 from dpbeam.engine.metrics import kernel_of
@@ -40,8 +40,12 @@ def histogram(values, edges):
 
 
 def clip(values, low=None, high=None, noise=EXACT):
-    found_low, found_high = choose_clip(histogram(values, value_edges(**RANGE)), noise, low=low, high=high, **RANGE)
-    return found_low.value, found_high.value
+    """The widest bounds to choose from."""
+    return clips(histogram(values, value_edges(**RANGE)), noise, low=low, high=high, **RANGE).pairs[0]
+
+
+def seen(numbers, most=50, noise=EXACT, by_row=False):
+    return contributions(histogram(numbers, count_edges(most)), noise, most=most, by_row=by_row)
 
 
 def test_the_grid_of_magnitudes_is_0_and_the_powers_of_two_that_hold_the_range():
@@ -82,24 +86,23 @@ def test_a_stated_bound_stays_and_what_lies_beyond_it_does_not_count():
     assert clip([0.0], low=0.0) == (0.0, 0.25)
 
 
-def test_where_no_count_stands_out_the_bounds_are_the_fallback_and_say_so():
+def test_where_no_count_stands_out_nothing_is_seen():
     nothing = [0.0] * (len(value_edges(**RANGE)) - 1)
-    assert choose_clip(nothing, EXACT, low=None, high=None, **RANGE) == (
-        Chosen(value=-1.0, found=False),
-        Chosen(value=1.0, found=False),
-    )
-    assert choose_clip(nothing, EXACT, low=2.0, high=None, **RANGE)[1] == Chosen(value=4.0, found=False)
-    assert choose_clip(nothing, EXACT, low=None, high=-2.0, **RANGE)[0] == Chosen(value=-4.0, found=False)
-    assert choose_count([0.0] * len(count_grid(50)), EXACT, most=50) == Chosen(value=1, found=False)
+    assert clips(nothing, EXACT, low=None, high=None, **RANGE) is None
+    assert clips(nothing, EXACT, low=2.0, high=None, **RANGE) is None
+    assert contributions([0.0] * len(count_grid(50)), EXACT, most=50) is None
 
 
-def test_the_fallback_stays_on_a_grid_without_1():
-    nothing = [0.0] * (len(value_edges(100, 1000)) - 1)
-    found = choose_clip(nothing, EXACT, least=100, most=1000, low=None, high=None)
-    assert [each.value for each in found] == [-64.0, 64.0]
-    nothing = [0.0] * (len(value_edges(0.01, 0.5)) - 1)
-    found = choose_clip(nothing, EXACT, least=0.01, most=0.5, low=None, high=None)
-    assert [each.value for each in found] == [-0.5, 0.5]
+def test_clipping_bounds_to_choose_from_are_the_widest_and_all_within_them():
+    found = clips(histogram([-3.0, 0.0, 0.0, 0.0], value_edges(**RANGE)), EXACT, low=None, high=None, **RANGE)
+    assert found.pairs[0] == (-4.0, 0.0)
+    ends = (-4.0, -2.0, -1.0, -0.5, -0.25, 0.0)
+    assert set(found.pairs) == {(low, high) for low in ends for high in ends if low < high}
+    assert found.values.tolist() == [-3.0, -1.5, -0.75, -0.375, -0.125, 0.0]
+    assert found.parts.tolist() == [0.25, 0.0, 0.0, 0.0, 0.0, 0.75]
+    assert (found.within(-2.0, math.inf), found.within(-4.0, 0.0), found.within(-math.inf, -0.25)) == (0.75, 1, 0.25)
+    stated = clips(histogram([-3.0, 0.0], value_edges(**RANGE)), EXACT, low=-1.0, high=None, **RANGE)
+    assert stated.pairs == ((-1.0, 0.0), (-1.0, -0.5), (-1.0, -0.25))
 
 
 @settings(max_examples=400)
@@ -114,18 +117,19 @@ def test_any_noisy_counts_give_bounds_in_order_on_the_grid(data, least, factor, 
         counts[place] = data.draw(st.sampled_from([-1e12, 1e-8, 1e12]))
     stated = data.draw(st.floats(-grid[-1] if side == "low" else grid[0] / 2, grid[-1] / (2 if side == "low" else 1)))
     low, high = (stated if side == name else None for name in ("low", "high"))
-    found_low, found_high = choose_clip(counts, EXACT, least=least, most=most, low=low, high=high)
-    assert found_low.value < found_high.value
-    assert found_high.value - found_low.value >= 1e-15
-    assert found_low.value == low or found_low.value in grid
-    assert found_high.value == high or found_high.value in grid
+    found = clips(counts, EXACT, least=least, most=most, low=low, high=high)
+    for found_low, found_high in () if found is None else found.pairs:
+        assert found_low < found_high
+        assert found_high - found_low >= 1e-15
+        assert found_low == low or found_low in grid
+        assert found_high == high or found_high in grid
 
 
 def test_another_number_of_counts_than_bins_is_refused():
     with pytest.raises(ValueError, match="bins"):
-        choose_clip([1.0], EXACT, low=None, high=None, **RANGE)
+        clips([1.0], EXACT, low=None, high=None, **RANGE)
     with pytest.raises(ValueError, match=r"has 3 bins, got 1"):
-        choose_count([1.0], EXACT, most=3)
+        contributions([1.0], EXACT, most=3)
 
 
 def test_the_grid_of_counts_goes_by_half_octaves_to_the_most():
@@ -141,33 +145,70 @@ def test_each_count_up_to_the_most_is_in_the_bin_of_the_next_grid_value():
         assert count_grid(50)[row.index(1)] == min(step for step in count_grid(50) if step >= number)
 
 
-@pytest.mark.parametrize(
-    ("contributions", "bound"),
-    [
-        ([1] * 100, 1),
-        ([5] * 100, 6),
-        ([50] * 100, 50),
-        ([1] * 90 + [50] * 10, 1),
-        ([1] * 900 + [50] * 10, 1),
-        (list(range(1, 51)), 32),
-    ],
-)
-def test_the_bound_keeps_the_most_against_the_root_of_itself(contributions, bound):
-    assert choose_count(histogram(contributions, count_edges(50)), EXACT, most=50).value == bound
+def test_with_exact_noise_every_unit_is_seen_in_its_bin():
+    numbers = [1] * 30 + [7] * 5 + [50]
+    found = seen(numbers)
+    assert dict(zip(count_grid(50), found.units.tolist(), strict=True)) == dict.fromkeys(count_grid(50), 0.0) | {
+        1: 30.0, 8: 5.0, 50: 1.0
+    }  # fmt: skip
+    assert (found.total, found.mean, found.largest) == (30 + 5 * 7.5 + 50, 117.5 / 36, 50)
+    assert found.bounds == count_grid(50)
+    assert seen([1] * 30 + [7] * 5).bounds == (1, 2, 3, 4, 6, 8)
 
 
-@pytest.mark.parametrize(("contributions", "bound"), [([5] * 100, 4), ([50] * 100, 50), (list(range(1, 51)), 8)])
-def test_where_the_noise_that_selects_grows_faster_the_bound_is_lower(contributions, bound):
-    counts = histogram(contributions, count_edges(50))
-    assert choose_count(counts, EXACT, most=50, growth=LINEAR).value == bound
+def test_what_a_bound_keeps_is_the_share_of_all_contributions():
+    found = seen([1] * 30 + [8] * 5)  # 8 stands in a bin of 7 and 8
+    assert [found.kept(bound) for bound in (1, 4, 8)] == [35 / 67.5, (30 + 20) / 67.5, 1.0]
+
+
+def test_rows_seen_by_one_of_them_weigh_by_the_root_of_their_pair():
+    found = seen([1] * 40 + [50] * 10, by_row=True)
+    weight = 10 * math.sqrt(50)
+    assert found.kept(1) == pytest.approx((40 + weight / 50) / (40 + weight))
+    assert found.mean == pytest.approx((40 + weight) / (40 + weight / 50))
 
 
 @settings(max_examples=200)
-@given(st.integers(1, 2**31 - 1), st.randoms(use_true_random=False))
-def test_any_noisy_counts_give_a_bound_up_to_the_most(most, random):
-    grid = count_grid(most)
-    counts = [random.choice([0.0, -1e15, random.uniform(-1e3, 1e3), 1e15]) for _ in grid]
-    assert choose_count(counts, EXACT, most=most).value in grid
+@given(st.integers(1, 2**31 - 1), st.booleans(), st.randoms(use_true_random=False))
+def test_of_any_noisy_counts_what_is_kept_rises_to_all_of_it(most, by_row, random):
+    """A run is charged by then, so nothing that noise can do may make it fail."""
+    counts = [random.choice([0.0, -1e15, random.uniform(-1e3, 1e3), 1e15]) for _ in count_grid(most)]
+    found = contributions(counts, EXACT, most=most, by_row=by_row)
+    if found is not None:
+        assert (found.units >= 0).all()
+        shares = [found.kept(bound) for bound in found.bounds]
+        assert shares == sorted(shares)
+        assert shares[-1] == pytest.approx(1.0)
+        assert 1 <= found.mean <= most
+
+
+NOISE = Gaussian(stage="s.units", metric="l0", sigma=10.0, l2=1.0)
+
+
+def test_a_tail_spread_over_bins_is_seen_by_its_sum_and_lone_noise_is_not():
+    grid = count_grid(50)
+    alone = beyond_chance(NOISE, len(grid))
+    counts = [5_000.0] + [0.0] * (len(grid) - 1)
+    assert contributions(counts, NOISE, most=50).largest == 1
+    spread = [5_000.0] + [0.9 * alone] * (len(grid) - 1)
+    assert contributions(spread, NOISE, most=50).largest > 16
+    assert contributions([5_000.0, *[0.0] * (len(grid) - 2), 1.1 * alone], NOISE, most=50).largest == 50
+
+
+def test_where_noise_could_hide_as_many_units_as_are_seen_nothing_is_seen():
+    grid = count_grid(50)
+    hidden = beyond_chance(NOISE, 1, HIDDEN) * math.sqrt(len(grid) - 1)
+    assert contributions([1.01 * hidden] + [0.0] * (len(grid) - 1), NOISE, most=50) is not None
+    assert contributions([0.99 * hidden] + [0.0] * (len(grid) - 1), NOISE, most=50) is None
+
+
+def test_units_of_which_only_the_number_stands_out_are_not_seen():
+    """All bins together are far above noise, and none of them, nor any but the first with all beyond it."""
+    grid = count_grid(3)
+    alone = beyond_chance(NOISE, len(grid))
+    counts = [0.9 * alone, 0.69 * alone, 0.69 * alone]
+    assert sum(counts) > math.sqrt(3) * alone
+    assert contributions(counts, NOISE, most=3) is None
 
 
 @pytest.mark.parametrize("bins", [1, 12, 123])
@@ -193,32 +234,28 @@ def test_a_count_at_the_threshold_of_noise_does_not_count_and_one_above_it_does(
     noise = Laplace(stage="s.values", metric="v", scale=3.0, l1=1.0)
     bins = len(value_edges(**RANGE)) - 1
     at = beyond_chance(noise, bins)
-    for count, found in ((at, False), (math.nextafter(at, math.inf), True)):
-        low, high = choose_clip([0.0] * (bins - 1) + [count], noise, low=None, high=None, **RANGE)
-        assert (low.found, high.found, high.value) == (found, found, 8.0 if found else 1.0)
+    assert clips([0.0] * (bins - 1) + [at], noise, low=None, high=None, **RANGE) is None
+    above = clips([0.0] * (bins - 1) + [math.nextafter(at, math.inf)], noise, low=None, high=None, **RANGE)
+    assert above.pairs == ((4.0, 8.0),)
     at = beyond_chance(noise, len(count_grid(50)))
-    for count, found in ((at, False), (math.nextafter(at, math.inf), True)):
-        chosen = choose_count([0.0] * (len(count_grid(50)) - 1) + [count], noise, most=50)
-        assert chosen == Chosen(value=50 if found else 1, found=found)
+    assert contributions([0.0] * (len(count_grid(50)) - 1) + [at], noise, most=50) is None
+    found = contributions([0.0] * (len(count_grid(50)) - 1) + [math.nextafter(at, math.inf)], noise, most=50)
+    assert found.largest == 50
 
 
 def test_a_stated_bound_that_leaves_no_room_on_the_grid_is_refused():
-    nothing = [0.0] * (len(value_edges(**RANGE)) - 1)
+    grid = np.array(magnitudes(**RANGE))
     with pytest.raises(ValueError, match=r"^a bound must be below 8\.0, the grid's highest"):
-        choose_clip(nothing, EXACT, low=8.0, high=None, **RANGE)
+        settled(grid, -1.0, 1.0, 8.0, None)
     with pytest.raises(ValueError, match=r"^a bound must be above -8\.0, the grid's lowest"):
-        choose_clip(nothing, EXACT, low=None, high=-8.0, **RANGE)
+        settled(grid, -1.0, 1.0, None, -8.0)
     for low, high in ((2.0, 1.0), (1.0, 1.0)):
         with pytest.raises(ValueError, match=rf"^bounds must be in order, got low {low}, high {high}$"):
-            choose_clip(nothing, EXACT, low=low, high=high, **RANGE)
+            settled(grid, -1.0, 1.0, low, high)
 
 
 def test_a_bound_is_chosen_apart_from_a_stated_one_however_large_or_close_that_is():
-    wide = {"least": 1, "most": 2.0**62}
-    nothing = [0.0] * (len(value_edges(**wide)) - 1)
-    _, high = choose_clip(nothing, EXACT, low=2.0**60, high=None, **wide)
-    assert high.value == 2.0**61
-    low, _ = choose_clip(nothing, EXACT, low=None, high=-(2.0**60), **wide)
-    assert low.value == -(2.0**61)
-    _, high = choose_clip(nothing, EXACT, low=1 - 4e-16, high=None, **wide)  # 1 is too near
-    assert high.value == 2.0
+    grid = np.array(magnitudes(1, 2.0**62))
+    assert settled(grid, -1.0, 1.0, 2.0**60, None)[1] == 2.0**61
+    assert settled(grid, -1.0, 1.0, None, -(2.0**60))[0] == -(2.0**61)
+    assert settled(grid, -1.0, 1.0, 1 - 4e-16, None)[1] == 2.0  # 1 is too near

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from dpbeam.engine.aggregation import accumulate, kernels
 from dpbeam.engine.automatic_bounds import count_edges, value_edges
@@ -25,7 +26,7 @@ NOWHERE = value_edges(1e-3, 1e3)
 
 def of_units(bounds: Bounds):
     """The stage of histograms of units, over partitions p and q."""
-    by = {"l0": unit_rows.PARTITIONS, "linf": unit_rows.FULLEST, "l1": unit_rows.ROWS}
+    by = {"l0": unit_rows.PARTITIONS, "linf": unit_rows.ROWS_WITH, "l1": unit_rows.ROWS}
     metrics = tuple(
         Histogram(name=name, column=by[name], edges=count_edges(most))
         for name, most in vars(bounds).items()
@@ -88,8 +89,8 @@ def test_units_are_counted_by_what_they_contribute_up_to_the_most(rows, bounds, 
             "l1": [min(sum(own.values()), most) for own in pairs.values()],
             "linf": [min(max(own.values()), most) for own in pairs.values()],
         }[name]
-        if name == "linf" and any(len(own) > bounds.l0 for own in pairs.values()):
-            assert sum(found[name]) == len(pairs)  # the fullest of the partitions that stay
+        if name == "linf" and any(len(own) > 1 for own in pairs.values()):
+            assert sum(found[name]) == len(pairs)  # of each unit one partition, whichever
             continue
         assert found[name] == np.histogram(numbers, bins=count_edges(most))[0].tolist()
 
@@ -125,6 +126,16 @@ def test_cutting_at_the_source_leaves_the_histogram_of_units_as_it_is():
     assert contributions.prebound(batch, spec.of_input, SALT, (0, 0)).num_rows < 1000  # it really was cut
     cuts = [1500, 3000, 4500]
     assert counted(rows, spec, cuts, 3) == counted(rows, spec, cuts, 3, precut=False)
+
+
+def test_a_unit_is_counted_by_a_partition_as_often_as_it_has_rows_there():
+    """Of 12 rows 8 are in one partition: 3,000 units, and a chance of 1e-9 to fail where all is right."""
+    rows = [(u, p, 0, 1.0) for u in range(3_000) for p, n in ((0, 8), (1, 3), (2, 1)) for _ in range(n)]
+    found = counted(rows, of_units(Bounds(l0=3, linf=8)), shards=2)["linf"]
+    by_bin = dict(zip((1, 2, 3, 4, 6, 8), found, strict=True))
+    assert sum(found) == by_bin[1] + by_bin[3] + by_bin[8] == 3_000
+    expected = [3_000 * share / 12 for share in (1, 3, 8)]
+    assert stats.chisquare([by_bin[1], by_bin[3], by_bin[8]], expected).pvalue > 1e-9
 
 
 def test_rows_of_units_need_rows_that_know_their_pair():

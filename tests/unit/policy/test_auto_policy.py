@@ -61,6 +61,8 @@ RIGHT = [
       for kind in ("sum", "mean", "variance", "stddev", "median", "min", "max")),
     {"METRIC": f"quantiles: {{column: hours, low: {AUTO}, high: {AUTO}, ranks: [0.5]}}"},
     {"METRIC": "sum: {column: hours, low: 0, high: {auto: {least: 1e-12, most: 5e14, weight: 0.1}}}"},
+    {"BOUNDS": "{l0: {auto: {max: 50, otherwise: 4}}, linf: 3}"},
+    {"METRIC": "sum: {column: hours, low: {auto: {otherwise: -0.5}}, high: {auto: {otherwise: 1024}}}"},
     {"UNIT": "row", "BOUNDS": "{l0: 1, linf: 1}", "METRIC": f"sum: {{column: hours, low: 0, high: {AUTO}}}"},
 ]  # fmt: skip
 
@@ -73,6 +75,10 @@ def test_a_bound_may_be_automatic_wherever_it_bounds_rows_or_values(tmp_path, ch
 
 
 COUNTS = "Write {auto: {max: 100}} for a bound on contributions, {auto: {}} for a clipping bound."
+OTHERWISE = (
+    "Give what the bound is to be where nothing stands out, one that the run may find: from 1 to max, or 0 or ± a "
+    "power of two from least to most. Or leave the key out."
+)
 WRONG = {
     "a bound without a most": (
         {"BOUNDS": "{l0: {auto: {}}, linf: 1}"},
@@ -97,7 +103,7 @@ WRONG = {
     "an unknown key": (
         {"BOUNDS": "{l0: {auto: {max: 5, min: 2}}, linf: 1}"},
         "15: stages[0].bounds.l0.auto.min is not a known key",
-        "Known keys here: max, weight.",
+        "Known keys here: max, weight, otherwise.",
     ),
     "a magnitude out of range": (
         {"METRIC": "sum: {column: hours, low: 0, high: {auto: {most: 1e15}}}"},
@@ -118,6 +124,31 @@ WRONG = {
         {"METRIC": "sum: {column: hours, low: {auto: {most: 8}}, high: -5}"},
         "16: stages[0].metrics[0].sum.high must be at least half of what low may become, -8.0, got -5.0",
         "Raise its most.",
+    ),
+    "an otherwise beyond the most": (
+        {"BOUNDS": "{l0: {auto: {max: 5, otherwise: 6}}, linf: 1}"},
+        "15: stages[0].bounds.l0.auto must have an otherwise that it may find, got a mapping",
+        OTHERWISE,
+    ),
+    "an otherwise that is no power of two": (
+        {"METRIC": "sum: {column: hours, low: 0, high: {auto: {otherwise: 100.0}}}"},
+        "16: stages[0].metrics[0].sum.high.auto must have an otherwise that it may find, got a mapping",
+        OTHERWISE,
+    ),
+    "an otherwise below the other bound": (
+        {"METRIC": "sum: {column: hours, low: 10, high: {auto: {otherwise: 8.0}}}"},
+        "16: stages[0].metrics[0].sum.high.auto.otherwise must lie above low, 10.0, got 8.0",
+        "Give the bounds in rising order.",
+    ),
+    "an otherwise above the other bound": (
+        {"METRIC": "sum: {column: hours, low: {auto: {otherwise: 8.0}}, high: 5}"},
+        "16: stages[0].metrics[0].sum.low.auto.otherwise must lie below high, 5.0, got 8.0",
+        "Give the bounds in rising order.",
+    ),
+    "an otherwise of one of two bounds": (
+        {"METRIC": "sum: {column: hours, low: {auto: {otherwise: 0}}, high: {auto: {}}}"},
+        "16: stages[0].metrics[0].sum.high.auto must state an otherwise where low does: both are found together",
+        "Give one to both.",
     ),
     "totals": (
         {"METRIC": f"sum: {{column: hours, low_total: 0, high_total: {AUTO}}}"},
@@ -175,4 +206,6 @@ def test_the_digest_covers_auto_as_it_is_written(tmp_path):
         return load_policy(written(tmp_path, METRIC=f"sum: {{column: hours, low: 0, high: {auto}}}")).digest
 
     assert digest("{auto: {}}") == digest("{auto: {most: 1e12}}")
-    assert len({digest(auto) for auto in ("{auto: {}}", "{auto: {most: 64}}", "{auto: {weight: 1}}", "64")}) == 4
+    assert digest("{auto: {}}") == digest("{auto: {otherwise: null}}")
+    written_so = ("{auto: {}}", "{auto: {most: 64}}", "{auto: {weight: 1}}", "{auto: {otherwise: 64}}", "64")
+    assert len({digest(auto) for auto in written_so}) == 5

@@ -91,11 +91,11 @@ def test_bounds_that_a_run_chose_make_a_manifest_of_version_2_that_reads_back() 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"chosen_bounds": [asdict(CHOSEN[0])]}, "breaks the format of version 1"),
+        ({"chosen_bounds": [CHOSEN[0].to_json()]}, "breaks the format of version 1"),
         ({"version": 2}, "breaks the format of version 2:\n  the document: .*not valid under any"),
         ({"version": 2, "chosen_bounds": []}, "should be non-empty"),
-        ({"version": 2, "chosen_bounds": [asdict(CHOSEN[0]) | {"parameter": "l2"}]}, "'l2' is not one of"),
-        ({"version": 2, "chosen_bounds": [asdict(CHOSEN[0]) | {"note": 1}]}, "Additional properties"),
+        ({"version": 2, "chosen_bounds": [CHOSEN[0].to_json() | {"parameter": "l2"}]}, "'l2' is not one of"),
+        ({"version": 2, "chosen_bounds": [CHOSEN[0].to_json() | {"note": 1}]}, "Additional properties"),
     ],
 )
 def test_chosen_bounds_stand_in_version_2_and_nowhere_else(changes: dict[str, Any], message: str) -> None:
@@ -132,7 +132,10 @@ def test_without_a_period_none_stands_in_a_manifest() -> None:
     ("changes", "message"),
     [
         ({"about": ABOUT.stated}, "breaks the format of version 1"),
-        ({"version": 2, "chosen_bounds": [asdict(CHOSEN[0])], "about": ABOUT.stated}, "breaks the format of version 2"),
+        (
+            {"version": 2, "chosen_bounds": [CHOSEN[0].to_json()], "about": ABOUT.stated},
+            "breaks the format of version 2",
+        ),
         ({"version": 3}, "breaks the format of version 3"),
         ({"version": 3, "about": {}}, "about: {} should be non-empty"),
         ({"version": 3, "about": {"owner": ""}}, "about.owner: '' should be non-empty"),
@@ -172,11 +175,22 @@ def test_coverage_makes_it_version_4_and_reads_back(more) -> None:
     assert parse_manifest(whole.to_bytes().decode()) == whole
 
 
+KEEPING = replace(CHOSEN[0], kept=0.941)
+
+
+@pytest.mark.parametrize("more", [{}, {"about": ABOUT, "engine": "pipelinedp"}])
+def test_a_share_that_a_bound_keeps_makes_a_manifest_of_version_4_that_reads_back(more: dict[str, Any]) -> None:
+    whole = manifest(chosen_bounds=(KEEPING, CHOSEN[1]), **more)
+    assert whole.to_json()["version"] == 4
+    assert [bound.get("kept") for bound in whole.to_json()["chosen_bounds"]] == [0.941, None]
+    assert parse_manifest(whole.to_bytes().decode()) == whole
+
+
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
         ({"coverage": [asdict(COVERAGE)]}, "breaks the format of version 1"),
-        ({"version": 4}, "breaks the format of version 4:\n  the document: 'coverage' is a required property"),
+        ({"version": 4}, "breaks the format of version 4"),
         ({"version": 4, "coverage": []}, r"coverage: \[\] should be non-empty"),
         ({"version": 4, "coverage": [asdict(COVERAGE) | {"rows_kept": 1.5}]}, "1.5 is greater than the maximum of 1"),
     ],
@@ -184,6 +198,35 @@ def test_coverage_makes_it_version_4_and_reads_back(more) -> None:
 def test_coverage_that_breaks_the_format_is_refused(changes, match) -> None:
     with pytest.raises(ValueError, match=match):
         parse_manifest(json.dumps(document(**changes)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": 2, "chosen_bounds": [KEEPING.to_json()]}, "breaks the format of version 2"),
+        ({"version": 3, "chosen_bounds": [KEEPING.to_json()], "about": ABOUT.stated}, "breaks the format of version 3"),
+        ({"version": 4}, "breaks the format of version 4"),
+        ({"version": 4, "chosen_bounds": [CHOSEN[0].to_json()]}, "breaks the format of version 4"),
+        ({"version": 4, "chosen_bounds": [KEEPING.to_json() | {"kept": 1.5}]}, "1.5 is greater than the maximum of 1"),
+    ],
+)
+def test_a_share_that_a_bound_keeps_stands_in_version_4_and_nowhere_else(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        parse_manifest(json.dumps(document(**changes)))
+
+
+@pytest.mark.parametrize(
+    ("parameter", "words"),
+    [
+        ("l0", "keeps about 94.1 % of the partitions of units"),
+        ("linf", "keeps about 94.1 % of their rows in a partition"),
+        ("l1", "keeps about 94.1 % of the rows of units"),
+        ("high", "keeps about 94.1 % of values as they are"),
+    ],
+)
+def test_what_a_bound_keeps_is_put_in_words(parameter: Any, words: str) -> None:
+    assert replace(KEEPING, parameter=parameter).keeps == words
+    assert CHOSEN[0].keeps is None
 
 
 def test_about_that_says_nothing_cannot_be_made() -> None:

@@ -298,13 +298,15 @@ def test_the_page_says_what_it_must(text: str) -> None:
 
 def test_bounds_that_the_run_found_are_said_with_their_fallbacks() -> None:
     chosen = (
-        ChosenBound(stage="by_ngram", metric=None, parameter="l0", value=24, fallback=False),
+        ChosenBound(stage="by_ngram", metric=None, parameter="l0", value=24, fallback=False, kept=0.941),
         ChosenBound(stage="by_ngram", metric="<b>", parameter="high", value=1.0, fallback=True),
     )
     html = render(stage(results(["a"]), chosen=chosen))
     assert (
-        "Of these bounds the run found some itself, from noisy histograms that are part of its cost: l0 = 24, high of "
-        "<bdi>&lt;b&gt;</bdi> = 1 (nothing stood out from the noise, so this is the fallback)."
+        "Of these bounds the run found some itself, from noisy histograms that are part of its cost: l0 = 24 (keeps "
+        "about 94.1 % of the partitions of units), high of <bdi>&lt;b&gt;</bdi> = 1 (nothing stood out from the noise, "
+        "so this is the fallback). What isn’t kept makes counts and sums lower than they were without bounds; the "
+        "intervals don’t cover it."
     ) in html
     assert "its scale follows the bounds that the run found" in html
     assert "Of these bounds the run found" not in render(stage(results(["a"])))

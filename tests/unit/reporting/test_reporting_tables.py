@@ -171,7 +171,7 @@ def test_parquet_fields_say_which_noise_a_metric_carries(tmp_path: Path) -> None
 
 
 def test_parquet_says_which_bounds_the_run_chose(tmp_path: Path) -> None:
-    chosen = ChosenBound(stage="a", metric="count", parameter="high", value=8.0, fallback=False)
+    chosen = ChosenBound(stage="a", metric="count", parameter="high", value=8.0, fallback=False, kept=0.9)
     write_parquet(table(), tmp_path / "t.parquet", [COUNT], [chosen])
     schema = pq.read_schema(tmp_path / "t.parquet")
     assert json.loads(schema.metadata[b"dpbeam.chosen_bounds"]) == [asdict(chosen)]
