@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from dpbeam.accounting.calibrate import with_loss_of
+from dpbeam.accounting.mechanism_at import with_loss_of
 from dpbeam.accounting.stage_requests import stage_requests
 from dpbeam.mechanisms.events import Mechanism
 from dpbeam.queries.query import Stage

@@ -75,7 +75,7 @@ def test_a_unit_alone_shows_any_of_its_values_with_the_planned_delta_and_no_more
 def test_a_threshold_that_forgets_that_a_partition_has_several_values_is_noticed(kind: str) -> None:
     from dataclasses import replace
 
-    from dpbeam.accounting.calibrate import _threshold
+    from dpbeam.accounting.mechanism_at import _threshold
 
     spec = planned(kind)
     (mechanism,) = spec.thresholds.values()

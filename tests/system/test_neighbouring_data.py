@@ -29,7 +29,7 @@ import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from dpbeam.accounting import calibrate
+from dpbeam.accounting.mechanism_at import mechanism_at
 from dpbeam.accounting.plan import requests_for
 from dpbeam.engine.aggregation import accumulate, distinct, frequent, kernels
 from dpbeam.engine.aggregation.tree import tree_leaves
@@ -241,7 +241,7 @@ def mechanisms_of(policy: Query) -> tuple[Mechanism, ...]:
     So little that two units' weights saturate a partition.
     """
     return tuple(
-        calibrate._mechanism(request, 0.02, 1e-6 if request.is_selection else 0.0) for request in requests_for(policy)
+        mechanism_at(request, 0.02, 1e-6 if request.is_selection else 0.0) for request in requests_for(policy)
     )
 
 

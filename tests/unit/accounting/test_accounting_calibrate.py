@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from dpbeam.accounting import calibrate as calibration
-from dpbeam.accounting.calibrate import SELECTION_DELTA_SHARE, _gaussian_epsilon, _Laplace, _Normal, calibrate
+from dpbeam.accounting.calibrate import SELECTION_DELTA_SHARE, _gaussian_epsilon, calibrate
 from dpbeam.accounting.certify import certify_events
+from dpbeam.accounting.mechanism_at import _Laplace, _Normal
 from dpbeam.accounting.plan import solve
 from dpbeam.accounting.requests import SELECTIONS, Request
 from dpbeam.errors import Refused, UsageError

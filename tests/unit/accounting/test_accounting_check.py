@@ -177,7 +177,7 @@ def count_delta_twice(monkeypatch):
 
 
 def count_delta_not_at_all(monkeypatch):
-    from dpbeam.accounting import calibrate as module
+    from dpbeam.accounting import mechanism_at as module
 
     real = module._threshold
     monkeypatch.setattr(module, "_threshold", lambda law, scale, delta, l0: real(law, scale, 0.1, l0))
