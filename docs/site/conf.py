@@ -90,7 +90,17 @@ def say_levels(app: Sphinx, page: str, template: str, context: dict[str, Any], d
 
 def setup(app: Sphinx) -> None:
     app.add_lexer("python-line", PythonLexer)
-    for part in ("columns", "derive", "part", "source", "stage", "vectors"):  # of a policy, as tests know them
+    for part in (
+        "columns",
+        "derive",
+        "edit",
+        "part",
+        "shown",
+        "source",
+        "stage",
+        "top",
+        "vectors",
+    ):  # of a policy, as tests know them
         app.add_lexer(f"yaml-{part}", YamlLexer)
     app.connect("source-read", complete)
     app.connect("html-page-context", say_levels, priority=900)  # after Furo's

@@ -193,7 +193,8 @@ def test_the_ledgers_example_in_python_works(reader, capsys) -> None:
 def test_the_page_for_pipelinedp_works(reader, capsys, reference_engine) -> None:
     assert invoke(["init", "people.parquet", "--output", "policy.yaml"]) == 0
     policy = reader / "policy.yaml"
-    policy.write_text(policy.read_text(encoding="utf-8").replace(", pre_threshold: 5}", "}"), encoding="utf-8")
+    text = policy.read_text(encoding="utf-8").replace(", pre_threshold: 5}", "}")
+    policy.write_text(text.replace("coverage: {share: 0.02}\n", ""), encoding="utf-8")
     assert invoke(["budget", "create", "policy.yaml"]) == 0
     (words,) = commands(ROOT / "docs" / "from_pipelinedp.md")
     assert invoke(words) == 0, (words, capsys.readouterr().err)
@@ -209,7 +210,7 @@ def test_readmes_policy_is_the_examples(tmp_path) -> None:
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FIELDS = {
     "dpbeam.metric", "dpbeam.kind", "dpbeam.noise", "dpbeam.level", "dpbeam.std", "dpbeam.other_std", "dpbeam.metrics",
-    "dpbeam.chosen_bounds", "dpbeam.period",
+    "dpbeam.chosen_bounds", "dpbeam.coverage", "dpbeam.period",
 }  # fmt: skip
 """What fields of result files and entry points are called: no names of the code."""
 

@@ -136,6 +136,7 @@ def commands() -> dict[str, list[str]]:
         "run": ["p.yaml"],
         "plan": ["p.yaml"],
         "check": ["p.yaml"],
+        "tune": ["p.yaml"],
         "rehearse": ["p.yaml"],
         "releases": ["d"],
         "choose": ["bounds"],

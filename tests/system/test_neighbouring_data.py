@@ -240,9 +240,7 @@ def mechanisms_of(policy: Query) -> tuple[Mechanism, ...]:
 
     So little that two units' weights saturate a partition.
     """
-    return tuple(
-        mechanism_at(request, 0.02, 1e-6 if request.is_selection else 0.0) for request in requests_for(policy)
-    )
+    return tuple(mechanism_at(request, 0.02, 1e-6 if request.is_selection else 0.0) for request in requests_for(policy))
 
 
 def chosen(policy: Query, rng: Random) -> dict[Key, float]:

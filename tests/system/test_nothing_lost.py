@@ -92,11 +92,11 @@ def test_a_source_that_changes_between_two_passes_fails_the_run(workspace, capsy
     monkeypatch.setattr(workers, "MAX_ROOM_BYTES", 2000)
     passes = []
 
-    def read(self, sink, number, read=one_worker._Aggregate._read):
+    def read(self, sink, threads, number, read=one_worker._Aggregate._read):
         passes.append(number)
         if len(passes) == 2:
             workspace.csv(*visits(399))
-        return read(self, sink, number)
+        return read(self, sink, threads, number)
 
     monkeypatch.setattr(one_worker._Aggregate, "_read", read)
     assert workspace.run() == 4

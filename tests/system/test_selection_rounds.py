@@ -11,7 +11,7 @@ from scipy import stats
 
 from dpbeam.engine.rounds import weighing
 from dpbeam.phases import rounds as phases
-from dpbeam.pipelines.lifecycle import release
+from dpbeam.pipelines.jobs import aggregate
 from dpbeam.reporting.certify import certify
 from dpbeam.transforms.steps import write_shards
 from dpbeam.transforms.wire import control
@@ -131,7 +131,7 @@ def test_a_repeated_draw_of_a_round_is_not_mixed_with_another(workspace, capsys,
     """Each bundle is executed three times and draws anew; the main job must see exactly what the last phase staged."""
     select(workspace, "dp_sips", (), rounds=2)
     taken, told = [], []
-    original_learn, original_build = phases.replace, release.aggregate.build
+    original_learn, original_build = phases.replace, aggregate.build
 
     def learned(known, **changes):
         if "public" in changes:
@@ -144,7 +144,7 @@ def test_a_repeated_draw_of_a_round_is_not_mixed_with_another(workspace, capsys,
         return original_build(pipeline, job)
 
     monkeypatch.setattr(phases, "replace", learned)
-    monkeypatch.setattr(release.aggregate, "build", built)
+    monkeypatch.setattr(aggregate, "build", built)
     assert workspace.run("--direct_runner_bundle_repeat=2") == 0, capsys.readouterr().err
     assert [row["place"] for row in rows_of(workspace)] == taken[-1] == told[-1]
 

@@ -51,8 +51,8 @@ CASES = {
         "dataset: visits\nprivcy_unit: x",
         "3: privcy_unit is not a known key",
         KEYS
-        + "version, dataset, source, privacy_unit, columns, derive, where, budget, run, guardrails, stages, output,"
-        " about. Did you mean 'privacy_unit'?",
+        + "version, dataset, source, privacy_unit, columns, derive, where, budget, run, guardrails, coverage, stages,"
+        " output, about. Did you mean 'privacy_unit'?",
     ),
     "an unknown key inside": (
         "linf: 2}",
