@@ -10,6 +10,7 @@ from dpbeam.ledger.checks import check_dataset, check_sha256, check_text, check_
 from dpbeam.ledger.meters import Meter
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.scope import MAX_TEXT, Protected
+from dpbeam.ledger.terms import NO_DETAILS, NO_TERMS, ChargeDetails, Terms
 
 State = Literal["RESERVED", "STARTED", "PUBLISHED", "SPENT_UNPUBLISHED", "REFUNDED"]
 STATES: tuple[str, ...] = get_args(State)
@@ -50,6 +51,7 @@ class Budget:
     head_hash: str
     protected: Protected | None = None
     sources: tuple[str, ...] = ()
+    terms: Terms = NO_TERMS
 
     def __post_init__(self) -> None:
         check_dataset(self.dataset)
@@ -82,6 +84,7 @@ class Charge:
     path: str | None = None
     manifest_sha256: str | None = None
     failed: bool = False
+    details: ChargeDetails = NO_DETAILS
 
     def __post_init__(self) -> None:
         check_dataset(self.dataset)

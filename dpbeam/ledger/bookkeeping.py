@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from dpbeam.ledger.accounts import OPEN, SPENT, Balance, Budget, Charge
+from dpbeam.ledger.actors import operator
 from dpbeam.ledger.entries import GENESIS, Fact, JournalEntry, entry_hash
 
 
@@ -27,6 +28,7 @@ def chained(dataset: str, budget: Budget | None, fact: Fact) -> JournalEntry:
         fact=fact,
         prev_hash=budget.head_hash if budget else GENESIS,
         hash="",
+        actor=operator(),
     )
     return replace(entry, hash=entry_hash(entry))
 

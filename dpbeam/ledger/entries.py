@@ -302,7 +302,8 @@ def no_fact(fact: NoReturn) -> NoReturn:
 @dataclass(frozen=True, kw_only=True)
 class JournalEntry:
     """One fact of a dataset's history, in its place: `seq` counts from 1, `prev_hash` is the hash of the entry before.
-    `time` (ISO 8601, UTC) informs and decides nothing."""
+    `time` (ISO 8601, UTC) and `actor` (who it was, as the process's environment gave it; "" in entries of version
+    0.1.0) inform and decide nothing."""
 
     dataset: str
     seq: int
@@ -310,19 +311,22 @@ class JournalEntry:
     fact: Fact
     prev_hash: str
     hash: str
+    actor: str = ""
 
     def __post_init__(self) -> None:
         check_dataset(self.dataset)
         check_whole("seq", self.seq, least=1)
-        for name in ("time", "prev_hash", "hash"):
+        for name in ("time", "prev_hash", "hash", "actor"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} must be text")
 
     @classmethod
-    def read(cls, *, dataset: str, seq: int, time: str, record: Record, prev_hash: str, hash: str) -> JournalEntry:
+    def read(
+        cls, *, dataset: str, seq: int, time: str, record: Record, prev_hash: str, hash: str, actor: str = ""
+    ) -> JournalEntry:
         """The entry that was stored as `record`. Raises ValueError as `from_record` does."""
         fact = from_record(record)
-        entry = cls(dataset=dataset, seq=seq, time=time, fact=fact, prev_hash=prev_hash, hash=hash)
+        entry = cls(dataset=dataset, seq=seq, time=time, fact=fact, prev_hash=prev_hash, hash=hash, actor=actor)
         vars(entry)["record"] = record  # which is what `to_record` would make again
         return entry
 
@@ -350,7 +354,7 @@ class JournalEntry:
             "details": json.loads(record.details),
             "prev_hash": self.prev_hash,
             "hash": self.hash,
-        }
+        } | ({"actor": self.actor} if self.actor else {})
 
 
 def entry_hash(entry: JournalEntry) -> str:
@@ -358,6 +362,8 @@ def entry_hash(entry: JournalEntry) -> str:
     record = entry.record
     amount = record.amount
     place = ["dpbeam journal 1", entry.dataset, entry.seq, entry.time]
+    if entry.actor:  # version 0.1.0 didn't say who it was
+        place = ["dpbeam journal 2", entry.dataset, entry.seq, entry.time, entry.actor]
     columns = [record.kind, record.charge_id, amount.epsilon, amount.delta, record.fence]
     # The canonical text of one list of all, without writing the details a second time.
     text = f"{canonical([*place, *columns])[:-1]},{record.details},{canonical(entry.prev_hash)}]"

@@ -202,7 +202,8 @@ def old_ledger(folder: Path) -> Path:
 def test_a_ledger_of_version_1_is_migrated_with_its_journal_as_it_was(tmp_path) -> None:
     path = old_ledger(tmp_path)
     with sqlite3.connect(path) as raw:
-        before = raw.execute("SELECT * FROM journal ORDER BY dataset, seq").fetchall()
+        columns = [row[1] for row in raw.execute("PRAGMA table_info(journal)")]
+        before = raw.execute(f"SELECT {', '.join(columns)} FROM journal ORDER BY dataset, seq").fetchall()
     raw.close()
     book = open_ledger(str(path))
     assert book.verify() == 17
@@ -210,7 +211,7 @@ def test_a_ledger_of_version_1_is_migrated_with_its_journal_as_it_was(tmp_path) 
     assert book.balance("people").held == ONE
     assert (book.budget("people").protected, book.budget("people").sources) == (None, ())
     with sqlite3.connect(path) as raw:
-        assert raw.execute("SELECT * FROM journal ORDER BY dataset, seq").fetchall() == before
+        assert raw.execute(f"SELECT {', '.join(columns)} FROM journal ORDER BY dataset, seq").fetchall() == before
     raw.close()
 
 

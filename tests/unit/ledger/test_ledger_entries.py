@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 import pytest
 
+from dpbeam.ledger import open_ledger
 from dpbeam.ledger.accounts import Budget, Charge
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.canonical import canonical, parsed
@@ -244,3 +245,14 @@ def test_a_fact_that_cannot_follow_breaks_the_journal(break_) -> None:
 def test_a_text_that_is_equal_in_meaning_is_not_what_was_hashed(text) -> None:
     with pytest.raises(ValueError):
         parsed(text, dict)
+
+
+def test_an_entry_says_who_made_it_and_its_hash_holds_that(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("DPBEAM_OPERATOR", "night-run\n" + "x" * 300)
+    book = open_ledger(str(tmp_path / "ledger.sqlite"), create=True)
+    book.create_budget("d", Amount.cap(1, 1e-6))
+    [entry] = book.history("d")
+    assert entry.actor == ("night-run?" + "x" * 300)[:256]
+    assert entry.to_json()["actor"] == entry.actor
+    assert entry_hash(entry) == entry.hash != entry_hash(replace(entry, actor="somebody else"))
+    assert entry_hash(replace(entry, actor="")) != entry.hash

@@ -13,7 +13,20 @@ import dpbeam.ledger
 from dpbeam.ledger import Ledger, open_ledger
 
 ROOM = Path(dpbeam.ledger.__file__).parent
-VALUES = ("canonical", "checks", "amounts", "meters", "owner", "patterns", "scope", "accounts", "entries", "words")
+VALUES = (
+    "canonical",
+    "checks",
+    "amounts",
+    "meters",
+    "owner",
+    "patterns",
+    "scope",
+    "terms",
+    "accounts",
+    "actors",
+    "entries",
+    "words",
+)
 RULES = ("bookkeeping", "binding", "verifying", "reserving", "ledger")
 LAYERS = (*VALUES, "replay", "refusals", "waiting", "store", *RULES)
 """Each may import those before it; no rule imports a database."""

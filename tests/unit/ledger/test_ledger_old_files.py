@@ -20,6 +20,10 @@ ENTRIES = {"ledger-1.sql": 17, "ledger-2.sql": 29}
 """How many entries each has. That of version 2 has all kinds of entries, and charges in all states."""
 
 
+FIRST_COLUMNS = "dataset, seq, time, kind, charge_id, epsilon, delta, fence, details, prev_hash, hash"
+"""What the journal of version 1 has."""
+
+
 def written(folder: Path, name: str) -> Path:
     path = folder / "old.sqlite"
     with sqlite3.connect(path) as raw:
@@ -30,7 +34,7 @@ def written(folder: Path, name: str) -> Path:
 
 def journal(path: Path) -> list[tuple[object, ...]]:
     with sqlite3.connect(path) as raw:
-        rows = raw.execute("SELECT * FROM journal ORDER BY dataset, seq").fetchall()
+        rows = raw.execute(f"SELECT {FIRST_COLUMNS} FROM journal ORDER BY dataset, seq").fetchall()
     raw.close()
     return rows
 

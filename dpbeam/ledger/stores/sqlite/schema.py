@@ -10,14 +10,14 @@ APPLICATION_ID = 0x64704C31  # "dpL1", in the file's header
 
 BUDGET = (
     "dataset", "meter", "cap_epsilon", "cap_delta", "spent_epsilon", "spent_delta", "held_epsilon", "held_delta",
-    "head_seq", "head_hash", "privacy_unit", "neighbours", "sources",
+    "head_seq", "head_hash", "privacy_unit", "neighbours", "sources", "terms",
 )  # fmt: skip
 CHARGE = (
     "id", "dataset", "key", "epsilon", "delta", "state", "fence", "attempt", "max_attempts", "owner", "release_id",
-    "policy_digest", "path", "manifest_sha256", "failed",
+    "policy_digest", "path", "manifest_sha256", "failed", "details",
 )  # fmt: skip
 ENTRY = (
-    "dataset", "seq", "time", "kind", "charge_id", "epsilon", "delta", "fence", "details", "prev_hash", "hash",
+    "dataset", "seq", "time", "kind", "charge_id", "epsilon", "delta", "fence", "details", "prev_hash", "hash", "actor",
 )  # fmt: skip
 
 # Each migration takes a ledger from version i to i + 1 inside one transaction. One that was released never changes.
@@ -124,6 +124,63 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE UNIQUE INDEX charges_open ON charges (dataset, key) WHERE state IN ('RESERVED', 'STARTED')",
         """CREATE TRIGGER charges_no_delete BEFORE DELETE ON charges
             BEGIN SELECT RAISE(ABORT, 'a charge is never deleted'); END""",
+    ),
+    # Who made an entry; other meters than one; what a budget is held under beside its cap (`terms`), and a charge
+    # beside its amount (`details`): canonical JSON, {} for what was written before.
+    (
+        "PRAGMA defer_foreign_keys = ON",
+        "ALTER TABLE journal ADD COLUMN actor TEXT NOT NULL DEFAULT ''",
+        "CREATE TABLE charges_before AS SELECT * FROM charges",
+        "CREATE TABLE budgets_before AS SELECT * FROM budgets",
+        "DROP TABLE charges",
+        "DROP TABLE budgets",
+        """CREATE TABLE budgets (
+            dataset TEXT PRIMARY KEY NOT NULL,
+            meter TEXT NOT NULL CHECK (meter IN ('basic', 'zcdp', 'gdp')),
+            cap_epsilon INTEGER NOT NULL CHECK (typeof(cap_epsilon) = 'integer' AND cap_epsilon > 0),
+            cap_delta INTEGER NOT NULL CHECK (typeof(cap_delta) = 'integer' AND cap_delta > 0),
+            spent_epsilon INTEGER NOT NULL CHECK (typeof(spent_epsilon) = 'integer' AND spent_epsilon >= 0),
+            spent_delta INTEGER NOT NULL CHECK (typeof(spent_delta) = 'integer' AND spent_delta >= 0),
+            held_epsilon INTEGER NOT NULL CHECK (typeof(held_epsilon) = 'integer' AND held_epsilon >= 0),
+            held_delta INTEGER NOT NULL CHECK (typeof(held_delta) = 'integer' AND held_delta >= 0),
+            head_seq INTEGER NOT NULL CHECK (typeof(head_seq) = 'integer' AND head_seq >= 1),
+            head_hash TEXT NOT NULL,
+            privacy_unit TEXT,
+            neighbours TEXT CHECK ((neighbours IS NULL) = (privacy_unit IS NULL)),
+            sources TEXT NOT NULL,
+            terms TEXT NOT NULL,
+            CHECK (spent_epsilon <= cap_epsilon - held_epsilon),
+            CHECK (spent_delta <= cap_delta - held_delta)
+        )""",
+        "INSERT INTO budgets SELECT *, '{}' FROM budgets_before",
+        "DROP TABLE budgets_before",
+        """CREATE TABLE charges (
+            id TEXT PRIMARY KEY NOT NULL,
+            dataset TEXT NOT NULL REFERENCES budgets (dataset),
+            key TEXT NOT NULL,
+            epsilon INTEGER NOT NULL CHECK (typeof(epsilon) = 'integer' AND epsilon > 0),
+            delta INTEGER NOT NULL CHECK (typeof(delta) = 'integer' AND delta >= 0),
+            state TEXT NOT NULL
+                CHECK (state IN ('RESERVED', 'STARTED', 'PUBLISHED', 'SPENT_UNPUBLISHED', 'REFUNDED')),
+            fence INTEGER NOT NULL UNIQUE CHECK (typeof(fence) = 'integer' AND fence >= 1),
+            attempt INTEGER NOT NULL CHECK (typeof(attempt) = 'integer' AND attempt >= 1),
+            max_attempts INTEGER NOT NULL CHECK (typeof(max_attempts) = 'integer' AND max_attempts >= attempt),
+            owner TEXT NOT NULL,
+            release_id TEXT NOT NULL,
+            policy_digest TEXT NOT NULL,
+            path TEXT,
+            manifest_sha256 TEXT,
+            failed INTEGER NOT NULL CHECK (failed IN (0, 1)),
+            details TEXT NOT NULL
+        )""",
+        "INSERT INTO charges SELECT *, '{}' FROM charges_before",
+        "DROP TABLE charges_before",
+        "CREATE INDEX charges_by_key ON charges (dataset, key)",
+        "CREATE UNIQUE INDEX charges_open ON charges (dataset, key) WHERE state IN ('RESERVED', 'STARTED')",
+        """CREATE TRIGGER charges_no_delete BEFORE DELETE ON charges
+            BEGIN SELECT RAISE(ABORT, 'a charge is never deleted'); END""",
+        """CREATE TRIGGER budgets_no_delete BEFORE DELETE ON budgets
+            BEGIN SELECT RAISE(ABORT, 'a budget is never deleted'); END""",
     ),
 )
 

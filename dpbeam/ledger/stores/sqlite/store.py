@@ -25,6 +25,7 @@ from dpbeam.ledger.refusals import unverifiable
 from dpbeam.ledger.scope import Protected
 from dpbeam.ledger.stores.sqlite import file as sqlite_file
 from dpbeam.ledger.stores.sqlite.schema import BUDGET, CHARGE, ENTRY, VERSION, expected_schema, schema_of
+from dpbeam.ledger.terms import ChargeDetails, Terms
 
 _MOST_FENCES = 2**62
 
@@ -164,7 +165,7 @@ class SqliteTransaction:
             raise unverifiable(self._place, "a row that was there a moment ago is gone")
 
     def _budget(self, row: tuple[Any, ...]) -> Budget:
-        dataset, meter, *units, head_seq, head_hash, unit, neighbours, sources = row
+        dataset, meter, *units, head_seq, head_hash, unit, neighbours, sources, terms = row
         try:
             cap, spent, held = (Amount(epsilon=units[i], delta=units[i + 1]) for i in (0, 2, 4))
             balance = Balance(meter=meter_named(meter), cap=cap, spent=spent, held=held)
@@ -175,6 +176,7 @@ class SqliteTransaction:
                 head_hash=head_hash,
                 protected=None if unit is None else Protected(unit=unit, neighbours=neighbours),
                 sources=tuple(parsed(sources, list)),
+                terms=Terms.from_json(parsed(terms, dict)),
             )
         except (ValueError, TypeError):
             raise unverifiable(self._place, "the balance of a dataset is no balance", dataset=dataset) from None
@@ -185,7 +187,8 @@ class SqliteTransaction:
         try:
             amount = Amount(epsilon=fields.pop("epsilon"), delta=fields.pop("delta"))
             owner, failed = Owner(**parsed(fields["owner"], dict)), {0: False, 1: True}[fields["failed"]]
-            return Charge(**fields | {"amount": amount, "owner": owner, "failed": failed})
+            details = ChargeDetails.from_json(parsed(fields["details"], dict))
+            return Charge(**fields | {"amount": amount, "owner": owner, "failed": failed, "details": details})
         except (KeyError, ValueError, TypeError):
             raise unverifiable(self._place, "the row of a charge is no charge", dataset=dataset) from None
 
@@ -205,7 +208,14 @@ def _budget(budget: Budget) -> tuple[Any, ...]:
     units = [n for part in (balance.cap, balance.spent, balance.held) for n in (part.epsilon, part.delta)]
     unit = None if budget.protected is None else budget.protected.unit
     neighbours = None if budget.protected is None else budget.protected.neighbours
-    place = (budget.head_seq, budget.head_hash, unit, neighbours, canonical(list(budget.sources)))
+    place = (
+        budget.head_seq,
+        budget.head_hash,
+        unit,
+        neighbours,
+        canonical(list(budget.sources)),
+        canonical(budget.terms.to_json()),
+    )
     return (budget.dataset, balance.meter.name, *units, *place)
 
 
@@ -215,6 +225,7 @@ def _charge(charge: Charge) -> tuple[Any, ...]:
         "delta": charge.amount.delta,
         "owner": canonical(charge.owner.to_json()),
         "failed": int(charge.failed),
+        "details": canonical(charge.details.to_json()),
     }
     return tuple(special[name] if name in special else getattr(charge, name) for name in CHARGE)
 
