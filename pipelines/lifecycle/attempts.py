@@ -63,7 +63,7 @@ class journalled:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if not isinstance(error, Exception):  # a signal stopped the run: `settle_stopped` is for all steps
+        if error is None or isinstance(error, stopping.ENDS):  # of a signal `settle_stopped` takes care, for all steps
             return
         if isinstance(error, Undecided):
             raise error.knowing(spent=close(self._ledger, self._charge)) from None

@@ -173,7 +173,9 @@ def _run_stages(charged: Charged, known: Parameters) -> Staged:
                 shuffles = reference.run(job, charged.planned.reference, options)
             else:
                 shuffles = aggregate.run(job, options)
-        except Exception as error:
+        except stopping.ENDS:
+            raise
+        except BaseException as error:
             stopping.check()  # a runner may make an error of its own of what stopped it
             confide("the runner", error)
             failure = from_runner(error)

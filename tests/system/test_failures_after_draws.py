@@ -45,7 +45,11 @@ def jobs(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return drew
 
 
-def break_(monkeypatch: pytest.MonkeyPatch, place: str, error: Exception) -> None:
+class PanicException(BaseException):
+    """As libraries in Rust raise it."""
+
+
+def break_(monkeypatch: pytest.MonkeyPatch, place: str, error: BaseException) -> None:
     def broken(*_: object, **__: object) -> None:
         raise error
 
@@ -56,10 +60,19 @@ def break_(monkeypatch: pytest.MonkeyPatch, place: str, error: Exception) -> Non
         monkeypatch.setattr(module, name, broken)
 
 
-@pytest.mark.parametrize("error", [ZeroDivisionError("17"), ValueError("17"), MemoryError(), KeyError("kanarienvogel")])
+@pytest.mark.parametrize(
+    "error",
+    [ZeroDivisionError("17"), MemoryError(), KeyError("kanarienvogel"), PanicException("kanarienvogel")],
+    ids=lambda error: type(error).__name__,
+)
 @pytest.mark.parametrize("place", PLACES)
 def test_a_failure_that_may_follow_from_draws_closes_the_charge(
-    place: str, error: Exception, workspace: Workspace, jobs: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any
+    place: str,
+    error: BaseException,
+    workspace: Workspace,
+    jobs: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Any,
 ) -> None:
     """That it fails tells of the draws; three attempts that draw anew would tell of three, for one charge."""
     with monkeypatch.context() as broken:
