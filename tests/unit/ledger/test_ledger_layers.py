@@ -28,12 +28,12 @@ VALUES = (
     "words",
 )
 RULES = ("bookkeeping", "binding", "verifying", "reserving", "ledger")
-LAYERS = (*VALUES, "replay", "refusals", "waiting", "store", *RULES)
+LAYERS = (*VALUES, "replay", "refusals", "waiting", "rows", "sql", "store", *RULES)
 """Each may import those before it; no rule imports a database."""
 SQLITE = ("file_locks", "drafts", "names", "schema", "file", "store")
-FOR_DATABASES = {*VALUES, "refusals", "waiting", "store"}
+FOR_DATABASES = {*VALUES, "refusals", "waiting", "rows", "sql", "store"}
 """What a database may import of the room: values and refusals, no rule."""
-PLAIN = (*VALUES, "replay", "refusals", "store", *RULES)
+PLAIN = (*VALUES, "replay", "refusals", "rows", "sql", "store", *RULES)
 
 
 def imported(path: Path) -> set[str]:
