@@ -22,6 +22,8 @@ import psycopg
 import pytest
 
 USER = "keeper"
+LOCKED = "locked"
+"""A role that needs a password; a test makes it."""
 PASSWORD = "CANARY-a-password"
 _numbers = itertools.count()
 
@@ -65,6 +67,8 @@ class Server:
         if os.geteuid() == 0:
             os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
         self._run("initdb", "-D", "data", "-U", USER, "-A", "trust", "--no-instructions", "-E", "UTF8", "--locale=C")
+        rules = self.folder / "data" / "pg_hba.conf"  # the first that fits counts
+        rules.write_text(f"host all {LOCKED} 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
 
     def start(self) -> None:
         """Starts it, and waits until it answers."""
