@@ -28,7 +28,7 @@ from dpbeam.errors import (
 from dpbeam.ledger import Ledger
 from dpbeam.ledger.accounts import OPEN, Charge
 from dpbeam.ledger.entries import AttemptFailed, Reason
-from dpbeam.ledger.refusals import FenceLost, Locked
+from dpbeam.ledger.refusals import FenceLost, Unavailable
 from dpbeam.pipelines.lifecycle import ownership, publish, stopping
 from dpbeam.transforms.wire.confidants import confide
 from dpbeam.transforms.wire.staging import Area
@@ -130,7 +130,7 @@ def record_published(ledger: Ledger, charge: Charge, manifest_sha256: str) -> Ch
     """
     try:
         for _ in range(TELLING_TRIES - 1):
-            with suppress(Locked):
+            with suppress(Unavailable):
                 return ledger.publish(charge, manifest_sha256=manifest_sha256)
             if stopping.asked():
                 break
