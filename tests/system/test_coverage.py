@@ -128,6 +128,48 @@ def test_each_kind_of_stage_has_it(tmp_path: Path, kind: str, kept: float) -> No
     assert (found.rows_passed, found.rows_kept) == pytest.approx((3 / 4, kept), abs=0.12)
 
 
+KEYS = ("country", "town", "shop")
+
+
+@pytest.mark.usefixtures("plan")
+@pytest.mark.parametrize(
+    ("bounds", "other_l0", "passed", "kept"),
+    [
+        # Of 8 rows: 2 of a shop that is kept; 3 of shops of one's own, below its town, below its country and below
+        # nothing that is kept; a second one below its town; a second one below nothing; 1 that a rule drops.
+        ({"l0": 8, "linf": 2}, 8, 7 / 8, 7 / 8),
+        ({"l0": 8, "linf": 1}, 8, 7 / 8, 6 / 8),
+        ({"l0": 8, "linf": 2}, 1, 7 / 8, 5 / 8),
+        ({"l0": 8, "linf": 1}, 1, 7 / 8, 4 / 8),
+        ({"l1": 3}, None, 7 / 8, 3 / 8),
+    ],
+    ids=str,
+)
+def test_rows_of_several_hierarchical_keys_are_kept_in_the_cells_that_they_count_in(
+    tmp_path: Path, bounds: dict[str, int], other_l0: int | None, passed: float, kept: float
+) -> None:
+    lines = []
+    for unit in range(UNITS):
+        lines += [f"u{unit},fr,paris,main,1.5"] * 2
+        lines += [f"u{unit},fr,paris,{unit}{shop},1.5" for shop in "ab"] + [f"u{unit},fr,{unit},main,1.5"]
+        lines += [f"u{unit},{unit}{country},paris,main,1.5" for country in "ab"] + [f"u{unit},fr,paris,main,many"]
+    path = policy(tmp_path, [])
+    (tmp_path / "v.csv").write_text("\n".join([f"who,{','.join(KEYS)},spend", *lines]) + "\n")
+    plain = yaml.safe_load(path.read_text())
+    plain["columns"] = {name: {"type": "string"} for name in ("who", *KEYS)} | {"spend": {"type": "float64"}}
+    private = {"strategy": "laplace_thresholding", "hierarchical": True, "pre_threshold": 10}
+    private |= {} if other_l0 is None else {"other_l0": other_l0}
+    plain["stages"][0] |= {"group_by": list(KEYS), "bounds": bounds, "noise": "laplace"}
+    plain["stages"][0]["partitions"] = {"private": private}
+    path.write_text(yaml.safe_dump(plain))
+    done = ask(tmp_path, path)
+    (found,) = done.coverage
+    assert (found.rows_passed, found.rows_kept) == pytest.approx((passed, kept), abs=0.05)
+    counts = published_tables(done.folder, done.stages)["by_city"]["count"].to_pylist()
+    assert len(counts) == 4
+    assert sum(counts) / (8 * UNITS) == pytest.approx(kept, abs=0.05)
+
+
 @pytest.mark.usefixtures("plan")
 def test_rows_that_are_units_are_counted_each(tmp_path: Path) -> None:
     lines = [line.partition(",")[2] for line in rows()]
