@@ -16,7 +16,7 @@ from dpbeam.ledger.accounts import Balance, Charge
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.refusals import KeyTaken
 from dpbeam.pipelines.lifecycle import catalogue, inputs, keys, publish
-from dpbeam.pipelines.lifecycle.attempts import staging_area, was_refused
+from dpbeam.pipelines.lifecycle.attempts import coverage_refusal, staging_area
 from dpbeam.pipelines.lifecycle.charging import check_attempts, check_free, check_runner, claim_of, too_little
 from dpbeam.pipelines.lifecycle.ownership import check_named, pending
 from dpbeam.pipelines.lifecycle.release import plan
@@ -136,8 +136,8 @@ def _resuming(request: Request, charge: Charge, amount: Amount) -> Foreseen:
         publish.check_whole(Path(area.release), publish.release_folder(charge), publish.manifest_digest(charge))
         return IsCached(request=request, charge=charge)
     check_free(request.ledger, charge)
-    if charge.failed and was_refused(request.ledger, charge):
-        raise too_little(charge)
+    if charge.failed and (refusal := coverage_refusal(request.ledger, charge)):
+        raise too_little(charge, refusal)
     if charge.state == "RESERVED":  # what is held is given back, and held again
         check_runner(request)
         return WouldCharge(

@@ -205,12 +205,13 @@ def _check_coverage(charged: Charged, known: Parameters) -> None:
     below = [each for each in known.coverage if floor is not None and not each.rows_kept >= floor]
     if not below:
         return
-    spent = refuse_coverage(charged.request.ledger, charged.charge)
+    told = tuple(map(words.sentence, below))
+    spent = refuse_coverage(charged.request.ledger, charged.charge, told)
     raise RunFailed(
         f"guardrails.min_coverage demands {words.percent(floor or 0)} of rows, and fewer are left, so nothing was "
         "published. `dpbeam check` shows which rows are lost. The same command is refused from now on, and no other "
         "figure is drawn for it",
-        *map(words.sentence, below),
+        *told,
     ).knowing(spent=spent)
 
 

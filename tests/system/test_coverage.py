@@ -249,18 +249,24 @@ def test_a_wrong_type_is_a_stated_coverage_near_0_and_below_a_floor_no_release(t
     assert float(share[1]) < 15
     assert refused.value.spent is not None
     assert refused.value.spent.attempts_left == 0
+    assert (refused.value.spent.attempt, refused.value.spent.max_attempts) == (1, 3)
+    assert "this charge is closed; --refresh makes a new release and charges it anew." in said
     assert not list((tmp_path / "releases" / "v").glob("*/manifest.json"))
     assert not list((tmp_path / "releases" / ".staging").glob("*"))
 
 
 def test_what_was_refused_stays_refused_at_no_second_draw_and_no_second_charge(tmp_path: Path) -> None:
     path = policy(tmp_path, rows(good=0, bad=4, far=0, spare=0), **FLOOR)
-    with pytest.raises(RunFailed):
+    with pytest.raises(RunFailed) as first:
         ask(tmp_path, path)
     ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
     spent = ledger.balance("v").spent
-    with pytest.raises(Refused, match=r"kept a smaller share of rows than guardrails\.min_coverage, so it was not"):
+    with pytest.raises(
+        Refused, match=r"kept a smaller share of rows than guardrails\.min_coverage, so it was not"
+    ) as later:
         ask(tmp_path, path)
+    assert later.value.message[1:] == first.value.message[1:]  # the same draw, for whoever lost sight of it
+    assert "of rows are within the bounds and partitions" in later.value.message[1]
     assert ledger.balance("v").spent == spent
     assert spent.to_json()["epsilon"] == EPSILON
 
@@ -277,7 +283,7 @@ def test_a_refusal_that_was_cut_off_before_its_charge_was_closed_is_finished(tmp
             ask(tmp_path, path)
     ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
     assert [charge.state for charge in ledger.charges("v")] == ["STARTED"]
-    with pytest.raises(Refused, match=r"kept a smaller share of rows than guardrails\.min_coverage"):
+    with pytest.raises(Refused, match=r"kept a smaller share of rows than guardrails\.min_coverage.*\nby_city: "):
         ask(tmp_path, path)
     assert [charge.state for charge in ledger.charges("v")] == ["SPENT_UNPUBLISHED"]
 

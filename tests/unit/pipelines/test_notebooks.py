@@ -54,8 +54,7 @@ def test_where_ipython_runs_beam_still_learns_of_it(monkeypatch) -> None:
 
 def test_afterwards_beam_is_as_it_was_for_others_in_the_process() -> None:
     before = (interactive_utils.is_in_ipython, beam.pipeline.is_in_ipython)
-    with pytest.raises(KeyError), notebooks.sparing_ipython():
+    with notebooks.sparing_ipython():
         assert interactive_utils.is_in_ipython is beam.pipeline.is_in_ipython is notebooks.is_in_ipython
-        raise KeyError
     assert (interactive_utils.is_in_ipython, beam.pipeline.is_in_ipython) == before
     assert before[0].__module__ == "apache_beam.utils.interactive_utils"
