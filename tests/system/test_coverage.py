@@ -23,6 +23,7 @@ from dpbeam.pipelines.lifecycle.release import make_release, run_json
 from dpbeam.pipelines.lifecycle.report_facts import published_tables
 from dpbeam.pipelines.lifecycle.values import Request
 from dpbeam.policy.load import load_policy
+from dpbeam.reporting.formats import violations
 from dpbeam.transforms.steps.one_worker import OneWorker
 
 EPSILON = 500.0
@@ -229,6 +230,11 @@ def test_an_empty_table_says_why_and_what_became_of_its_rows(tmp_path: Path) -> 
     assert third == (
         "Most rows are cut: raise the bounds, or list more partitions; `dpbeam check` shows what each one keeps."
     )
+    (empty,) = run_json(done)["empty"]
+    assert f"by_city: no partition was kept. {empty['why']}" == first
+    (remark,) = run_json(done)["remarks"]
+    assert remark.startswith("by_city may well be empty: a partition of 1,0")
+    assert violations("run", run_json(done)) == []
     assert "No partition was released. One of 1" in (done.folder / "report.html").read_text()
 
 
