@@ -46,7 +46,7 @@ def heading(fact: Fact) -> str:
 
 
 def remark(fact: Fact) -> str | None:
-    """What the fact says of whom the budget protects and what it is spent on; None of most facts."""
+    """What the fact says of whom the budget protects and what it is spent on, or found; None of most facts."""
     match fact:
         case BudgetCreated(protected=protected) | UnitBound(protected=protected):
             return None if protected is None else f"it protects {protected}"
@@ -54,5 +54,7 @@ def remark(fact: Fact) -> str | None:
             said = " by --accept-source" if asked else ""
             also = f"; it is that of {', '.join(also_of)} too" if also_of else ""
             return f"spent on {', '.join(sources)}{said}{also}"
+        case AttemptFailed(told=told) if told:
+            return "; ".join(told)
         case _:
             return None

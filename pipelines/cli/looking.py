@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from dpbeam.errors import LedgerError, UsageError
-from dpbeam.pipelines.cli import check
 from dpbeam.pipelines.cli.arguments import DEFAULT_LEDGER, AsJson, LedgerUrl, PolicyPath, Quiet, Verbose
 from dpbeam.pipelines.cli.commands import epilog
 from dpbeam.pipelines.cli.printing import console, note, remark, say, say_json, working
@@ -99,10 +98,13 @@ def plan(
         from dpbeam.ledger import open_ledger  # only now, and so the rest: an error in the policy needs none of it
         from dpbeam.pipelines.cli import strictness, terminal
         from dpbeam.pipelines.library.plans import plan as plan_of
+        from dpbeam.policy.compile import warning
 
         asked = plan_of(policy)
     made = asked.plan
-    check.say_unused(asked.query, silent=as_json)
+    unused = warning(asked.query)
+    if unused is not None and not as_json:
+        note(unused)
     balance = None
     unknown: LedgerError | None = None
     try:

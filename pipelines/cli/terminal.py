@@ -26,6 +26,7 @@ from dpbeam.mechanisms.events import Laplace, LaplaceThresholding, TruncatedGeom
 from dpbeam.mechanisms.targets import OfQuantity, target
 from dpbeam.pipelines.cli.outlook_tables import outlook_tables
 from dpbeam.pipelines.cli.printing import line
+from dpbeam.reporting import emptied
 from dpbeam.reporting.numbers import humane, significant
 from dpbeam.reporting.rows import top_rows
 from dpbeam.reporting.visible import visible, visible_key
@@ -61,7 +62,8 @@ def results(
 
 def _rows(spec: StageSpec, table: pa.Table, width: int | None) -> RenderableType:
     if not table.num_rows:
-        return line(f"{spec.name}: no partition was kept. {_why_none(spec)}")
+        needed = None if spec.selection is None else selection_figure(spec.selection)
+        return line(f"{spec.name}: no partition was kept. {emptied.why(needed)}")
     from dpbeam.pipelines.lifecycle.report_facts import metric_columns  # lazily: no plan needs what makes reports
 
     columns = [column for column in metric_columns(spec) if column.place < _COLUMNS]
@@ -106,18 +108,6 @@ def _fitting(grid: Sequence[Sequence[Text]], width: int) -> int:
         for cells in zip(*grid, strict=True)
     )
     return sum(end + 1 <= width for end in ends)
-
-
-def _why_none(spec: StageSpec) -> str:
-    """What it takes to be kept, by the plan alone, and what to change."""
-    if spec.selection is None:
-        return "`dpbeam plan` shows how many privacy units a partition needs, and docs/policy.md what that depends on."
-    needed = selection_figure(spec.selection)
-    return (
-        f"A partition of {needed.units_50:,} privacy units is kept with probability 50 %, of {needed.units_99:,} with "
-        "99 %. Group by fewer or coarser keys, raise epsilon or delta, lower l0, or look for rows that a rule drops: "
-        "`dpbeam check` shows them."
-    )
 
 
 def _captions(columns: Sequence[MetricColumn], left_out: Sequence[MetricColumn]) -> Iterator[str]:

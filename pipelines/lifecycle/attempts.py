@@ -206,28 +206,28 @@ def left_behind(charge: Charge) -> bool:
     return any(area.left() for area in areas) or os.path.lexists(publish.release_folder(charge))
 
 
-def refuse_coverage(ledger: Ledger, charge: Charge) -> Spent:
+def refuse_coverage(ledger: Ledger, charge: Charge, told: tuple[str, ...]) -> Spent:
     """Closes a charge whose run found less coverage than the policy's floor: no attempt under it draws again, so that
-    of the figures that were refused there is one draw. Returns what stays spent.
+    of the figures that were refused there is one draw. The journal keeps what was `told` of them. Returns what stays
+    spent.
 
-    It is journalled before it is closed: a run that is killed in between is closed by who comes next (`was_refused`).
+    It is journalled before it is closed: a run that is killed in between is closed by who comes next
+    (`coverage_refusal`).
 
     Raises:
         LedgerError: the ledger can't be told; nobody has seen the figures.
     """
     with stopping.held():
-        ledger.fail_attempt(charge, COVERAGE)
-        ledger.close(charge)
-        with suppress(RunFailed):  # what can't be removed now is removed by `recover`
-            clear(charge)
-    return replace(what_is_spent(charge), max_attempts=charge.attempt)
+        ledger.fail_attempt(charge, COVERAGE, told)
+        return close(ledger, charge)
 
 
-def was_refused(ledger: Ledger, charge: Charge) -> bool:
-    """Whether an attempt of the charge found less coverage than the policy's floor."""
+def coverage_refusal(ledger: Ledger, charge: Charge) -> AttemptFailed | None:
+    """What the journal says of an attempt of the charge that found less coverage than the policy's floor, if one
+    did."""
     facts = (entry.fact for entry in ledger.history(charge.dataset))
     failed = (fact for fact in facts if isinstance(fact, AttemptFailed) and fact.charge_id == charge.id)
-    return any(fact.reason == COVERAGE for fact in failed)
+    return next((fact for fact in failed if fact.reason == COVERAGE), None)
 
 
 def give_way(charge: Charge) -> None:
