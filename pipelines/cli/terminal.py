@@ -68,7 +68,8 @@ def _rows(spec: StageSpec, table: pa.Table, width: int | None) -> RenderableType
 
     columns = [column for column in metric_columns(spec) if column.place < _COLUMNS]
     first = columns[0].name if columns else None
-    title = f"{spec.name}: {table.num_rows:,} partitions released" if spec.keys else f"{spec.name}: the whole table"
+    many = "partition" if table.num_rows == 1 else "partitions"
+    title = f"{spec.name}: {table.num_rows:,} {many} released" if spec.keys else f"{spec.name}: the whole table"
     if table.num_rows > TOP:
         title += f"; the {TOP} with the largest {first}" if first else f"; the first {TOP}"
     labels = {column.name: column.label for column in columns if column.label is not None}
