@@ -113,8 +113,8 @@ def test_a_server_that_is_not_there_is_named_at_once() -> None:
     with pytest.raises(Unreachable) as caught:
         open_ledger(f"postgresql://me@127.0.0.1:{port}/db")
     assert str(caught.value) == (
-        f"the ledger postgresql://me@127.0.0.1:{port}/db can't be reached: Connection refused. Nothing was done; check the address, "
-        "the user, the password and the server, then try again"
+        f"the ledger postgresql://me@127.0.0.1:{port}/db can't be reached: Connection refused. Nothing was done; check "
+        "the address, the user, the password and the server, then try again"
     )
 
 
