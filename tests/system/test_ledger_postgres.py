@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -24,6 +26,7 @@ from dpbeam.ledger.waiting import listening
 from dpbeam.pipelines.cli.main import invoke
 from tests.helpers.postgres import LOCKED, PASSWORD, Server, free_port
 
+LEDGER_PAGE = Path(__file__).parents[2] / "docs" / "ledger.md"
 ONE = Amount.charge(1, 1e-6)
 CAP = Amount.cap(3, 1e-5)
 PEOPLE = Scope(protected=Protected(unit="person"), sources=("/data/people.csv",))
@@ -133,14 +136,8 @@ def locked(postgres, url) -> str:
     with within(postgres, url) as raw:
         with suppress(psycopg.errors.DuplicateObject):
             raw.execute(f"CREATE ROLE {LOCKED} LOGIN PASSWORD '{PASSWORD}'")
-        for grant in (
-            f"USAGE ON SCHEMA {named}",
-            "SELECT, UPDATE ON turn",
-            "SELECT ON meta",
-            "SELECT, INSERT, UPDATE ON budgets, charges",
-            "SELECT, INSERT ON journal",
-        ):
-            raw.execute(f"GRANT {grant} TO {LOCKED}")
+        (block,) = re.findall(r"```sql\n(.*?)```", LEDGER_PAGE.read_text(encoding="utf-8"), re.DOTALL)
+        raw.execute(re.sub(r"\bdpbeam\b", named, block).replace("TO runs", f"TO {LOCKED}").encode())
     return postgres.url(schema=named, user=LOCKED)
 
 
