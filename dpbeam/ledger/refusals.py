@@ -80,6 +80,14 @@ def cap_differs(dataset: str, stated: Amount, cap: Amount) -> Refused:
     )
 
 
+def moved(dataset: str, to: str) -> Refused:
+    """The ledger went on elsewhere."""
+    return Refused(
+        f"dataset {dataset}: the ledger was moved to {to}, and nothing is charged here any more; name that one with "
+        "--ledger (or DPBEAM_LEDGER)"
+    )
+
+
 def budget_exists(dataset: str, asked: Amount, balance: Balance) -> Refused:
     """A budget is created once."""
     asks = "the same again" if asked == balance.cap else f"a budget of {asked}"

@@ -27,7 +27,7 @@ VALUES = (
     "entries",
     "words",
 )
-RULES = ("bookkeeping", "binding", "verifying", "reserving", "ledger")
+RULES = ("bookkeeping", "binding", "verifying", "reserving", "ledger", "moving")
 LAYERS = (*VALUES, "replay", "refusals", "waiting", "rows", "sql", "store", *RULES)
 """Each may import those before it; no rule imports a database."""
 SQLITE = ("file_locks", "drafts", "names", "schema", "file", "store")

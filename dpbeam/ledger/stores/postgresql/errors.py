@@ -68,7 +68,7 @@ def _said(error: psycopg.Error) -> str:
     if error.sqlstate is not None:
         return "the server ended the session"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = lines[-1] if lines else "no reason given"
+    reason = lines[0] if lines else "no reason given"
     for cut in ("FATAL:", "failed:"):
         reason = reason.rpartition(cut)[2].strip() or reason
     return reason[:200]

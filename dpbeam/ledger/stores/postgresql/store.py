@@ -30,8 +30,9 @@ class PostgresqlStore:
     connections: Connections = field(repr=False, compare=False)
 
     @classmethod
-    def open(cls, url: str, *, create: bool, reading: bool = False) -> PostgresqlStore:
-        """Opens the ledger that `url` names; migrates one of an older version, makes a new one only if `create`.
+    def open(cls, url: str, *, create: bool, reading: bool = False, secret: bytes | None = None) -> PostgresqlStore:
+        """Opens the ledger that `url` names; migrates one of an older version, makes a new one only if `create`,
+        with `secret` or a random one.
 
         Raises:
             LedgerError: the URL isn't one; the server can't be reached, or refuses; there is no ledger (and not
@@ -46,7 +47,7 @@ class PostgresqlStore:
                         f"there is no ledger at {address}; create a budget first with "
                         f"`dpbeam budget create POLICY --ledger '{address}'`, or name the right ledger"
                     )
-                _make(connections, address)
+                _make(connections, address, secret or secrets.token_bytes(32))
             begin = session.reading if reading else session.writing
             connection, head = begin(connections, address, opening=True)
             try:
@@ -180,7 +181,7 @@ def _is_there(connections: Connections, address: Address) -> bool:
         connections.give(connection)
 
 
-def _make(connections: Connections, address: Address) -> None:
+def _make(connections: Connections, address: Address, secret: bytes) -> None:
     """Makes an empty ledger, whole or not at all, where there is none; of several that try, one does."""
     connection, _ = connections.take()
     try:
@@ -201,7 +202,7 @@ def _make(connections: Connections, address: Address) -> None:
                     f"the schema {address.schema} of {address} holds something else; name another with ?schema=NAME"
                 )
             migrate(execute, FIRST - 1)
-            execute("INSERT INTO meta (name, value) VALUES ('secret', %s)", (secrets.token_bytes(32),))
+            execute("INSERT INTO meta (name, value) VALUES ('secret', %s)", (secret,))
     finally:
         connections.give(connection)
 

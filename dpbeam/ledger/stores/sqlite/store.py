@@ -28,15 +28,16 @@ class SqliteStore:
     secret: bytes = field(repr=False)
 
     @classmethod
-    def open(cls, path: Path, *, create: bool, reading: bool = False) -> SqliteStore:
+    def open(cls, path: Path, *, create: bool, reading: bool = False, secret: bytes | None = None) -> SqliteStore:
         """Opens the ledger in `path`; migrates one of an older version; makes a new one only if `create`. For `reading`
-        it may lie where nothing can be written, and one of an older version stays as it is.
+        it may lie where nothing can be written, and one of an older version stays as it is. A new one gets `secret`, or
+        a random one.
 
         Raises:
             LedgerError: missing (and not `create`), unreadable, read-only, damaged, no ledger, of a newer version; or
                 it has several names.
         """
-        return cls(path=path, secret=sqlite_file.prepare(path, create=create, reading=reading))
+        return cls(path=path, secret=sqlite_file.prepare(path, create=create, reading=reading, secret=secret))
 
     @property
     def place(self) -> str:
