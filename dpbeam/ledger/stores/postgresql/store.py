@@ -217,6 +217,6 @@ def _check_version(address: Address, version: int, *, reading: bool) -> None:
         raise unverifiable(str(address), "its version is one that no ledger on PostgreSQL had")
     if reading and version < VERSION:
         raise LedgerError(
-            f"the ledger {address} has version {version}; it is read as one of version {VERSION} once a command that "
-            "writes has migrated it: run `dpbeam recover`"
+            f"the ledger {address} has version {version}; it is read once a command that writes, such as `dpbeam run`, "
+            "has migrated it"
         )
