@@ -104,6 +104,8 @@ def _invoke(arguments: Sequence[str]) -> DpbeamError | None:
     except (KeyboardInterrupt, GeneratorExit):
         raise
     except BaseException as error:  # what isn't an Exception has a text too
+        if isinstance(error, SystemExit) and not isinstance(error.code, str):  # completion's, which has said it all
+            raise
         if hasattr(error, "format_message"):  # a usage error of the command line itself
             return UsageError(*streams.usage_lines(error))
         return InternalError.of(error)
