@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from dpbeam.accounting.outlook import SIZES, Outlook, SizeFigure
 from dpbeam.reporting.numbers import about
@@ -31,9 +32,10 @@ def refusals(found: Outlook) -> Iterator[str]:
 
 def size_rows(found: Outlook) -> Iterator[tuple[str, ...]]:
     """The cells of the table of intervals."""
-    metrics = dict.fromkeys((each.stage, each.metric) for each in found.sizes)
-    for stage, metric in metrics:
-        own = [each for each in found.sizes if (each.stage, each.metric) == (stage, metric)]
+    by_metric: dict[tuple[str, str], list[SizeFigure]] = {}
+    for each in found.sizes:
+        by_metric.setdefault((each.stage, each.metric), []).append(each)
+    for (stage, metric), own in by_metric.items():
         yield visible(stage), visible(metric), *map(interval, own)
 
 
@@ -76,7 +78,7 @@ def stage_lines(found: Outlook, stage: str) -> Iterator[str]:
     if named:
         yield "  people that a partition needs by strategy, to be kept with 50 % and with 99 %:"
         yield "    " + "; ".join(f"{strategy} {few} and {many}" for strategy, few, many in named)
-    rows = [row for row in size_rows(found) if row[0] == visible(stage)]
+    rows = list(size_rows(replace(found, sizes=tuple(figure for figure in found.sizes if figure.stage == stage))))
     if rows:
         yield f"  95 % intervals in partitions of {', '.join(SIZE_HEADINGS[2:])}:"
         yield from (f"    {row[1]}: {', '.join(row[2:])}" for row in rows)

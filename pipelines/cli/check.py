@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dpbeam.errors import UsageError
 from dpbeam.pipelines.cli.arguments import Quiet, Verbose
 from dpbeam.pipelines.cli.commands import epilog
-from dpbeam.pipelines.cli.printing import console, is_terminal, lost, say
-from dpbeam.pipelines.cli.raw_figures import private_file, refuse_inside, two_endings
+from dpbeam.pipelines.cli.printing import console, say
+from dpbeam.pipelines.cli.raw_figures import private_file, refuse_inside, refuse_unseen, show_raw, two_endings
 
 if TYPE_CHECKING:
     from dpbeam.policy.schema.policy import Policy
@@ -42,17 +41,13 @@ def check(
     _quiet: Quiet = False,
 ) -> None:
     """Show what a release would lose: raw figures, for your eyes. Releases nothing, charges nothing."""
-    if output_file is None and not show and not is_terminal():
-        raise UsageError(
-            "the figures of a check are raw, and this is no terminal but a pipe, a file or a log, which may travel: "
-            "name a file for them with --output-file, or say --show if whoever reads this may see the data"
-        )
+    refuse_unseen("a check", output_file, show=show)
     with two_endings("check"):
         from dpbeam.policy.load import load_policy
 
         policy = load_policy(policy_path, source=source)
         if output_file is None:
-            _show(_examined(policy))
+            show_raw(_examined(policy))
             return
         refuse_inside(output_file, policy)
         with (
@@ -69,10 +64,3 @@ def _examined(policy: Policy) -> Sequence[str]:
 
     with console(stderr=True).status("Checking") as status:
         return lines(examine(policy, lambda done, of: status.update(f"Reading: {100 * done // of} % …")))
-
-
-def _show(figures: Sequence[str]) -> None:
-    say(*figures)
-    trouble = lost()
-    if trouble is not None:
-        raise UsageError(f"the figures can't be shown here ({trouble}); name a file for them with --output-file")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fnmatch import fnmatch
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from dpbeam.errors import DpbeamError, Interrupted, UsageError
 from dpbeam.pipelines.cli.capture import silenced
+from dpbeam.pipelines.cli.printing import is_terminal, lost, say
 from dpbeam.pipelines.lifecycle import stopping
 
 if TYPE_CHECKING:
@@ -38,6 +39,24 @@ def two_endings(what: str) -> Iterator[None]:
     else:
         return
     raise failed
+
+
+def refuse_unseen(of: str, output_file: Path | None, *, show: bool) -> None:
+    """Raises UsageError where figures `of` something would go to neither a file, nor a terminal, nor a screen that is
+    named as one."""
+    if output_file is None and not show and not is_terminal():
+        raise UsageError(
+            f"the figures of {of} are raw, and this is no terminal but a pipe, a file or a log, which may travel: "
+            "name a file for them with --output-file, or say --show if whoever reads this may see the data"
+        )
+
+
+def show_raw(figures: Sequence[str]) -> None:
+    """Prints figures. Raises UsageError where they couldn't all be written."""
+    say(*figures)
+    trouble = lost()
+    if trouble is not None:
+        raise UsageError(f"the figures can't be shown here ({trouble}); name a file for them with --output-file")
 
 
 def refuse_inside(path: Path, policy: Policy, *, flag: str = "--output-file") -> None:

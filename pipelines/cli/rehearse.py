@@ -37,6 +37,7 @@ def rehearse(
     from dpbeam.pipelines.lifecycle.report_facts import published_tables
     from dpbeam.pipelines.rehearsal.rehearse import rehearsed
     from dpbeam.policy.load import load_policy
+    from dpbeam.reporting.coverage import of_stage
 
     policy = load_policy(policy_path)
     out = console()
@@ -57,7 +58,8 @@ def rehearse(
             published = done.published
             tables = published_tables(published.folder, published.stages)
             for spec in published.stages:
-                out.print(terminal.results(spec, tables[spec.name], out.width))
+                told = of_stage(published.coverage, spec.name)
+                out.print(terminal.results(spec, tables[spec.name], out.width, told))
             out.print(terminal.chosen(published.chosen))
     out.print(line(f"Rehearsed on made-up data: {done.rows} rows of {units} {published.request.query.unit or 'row'}s."))
     if not is_silent:

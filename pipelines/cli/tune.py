@@ -19,8 +19,8 @@ import typer
 from dpbeam.errors import UsageError
 from dpbeam.pipelines.cli.arguments import PolicyPath, Quiet, Verbose
 from dpbeam.pipelines.cli.commands import epilog
-from dpbeam.pipelines.cli.printing import console, is_terminal, lost, say
-from dpbeam.pipelines.cli.raw_figures import private_file, refuse_inside, two_endings
+from dpbeam.pipelines.cli.printing import console, say
+from dpbeam.pipelines.cli.raw_figures import private_file, refuse_inside, refuse_unseen, show_raw, two_endings
 
 if TYPE_CHECKING:
     from dpbeam.pipelines.tuning.search import Tuned
@@ -53,11 +53,7 @@ def tune(
     _quiet: Quiet = False,
 ) -> None:
     """Find bounds, strategy, noise and weights with less error, on other data: raw figures, for your eyes."""
-    if output_file is None and not show and not is_terminal():
-        raise UsageError(
-            "the figures of tuning are raw, and this is no terminal but a pipe, a file or a log, which may travel: "
-            "name a file for them with --output-file, or say --show if whoever reads this may see the data"
-        )
+    refuse_unseen("tuning", output_file, show=show)
     with two_endings("tuning"):
         from dpbeam.pipelines.cli.tune_text import lines, page
         from dpbeam.policy.load import load_policy
@@ -71,7 +67,7 @@ def tune(
             raise UsageError(f"--write {write} must lie beside {policy_path}: paths in a policy start at its folder")
         found = _tuned(policy_path, data)
         if output_file is None:
-            _show(lines(found))
+            show_raw(lines(found))
         else:
             is_page = output_file.suffix in (".html", ".htm")
             with private_file(output_file) as number, os.fdopen(number, "w", encoding="utf-8") as file:
@@ -131,13 +127,6 @@ def _refuse_own(policy_path: Path, data: Sequence[str]) -> None:
 
 def _same(path: str) -> str:
     return path if "://" in path else os.path.realpath(path)
-
-
-def _show(figures: Sequence[str]) -> None:
-    say(*figures)
-    trouble = lost()
-    if trouble is not None:
-        raise UsageError(f"the figures can't be shown here ({trouble}); name a file for them with --output-file")
 
 
 def _write(found: Tuned, policy_path: Path, write: Path, data: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -37,6 +38,17 @@ def test_a_policy_is_rehearsed_without_its_source_and_leaves_nothing(workspace, 
     assert "A real run would charge ε 1, δ 0.000001 to visits. Its source wasn't read." in out
     assert sorted(workspace.folder.rglob("*")) == before
     assert list(temporary.iterdir()) == []
+
+
+def test_coverage_of_made_up_rows_is_shown_and_below_no_floor(workspace, temporary, capsys) -> None:
+    workspace.policy |= {"coverage": {"share": 0.1}, "guardrails": {"min_coverage": 0.9}}
+    (stage,) = workspace.policy["stages"]
+    stage["bounds"] = {"l0": 1, "linf": 1}  # of a unit's three rows
+    assert invoke(["rehearse", str(workspace.policy_path)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    share = re.search(r"by_place: (\S+) % \(\S+ % to \S+ %\) of rows are within the bounds and partitions;", out)
+    assert share is not None
+    assert 10 < float(share[1]) < 60
 
 
 def test_a_rehearsal_that_breaks_off_leaves_nothing_either(workspace, temporary, capsys, monkeypatch) -> None:
