@@ -123,16 +123,20 @@ class Refunded(OfCharge):
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptFailed(OfCharge):
-    """The charge's run says that this attempt is over."""
+    """The charge's run says that this attempt is over. `told` is what it found with noise that the charge paid for, in
+    words: it was shown, and is shown again to whoever asks for the same release."""
 
     attempt: int
     reason: Reason
+    told: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_whole("attempt", self.attempt, least=1)
         if self.reason not in REASONS:
             raise ValueError(f"reason must be one of {', '.join(REASONS)}")
+        for line in self.told:
+            check_text("told", line, most=MAX_TEXT, show=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,8 +246,9 @@ def to_record(fact: Fact) -> Record:
             return _of_charge("started", fact)
         case Refunded():
             return _of_charge("released", fact)
-        case AttemptFailed(attempt=attempt, reason=reason):
-            return _of_charge("attempt_failed", fact, attempt=attempt, reason=reason)
+        case AttemptFailed(attempt=attempt, reason=reason, told=told):
+            found = {"told": list(told)} if told else {}  # few attempts find anything, and the first ones wrote no list
+            return _of_charge("attempt_failed", fact, attempt=attempt, reason=reason, **found)
         case Retried(attempt=attempt, owner=owner):
             return _of_charge("retried", fact, attempt=attempt, owner=owner.to_json())
         case Published(manifest_sha256=manifest_sha256, path=path):
@@ -299,7 +304,8 @@ def _read(record: Record, details: dict[str, Any]) -> Fact:
         case "released":
             return Refunded(**of_charge)
         case "attempt_failed":
-            return AttemptFailed(**of_charge, **details)
+            told = {"told": tuple(details["told"])} if "told" in details else {}
+            return AttemptFailed(**of_charge, **details | told)
         case "retried":
             return Retried(**of_charge, **details | {"owner": Owner(**details["owner"])})
         case "published":

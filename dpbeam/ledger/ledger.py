@@ -310,8 +310,9 @@ class Ledger:
             self._record(tx, budget, budget.balance, Retried(**of_charge(taken), attempt=taken.attempt, owner=owner))
         return taken
 
-    def fail_attempt(self, charge: Charge, reason: Reason) -> Charge:
-        """Notes in the journal that the attempt failed; the charge stays STARTED, to be retried or closed."""
+    def fail_attempt(self, charge: Charge, reason: Reason, told: tuple[str, ...] = ()) -> Charge:
+        """Notes in the journal that the attempt failed; the charge stays STARTED, to be retried or closed. `told` is
+        what it found with noise that the charge paid for, in words; nothing else of data may be in it."""
         if reason not in REASONS:
             raise UsageError(f"reason must be one of {', '.join(REASONS)}, got another word")
         return self._advance(
@@ -319,7 +320,7 @@ class Ledger:
             "STARTED",
             "STARTED",
             "marked as failed",
-            lambda moved: AttemptFailed(**of_charge(moved), attempt=moved.attempt, reason=reason),
+            lambda moved: AttemptFailed(**of_charge(moved), attempt=moved.attempt, reason=reason, told=told),
             failed=True,
         )
 

@@ -52,7 +52,7 @@ def heading(fact: Fact) -> str:
 
 
 def remark(fact: Fact) -> str | None:
-    """What the fact says of whom the budget protects and what it is spent on; None of most facts."""
+    """What the fact says of whom the budget protects and what it is spent on, or found; None of most facts."""
     match fact:
         case BudgetCreated(protected=protected) | UnitBound(protected=protected):
             return None if protected is None else f"it protects {protected}"
@@ -60,6 +60,8 @@ def remark(fact: Fact) -> str | None:
             said = " by --accept-source" if asked else ""
             also = f"; it is that of {', '.join(also_of)} too" if also_of else ""
             return f"spent on {', '.join(sources)}{said}{also}"
+        case AttemptFailed(told=told) if told:
+            return "; ".join(told)
         case Moved(to=to):
             return f"the ledger went on to {to}; nothing is charged here any more"
         case Arrived(at=at):
