@@ -66,6 +66,7 @@ class Server:
     def make(self) -> None:
         if os.geteuid() == 0:
             os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
+            self._bring_programs()
         self._run("initdb", "-D", "data", "-U", USER, "-A", "trust", "--no-instructions", "-E", "UTF8", "--locale=C")
         rules = self.folder / "data" / "pg_hba.conf"  # the first that fits counts
         rules.write_text(f"host all {LOCKED} 127.0.0.1/32 scram-sha-256\n{rules.read_text()}")
@@ -116,6 +117,17 @@ class Server:
         self.process.kill()
         self.process.wait(timeout=60)
         self.process = None
+
+    def _bring_programs(self) -> None:
+        """Copies the programs to where the server's user may run them, if root alone may where they are."""
+        try:
+            self._run("initdb", "--version")
+        except PermissionError:
+            package = self.programs.parents[1]  # they look for their libraries beside the package
+            for each in (package, package.with_name(f"{package.name}.libs")):
+                if each.is_dir():
+                    shutil.copytree(each, self.folder / "programs" / each.name)
+            self.programs = self.folder / "programs" / self.programs.relative_to(package.parent)
 
     def _children(self) -> list[int]:
         assert self.process is not None

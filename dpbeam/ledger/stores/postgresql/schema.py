@@ -152,6 +152,5 @@ def expected_schema() -> dict[str, str]:
 
 
 def schema_of(execute: Execute) -> dict[str, str]:
-    """Name and definition of all that the ledger's schema has."""
-    (row,) = execute("SELECT current_schema()", ())
-    return {name: " ".join(text.split()).replace(f" {row[0]}.", " ") for name, text in execute(_OBJECTS, ())}
+    """Name and definition of all that the ledger's schema has; names in it stand without that schema."""
+    return {name: " ".join(text.split()) for name, text in execute(_OBJECTS, ())}
