@@ -17,9 +17,10 @@ from typing import Any, Literal, NoReturn, get_args
 from dpbeam.ledger.amounts import ZERO, Amount
 from dpbeam.ledger.canonical import canonical
 from dpbeam.ledger.checks import check_dataset, check_sha256, check_text, check_whole
-from dpbeam.ledger.meters import Meter, meter_named
+from dpbeam.ledger.meters import BASIC, Meter, meter_named
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.scope import MAX_TEXT, Protected
+from dpbeam.ledger.terms import NO_TERMS, Terms
 
 # Why an attempt failed: a closed set of words, so that no exception's text (it may hold data) enters the journal.
 Reason = Literal[
@@ -35,16 +36,19 @@ GENESIS = "0" * 64
 @dataclass(frozen=True, kw_only=True)
 class BudgetCreated:
     """A dataset got its budget. `ledger` names the ledger that it was made in; `protected` is None if the first charge
-    was to say so."""
+    was to say so; `terms` are what it is held under beside its cap."""
 
     cap: Amount
     meter: Meter
     actor: str
     ledger: str
     protected: Protected | None
+    terms: Terms = NO_TERMS
 
     def __post_init__(self) -> None:
         _above_zero("cap", self.cap)
+        if self.cap.meter != self.meter or self.cap.delta == 0:
+            raise ValueError(f"cap must be of the meter {self.meter}, with a delta above 0, got {self.cap}")
         for name in ("actor", "ledger"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} must be text")
@@ -178,7 +182,7 @@ Kind = Literal[
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """A fact as columns. `details` is the canonical text of a JSON object; a fact of no charge has `charge_id` "" and
-    `fence` 0."""
+    `fence` 0. `amount` is its units, as if of `basic`: of another meter, `details` names it."""
 
     kind: Kind
     charge_id: str = ""
@@ -190,12 +194,13 @@ class Record:
 def to_record(fact: Fact) -> Record:
     """The form in which a fact is hashed and stored."""
     match fact:
-        case BudgetCreated(cap=cap, meter=meter, actor=actor, ledger=ledger, protected=protected):
+        case BudgetCreated(cap=cap, meter=meter, actor=actor, ledger=ledger, protected=protected, terms=terms):
             whom = {} if protected is None else protected.to_json()  # version 0.1.0 didn't ask, and wrote no null
+            under = {} if terms == NO_TERMS else {"terms": terms.to_json()}
             return Record(
                 kind="budget_created",
-                amount=cap,
-                details=canonical({"meter": meter.name, "actor": actor, "ledger": ledger, **whom}),
+                amount=cap.of(BASIC),
+                details=canonical({"meter": meter.name, "actor": actor, "ledger": ledger, **whom, **under}),
             )
         case UnitBound(protected=protected):
             return Record(kind="unit_bound", details=canonical(protected.to_json()))
@@ -239,7 +244,10 @@ def from_record(record: Record) -> Fact:
         ValueError: no fact has this record.
     """
     try:
-        fact = _read(record, json.loads(record.details))
+        details = json.loads(record.details)
+        if not isinstance(details, dict):
+            raise TypeError
+        fact = _read(record, details)
     except (KeyError, TypeError, RecursionError):  # the last of thousands of brackets
         raise ValueError("not the record of a fact") from None
     if to_record(fact) != record:
@@ -248,16 +256,23 @@ def from_record(record: Record) -> Fact:
 
 
 def _read(record: Record, details: dict[str, Any]) -> Fact:
-    of_charge: dict[str, Any] = {"charge_id": record.charge_id, "amount": record.amount, "fence": record.fence}
+    meter = BASIC if "meter" not in details else meter_named(details["meter"])
+    of_charge: dict[str, Any] = {
+        "charge_id": record.charge_id,
+        "amount": record.amount.of(meter),
+        "fence": record.fence,
+    }
+    if record.kind == "budget_created":
+        return BudgetCreated(
+            cap=record.amount.of(meter),
+            meter=meter_named(details["meter"]),
+            actor=details["actor"],
+            ledger=details["ledger"],
+            protected=_protected(details) if "privacy_unit" in details else None,
+            terms=Terms.from_json(details["terms"]) if "terms" in details else NO_TERMS,
+        )
+    details = {name: value for name, value in details.items() if name != "meter"}
     match record.kind:
-        case "budget_created":
-            return BudgetCreated(
-                cap=record.amount,
-                meter=meter_named(details["meter"]),
-                actor=details["actor"],
-                ledger=details["ledger"],
-                protected=_protected(details) if "privacy_unit" in details else None,
-            )
         case "unit_bound":
             return UnitBound(protected=_protected(details))
         case "source_accepted":
@@ -282,7 +297,10 @@ def _read(record: Record, details: dict[str, Any]) -> Fact:
 
 
 def _of_charge(kind: Kind, fact: ChargeFact, **details: Any) -> Record:
-    return Record(kind=kind, charge_id=fact.charge_id, amount=fact.amount, fence=fact.fence, details=canonical(details))
+    meter = fact.amount.meter
+    named = details if meter == BASIC else details | {"meter": meter.name}
+    units = fact.amount.of(BASIC)
+    return Record(kind=kind, charge_id=fact.charge_id, amount=units, fence=fact.fence, details=canonical(named))
 
 
 def _protected(details: Mapping[str, Any]) -> Protected:
@@ -290,8 +308,9 @@ def _protected(details: Mapping[str, Any]) -> Protected:
 
 
 def _above_zero(name: str, amount: Amount) -> None:
-    if not (amount.epsilon > 0 and amount.delta > 0):
-        raise ValueError(f"{name} must be above 0 in epsilon and delta, got {amount}")
+    """Raises ValueError of an amount of nothing; a δ of 0 is one of other meters than `basic`."""
+    if not (amount.epsilon > 0 and (amount.delta > 0 or amount.meter != BASIC)):
+        raise ValueError(f"{name} must be above 0 in {amount.meter.field} and delta, got {amount}")
 
 
 def no_fact(fact: NoReturn) -> NoReturn:
@@ -340,6 +359,17 @@ class JournalEntry:
         """What the journal calls the fact."""
         return self.record.kind
 
+    @property
+    def amount(self) -> Amount:
+        """What the fact gives or takes, in its meter; of a fact that does neither, nothing."""
+        match self.fact:
+            case BudgetCreated(cap=cap):
+                return cap
+            case OfCharge(amount=amount):
+                return amount
+            case _:
+                return ZERO
+
     def to_json(self) -> dict[str, Any]:
         """The entry as it is hashed, so that others can check its hash."""
         record = self.record
@@ -349,7 +379,7 @@ class JournalEntry:
             "time": self.time,
             "kind": record.kind,
             "charge_id": record.charge_id or None,
-            "amount": record.amount.to_json(),
+            "amount": self.amount.to_json(),
             "fence": record.fence,
             "details": json.loads(record.details),
             "prev_hash": self.prev_hash,

@@ -32,6 +32,7 @@ from dpbeam.ledger.entries import (
 )
 from dpbeam.ledger.meters import Meter
 from dpbeam.ledger.scope import Protected
+from dpbeam.ledger.terms import NO_TERMS, ChargeDetails, Terms
 
 
 class BrokenJournal(Exception):
@@ -85,6 +86,7 @@ def replay(dataset: str, entries: Iterable[JournalEntry], *, ledger_id: str) -> 
         head_hash=book.hash,
         protected=book.protected,
         sources=book.sources,
+        terms=book.terms,
     )
     return Replayed(budget=budget, charges=book.charges)
 
@@ -104,6 +106,7 @@ class _Book:
     fence: int = 0
     protected: Protected | None = None
     sources: tuple[str, ...] = ()
+    terms: Terms = NO_TERMS
     charges: dict[str, Charge] = field(default_factory=dict)
 
     def charge(self, fact: ChargeFact, state: State) -> Charge:
@@ -161,7 +164,8 @@ def _follow(book: _Book, fact: Fact) -> None:
 
 def _created(book: _Book, fact: BudgetCreated) -> None:
     _need(book.cap is None and fact.ledger == book.ledger_id)
-    book.cap, book.meter, book.protected = fact.cap, fact.meter, fact.protected
+    book.cap, book.meter, book.protected, book.terms = fact.cap, fact.meter, fact.protected, fact.terms
+    book.spent = book.held = Amount(epsilon=0, delta=0, meter=fact.meter)
 
 
 def _accepted(book: _Book, fact: SourceAccepted) -> None:
@@ -187,6 +191,7 @@ def _reserved(book: _Book, fact: Reserved) -> None:
         release_id=fact.release_id,
         policy_digest=fact.policy_digest,
         path=fact.path,
+        details=ChargeDetails(meter=fact.amount.meter),
     )
     book.held = held
 

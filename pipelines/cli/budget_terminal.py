@@ -31,7 +31,7 @@ def history(dataset: str, entries: list[JournalEntry]) -> RenderableType:
         table.add_column(heading, no_wrap=True)
     for entry in entries:
         record = entry.record
-        cells = (entry.time[:19], words.heading(entry.fact), str(record.amount), record.charge_id[:8] or "–")
+        cells = (entry.time[:19], words.heading(entry.fact), str(entry.amount), record.charge_id[:8] or "–")
         table.add_row(str(entry.seq), *map(line, cells))
     remarks = ((entry.seq, words.remark(entry.fact)) for entry in entries)
     return Group(table, *(line(f"{seq}: {said}") for seq, said in remarks if said is not None))

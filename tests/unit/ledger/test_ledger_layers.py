@@ -16,8 +16,8 @@ ROOM = Path(dpbeam.ledger.__file__).parent
 VALUES = (
     "canonical",
     "checks",
-    "amounts",
     "meters",
+    "amounts",
     "owner",
     "patterns",
     "scope",
