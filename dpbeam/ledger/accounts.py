@@ -135,8 +135,9 @@ class Charge:
 def budget_json(budget: Budget) -> dict[str, Any]:
     """What `dpbeam budget show DATASET --json` prints; its JSON Schema is in dpbeam/reporting/schemas."""
     balance, protected = budget.balance, budget.protected
+    stated = {} if budget.terms.stated is None else {"stated": budget.terms.stated.to_json()}
     return {
-        "version": 2,
+        "version": 2 if balance.meter == BASIC else 3,
         "dataset": budget.dataset,
         "privacy_unit": None if protected is None else protected.unit,
         "neighbours": None if protected is None else protected.neighbours,
@@ -146,4 +147,4 @@ def budget_json(budget: Budget) -> dict[str, Any]:
         "spent": balance.spent.to_json(),
         "held": balance.held.to_json(),
         "left": balance.left.to_json(),
-    }
+    } | stated

@@ -40,8 +40,8 @@ class Amount:
 
     @classmethod
     def charge(cls, epsilon: Number, delta: Number, meter: Meter = BASIC) -> Amount:
-        """What a run spends, rounded up to whole units: of ε, ρ or μ², as the meter has it, and of δ, which may be 0 but
-        in `basic`.
+        """What a run spends, rounded up to whole units: ε, ρ or μ², as the meter has it, and δ, which may be 0 but in
+        `basic`.
 
         Raises:
             UsageError: a value that is no number, not finite, not above 0, or too large; a delta not below 1.

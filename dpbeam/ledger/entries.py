@@ -12,22 +12,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NoReturn, get_args
+from typing import Any, Literal, NoReturn
 
 from dpbeam.ledger.amounts import ZERO, Amount
-from dpbeam.ledger.canonical import canonical
-from dpbeam.ledger.checks import check_dataset, check_sha256, check_text, check_whole
+from dpbeam.ledger.canonical import canonical, parsed
+from dpbeam.ledger.checks import REASONS, Reason, check_dataset, check_sha256, check_text, check_whole
 from dpbeam.ledger.meters import BASIC, Meter, meter_named
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.scope import MAX_TEXT, Protected
 from dpbeam.ledger.terms import NO_TERMS, Terms
-
-# Why an attempt failed: a closed set of words, so that no exception's text (it may hold data) enters the journal.
-Reason = Literal[
-    "data_rule", "input", "pipeline", "control_totals", "staging", "publish", "no_space", "interrupted", "owner_lost",
-    "other", "coverage",
-]  # fmt: skip
-REASONS: tuple[str, ...] = get_args(Reason)
 
 GENESIS = "0" * 64
 """What the first entry of a journal follows."""
@@ -97,7 +90,8 @@ class OfCharge:
 
 @dataclass(frozen=True, kw_only=True)
 class Reserved(OfCharge):
-    """A run holds its amount."""
+    """A run holds its amount. `events` is the canonical JSON of what the amount pays for, a list as
+    `dpbeam.mechanisms.cost_events` reads it: empty where nobody said, and before version 0.3."""
 
     key: str
     owner: Owner
@@ -105,9 +99,11 @@ class Reserved(OfCharge):
     release_id: str
     path: str | None
     max_attempts: int
+    events: str = "[]"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        parsed(self.events, list)
         for name in ("key", "policy_digest", "release_id"):
             check_text(name, getattr(self, name), most=256)
         if self.path is not None:
@@ -217,6 +213,7 @@ def to_record(fact: Fact) -> Record:
                 release_id=fact.release_id,
                 path=fact.path,
                 max_attempts=fact.max_attempts,
+                **({} if fact.events == "[]" else {"events": json.loads(fact.events)}),
             )
         case Started():
             return _of_charge("started", fact)
@@ -279,7 +276,8 @@ def _read(record: Record, details: dict[str, Any]) -> Fact:
             sources, also_of = tuple(details["sources"]), tuple(details["also_of"])
             return SourceAccepted(sources=sources, also_of=also_of, asked=details["asked"])
         case "reserved":
-            return Reserved(**of_charge, **details | {"owner": Owner(**details["owner"])})
+            texts = {"events": canonical(details["events"])} if "events" in details else {}
+            return Reserved(**of_charge, **details | {"owner": Owner(**details["owner"])} | texts)
         case "started":
             return Started(**of_charge)
         case "released":

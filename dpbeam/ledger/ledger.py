@@ -21,15 +21,14 @@ from dpbeam.ledger import refusals
 from dpbeam.ledger.accounts import Balance, Budget, Charge, State
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.bookkeeping import answering, chained, moved_balance, of_charge, opened
+from dpbeam.ledger.checks import REASONS, Reason
 from dpbeam.ledger.entries import (
-    REASONS,
     AttemptFailed,
     BudgetCreated,
     ChargeFact,
     Closed,
     JournalEntry,
     Published,
-    Reason,
     Refunded,
     Reserved,
     Retried,
@@ -197,6 +196,7 @@ class Ledger:
         policy_digest: str,
         release_id: str,
         path: str | None = None,
+        events: str = "[]",
         max_attempts: int = 3,
         cap_stated: Amount | None = None,
         meter_stated: Meter | None = None,
@@ -206,9 +206,9 @@ class Ledger:
         """Holds `amount` of the dataset's budget for one run, after verifying the dataset's whole history.
 
         `key` is the idempotency key, `cap_stated` the policy's own statement of the cap, in ε and δ, and `meter_stated`
-        of the meter; `amount` is of the budget's meter; `path` where the release
-        will lie. `refresh` asks for a new charge although a release of this key is published. `scope` is whom the run
-        protects and what it reads; `accept_source` says that sources that are new to the dataset are meant.
+        of the meter; `amount` is of the budget's meter, `events` what it pays for (see `Reserved`), `path` where the
+        release will lie. `refresh` asks for a new charge although a release of this key is published. `scope` is whom
+        the run protects and what it reads; `accept_source` says that sources that are new to the dataset are meant.
 
         Raises:
             UsageError: an argument that can't be recorded.
@@ -254,6 +254,7 @@ class Ledger:
                     release_id=release_id,
                     path=path,
                     max_attempts=max_attempts,
+                    events=events,
                 )
             except ValueError as error:
                 raise UsageError(str(error)) from None

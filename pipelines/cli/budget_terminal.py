@@ -16,11 +16,12 @@ def budget(found: Budget) -> RenderableType:
     balance = found.balance
     table = Table(title=f"Budget of {found.dataset} (meter {balance.meter})", title_justify="left", min_width=40)
     table.add_column("")
-    table.add_column("ε, δ", justify="right")
+    table.add_column(f"{balance.meter.symbol}, δ", justify="right")
     for name in ("cap", "spent", "held", "left"):
         table.add_row(name, str(getattr(balance, name)))
     protects = "whom its next run protects" if found.protected is None else str(found.protected)
-    lines = [f"It protects {protects}.", *(f"Spent on {source}" for source in found.sources)]
+    worth = [] if found.terms.stated is None else [f"The cap is worth {found.terms.stated}."]
+    lines = [*worth, f"It protects {protects}.", *(f"Spent on {source}" for source in found.sources)]
     return Group(table, *map(line, lines))
 
 

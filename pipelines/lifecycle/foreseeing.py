@@ -14,6 +14,7 @@ from dpbeam.engine.release import releaser
 from dpbeam.errors import UsageError
 from dpbeam.ledger.accounts import Balance, Charge
 from dpbeam.ledger.amounts import Amount
+from dpbeam.ledger.meters import BASIC
 from dpbeam.ledger.refusals import KeyTaken
 from dpbeam.pipelines.lifecycle import catalogue, inputs, keys, publish
 from dpbeam.pipelines.lifecycle.attempts import staging_area, was_refused
@@ -154,13 +155,14 @@ def _resuming(request: Request, charge: Charge, amount: Amount) -> Foreseen:
 
 def foreseen_json(foreseen: Foreseen) -> dict[str, object]:
     """What `dpbeam run --dry-run --json` prints; see docs/formats.md."""
-    request = foreseen.request
+    request, outcome = foreseen.request, _outcome(foreseen)
+    left = outcome["left"]
     return {
-        "version": 1,
+        "version": 1 if isinstance(left, dict) and BASIC.field in left else 2,
         "dataset": request.query.dataset,
         "release_name": request.release_name,
         "reason": foreseen.reason,
-        **_outcome(foreseen),
+        **outcome,
     }
 
 

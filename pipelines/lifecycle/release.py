@@ -21,6 +21,7 @@ from dpbeam.engine.bounding import hierarchy
 from dpbeam.engine.release import releaser
 from dpbeam.engine.stage import planned as planned_stages
 from dpbeam.errors import DpbeamError, Interrupted, RunFailed
+from dpbeam.ledger.meters import BASIC
 from dpbeam.phases import coverage
 from dpbeam.phases.bounds import bounds_phase
 from dpbeam.phases.phase import Parameters, Phase
@@ -259,7 +260,12 @@ def assemble(verified: Verified) -> Assembled:
             guarantee=manifests.Guarantee(epsilon=known.plan.epsilon, delta=known.plan.delta, unit=query.unit or "row"),
             certificate=manifests.StatedCertificate(**known.plan.certificate.to_json()),
             mechanisms=known.plan.mechanisms,
-            charge=manifests.Charge(id=charge.id, meter="basic", epsilon=amount["epsilon"], delta=amount["delta"]),
+            charge=manifests.Charge(
+                id=charge.id,
+                meter=charge.amount.meter.name,
+                epsilon=amount[charge.amount.meter.field],
+                delta=amount["delta"],
+            ),
             files=publish.entries(folder, _rows(tables)),
             engine=request.engine,
             chosen_bounds=known.chosen,
@@ -294,8 +300,9 @@ def run_json(done: Published) -> dict[str, object]:
     """What `dpbeam run --json` prints; see docs/formats.md."""
     manifest = manifests.read_manifest(done.folder / manifests.MANIFEST_NAME).to_json()
     more: dict[str, object] = {name: manifest[name] for name in ("chosen_bounds", "coverage") if name in manifest}
+    version = 2 if more else 1
     return {
-        "version": 2 if more else 1,
+        "version": version if done.charge.amount.meter == BASIC else 3,
         "release_id": manifest["release_id"],
         "path": str(done.folder),
         "cached": done.cached,
