@@ -91,7 +91,7 @@ class OfCharge:
 @dataclass(frozen=True, kw_only=True)
 class Reserved(OfCharge):
     """A run holds its amount. `events` is the canonical JSON of what the amount pays for, a list as
-    `dpbeam.mechanisms.cost_events` reads it: empty where nobody said, and before version 0.3."""
+    `dpbeam.mechanisms.cost_events` reads it: empty where nobody said, as in journals of earlier versions."""
 
     key: str
     owner: Owner

@@ -67,7 +67,7 @@ class Forecast:
     so_far: SpentSoFar
 
     def to_json(self) -> dict[str, Any]:
-        """What `dpbeam budget what-if --json` prints; see docs/formats.md."""
+        """What `dpbeam budget what-if --json` prints."""
         schedule, so_far = self.schedule, self.so_far
         composed = None if so_far.composed is None else so_far.composed.to_json()
         return {

@@ -52,7 +52,7 @@ def test_the_ledgers_page_works(reader, capsys) -> None:
     policy.write_text(policy.read_text().replace("dataset: people", "dataset: my-data"))
     shutil.copy(reader / "people.parquet", reader / "moved.parquet")
     found = commands(ROOT / "docs" / "ledger.md")
-    assert len(found) == 10
+    assert len(found) == 12
     for words in found:
         assert invoke(words) == 0, (words, capsys.readouterr().err)
 
