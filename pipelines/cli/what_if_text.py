@@ -41,9 +41,10 @@ def what_if(found: Forecast) -> RenderableType:
     table = Table(title="A whole budget of the stated cap would cover", title_justify="left")
     table.add_column("with")
     table.add_column("runs", justify="right")
+    table.add_column("noise", justify="right")
     table.add_column("each costs", justify="right")
     for each in found.alternatives:
-        table.add_row(each.what, f"{each.runs:,}", str(each.cost))
+        table.add_row(each.what, f"{each.runs:,}", f"× {significant(each.noise)}", str(each.cost))
     lost = Table(title=f"ε of all runs so far, at δ {so_far.delta:g}", title_justify="left")
     lost.add_column("by")
     lost.add_column("ε", justify="right")

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, get_args
 
 from dpbeam.accounting.certify import Certificate
 from dpbeam.accounting.cumulative import VALID_ALWAYS, VALID_IF_FIXED, composed
 from dpbeam.accounting.plan import mechanisms_for
-from dpbeam.errors import UsageError
+from dpbeam.accounting.utility import noise_of_quantities
+from dpbeam.errors import Refused, UsageError
 from dpbeam.ledger import Ledger
 from dpbeam.ledger.accounts import Budget
 from dpbeam.ledger.amounts import Amount
@@ -23,7 +24,8 @@ from dpbeam.mechanisms.cost_events import Event
 from dpbeam.pipelines.lifecycle.metered import as_epsilon, cap_in, cost_in
 from dpbeam.policy import compile as compiled
 from dpbeam.policy.schema.policy import Policy
-from dpbeam.queries.query import Query
+from dpbeam.queries.bounds import Bounds
+from dpbeam.queries.query import Noise, Query
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,11 +40,13 @@ class Schedule:
 
 @dataclass(frozen=True, kw_only=True)
 class Alternative:
-    """What a whole budget of the stated cap would cover: `runs` that cost `cost` each."""
+    """What a whole budget of the stated cap would cover: `runs` that cost `cost` each, with `noise` times the policy's
+    own."""
 
     what: str
     cost: Amount
     runs: int
+    noise: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +89,8 @@ class Forecast:
                 "last": None if schedule.last is None else schedule.last.isoformat(timespec="seconds"),
             },
             "alternatives": [
-                {"what": each.what, "cost": each.cost.to_json(), "runs": each.runs} for each in self.alternatives
+                {"what": each.what, "noise": each.noise, "cost": each.cost.to_json(), "runs": each.runs}
+                for each in self.alternatives
             ],
             "so_far": {
                 "delta": so_far.delta,
@@ -147,20 +152,53 @@ def _schedule(history: Sequence[JournalEntry], runs: int, every: timedelta | Non
 
 
 def _alternatives(query: Query, stated: Amount | None) -> list[Alternative]:
-    """Each meter as the policy is, and with half of its ε for a run, which is about twice the noise."""
+    """Each meter as the policy is, with half of its ε for a run, and with other bounds, noise or weights. `noise` is
+    the largest, over what is released, against the policy's."""
     if stated is None:
         return []
     found = []
-    for what, asked in (
-        ("this policy", query),
-        ("half of its run.epsilon", replace(query, epsilon=query.epsilon / 2)),
-    ):
-        made = mechanisms_for(asked)[0]
+    own = noise_of_quantities(mechanisms_for(query)[0])
+    for what, asked in _variants(query):
+        try:
+            made = mechanisms_for(asked)[0]
+        except Refused:  # no plan is that much
+            continue
+        ratios = [figure.std / own[key].std for key, figure in noise_of_quantities(made).items() if key in own]
+        noise = max(ratios, default=1.0)
         for meter in METERS.values():
             cost = cost_in(meter, made, epsilon=asked.epsilon, delta=asked.delta)
             runs = covers(cap_in(meter, stated), cost)
-            found.append(Alternative(what=f"{what}, meter {meter}", cost=cost, runs=runs))
+            found.append(Alternative(what=f"{what}, meter {meter}", cost=cost, runs=runs, noise=noise))
     return found
+
+
+def _variants(query: Query) -> Iterator[tuple[str, Query]]:
+    """The query itself, and what differs from it in one way. Fewer rows or partitions of a unit count where a bound is
+    smaller: what that loses depends on the data, and isn't said here."""
+    yield "this policy", query
+    yield "half of its run.epsilon", replace(query, epsilon=query.epsilon / 2)
+    halved = [
+        stage if list(stage.automatic) else replace(stage, bounds=_halved(stage.bounds)) for stage in query.stages
+    ]
+    if halved != list(query.stages):
+        yield "half of its bounds l0, linf, l1", replace(query, stages=tuple(halved))
+    for noise in get_args(Noise):
+        try:
+            stages = tuple(stage if stage.noise is None else replace(stage, noise=noise) for stage in query.stages)
+        except ValueError:  # a stage that can't have it
+            continue
+        if stages != query.stages:
+            yield f"{noise} noise", replace(query, stages=stages)
+    even = tuple(replace(stage, weight=1.0) for stage in query.stages)
+    if len({stage.weight for stage in query.stages}) > 1:
+        yield "the same weight for all stages", replace(query, stages=even)
+
+
+def _halved(bounds: Bounds) -> Bounds:
+    def half(bound: int | None) -> int | None:
+        return None if bound is None else max(1, bound // 2)
+
+    return Bounds(l0=half(bounds.l0), linf=half(bounds.linf), l1=half(bounds.l1))
 
 
 def _so_far(budget: Budget, history: Sequence[JournalEntry]) -> SpentSoFar:

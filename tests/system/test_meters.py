@@ -125,6 +125,8 @@ def test_what_if_says_what_was_lost_by_each_method_and_when_the_budget_is_used_u
     assert lost["enforced"]["valid"] != lost["composed"]["valid"]
     runs = {each["what"]: each["runs"] for each in found["alternatives"]}
     assert runs["this policy, meter gdp"] >= runs["this policy, meter zcdp"] > runs["this policy, meter basic"] == 2
+    noise = {each["what"]: each["noise"] for each in found["alternatives"]}
+    assert noise["this policy, meter zcdp"] == 1 < 1.8 < noise["half of its run.epsilon, meter zcdp"] < 2.2
     capsys.readouterr()
     assert invoke(["budget", "what-if", policy, "--every", "7d"]) == 0
     assert "With a run each 7 days the last one that fits starts on 20" in " ".join(capsys.readouterr().out.split())
