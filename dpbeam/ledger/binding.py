@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 from dpbeam.errors import Refused
 from dpbeam.ledger.accounts import Budget
-from dpbeam.ledger.entries import SourceAccepted, UnitBound
+from dpbeam.ledger.budget_facts import SourceAccepted, UnitBound
 from dpbeam.ledger.scope import Protected, Scope
 from dpbeam.ledger.store import Transaction
 

@@ -15,63 +15,16 @@ from functools import cached_property
 from typing import Any, Literal, NoReturn
 
 from dpbeam.ledger.amounts import ZERO, Amount
+from dpbeam.ledger.budget_facts import BudgetCreated, SourceAccepted, UnitBound, check_above_zero
 from dpbeam.ledger.canonical import canonical, parsed
 from dpbeam.ledger.checks import REASONS, Reason, check_dataset, check_sha256, check_text, check_whole
-from dpbeam.ledger.meters import BASIC, Meter, meter_named
+from dpbeam.ledger.meters import BASIC, meter_named
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.scope import MAX_TEXT, Protected
 from dpbeam.ledger.terms import NO_TERMS, Terms
 
 GENESIS = "0" * 64
 """What the first entry of a journal follows."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BudgetCreated:
-    """A dataset got its budget. `ledger` names the ledger that it was made in; `protected` is None if the first charge
-    was to say so; `terms` are what it is held under beside its cap."""
-
-    cap: Amount
-    meter: Meter
-    actor: str
-    ledger: str
-    protected: Protected | None
-    terms: Terms = NO_TERMS
-
-    def __post_init__(self) -> None:
-        _above_zero("cap", self.cap)
-        if self.cap.meter != self.meter or self.cap.delta == 0:
-            raise ValueError(f"cap must be of the meter {self.meter}, with a delta above 0, got {self.cap}")
-        for name in ("actor", "ledger"):
-            if not isinstance(getattr(self, name), str):
-                raise ValueError(f"{name} must be text")
-
-
-@dataclass(frozen=True, kw_only=True)
-class UnitBound:
-    """From now on the budget protects one unit, and no other."""
-
-    protected: Protected
-
-
-@dataclass(frozen=True, kw_only=True)
-class SourceAccepted:
-    """From now on the dataset's name stands for these sources as well. `also_of` are other datasets that read them;
-    `asked`: somebody said that they are meant."""
-
-    sources: tuple[str, ...]
-    also_of: tuple[str, ...]
-    asked: bool
-
-    def __post_init__(self) -> None:
-        if not self.sources or len(set(self.sources)) < len(self.sources):
-            raise ValueError("sources must be one or more, each named once")
-        for source in self.sources:
-            check_text("source", source, most=MAX_TEXT, show=False)
-        for dataset in self.also_of:
-            check_dataset(dataset)
-        if not isinstance(self.asked, bool):
-            raise ValueError("asked must be true or false")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +37,7 @@ class OfCharge:
 
     def __post_init__(self) -> None:
         check_text("charge_id", self.charge_id, most=256)
-        _above_zero("amount", self.amount)
+        check_above_zero("amount", self.amount)
         check_whole("fence", self.fence, least=1)
 
 
@@ -123,16 +76,20 @@ class Refunded(OfCharge):
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptFailed(OfCharge):
-    """The charge's run says that this attempt is over."""
+    """The charge's run says that this attempt is over. `told` is what it found with noise that the charge paid for, in
+    words: it was shown, and is shown again to whoever asks for the same release."""
 
     attempt: int
     reason: Reason
+    told: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_whole("attempt", self.attempt, least=1)
         if self.reason not in REASONS:
             raise ValueError(f"reason must be one of {', '.join(REASONS)}")
+        for line in self.told:
+            check_text("told", line, most=MAX_TEXT, show=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,12 +122,33 @@ class Closed(OfCharge):
     """The run was given up; its amount stays spent, and nothing of it is published."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Moved:
+    """From here on the ledger is at another place, `to`, and nothing is charged at this one. `datasets` are all that it
+    has, so that none is left out on the way."""
+
+    to: str
+    datasets: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        check_text("to", self.to, most=MAX_TEXT)
+        for dataset in self.datasets:
+            check_dataset(dataset)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrived:
+    """The ledger goes on, at the place that it was moved to."""
+
+    at: str
+
+
 ChargeFact = Reserved | Started | Refunded | AttemptFailed | Retried | Published | Closed
-Fact = BudgetCreated | UnitBound | SourceAccepted | ChargeFact
+Fact = BudgetCreated | UnitBound | SourceAccepted | Moved | Arrived | ChargeFact
 
 Kind = Literal[
     "budget_created", "unit_bound", "source_accepted", "reserved", "released", "started", "attempt_failed", "retried",
-    "published", "closed",
+    "published", "closed", "moved", "arrived",
 ]  # fmt: skip
 """What the journal calls each fact. A refund is `released` there: that word is in the hashes of every ledger."""
 
@@ -203,6 +181,10 @@ def to_record(fact: Fact) -> Record:
         case SourceAccepted(sources=sources, also_of=also_of, asked=asked):
             details = {"sources": list(sources), "also_of": list(also_of), "asked": asked}
             return Record(kind="source_accepted", details=canonical(details))
+        case Moved(to=to, datasets=datasets):
+            return Record(kind="moved", details=canonical({"to": to, "datasets": list(datasets)}))
+        case Arrived(at=at):
+            return Record(kind="arrived", details=canonical({"at": at}))
         case Reserved():
             return _of_charge(
                 "reserved",
@@ -219,8 +201,9 @@ def to_record(fact: Fact) -> Record:
             return _of_charge("started", fact)
         case Refunded():
             return _of_charge("released", fact)
-        case AttemptFailed(attempt=attempt, reason=reason):
-            return _of_charge("attempt_failed", fact, attempt=attempt, reason=reason)
+        case AttemptFailed(attempt=attempt, reason=reason, told=told):
+            found = {"told": list(told)} if told else {}  # few attempts find anything, and the first ones wrote no list
+            return _of_charge("attempt_failed", fact, attempt=attempt, reason=reason, **found)
         case Retried(attempt=attempt, owner=owner):
             return _of_charge("retried", fact, attempt=attempt, owner=owner.to_json())
         case Published(manifest_sha256=manifest_sha256, path=path):
@@ -275,6 +258,10 @@ def _read(record: Record, details: dict[str, Any]) -> Fact:
         case "source_accepted":
             sources, also_of = tuple(details["sources"]), tuple(details["also_of"])
             return SourceAccepted(sources=sources, also_of=also_of, asked=details["asked"])
+        case "moved":
+            return Moved(to=details["to"], datasets=tuple(details["datasets"]))
+        case "arrived":
+            return Arrived(at=details["at"])
         case "reserved":
             texts = {"events": canonical(details["events"])} if "events" in details else {}
             return Reserved(**of_charge, **details | {"owner": Owner(**details["owner"])} | texts)
@@ -283,7 +270,8 @@ def _read(record: Record, details: dict[str, Any]) -> Fact:
         case "released":
             return Refunded(**of_charge)
         case "attempt_failed":
-            return AttemptFailed(**of_charge, **details)
+            told = {"told": tuple(details["told"])} if "told" in details else {}
+            return AttemptFailed(**of_charge, **details | told)
         case "retried":
             return Retried(**of_charge, **details | {"owner": Owner(**details["owner"])})
         case "published":
@@ -303,12 +291,6 @@ def _of_charge(kind: Kind, fact: ChargeFact, **details: Any) -> Record:
 
 def _protected(details: Mapping[str, Any]) -> Protected:
     return Protected(unit=details["privacy_unit"], neighbours=details["neighbours"])
-
-
-def _above_zero(name: str, amount: Amount) -> None:
-    """Raises ValueError of an amount of nothing; a δ of 0 is one of other meters than `basic`."""
-    if not (amount.epsilon > 0 and (amount.delta > 0 or amount.meter != BASIC)):
-        raise ValueError(f"{name} must be above 0 in {amount.meter.field} and delta, got {amount}")
 
 
 def no_fact(fact: NoReturn) -> NoReturn:

@@ -20,11 +20,11 @@ from dpbeam.errors import LedgerError, UsageError
 from dpbeam.ledger import refusals
 from dpbeam.ledger.accounts import Balance, Budget, Charge, State
 from dpbeam.ledger.amounts import Amount
-from dpbeam.ledger.bookkeeping import answering, chained, moved_balance, of_charge, opened
+from dpbeam.ledger.bookkeeping import answering, chained, moved_balance, moved_to, of_charge, opened
+from dpbeam.ledger.budget_facts import BudgetCreated, SourceAccepted, UnitBound
 from dpbeam.ledger.checks import REASONS, Reason
 from dpbeam.ledger.entries import (
     AttemptFailed,
-    BudgetCreated,
     ChargeFact,
     Closed,
     JournalEntry,
@@ -32,9 +32,7 @@ from dpbeam.ledger.entries import (
     Refunded,
     Reserved,
     Retried,
-    SourceAccepted,
     Started,
-    UnitBound,
 )
 from dpbeam.ledger.meters import Meter
 from dpbeam.ledger.owner import Owner
@@ -93,7 +91,7 @@ class Ledger:
 
         Raises:
             UsageError: a bad dataset name, cap, stated cap or actor.
-            Refused: the dataset has a budget already: another, or, without `exist_ok`, the same.
+            Refused: the dataset has a budget already: another, or, without `exist_ok`, the same; the ledger was moved.
         """
         if not isinstance(cap, Amount):
             raise UsageError(f"cap must be an Amount, such as Amount.cap(10, 1e-5), got {type(cap).__name__}")
@@ -108,6 +106,8 @@ class Ledger:
                     return known.balance
                 raise refusals.budget_exists(dataset, cap, known.balance)
             self._verifier.no_history(tx, dataset)
+            if to := moved_to(tx):
+                raise refusals.moved(dataset, to)
             try:
                 fact = BudgetCreated(
                     cap=cap,
@@ -214,8 +214,7 @@ class Ledger:
             UsageError: an argument that can't be recorded.
             LedgerError: no budget, or the history doesn't verify.
             KeyTaken: a run of this key is unfinished, or published (and not `refresh`).
-            Refused: the policy states another cap or meter, protects another unit or reads other data; or too little is
-                left.
+            Refused: another cap, meter or unit is stated, other data is read, or too little is left.
         """
         claim = Claim(
             dataset=dataset,
@@ -322,8 +321,9 @@ class Ledger:
             self._record(tx, budget, budget.balance, Retried(**of_charge(taken), attempt=taken.attempt, owner=owner))
         return taken
 
-    def fail_attempt(self, charge: Charge, reason: Reason) -> Charge:
-        """Notes in the journal that the attempt failed; the charge stays STARTED, to be retried or closed."""
+    def fail_attempt(self, charge: Charge, reason: Reason, told: tuple[str, ...] = ()) -> Charge:
+        """Notes in the journal that the attempt failed; the charge stays STARTED, to be retried or closed. `told` is
+        what it found with noise that the charge paid for, in words; nothing else of data may be in it."""
         if reason not in REASONS:
             raise UsageError(f"reason must be one of {', '.join(REASONS)}, got another word")
         return self._advance(
@@ -331,7 +331,7 @@ class Ledger:
             "STARTED",
             "STARTED",
             "marked as failed",
-            lambda moved: AttemptFailed(**of_charge(moved), attempt=moved.attempt, reason=reason),
+            lambda moved: AttemptFailed(**of_charge(moved), attempt=moved.attempt, reason=reason, told=told),
             failed=True,
         )
 

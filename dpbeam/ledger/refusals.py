@@ -36,8 +36,22 @@ class FenceLost(RunFailed):
         )
 
 
-class Locked(LedgerError):
-    """Others kept the ledger for too long; nothing of what was asked was done."""
+class Unavailable(LedgerError):
+    """The ledger can't be used now; nothing of what was asked was done, so it may be asked again."""
+
+
+class Unreachable(Unavailable):
+    """The ledger's server can't be reached, or went away."""
+
+    def __init__(self, place: str, why: str) -> None:
+        super().__init__(
+            f"the ledger {place} can't be reached: {why}. Nothing was done; check the address, the user, the password "
+            "and the server, then try again"
+        )
+
+
+class Locked(Unavailable):
+    """Others kept the ledger for too long."""
 
     def __init__(self, place: str, seconds: float) -> None:
         super().__init__(
@@ -72,6 +86,14 @@ def meter_differs(dataset: str, stated: Meter, meter: Meter) -> Refused:
     return Refused(
         f"dataset {dataset}: its budget's meter is {meter}, fixed when it was created, but the run states {stated}; "
         f"state budget.meter: {meter} in the policy, or an amount of that meter. Nothing was charged."
+    )
+
+
+def moved(dataset: str, to: str) -> Refused:
+    """The ledger went on elsewhere."""
+    return Refused(
+        f"dataset {dataset}: the ledger was moved to {to}, and nothing is charged here any more; name that one with "
+        "--ledger (or DPBEAM_LEDGER)"
     )
 
 

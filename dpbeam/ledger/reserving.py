@@ -9,7 +9,7 @@ from dpbeam.ledger.accounts import OPEN, Budget
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.binding import bindings
 from dpbeam.ledger.bookkeeping import answering
-from dpbeam.ledger.entries import SourceAccepted, UnitBound
+from dpbeam.ledger.budget_facts import SourceAccepted, UnitBound
 from dpbeam.ledger.meters import Meter
 from dpbeam.ledger.scope import Scope
 from dpbeam.ledger.store import Transaction
@@ -37,12 +37,14 @@ def reservable(tx: Transaction, verifier: Verifier, claim: Claim) -> tuple[Budge
 
     Raises:
         KeyTaken: a run of the same key is unfinished, or published and not to be made anew.
-        Refused: the budget's cap or meter is another than is stated, it protects another unit, a source isn't accepted,
-            or too little is left.
+        Refused: the ledger was moved; the budget's cap or meter is another than is stated, it protects another unit, a
+            source isn't accepted, or too little is left.
         LedgerError: there is no such budget, or its history doesn't verify.
     """
     tx.check_schema()
     budget = verifier.verified(tx, claim.dataset).budget
+    if budget.terms.moved_to is not None:
+        raise refusals.moved(claim.dataset, budget.terms.moved_to)
     balance = budget.balance
     for meter in (claim.meter_stated, claim.amount.meter):
         if meter is not None and meter != balance.meter:

@@ -17,18 +17,22 @@ from dpbeam.ledger.meters import BASIC, Meter, meter_named
 @dataclass(frozen=True, kw_only=True)
 class Terms:
     """What a dataset's budget is held under. `stated` is the cap in (ε, δ) that a cap in ρ or μ² was made from; None
-    where nobody stated one, and of `basic`, whose cap it is."""
+    where nobody stated one, and of `basic`, whose cap it is. `moved_to` is where the ledger went on, if it did: then
+    nothing is charged here."""
 
     stated: Amount | None = None
+    moved_to: str | None = None
 
     def __post_init__(self) -> None:
         if self.stated is not None and self.stated.meter != BASIC:
             raise ValueError("stated must be an amount of ε and δ")
+        if not isinstance(self.moved_to, str | None):
+            raise ValueError("moved_to must be text")
 
     def to_json(self) -> dict[str, Any]:
-        if self.stated is None:
-            return {}
-        return {"stated": {"epsilon_units": self.stated.epsilon, "delta_units": self.stated.delta}}
+        units = self.stated
+        stated = {} if units is None else {"stated": {"epsilon_units": units.epsilon, "delta_units": units.delta}}
+        return stated if self.moved_to is None else stated | {"moved_to": self.moved_to}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Terms:
@@ -39,7 +43,7 @@ class Terms:
             if not isinstance(units, Mapping) or units.keys() != {"epsilon_units", "delta_units"}:
                 raise ValueError("a stated cap has epsilon_units and delta_units")
             stated = Amount(epsilon=units["epsilon_units"], delta=units["delta_units"])
-        terms = cls(stated=stated)
+        terms = cls(stated=stated, moved_to=stored.get("moved_to"))
         if terms.to_json() != stored:
             raise ValueError("terms that this version doesn't know")
         return terms
