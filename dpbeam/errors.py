@@ -19,7 +19,8 @@ Self = TypeVar("Self", bound="DpbeamError")
 class Spent:
     """What an attempt that broke off has cost, and how often its charge may be tried again.
 
-    `charge` is the charge's id; `amount` is what it cost, as people read it.
+    `charge` is the charge's id; `amount` is what it cost, as people read it; `epsilon` is what its budget's meter
+    adds up: ε, or else ρ or μ².
     """
 
     charge: str

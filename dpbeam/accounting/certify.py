@@ -75,7 +75,7 @@ def certify_events(events: Sequence[Event], *, epsilon: float, delta: float) -> 
     unfolded = unfold(events)
     losses, failures, undrawn = unfolded.losses, unfolded.failures, unfolded.undrawn
     for mechanism in unfolded.mechanisms:
-        _check_consistent(mechanism)
+        check_consistent(mechanism)
     left = (delta - failures - undrawn) * (1 - _ROUNDING)
     if delta > failures and left <= 0:
         raise Refused(
@@ -111,7 +111,7 @@ def certify_events(events: Sequence[Event], *, epsilon: float, delta: float) -> 
     return certificate
 
 
-def _check_consistent(mechanism: Mechanism) -> None:
+def check_consistent(mechanism: Mechanism) -> None:
     """Refuses a selection whose sensitivity or threshold doesn't give the δ that it states, and noise on others that is
     too little for what it states of one of them."""
     where = f"stage {mechanism.stage}, {mechanism.metric}"

@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.checks import check_dataset, check_sha256, check_text, check_whole
-from dpbeam.ledger.meters import Meter
+from dpbeam.ledger.meters import BASIC, Meter
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.scope import MAX_TEXT, Protected
 from dpbeam.ledger.terms import NO_DETAILS, NO_TERMS, ChargeDetails, Terms
@@ -33,6 +33,8 @@ class Balance:
         return self.cap - self.spent - self.held
 
     def __post_init__(self) -> None:
+        if self.cap.meter != self.meter:
+            raise ValueError(f"cap must be of the meter {self.meter}, got {self.cap}")
         if not (self.spent + self.held).fits(self.cap):
             raise ValueError(f"spent and held must be within the cap {self.cap}, got {self.spent + self.held}")
 
@@ -52,6 +54,11 @@ class Budget:
     protected: Protected | None = None
     sources: tuple[str, ...] = ()
     terms: Terms = NO_TERMS
+
+    @property
+    def stated(self) -> Amount | None:
+        """The cap in (ε, δ), as it was stated; None of a cap that somebody gave in ρ or μ²."""
+        return self.balance.cap if self.balance.meter == BASIC else self.terms.stated
 
     def __post_init__(self) -> None:
         check_dataset(self.dataset)
@@ -88,6 +95,8 @@ class Charge:
 
     def __post_init__(self) -> None:
         check_dataset(self.dataset)
+        if self.details.meter != self.amount.meter:
+            raise ValueError(f"details must name the amount's meter {self.amount.meter}, got {self.details.meter}")
         if self.state not in STATES:
             raise ValueError(f"state must be one of {', '.join(STATES)}, got {self.state!r}")
         check_whole("fence", self.fence, least=1)
@@ -126,8 +135,9 @@ class Charge:
 def budget_json(budget: Budget) -> dict[str, Any]:
     """What `dpbeam budget show DATASET --json` prints; its JSON Schema is in dpbeam/reporting/schemas."""
     balance, protected = budget.balance, budget.protected
+    stated = {} if budget.terms.stated is None else {"stated": budget.terms.stated.to_json()}
     return {
-        "version": 2,
+        "version": 2 if balance.meter == BASIC else 3,
         "dataset": budget.dataset,
         "privacy_unit": None if protected is None else protected.unit,
         "neighbours": None if protected is None else protected.neighbours,
@@ -137,4 +147,4 @@ def budget_json(budget: Budget) -> dict[str, Any]:
         "spent": balance.spent.to_json(),
         "held": balance.held.to_json(),
         "left": balance.left.to_json(),
-    }
+    } | stated

@@ -1,12 +1,13 @@
-"""Exact amounts of ε and δ: whole numbers of small units, made from what people write, rounded against the spender."""
+"""Exact amounts of a loss and δ: whole numbers of small units, from what people write, rounded against the spender."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Context, Decimal, InvalidOperation
 from fractions import Fraction
 
 from dpbeam.errors import UsageError
+from dpbeam.ledger.meters import BASIC, METERS, Meter
 
 EPSILON_DIGITS = 12
 DELTA_DIGITS = 18
@@ -18,52 +19,78 @@ Number = float | int | str | Decimal
 
 @dataclass(frozen=True, kw_only=True, order=False, repr=False)
 class Amount:
-    """An amount of the `basic` meter: `epsilon` in units of 1e-12, `delta` in units of 1e-18, each an int64 ≥ 0.
+    """An amount of a meter: `epsilon` in units of 1e-12, `delta` in units of 1e-18, each an int64 ≥ 0.
+
+    `epsilon` is what the meter adds up beside δ: ε of `basic`, ρ of `zcdp`, μ² of `gdp`. To add, subtract or compare
+    amounts of two meters is a ValueError.
 
     Guarantee: adding and subtracting are exact, so ten charges of 0.1 fill a cap of 1 and an eleventh doesn't fit.
     """
 
     epsilon: int
     delta: int
+    meter: Meter = BASIC
 
     def __post_init__(self) -> None:
         for name, units in (("epsilon", self.epsilon), ("delta", self.delta)):
             if type(units) is not int or not 0 <= units <= MAX_UNITS:
                 raise ValueError(f"{name} must be a whole number of units from 0 to {MAX_UNITS}, got {units!r}")
+        if self.meter not in METERS.values():
+            raise ValueError(f"meter must be one of {', '.join(METERS)}, got {self.meter!r}")
 
     @classmethod
-    def charge(cls, epsilon: Number, delta: Number) -> Amount:
-        """What a run spends, rounded up to whole units.
+    def charge(cls, epsilon: Number, delta: Number, meter: Meter = BASIC) -> Amount:
+        """What a run spends, rounded up to whole units: ε, ρ or μ², as the meter has it, and δ, which may be 0 but in
+        `basic`.
 
         Raises:
             UsageError: a value that is no number, not finite, not above 0, or too large; a delta not below 1.
         """
-        return cls._of(epsilon, delta, up=True)
+        return cls._of(epsilon, delta, meter, up=True)
 
     @classmethod
-    def cap(cls, epsilon: Number, delta: Number) -> Amount:
+    def cap(cls, epsilon: Number, delta: Number, meter: Meter = BASIC) -> Amount:
         """What a dataset may spend, rounded down to whole units. Raises as `charge` does."""
-        return cls._of(epsilon, delta, up=False)
+        return cls._of(epsilon, delta, meter, up=False)
 
     @classmethod
-    def _of(cls, epsilon: Number, delta: Number, *, up: bool) -> Amount:
+    def zero(cls, meter: Meter) -> Amount:
+        """Nothing, of this meter."""
+        return cls(epsilon=0, delta=0, meter=meter)
+
+    @classmethod
+    def _of(cls, epsilon: Number, delta: Number, meter: Meter, *, up: bool) -> Amount:
+        free = up and meter != BASIC and not isinstance(delta, str | bool) and delta == 0
         amount = cls(
-            epsilon=_units("epsilon", epsilon, EPSILON_DIGITS, up=up), delta=_units("delta", delta, DELTA_DIGITS, up=up)
+            epsilon=_units(meter.field, epsilon, EPSILON_DIGITS, up=up),
+            delta=0 if free else _units("delta", delta, DELTA_DIGITS, up=up),
+            meter=meter,
         )
         if not amount.delta < 10**DELTA_DIGITS:
             raise UsageError(f"delta must be below 1, got {delta!r}; state a small probability such as 1e-8")
         return amount
 
     def __add__(self, other: Amount) -> Amount:
-        return Amount(epsilon=self.epsilon + other.epsilon, delta=self.delta + other.delta)
+        self._same_meter(other)
+        return Amount(epsilon=self.epsilon + other.epsilon, delta=self.delta + other.delta, meter=self.meter)
 
     def __sub__(self, other: Amount) -> Amount:
         """The difference; raises ValueError where it would be negative in either part."""
-        return Amount(epsilon=self.epsilon - other.epsilon, delta=self.delta - other.delta)
+        self._same_meter(other)
+        return Amount(epsilon=self.epsilon - other.epsilon, delta=self.delta - other.delta, meter=self.meter)
 
     def fits(self, room: Amount) -> bool:
         """Whether both parts are at most those of `room`."""
+        self._same_meter(room)
         return self.epsilon <= room.epsilon and self.delta <= room.delta
+
+    def of(self, meter: Meter) -> Amount:
+        """So many units of another meter: for what keeps units and meter in two places."""
+        return replace(self, meter=meter)
+
+    def _same_meter(self, other: Amount) -> None:
+        if self.meter != other.meter:
+            raise ValueError(f"amounts must be of one meter, got {self.meter} and {other.meter}")
 
     def __repr__(self) -> str:
         return f"<dpbeam.Amount {self}>"
@@ -71,14 +98,14 @@ class Amount:
     def __str__(self) -> str:
         delta = Decimal(self.delta).scaleb(-DELTA_DIGITS, _FORMAT).normalize(_FORMAT)
         epsilon = Decimal(self.epsilon).scaleb(-EPSILON_DIGITS, _FORMAT).normalize(_FORMAT)
-        return f"ε {epsilon:f}, δ {str(delta).lower()}"
+        return f"{self.meter.symbol} {epsilon:f}, δ {str(delta).lower()}"
 
     def to_json(self) -> dict[str, float | int]:
         """The nearest floats, for reading, and the exact integer units, for reckoning."""
         return {
-            "epsilon": self.epsilon / 10**EPSILON_DIGITS,
+            self.meter.field: self.epsilon / 10**EPSILON_DIGITS,
             "delta": self.delta / 10**DELTA_DIGITS,
-            "epsilon_units": self.epsilon,
+            f"{self.meter.field}_units": self.epsilon,
             "delta_units": self.delta,
         }
 

@@ -13,8 +13,7 @@ from collections.abc import Iterator
 
 from dpbeam.errors import Refused
 from dpbeam.ledger.accounts import Budget
-from dpbeam.ledger.amounts import ZERO
-from dpbeam.ledger.entries import SourceAccepted, UnitBound
+from dpbeam.ledger.budget_facts import SourceAccepted, UnitBound
 from dpbeam.ledger.scope import Protected, Scope
 from dpbeam.ledger.store import Transaction
 
@@ -30,7 +29,7 @@ def bindings(
     """
     dataset, bound = budget.dataset, budget.protected
     if bound is None:
-        if not accept_source and budget.balance.spent + budget.balance.held != ZERO:
+        if not accept_source and budget.balance.left != budget.balance.cap:
             raise _spent_unbound(dataset, scope)
         yield UnitBound(protected=scope.protected)
     elif bound != scope.protected:

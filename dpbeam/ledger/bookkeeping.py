@@ -11,6 +11,8 @@ from typing import Any
 
 from dpbeam.ledger.accounts import OPEN, SPENT, Balance, Budget, Charge
 from dpbeam.ledger.actors import operator
+from dpbeam.ledger.amounts import Amount
+from dpbeam.ledger.budget_facts import BudgetCreated
 from dpbeam.ledger.entries import GENESIS, Fact, JournalEntry, entry_hash
 from dpbeam.ledger.store import Transaction
 
@@ -32,6 +34,20 @@ def chained(dataset: str, budget: Budget | None, fact: Fact) -> JournalEntry:
         actor=operator(),
     )
     return replace(entry, hash=entry_hash(entry))
+
+
+def opened(dataset: str, fact: BudgetCreated) -> tuple[Budget, JournalEntry]:
+    """A budget of which nothing is spent, and the first entry of its journal."""
+    entry, nothing = chained(dataset, None, fact), Amount.zero(fact.meter)
+    budget = Budget(
+        dataset=dataset,
+        balance=Balance(meter=fact.meter, cap=fact.cap, spent=nothing, held=nothing),
+        head_seq=entry.seq,
+        head_hash=entry.hash,
+        protected=fact.protected,
+        terms=fact.terms,
+    )
+    return budget, entry
 
 
 def of_charge(charge: Charge) -> dict[str, Any]:

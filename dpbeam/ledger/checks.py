@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import re
+from typing import Literal, get_args
 
 _DATASET = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _SHA256 = re.compile(r"(sha256:)?[0-9a-f]{64}")
+
+# Why an attempt failed: a closed set of words, so that no exception's text (it may hold data) enters the journal.
+Reason = Literal[
+    "data_rule", "input", "pipeline", "control_totals", "staging", "publish", "no_space", "interrupted", "owner_lost",
+    "other", "coverage",
+]  # fmt: skip
+REASONS: tuple[str, ...] = get_args(Reason)
 
 
 def check_dataset(dataset: str) -> None:

@@ -12,69 +12,19 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NoReturn, get_args
+from typing import Any, Literal, NoReturn
 
 from dpbeam.ledger.amounts import ZERO, Amount
-from dpbeam.ledger.canonical import canonical
-from dpbeam.ledger.checks import check_dataset, check_sha256, check_text, check_whole
-from dpbeam.ledger.meters import Meter, meter_named
+from dpbeam.ledger.budget_facts import BudgetCreated, SourceAccepted, UnitBound, check_above_zero
+from dpbeam.ledger.canonical import canonical, parsed
+from dpbeam.ledger.checks import REASONS, Reason, check_dataset, check_sha256, check_text, check_whole
+from dpbeam.ledger.meters import BASIC, meter_named
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.scope import MAX_TEXT, Protected
-
-# Why an attempt failed: a closed set of words, so that no exception's text (it may hold data) enters the journal.
-Reason = Literal[
-    "data_rule", "input", "pipeline", "control_totals", "staging", "publish", "no_space", "interrupted", "owner_lost",
-    "other", "coverage",
-]  # fmt: skip
-REASONS: tuple[str, ...] = get_args(Reason)
+from dpbeam.ledger.terms import NO_TERMS, Terms
 
 GENESIS = "0" * 64
 """What the first entry of a journal follows."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class BudgetCreated:
-    """A dataset got its budget. `ledger` names the ledger that it was made in; `protected` is None if the first charge
-    was to say so."""
-
-    cap: Amount
-    meter: Meter
-    actor: str
-    ledger: str
-    protected: Protected | None
-
-    def __post_init__(self) -> None:
-        _above_zero("cap", self.cap)
-        for name in ("actor", "ledger"):
-            if not isinstance(getattr(self, name), str):
-                raise ValueError(f"{name} must be text")
-
-
-@dataclass(frozen=True, kw_only=True)
-class UnitBound:
-    """From now on the budget protects one unit, and no other."""
-
-    protected: Protected
-
-
-@dataclass(frozen=True, kw_only=True)
-class SourceAccepted:
-    """From now on the dataset's name stands for these sources as well. `also_of` are other datasets that read them;
-    `asked`: somebody said that they are meant."""
-
-    sources: tuple[str, ...]
-    also_of: tuple[str, ...]
-    asked: bool
-
-    def __post_init__(self) -> None:
-        if not self.sources or len(set(self.sources)) < len(self.sources):
-            raise ValueError("sources must be one or more, each named once")
-        for source in self.sources:
-            check_text("source", source, most=MAX_TEXT, show=False)
-        for dataset in self.also_of:
-            check_dataset(dataset)
-        if not isinstance(self.asked, bool):
-            raise ValueError("asked must be true or false")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,13 +37,14 @@ class OfCharge:
 
     def __post_init__(self) -> None:
         check_text("charge_id", self.charge_id, most=256)
-        _above_zero("amount", self.amount)
+        check_above_zero("amount", self.amount)
         check_whole("fence", self.fence, least=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reserved(OfCharge):
-    """A run holds its amount."""
+    """A run holds its amount. `events` is the canonical JSON of what the amount pays for, a list as
+    `dpbeam.mechanisms.cost_events` reads it: empty where nobody said, as in journals of earlier versions."""
 
     key: str
     owner: Owner
@@ -101,9 +52,11 @@ class Reserved(OfCharge):
     release_id: str
     path: str | None
     max_attempts: int
+    events: str = "[]"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        parsed(self.events, list)
         for name in ("key", "policy_digest", "release_id"):
             check_text(name, getattr(self, name), most=256)
         if self.path is not None:
@@ -203,7 +156,7 @@ Kind = Literal[
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """A fact as columns. `details` is the canonical text of a JSON object; a fact of no charge has `charge_id` "" and
-    `fence` 0."""
+    `fence` 0. `amount` is its units, as if of `basic`: of another meter, `details` names it."""
 
     kind: Kind
     charge_id: str = ""
@@ -215,12 +168,13 @@ class Record:
 def to_record(fact: Fact) -> Record:
     """The form in which a fact is hashed and stored."""
     match fact:
-        case BudgetCreated(cap=cap, meter=meter, actor=actor, ledger=ledger, protected=protected):
+        case BudgetCreated(cap=cap, meter=meter, actor=actor, ledger=ledger, protected=protected, terms=terms):
             whom = {} if protected is None else protected.to_json()  # version 0.1.0 didn't ask, and wrote no null
+            under = {} if terms == NO_TERMS else {"terms": terms.to_json()}
             return Record(
                 kind="budget_created",
-                amount=cap,
-                details=canonical({"meter": meter.name, "actor": actor, "ledger": ledger, **whom}),
+                amount=cap.of(BASIC),
+                details=canonical({"meter": meter.name, "actor": actor, "ledger": ledger, **whom, **under}),
             )
         case UnitBound(protected=protected):
             return Record(kind="unit_bound", details=canonical(protected.to_json()))
@@ -241,6 +195,7 @@ def to_record(fact: Fact) -> Record:
                 release_id=fact.release_id,
                 path=fact.path,
                 max_attempts=fact.max_attempts,
+                **({} if fact.events == "[]" else {"events": json.loads(fact.events)}),
             )
         case Started():
             return _of_charge("started", fact)
@@ -269,7 +224,10 @@ def from_record(record: Record) -> Fact:
         ValueError: no fact has this record.
     """
     try:
-        fact = _read(record, json.loads(record.details))
+        details = json.loads(record.details)
+        if not isinstance(details, dict):
+            raise TypeError
+        fact = _read(record, details)
     except (KeyError, TypeError, RecursionError):  # the last of thousands of brackets
         raise ValueError("not the record of a fact") from None
     if to_record(fact) != record:
@@ -278,16 +236,23 @@ def from_record(record: Record) -> Fact:
 
 
 def _read(record: Record, details: dict[str, Any]) -> Fact:
-    of_charge: dict[str, Any] = {"charge_id": record.charge_id, "amount": record.amount, "fence": record.fence}
+    meter = BASIC if "meter" not in details else meter_named(details["meter"])
+    of_charge: dict[str, Any] = {
+        "charge_id": record.charge_id,
+        "amount": record.amount.of(meter),
+        "fence": record.fence,
+    }
+    if record.kind == "budget_created":
+        return BudgetCreated(
+            cap=record.amount.of(meter),
+            meter=meter_named(details["meter"]),
+            actor=details["actor"],
+            ledger=details["ledger"],
+            protected=_protected(details) if "privacy_unit" in details else None,
+            terms=Terms.from_json(details["terms"]) if "terms" in details else NO_TERMS,
+        )
+    details = {name: value for name, value in details.items() if name != "meter"}
     match record.kind:
-        case "budget_created":
-            return BudgetCreated(
-                cap=record.amount,
-                meter=meter_named(details["meter"]),
-                actor=details["actor"],
-                ledger=details["ledger"],
-                protected=_protected(details) if "privacy_unit" in details else None,
-            )
         case "unit_bound":
             return UnitBound(protected=_protected(details))
         case "source_accepted":
@@ -298,7 +263,8 @@ def _read(record: Record, details: dict[str, Any]) -> Fact:
         case "arrived":
             return Arrived(at=details["at"])
         case "reserved":
-            return Reserved(**of_charge, **details | {"owner": Owner(**details["owner"])})
+            texts = {"events": canonical(details["events"])} if "events" in details else {}
+            return Reserved(**of_charge, **details | {"owner": Owner(**details["owner"])} | texts)
         case "started":
             return Started(**of_charge)
         case "released":
@@ -317,16 +283,14 @@ def _read(record: Record, details: dict[str, Any]) -> Fact:
 
 
 def _of_charge(kind: Kind, fact: ChargeFact, **details: Any) -> Record:
-    return Record(kind=kind, charge_id=fact.charge_id, amount=fact.amount, fence=fact.fence, details=canonical(details))
+    meter = fact.amount.meter
+    named = details if meter == BASIC else details | {"meter": meter.name}
+    units = fact.amount.of(BASIC)
+    return Record(kind=kind, charge_id=fact.charge_id, amount=units, fence=fact.fence, details=canonical(named))
 
 
 def _protected(details: Mapping[str, Any]) -> Protected:
     return Protected(unit=details["privacy_unit"], neighbours=details["neighbours"])
-
-
-def _above_zero(name: str, amount: Amount) -> None:
-    if not (amount.epsilon > 0 and amount.delta > 0):
-        raise ValueError(f"{name} must be above 0 in epsilon and delta, got {amount}")
 
 
 def no_fact(fact: NoReturn) -> NoReturn:
@@ -375,6 +339,17 @@ class JournalEntry:
         """What the journal calls the fact."""
         return self.record.kind
 
+    @property
+    def amount(self) -> Amount:
+        """What the fact gives or takes, in its meter; of a fact that does neither, nothing."""
+        match self.fact:
+            case BudgetCreated(cap=cap):
+                return cap
+            case OfCharge(amount=amount):
+                return amount
+            case _:
+                return ZERO
+
     def to_json(self) -> dict[str, Any]:
         """The entry as it is hashed, so that others can check its hash."""
         record = self.record
@@ -384,7 +359,7 @@ class JournalEntry:
             "time": self.time,
             "kind": record.kind,
             "charge_id": record.charge_id or None,
-            "amount": record.amount.to_json(),
+            "amount": self.amount.to_json(),
             "fence": record.fence,
             "details": json.loads(record.details),
             "prev_hash": self.prev_hash,

@@ -19,29 +19,27 @@ from typing import Any, Literal
 from dpbeam.errors import LedgerError, UsageError
 from dpbeam.ledger import refusals
 from dpbeam.ledger.accounts import Balance, Budget, Charge, State
-from dpbeam.ledger.amounts import ZERO, Amount
-from dpbeam.ledger.bookkeeping import answering, chained, moved_balance, moved_to, of_charge
+from dpbeam.ledger.amounts import Amount
+from dpbeam.ledger.bookkeeping import answering, chained, moved_balance, moved_to, of_charge, opened
+from dpbeam.ledger.budget_facts import BudgetCreated, SourceAccepted, UnitBound
+from dpbeam.ledger.checks import REASONS, Reason
 from dpbeam.ledger.entries import (
-    REASONS,
     AttemptFailed,
-    BudgetCreated,
     ChargeFact,
     Closed,
     JournalEntry,
     Published,
-    Reason,
     Refunded,
     Reserved,
     Retried,
-    SourceAccepted,
     Started,
-    UnitBound,
 )
-from dpbeam.ledger.meters import BASIC, METERS, Meter
+from dpbeam.ledger.meters import Meter
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.reserving import Claim, reservable
 from dpbeam.ledger.scope import Protected, Scope
 from dpbeam.ledger.store import Store, Transaction, ledger_id
+from dpbeam.ledger.terms import ChargeDetails, Terms
 from dpbeam.ledger.verifying import Verifier, checked_name
 
 
@@ -78,51 +76,58 @@ class Ledger:
         self,
         dataset: str,
         cap: Amount,
-        meter: Meter = BASIC,
         *,
+        stated: Amount | None = None,
         actor: str = "",
         protected: Protected | None = None,
         exist_ok: bool = False,
     ) -> Balance:
         """Gives a dataset its budget: the one explicit act that makes a cap.
 
-        `protected` is whom it protects; if None, whom its first charge protects. With `exist_ok` a dataset that has
-        this very budget (cap, meter, and whom it protects, if that is said) keeps it, and its balance is returned.
+        The cap's meter is the budget's, for good. `stated` is the cap in ε and δ that one in ρ or μ² was made from
+        (`dpbeam.accounting.metering`), which policies state. `protected` is whom it protects; if None, whom its first
+        charge protects. With `exist_ok` a dataset that has this very budget (cap or stated cap, meter, and whom it
+        protects, if that is said) keeps it, and its balance is returned.
 
         Raises:
-            UsageError: a bad dataset name, cap, meter or actor.
+            UsageError: a bad dataset name, cap, stated cap or actor.
             Refused: the dataset has a budget already: another, or, without `exist_ok`, the same; the ledger was moved.
         """
         if not isinstance(cap, Amount):
             raise UsageError(f"cap must be an Amount, such as Amount.cap(10, 1e-5), got {type(cap).__name__}")
-        if meter not in METERS.values():
-            raise UsageError(f"meter must be one of {', '.join(METERS)}, got {meter!r}")
         if not isinstance(actor, str) or len(actor) > 256:
             raise UsageError(f"actor must be text of at most 256 characters, got {actor!r}")
         with self.store.write() as tx:
             known = tx.budget(checked_name(dataset))
             if known is not None:
-                same = (cap, meter) == (known.balance.cap, known.balance.meter)
+                alike = cap == known.balance.cap if stated is None else stated == known.stated
+                same = cap.meter == known.balance.meter and alike
                 if exist_ok and same and protected in (None, known.protected):
                     return known.balance
                 raise refusals.budget_exists(dataset, cap, known.balance)
             self._verifier.no_history(tx, dataset)
             if to := moved_to(tx):
                 raise refusals.moved(dataset, to)
-            balance = Balance(meter=meter, cap=cap, spent=ZERO, held=ZERO)
             try:
                 fact = BudgetCreated(
-                    cap=cap, meter=meter, actor=actor, ledger=ledger_id(self.store), protected=protected
+                    cap=cap,
+                    meter=cap.meter,
+                    actor=actor,
+                    ledger=ledger_id(self.store),
+                    protected=protected,
+                    terms=Terms(stated=stated),
                 )
             except ValueError as error:
                 raise UsageError(str(error)) from None
-            entry = chained(dataset, None, fact)
-            budget = Budget(
-                dataset=dataset, balance=balance, head_seq=entry.seq, head_hash=entry.hash, protected=protected
-            )
+            budget, entry = opened(dataset, fact)
             tx.insert_budget(budget)
             tx.append(entry)
-        return balance
+        return budget.balance
+
+    def meter(self, dataset: str) -> Meter:
+        """The meter of the dataset's budget, unverified: `reserve` looks again. LedgerError where there is none."""
+        with self.store.read() as tx:
+            return self._verifier.budget(tx, dataset).balance.meter
 
     def datasets(self) -> list[str]:
         """The datasets that have a budget, sorted."""
@@ -191,22 +196,25 @@ class Ledger:
         policy_digest: str,
         release_id: str,
         path: str | None = None,
+        events: str = "[]",
         max_attempts: int = 3,
         cap_stated: Amount | None = None,
+        meter_stated: Meter | None = None,
         refresh: bool = False,
         accept_source: bool = False,
     ) -> Charge:
         """Holds `amount` of the dataset's budget for one run, after verifying the dataset's whole history.
 
-        `key` is the idempotency key, `cap_stated` the policy's own statement of the cap, `path` where the release
-        will lie. `refresh` asks for a new charge although a release of this key is published. `scope` is whom the run
-        protects and what it reads; `accept_source` says that sources that are new to the dataset are meant.
+        `key` is the idempotency key, `cap_stated` the policy's own statement of the cap, in ε and δ, and `meter_stated`
+        of the meter; `amount` is of the budget's meter, `events` what it pays for (see `Reserved`), `path` where the
+        release will lie. `refresh` asks for a new charge although a release of this key is published. `scope` is whom
+        the run protects and what it reads; `accept_source` says that sources that are new to the dataset are meant.
 
         Raises:
             UsageError: an argument that can't be recorded.
             LedgerError: no budget, or the history doesn't verify.
             KeyTaken: a run of this key is unfinished, or published (and not `refresh`).
-            Refused: the policy states another cap, protects another unit or reads other data; or too little is left.
+            Refused: another cap, meter or unit is stated, other data is read, or too little is left.
         """
         claim = Claim(
             dataset=dataset,
@@ -214,6 +222,7 @@ class Ledger:
             amount=amount,
             scope=scope,
             cap_stated=cap_stated,
+            meter_stated=meter_stated,
             refresh=refresh,
             accept_source=accept_source,
         )
@@ -234,6 +243,7 @@ class Ledger:
                     release_id=release_id,
                     policy_digest=policy_digest,
                     path=path,
+                    details=ChargeDetails(meter=amount.meter),
                 )
                 reserved = Reserved(
                     **of_charge(charge),
@@ -243,6 +253,7 @@ class Ledger:
                     release_id=release_id,
                     path=path,
                     max_attempts=max_attempts,
+                    events=events,
                 )
             except ValueError as error:
                 raise UsageError(str(error)) from None

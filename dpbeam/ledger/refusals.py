@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dpbeam.errors import LedgerError, Refused, RunFailed
 from dpbeam.ledger.accounts import Balance, Charge
-from dpbeam.ledger.amounts import ZERO, Amount
+from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.checks import is_dataset
+from dpbeam.ledger.meters import Meter
 
 
 class KeyTaken(Refused):
@@ -62,7 +63,7 @@ class Locked(Unavailable):
 def not_enough(dataset: str, asked: Amount, balance: Balance) -> Refused:
     """The budget doesn't cover the run."""
     ways = ["ask for less (run.epsilon, run.delta)"]
-    if balance.held != ZERO:
+    if balance.held != Amount.zero(balance.meter):
         ways.append("wait for the runs that hold budget, or settle those that broke off with `dpbeam recover`")
     ways.append("read a published release again under its name, at no cost")
     return Refused(
@@ -77,6 +78,14 @@ def cap_differs(dataset: str, stated: Amount, cap: Amount) -> Refused:
     return Refused(
         f"dataset {dataset}: the policy states a budget of {stated}, the ledger's cap is {cap}. The ledger's cap is "
         "the authority: correct `budget` in the policy, or leave it out. Nothing was charged."
+    )
+
+
+def meter_differs(dataset: str, stated: Meter, meter: Meter) -> Refused:
+    """The policy's budget, or an amount, is of another meter than the ledger's, which was fixed when it was made."""
+    return Refused(
+        f"dataset {dataset}: its budget's meter is {meter}, fixed when it was created, but the run states {stated}; "
+        f"state budget.meter: {meter} in the policy, or an amount of that meter. Nothing was charged."
     )
 
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field, replace
 
 from dpbeam.ledger.accounts import OPEN, Balance, Budget, Charge, State
 from dpbeam.ledger.amounts import ZERO, Amount
+from dpbeam.ledger.budget_facts import BudgetCreated, SourceAccepted, UnitBound
 from dpbeam.ledger.entries import (
     GENESIS,
     Arrived,
     AttemptFailed,
-    BudgetCreated,
     ChargeFact,
     Closed,
     Fact,
@@ -26,15 +26,13 @@ from dpbeam.ledger.entries import (
     Refunded,
     Reserved,
     Retried,
-    SourceAccepted,
     Started,
-    UnitBound,
     entry_hash,
     no_fact,
 )
 from dpbeam.ledger.meters import Meter
 from dpbeam.ledger.scope import Protected
-from dpbeam.ledger.terms import Terms
+from dpbeam.ledger.terms import NO_TERMS, ChargeDetails, Terms
 
 
 class BrokenJournal(Exception):
@@ -88,7 +86,7 @@ def replay(dataset: str, entries: Iterable[JournalEntry], *, ledger_id: str) -> 
         head_hash=book.hash,
         protected=book.protected,
         sources=book.sources,
-        terms=Terms(moved_to=book.moved_to),
+        terms=replace(book.terms, moved_to=book.moved_to),
     )
     return Replayed(budget=budget, charges=book.charges)
 
@@ -108,6 +106,7 @@ class _Book:
     fence: int = 0
     protected: Protected | None = None
     sources: tuple[str, ...] = ()
+    terms: Terms = NO_TERMS
     moved_to: str | None = None
     charges: dict[str, Charge] = field(default_factory=dict)
 
@@ -174,7 +173,8 @@ def _follow(book: _Book, fact: Fact) -> None:
 
 def _created(book: _Book, fact: BudgetCreated) -> None:
     _need(book.cap is None and fact.ledger == book.ledger_id)
-    book.cap, book.meter, book.protected = fact.cap, fact.meter, fact.protected
+    book.cap, book.meter, book.protected, book.terms = fact.cap, fact.meter, fact.protected, fact.terms
+    book.spent = book.held = Amount(epsilon=0, delta=0, meter=fact.meter)
 
 
 def _accepted(book: _Book, fact: SourceAccepted) -> None:
@@ -200,6 +200,7 @@ def _reserved(book: _Book, fact: Reserved) -> None:
         release_id=fact.release_id,
         policy_digest=fact.policy_digest,
         path=fact.path,
+        details=ChargeDetails(meter=fact.amount.meter),
     )
     book.held = held
 

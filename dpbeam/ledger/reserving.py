@@ -9,7 +9,8 @@ from dpbeam.ledger.accounts import OPEN, Budget
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.binding import bindings
 from dpbeam.ledger.bookkeeping import answering
-from dpbeam.ledger.entries import SourceAccepted, UnitBound
+from dpbeam.ledger.budget_facts import SourceAccepted, UnitBound
+from dpbeam.ledger.meters import Meter
 from dpbeam.ledger.scope import Scope
 from dpbeam.ledger.store import Transaction
 from dpbeam.ledger.verifying import Verifier
@@ -17,13 +18,15 @@ from dpbeam.ledger.verifying import Verifier
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """What a run asks a dataset's budget for; the fields are what `Ledger.reserve` takes."""
+    """What a run asks a dataset's budget for; the fields are what `Ledger.reserve` takes. `cap_stated` is in ε and δ,
+    whatever the meter."""
 
     dataset: str
     key: str
     amount: Amount
     scope: Scope
     cap_stated: Amount | None = None
+    meter_stated: Meter | None = None
     refresh: bool = False
     accept_source: bool = False
 
@@ -34,8 +37,8 @@ def reservable(tx: Transaction, verifier: Verifier, claim: Claim) -> tuple[Budge
 
     Raises:
         KeyTaken: a run of the same key is unfinished, or published and not to be made anew.
-        Refused: the ledger was moved; the budget's cap is another than is stated, it protects another unit, a source
-            isn't accepted, or too little is left.
+        Refused: the ledger was moved; the budget's cap or meter is another than is stated, it protects another unit, a
+            source isn't accepted, or too little is left.
         LedgerError: there is no such budget, or its history doesn't verify.
     """
     tx.check_schema()
@@ -43,8 +46,11 @@ def reservable(tx: Transaction, verifier: Verifier, claim: Claim) -> tuple[Budge
     if budget.terms.moved_to is not None:
         raise refusals.moved(claim.dataset, budget.terms.moved_to)
     balance = budget.balance
-    if claim.cap_stated is not None and claim.cap_stated != balance.cap:
-        raise refusals.cap_differs(claim.dataset, claim.cap_stated, balance.cap)
+    for meter in (claim.meter_stated, claim.amount.meter):
+        if meter is not None and meter != balance.meter:
+            raise refusals.meter_differs(claim.dataset, meter, balance.meter)
+    if claim.cap_stated is not None and claim.cap_stated != budget.stated:
+        raise refusals.cap_differs(claim.dataset, claim.cap_stated, budget.stated or balance.cap)
     taken = answering(tx.charges(claim.dataset, key=claim.key))
     if taken is not None and (taken.state in OPEN or (taken.state == "PUBLISHED" and not claim.refresh)):
         raise refusals.KeyTaken(taken)

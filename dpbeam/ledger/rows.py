@@ -33,8 +33,9 @@ def read_budget(row: Row, place: str) -> Budget:
     """The budget that a row of `BUDGET` is. LedgerError if it is none."""
     dataset, meter, *units, head_seq, head_hash, unit, neighbours, sources, terms = row
     try:
-        cap, spent, held = (Amount(epsilon=units[i], delta=units[i + 1]) for i in (0, 2, 4))
-        balance = Balance(meter=meter_named(meter), cap=cap, spent=spent, held=held)
+        by = meter_named(meter)
+        cap, spent, held = (Amount(epsilon=units[i], delta=units[i + 1], meter=by) for i in (0, 2, 4))
+        balance = Balance(meter=by, cap=cap, spent=spent, held=held)
         return Budget(
             dataset=dataset,
             balance=balance,
@@ -53,9 +54,9 @@ def read_charge(row: Row, place: str) -> Charge:
     fields = dict(zip(CHARGE, row, strict=True))
     dataset = fields["dataset"]
     try:
-        amount = Amount(epsilon=fields.pop("epsilon"), delta=fields.pop("delta"))
-        owner, failed = Owner(**parsed(fields["owner"], dict)), {0: False, 1: True}[fields["failed"]]
         details = ChargeDetails.from_json(parsed(fields["details"], dict))
+        amount = Amount(epsilon=fields.pop("epsilon"), delta=fields.pop("delta"), meter=details.meter)
+        owner, failed = Owner(**parsed(fields["owner"], dict)), {0: False, 1: True}[fields["failed"]]
         return Charge(**fields | {"amount": amount, "owner": owner, "failed": failed, "details": details})
     except (KeyError, ValueError, TypeError):
         raise unverifiable(place, "the row of a charge is no charge", dataset=dataset) from None

@@ -10,39 +10,61 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dpbeam.ledger.amounts import Amount
+from dpbeam.ledger.meters import BASIC, Meter, meter_named
+
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """What a dataset's budget is held under. `moved_to` is where the ledger went on, if it did: then nothing is charged
-    here."""
+    """What a dataset's budget is held under. `stated` is the cap in (ε, δ) that a cap in ρ or μ² was made from; None
+    where nobody stated one, and of `basic`, whose cap it is. `moved_to` is where the ledger went on, if it did: then
+    nothing is charged here."""
 
+    stated: Amount | None = None
     moved_to: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.stated is not None and self.stated.meter != BASIC:
+            raise ValueError("stated must be an amount of ε and δ")
+        if not isinstance(self.moved_to, str | None):
+            raise ValueError("moved_to must be text")
+
     def to_json(self) -> dict[str, Any]:
-        return {} if self.moved_to is None else {"moved_to": self.moved_to}
+        units = self.stated
+        stated = {} if units is None else {"stated": {"epsilon_units": units.epsilon, "delta_units": units.delta}}
+        return stated if self.moved_to is None else stated | {"moved_to": self.moved_to}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Terms:
         """What `to_json` made. Raises ValueError of anything else."""
-        read = cls(**stored)
-        if not isinstance(read.moved_to, str | None) or read.to_json() != stored:
+        stated = None
+        if "stated" in stored:
+            units = stored["stated"]
+            if not isinstance(units, Mapping) or units.keys() != {"epsilon_units", "delta_units"}:
+                raise ValueError("a stated cap has epsilon_units and delta_units")
+            stated = Amount(epsilon=units["epsilon_units"], delta=units["delta_units"])
+        terms = cls(stated=stated, moved_to=stored.get("moved_to"))
+        if terms.to_json() != stored:
             raise ValueError("terms that this version doesn't know")
-        return read
+        return terms
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChargeDetails:
-    """What a charge takes from beside the dataset's own budget."""
+    """What a charge's columns don't say: the meter of its amount."""
+
+    meter: Meter = BASIC
 
     def to_json(self) -> dict[str, Any]:
-        return {}
+        return {} if self.meter == BASIC else {"meter": self.meter.name}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> ChargeDetails:
         """What `to_json` made. Raises ValueError of anything else."""
-        if stored:
+        details = cls(meter=meter_named(stored["meter"]) if "meter" in stored else BASIC)
+        if details.to_json() != stored:
             raise ValueError("details that this version doesn't know")
-        return cls()
+        return details
 
 
 NO_TERMS = Terms()

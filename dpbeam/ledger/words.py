@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dpbeam.ledger.budget_facts import BudgetCreated, SourceAccepted, UnitBound
 from dpbeam.ledger.entries import (
     Arrived,
     AttemptFailed,
-    BudgetCreated,
     Closed,
     Fact,
     Moved,
@@ -13,9 +13,7 @@ from dpbeam.ledger.entries import (
     Refunded,
     Reserved,
     Retried,
-    SourceAccepted,
     Started,
-    UnitBound,
     no_fact,
 )
 

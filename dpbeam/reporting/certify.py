@@ -106,11 +106,22 @@ def _same(stated: float | None, computed: float | None) -> bool:
 
 
 def _check_charge(manifest: Manifest) -> list[str]:
-    if manifest.charge.meter != "basic":
-        return [f"charge.meter: {manifest.charge.meter!r} is a meter whose amounts this dpbeam can't check"]
-    problems = []
+    """The charge covers the guarantee, or in another meter what the mechanisms cost in it."""
+    charge, problems = manifest.charge, []
+    if charge.meter != "basic":
+        from dpbeam.accounting.metering import metered_cost
+
+        try:
+            cost = metered_cost(manifest.mechanisms, charge.meter)
+        except DpbeamError as error:
+            return [f"charge: the mechanisms have no cost in its meter ({error})"]
+        return [
+            f"charge: {charge.symbol if name == 'epsilon' else 'δ'} {paid} was charged for mechanisms that cost {due}"
+            for name, paid, due in (("epsilon", charge.epsilon, cost.loss), ("delta", charge.delta, cost.delta))
+            if not paid >= due * (1 - RELATIVE_TOLERANCE)
+        ]
     for name in ("epsilon", "delta"):
-        paid, due = getattr(manifest.charge, name), getattr(manifest.guarantee, name)
+        paid, due = getattr(charge, name), getattr(manifest.guarantee, name)
         if not paid >= due * (1 - CHARGE_TOLERANCE):
             problems.append(f"charge.{name}: {paid} was charged for a guarantee of {due}")
     return problems

@@ -84,7 +84,8 @@ class StageReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Balance:
-    """The dataset's budget after this release's charge; `spent` includes it, `held` is set aside for other runs."""
+    """The dataset's budget after this release's charge; `spent` includes it, `held` is set aside for other runs. What
+    is called epsilon is what its meter adds up; `spent_as_epsilon` the ε that this proves."""
 
     cap_epsilon: float
     cap_delta: float
@@ -94,3 +95,4 @@ class Balance:
     held_delta: float
     left_epsilon: float
     left_delta: float
+    spent_as_epsilon: float

@@ -22,10 +22,11 @@ GENERATOR = '<meta name="generator" content="dpbeam">'
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """An amount of the ledger, as it prints it."""
+    """An amount of the ledger, as it prints it: `epsilon` is what its meter adds up, which has a `symbol`."""
 
     epsilon: float
     delta: float
+    symbol: str = "ε"
 
 
 @dataclass(frozen=True, kw_only=True)

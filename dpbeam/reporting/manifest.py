@@ -13,10 +13,10 @@ from dpbeam.errors import UsageError
 from dpbeam.mechanisms.events import Mechanism, from_json, others_of, to_json
 from dpbeam.reporting.formats import parse, violations
 
-VERSION = 4
+VERSION = 5
 """The newest version. A manifest is written as the oldest that knows all that it says: 2 added engines, bounds that a
 run chose and hierarchical keys, 3 what a policy says to readers and periods, 4 coverage and the share that a
-chosen bound keeps."""
+chosen bound keeps, 5 charges in other meters than `basic`."""
 MANIFEST_NAME = "manifest.json"
 REPORT_NAME = "report.html"
 
@@ -46,12 +46,32 @@ class StatedCertificate:
 
 @dataclass(frozen=True, kw_only=True)
 class Charge:
-    """The ledger entry that paid: `epsilon` and `delta` are what was taken from the dataset's budget."""
+    """The ledger entry that paid: `epsilon` and `delta` are what was taken from the dataset's budget, the first in what
+    its meter adds up: ε of `basic`, ρ of `zcdp`, μ² of `gdp`."""
 
     id: str
-    meter: str
+    meter: Literal["basic", "zcdp", "gdp"]
     epsilon: float
     delta: float
+
+    @property
+    def symbol(self) -> str:
+        """What the meter adds up."""
+        return _LOSSES[self.meter][0]
+
+    def to_json(self) -> dict[str, Any]:
+        """The charge as manifests have it, its loss under the meter's own name."""
+        return {"id": self.id, "meter": self.meter, _LOSSES[self.meter][1]: self.epsilon, "delta": self.delta}
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Charge:
+        """Reads what `to_json` wrote."""
+        symbol_and_name = _LOSSES[fields["meter"]]
+        return cls(id=fields["id"], meter=fields["meter"], epsilon=fields[symbol_and_name[1]], delta=fields["delta"])
+
+
+_LOSSES = {"basic": ("ε", "epsilon"), "zcdp": ("ρ", "rho"), "gdp": ("μ²", "mu_squared")}
+"""What each meter adds up, and what the manifest calls it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +198,8 @@ class Manifest:
 
     @property
     def version(self) -> int:
+        if self.charge.meter != "basic":
+            return 5
         if self.coverage or any(bound.kept is not None for bound in self.chosen_bounds):
             return 4
         if self.about is not None or self.period is not None:
@@ -209,7 +231,9 @@ class Manifest:
                     plain[field.name] = [bound.to_json() for bound in value]
                 case "files" | "coverage":
                     plain[field.name] = [_plain(entry) for entry in value]
-                case "guarantee" | "certificate" | "charge":
+                case "charge":
+                    plain[field.name] = value.to_json()
+                case "guarantee" | "certificate":
                     plain[field.name] = _plain(value)
                 case _:
                     plain[field.name] = value
@@ -274,7 +298,7 @@ def _built(document: Mapping[str, Any]) -> Manifest:
             "guarantee": Guarantee(**values["guarantee"]),
             "certificate": StatedCertificate(**values["certificate"]),
             "mechanisms": tuple(from_json(mechanism) for mechanism in values["mechanisms"]),
-            "charge": Charge(**values["charge"]),
+            "charge": Charge.from_json(values["charge"]),
             "files": tuple(FileEntry(**entry) for entry in values["files"]),
             "chosen_bounds": tuple(ChosenBound(**entry) for entry in values.get("chosen_bounds", ())),
             "about": About(**values["about"]) if "about" in values else None,

@@ -62,7 +62,7 @@ def render_report(
         tone=tone_of(guarantee.epsilon),
         factor=odds_factor(guarantee.epsilon),
         risk=risk(guarantee.epsilon, whom),
-        risk_of_all=risk_of_all(balance.spent_epsilon) if earlier else None,
+        risk_of_all=risk_of_all(balance.spent_as_epsilon) if earlier else None,
         max_columns=MAX_COLUMNS,
         most_charts=MAX_CHARTS,
     )

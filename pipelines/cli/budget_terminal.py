@@ -16,11 +16,12 @@ def budget(found: Budget) -> RenderableType:
     balance = found.balance
     table = Table(title=f"Budget of {found.dataset} (meter {balance.meter})", title_justify="left", min_width=40)
     table.add_column("")
-    table.add_column("ε, δ", justify="right")
+    table.add_column(f"{balance.meter.symbol}, δ", justify="right")
     for name in ("cap", "spent", "held", "left"):
         table.add_row(name, str(getattr(balance, name)))
     protects = "whom its next run protects" if found.protected is None else str(found.protected)
-    lines = [f"It protects {protects}.", *(f"Spent on {source}" for source in found.sources)]
+    worth = [] if found.terms.stated is None else [f"The cap is worth {found.terms.stated}."]
+    lines = [*worth, f"It protects {protects}.", *(f"Spent on {source}" for source in found.sources)]
     return Group(table, *map(line, lines))
 
 
@@ -31,7 +32,7 @@ def history(dataset: str, entries: list[JournalEntry]) -> RenderableType:
         table.add_column(heading, no_wrap=True)
     for entry in entries:
         record = entry.record
-        cells = (entry.time[:19], words.heading(entry.fact), str(record.amount), record.charge_id[:8] or "–")
+        cells = (entry.time[:19], words.heading(entry.fact), str(entry.amount), record.charge_id[:8] or "–")
         table.add_row(str(entry.seq), *map(line, cells))
     remarks = ((entry.seq, words.remark(entry.fact)) for entry in entries)
     return Group(table, *(line(f"{seq}: {said}") for seq, said in remarks if said is not None))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dpbeam.errors import UsageError
-from dpbeam.pipelines.cli.arguments import DEFAULT_LEDGER, AsJson, Dataset, LedgerUrl, Quiet, Verbose
+from dpbeam.pipelines.cli.arguments import DEFAULT_LEDGER, AsJson, Dataset, LedgerUrl, PolicyPath, Quiet, Verbose
 from dpbeam.pipelines.cli.commands import Group, epilog
 from dpbeam.pipelines.cli.printing import console, remark, say_json, working
 
@@ -24,7 +24,7 @@ budget_app = typer.Typer(
     "create",
     epilog=epilog(
         "dpbeam budget create policy.yaml",
-        "dpbeam budget create visits --epsilon 10 --delta 1e-6 --privacy-unit person",
+        "dpbeam budget create visits --epsilon 10 --delta 1e-6 --meter zcdp --privacy-unit person",
         codes=(0, 2, 3),
     ),
 )
@@ -32,6 +32,9 @@ def budget_create(
     what: Annotated[str, typer.Argument(metavar="POLICY|DATASET", help="A policy with a budget, or a dataset's name.")],
     epsilon: Annotated[str | None, typer.Option(help="The cap on ε, with a dataset's name.")] = None,
     delta: Annotated[str | None, typer.Option(help="The cap on δ, with a dataset's name.")] = None,
+    meter: Annotated[
+        str | None, typer.Option(help="What is added up: basic (ε), zcdp (ρ) or gdp (μ²); default: basic.")
+    ] = None,
     privacy_unit: Annotated[
         str | None, typer.Option(help="Whom it protects, with a dataset's name; default: whom its first run protects.")
     ] = None,
@@ -42,7 +45,12 @@ def budget_create(
     """Give a dataset its budget, once. From then on the ledger's cap is the authority."""
     from dpbeam.ledger import open_ledger
     from dpbeam.ledger.amounts import Amount
+    from dpbeam.ledger.meters import METERS, meter_named
     from dpbeam.ledger.scope import Protected
+    from dpbeam.pipelines.lifecycle.metered import cap_in
+
+    if meter is not None and meter not in METERS:
+        raise UsageError(f"--meter must be one of {', '.join(METERS)}, got {meter!r}")
 
     if epsilon is None and delta is None:
         from dpbeam.pipelines.lifecycle import identity
@@ -53,19 +61,30 @@ def budget_create(
         policy = load_policy(what)
         if policy.budget is None:
             raise UsageError(f"{what} states no budget; add one, or give --epsilon and --delta with the dataset's name")
-        dataset, cap = policy.dataset, Amount.cap(policy.budget.epsilon, policy.budget.delta)
+        if meter not in (None, policy.budget.meter):
+            raise UsageError(
+                f"{what} states the meter {policy.budget.meter}, --meter says {meter}; write budget.meter: {meter} in "
+                "the policy, since a budget of another meter than a policy's refuses its runs"
+            )
+        meter = policy.budget.meter
+        dataset, stated = policy.dataset, Amount.cap(policy.budget.epsilon, policy.budget.delta)
         protects: Protected | None = identity.protected(policy)
     elif epsilon is None or delta is None:
         raise UsageError("--epsilon and --delta go together; give both, or name a policy that states a budget")
     else:
-        dataset, cap = what, Amount.cap(epsilon, delta)
+        dataset, stated = what, Amount.cap(epsilon, delta)
         try:
             protects = None if privacy_unit is None else Protected(unit=privacy_unit)
         except ValueError as error:
             raise UsageError(f"--privacy-unit: {error}") from None
-    balance = open_ledger(ledger, create=True).create_budget(dataset, cap, protected=protects)
+    cap = cap_in(meter_named(meter or "basic"), stated)
+    terms = None if cap == stated else stated
+    balance = open_ledger(ledger, create=True).create_budget(dataset, cap, stated=terms, protected=protects)
     whom = "whom its first run protects" if protects is None else protects
-    remark(f"Budget of {dataset}: {balance.cap}, meter {balance.meter}; it protects {whom}. Nothing is spent yet.")
+    worth = "" if terms is None else f", which is worth {stated}"
+    remark(
+        f"Budget of {dataset}: {balance.cap}{worth}, meter {balance.meter}; it protects {whom}. Nothing is spent yet."
+    )
 
 
 @budget_app.command("show", epilog=epilog("dpbeam budget show visits --json", codes=(0, 2, 3, 4)))
@@ -120,6 +139,35 @@ def budget_verify(
     with working("Replaying the journal"):
         count = open_ledger(ledger, reading=True).verify(dataset)
     remark(f"The ledger verifies: {count} entries, every balance is what they amount to.")
+
+
+@budget_app.command(
+    "what-if",
+    epilog=epilog("dpbeam budget what-if policy.yaml --every 7d", codes=(0, 2, 3, 4)),
+)
+def budget_what_if(
+    policy: PolicyPath,
+    every: Annotated[
+        str | None, typer.Option(help="A run each 12h, 7d or 2w; default: the pace of the runs so far.")
+    ] = None,
+    ledger: LedgerUrl = DEFAULT_LEDGER,
+    as_json: AsJson = False,
+    _verbose: Verbose = False,
+    _quiet: Quiet = False,
+) -> None:
+    """Say how many more runs of a policy the budget covers, until when, and what another meter or more noise gives."""
+    from dpbeam.ledger import open_ledger
+    from dpbeam.pipelines.cli import what_if_text
+    from dpbeam.pipelines.lifecycle.forecast import forecast
+    from dpbeam.policy.load import load_policy
+
+    stated = None if every is None else what_if_text.interval(every)
+    with working("Planning"):
+        found = forecast(load_policy(policy), open_ledger(ledger, reading=True), stated)
+    if as_json:
+        say_json(found.to_json())
+    else:
+        console().print(what_if_text.what_if(found))
 
 
 @budget_app.command(

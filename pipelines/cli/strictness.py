@@ -7,7 +7,7 @@ from dpbeam.accounting.plan import Plan
 from dpbeam.errors import LedgerError, Refused
 from dpbeam.ledger import refusals
 from dpbeam.ledger.accounts import Balance
-from dpbeam.ledger.amounts import Amount
+from dpbeam.pipelines.lifecycle.metered import cost_in
 from dpbeam.policy.schema.policy import Policy
 from dpbeam.reporting import outlook_words
 
@@ -21,8 +21,8 @@ def refusal(
     declares is whole, and covers a run (`load_policy` sees to that); one that nobody stated isn't enough. Nor is one by
     which a metric would say nothing, even in a partition of 10,000.
     """
-    asked = Amount.charge(plan.epsilon, plan.delta)
     if balance is not None:
+        asked = cost_in(balance.meter, plan.mechanisms, epsilon=plan.epsilon, delta=plan.delta)
         if not asked.fits(balance.left):
             return refusals.not_enough(policy.dataset, asked, balance)
     elif policy.budget is None:

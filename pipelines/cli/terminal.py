@@ -21,11 +21,11 @@ from dpbeam.accounting.plan import Plan
 from dpbeam.accounting.utility import MetricFigure, SelectionFigure, selection_figure
 from dpbeam.engine.stage import StageSpec
 from dpbeam.ledger.accounts import Balance
-from dpbeam.ledger.amounts import Amount
 from dpbeam.mechanisms.events import Laplace, LaplaceThresholding, TruncatedGeometric
 from dpbeam.mechanisms.targets import OfQuantity, target
 from dpbeam.pipelines.cli.outlook_tables import outlook_tables
 from dpbeam.pipelines.cli.printing import line
+from dpbeam.pipelines.lifecycle.metered import cost_in
 from dpbeam.reporting import emptied
 from dpbeam.reporting.numbers import humane, significant
 from dpbeam.reporting.rows import top_rows
@@ -178,7 +178,7 @@ def plan(made: Plan, balance: Balance | None, outlook: Outlook | None = None) ->
     lines.extend(line(f"Note: {text}.") for text in emptiness.warnings(made))
     if balance is not None:
         left = balance.left
-        asked = Amount.charge(made.epsilon, made.delta)
+        asked = cost_in(balance.meter, made.mechanisms, epsilon=made.epsilon, delta=made.delta)
         after = f"{left - asked} after this run" if asked.fits(left) else "not enough for this run"
         lines.append(line(f"Left in the ledger: {left} of {balance.cap}; {after}."))
     return Group(*lines)

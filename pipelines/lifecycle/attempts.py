@@ -27,7 +27,8 @@ from dpbeam.errors import (
 )
 from dpbeam.ledger import Ledger
 from dpbeam.ledger.accounts import OPEN, Charge
-from dpbeam.ledger.entries import AttemptFailed, Reason
+from dpbeam.ledger.checks import Reason
+from dpbeam.ledger.entries import AttemptFailed
 from dpbeam.ledger.refusals import FenceLost, Unavailable
 from dpbeam.pipelines.lifecycle import ownership, publish, stopping
 from dpbeam.transforms.wire.confidants import confide
@@ -177,7 +178,7 @@ def what_is_spent(charge: Charge) -> Spent:
         charge=charge.id,
         dataset=charge.dataset,
         amount=str(charge.amount),
-        epsilon=amount["epsilon"],
+        epsilon=amount[charge.amount.meter.field],
         delta=amount["delta"],
         attempt=charge.attempt,
         max_attempts=charge.max_attempts,

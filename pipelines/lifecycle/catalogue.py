@@ -76,7 +76,9 @@ def releases(output: Path, ledger: Ledger | None, dataset: str | None = None) ->
 
 def releases_json(listed: Sequence[Listed]) -> dict[str, Any]:
     """What `dpbeam releases --json` prints."""
-    return {"version": 1, "releases": [each.to_json() for each in listed]}
+    known = (each.manifest for each in listed if each.manifest is not None)
+    other = any(manifest.charge.meter != "basic" for manifest in known)
+    return {"version": 2 if other else 1, "releases": [each.to_json() for each in listed]}
 
 
 def _folders(of: Path) -> list[Path]:

@@ -12,16 +12,18 @@ from pathlib import Path
 from dpbeam.engine.stage import planned
 from dpbeam.errors import Refused
 from dpbeam.ledger.accounts import Charge
-from dpbeam.ledger.amounts import Amount
+from dpbeam.ledger.canonical import canonical
 from dpbeam.ledger.entries import AttemptFailed
 from dpbeam.ledger.ledger import Ledger
 from dpbeam.ledger.owner import Owner, alive
 from dpbeam.ledger.refusals import KeyTaken
 from dpbeam.ledger.reserving import Claim
 from dpbeam.ledger.scope import Scope
+from dpbeam.mechanisms import events
 from dpbeam.pipelines.lifecycle import identity, keys, publish
 from dpbeam.pipelines.lifecycle.attempts import clear, coverage_refusal, staging_area
 from dpbeam.pipelines.lifecycle.inputs import Inputs, PipelineRows
+from dpbeam.pipelines.lifecycle.metered import cost_in
 from dpbeam.pipelines.lifecycle.ownership import check_named, pending
 from dpbeam.pipelines.lifecycle.steps import step
 from dpbeam.pipelines.lifecycle.values import Charged, Checked, Published, Request, Reserved
@@ -49,8 +51,10 @@ def reserve(checked: Checked) -> Reserved | Published:
             policy_digest=query.digest,
             release_id=release_id,
             path=str((request.output / query.dataset / release_id).absolute()),
+            events=canonical([events.to_json(each) for each in checked.planned.parameters.plan.mechanisms]),
             max_attempts=request.max_attempts,
             cap_stated=claim.cap_stated,
+            meter_stated=claim.meter_stated,
             refresh=claim.refresh,
             accept_source=claim.accept_source,
         )
@@ -70,13 +74,15 @@ def start(reserved: Reserved) -> Charged:
 
 def claim_of(checked: Checked) -> Claim:
     """What the run asks the ledger for."""
-    request = checked.request
+    request, planned = checked.request, checked.planned.parameters.plan
+    meter = request.ledger.meter(request.query.dataset)
     return Claim(
         dataset=request.query.dataset,
         key=keys.key_of(checked),
-        amount=Amount.charge(request.query.epsilon, request.query.delta),
+        amount=cost_in(meter, planned.mechanisms, epsilon=request.query.epsilon, delta=request.query.delta),
         scope=_scope(checked),
         cap_stated=request.cap,
+        meter_stated=request.meter,
         refresh=request.refresh,
         accept_source=request.accept_source,
     )

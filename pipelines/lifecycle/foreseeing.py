@@ -14,6 +14,7 @@ from dpbeam.engine.release import releaser
 from dpbeam.errors import UsageError
 from dpbeam.ledger.accounts import Balance, Charge
 from dpbeam.ledger.amounts import Amount
+from dpbeam.ledger.meters import BASIC
 from dpbeam.ledger.refusals import KeyTaken
 from dpbeam.pipelines.lifecycle import catalogue, inputs, keys, publish, remarks
 from dpbeam.pipelines.lifecycle.attempts import coverage_refusal, staging_area
@@ -155,14 +156,16 @@ def _resuming(request: Request, charge: Charge, amount: Amount) -> Foreseen:
 
 def foreseen_json(foreseen: Foreseen) -> dict[str, object]:
     """What `dpbeam run --dry-run --json` prints; see docs/formats.md."""
-    request = foreseen.request
+    request, outcome = foreseen.request, _outcome(foreseen)
     said = {"remarks": list(foreseen.remarks)} if foreseen.remarks else {}
+    left = outcome["left"]
+    basic = isinstance(left, dict) and BASIC.field in left
     return {
-        "version": 2 if said else 1,
+        "version": 1 if basic and not said else 2,
         "dataset": request.query.dataset,
         "release_name": request.release_name,
         "reason": foreseen.reason,
-        **_outcome(foreseen),
+        **outcome,
         **said,
     }
 

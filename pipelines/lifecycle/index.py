@@ -97,7 +97,7 @@ def _place(charge: Charge) -> tuple[datetime, int]:
 
 def _cost(amount: Amount) -> Cost:
     plain = amount.to_json()
-    return Cost(epsilon=plain["epsilon"], delta=plain["delta"])
+    return Cost(epsilon=plain[amount.meter.field], delta=plain["delta"], symbol=amount.meter.symbol)
 
 
 def _is_ours(page: Path) -> bool:

@@ -23,6 +23,7 @@ from dpbeam.engine.release import releaser
 from dpbeam.engine.stage import StageSpec
 from dpbeam.engine.stage import planned as planned_stages
 from dpbeam.errors import DpbeamError, Interrupted, RunFailed
+from dpbeam.ledger.meters import BASIC
 from dpbeam.phases import coverage
 from dpbeam.phases.bounds import bounds_phase
 from dpbeam.phases.phase import Parameters, Phase
@@ -267,7 +268,12 @@ def assemble(verified: Verified) -> Assembled:
             guarantee=manifests.Guarantee(epsilon=known.plan.epsilon, delta=known.plan.delta, unit=query.unit or "row"),
             certificate=manifests.StatedCertificate(**known.plan.certificate.to_json()),
             mechanisms=known.plan.mechanisms,
-            charge=manifests.Charge(id=charge.id, meter="basic", epsilon=amount["epsilon"], delta=amount["delta"]),
+            charge=manifests.Charge(
+                id=charge.id,
+                meter=charge.amount.meter.name,
+                epsilon=amount[charge.amount.meter.field],
+                delta=amount["delta"],
+            ),
             files=publish.entries(folder, _rows(tables)),
             engine=request.engine,
             chosen_bounds=known.chosen,
@@ -309,7 +315,7 @@ def run_json(done: Published) -> dict[str, object]:
     }
     said = {name: each for name, each in said.items() if each}
     return {
-        "version": 3 if said else 2 if more else 1,
+        "version": 3 if said or done.charge.amount.meter != BASIC else 2 if more else 1,
         "release_id": manifest["release_id"],
         "path": str(done.folder),
         "cached": done.cached,

@@ -25,6 +25,7 @@ from dpbeam.mechanisms.events import (
 from dpbeam.mechanisms.targets import OfPartitions, OfRound, target_of
 from dpbeam.phases.phase import Parameters
 from dpbeam.pipelines.lifecycle import shown_order
+from dpbeam.pipelines.lifecycle.metered import as_epsilon
 from dpbeam.queries.quantities import NormClipped, Squares, Sum, Total, Tree, UnitsByValue, Values
 from dpbeam.queries.source import Derived
 from dpbeam.reporting import facts
@@ -140,6 +141,7 @@ def render(manifest: Manifest, known: Parameters, tables: Mapping[str, pa.Table]
     chosen = by_stage(manifest.chosen_bounds)
     listed = {stage.name: stage.public for stage in known.query.stages}  # what rounds of selection found isn't listed
     amounts = {name: getattr(balance, name).to_json() for name in ("cap", "spent", "held", "left")}
+    loss = balance.meter.field
     return render_report(
         release=facts.ReleaseFacts(
             release_id=manifest.release_id,
@@ -158,7 +160,9 @@ def render(manifest: Manifest, known: Parameters, tables: Mapping[str, pa.Table]
         mechanisms=manifest.mechanisms,
         charge=manifest.charge,
         balance=facts.Balance(
-            **{f"{name}_{part}": amount[part] for name, amount in amounts.items() for part in ("epsilon", "delta")}
+            **{f"{name}_epsilon": amount[loss] for name, amount in amounts.items()},
+            **{f"{name}_delta": amount["delta"] for name, amount in amounts.items()},
+            spent_as_epsilon=as_epsilon(balance.spent, amounts["cap"]["delta"]),
         ),
         stages=[
             stage_report(

@@ -18,6 +18,7 @@ from dpbeam.engine.stage import StageSpec
 from dpbeam.ledger import Ledger
 from dpbeam.ledger.accounts import OPEN, Charge
 from dpbeam.ledger.amounts import Amount
+from dpbeam.ledger.meters import Meter, meter_named
 from dpbeam.phases.phase import Parameters
 from dpbeam.pipelines.lifecycle import publish
 from dpbeam.pipelines.lifecycle.attempts import staging_area
@@ -42,8 +43,9 @@ class Request:
 
     `options` are Beam's, None where none are stated: then the run is one of this machine, and Beam is loaded when it is
     to be charged. `shards` is the number of staged files a stage, which never depends on the data; `cap` what whoever
-    asks takes the dataset's budget to be, None where they don't say. A run that failed may be tried again under its
-    charge, up to `max_attempts` times in all. `refresh` asks for a new release although it exists;
+    asks takes the dataset's budget to be, in ε and δ, and `meter` what it adds up, None where they don't say. A run
+    that failed may be tried again under its charge, up to `max_attempts` times in all. `refresh` asks for a new release
+    although it exists;
     `accept_source` says that a source that is new to the dataset's budget is meant. `about` is what the policy says to
     readers, `min_coverage` the least share of rows that a stage must keep for the release to be published. A `period`
     stands in the name.
@@ -59,6 +61,7 @@ class Request:
     output: Path
     shards: int
     cap: Amount | None = None
+    meter: Meter | None = None
     engine: Engine = "dpbeam"
     max_attempts: int = 3
     refresh: bool = False
@@ -83,6 +86,7 @@ class Request:
             query=compiled.query(policy),
             shards=policy.output.shards,
             cap=Amount.cap(budget.epsilon, budget.delta) if budget else None,
+            meter=meter_named(budget.meter) if budget else None,
             about=About(**about) if about else None,
             min_coverage=policy.guardrails.min_coverage,
             **how,

@@ -17,8 +17,10 @@ import pyarrow.parquet as pq
 from dpbeam.errors import DpbeamError
 from dpbeam.ledger import open_ledger
 from dpbeam.ledger.amounts import Amount
+from dpbeam.ledger.meters import BASIC, meter_named
 from dpbeam.pipelines.jobs.options import beam_options
 from dpbeam.pipelines.lifecycle import identity
+from dpbeam.pipelines.lifecycle.metered import cap_in
 from dpbeam.pipelines.lifecycle.release import make_release
 from dpbeam.pipelines.lifecycle.steps import Progress
 from dpbeam.pipelines.lifecycle.values import Published, Request
@@ -57,7 +59,11 @@ def rehearsed(policy: Policy, units: int, progress: Progress = lambda says: None
         stated = policy.budget or policy.run
         ledger = open_ledger(f"sqlite:///{folder / 'ledger.sqlite'}", create=True)
         protected = identity.scope(query, [str(source)]).protected
-        ledger.create_budget(policy.dataset, Amount.cap(stated.epsilon, stated.delta), protected=protected)
+        meter = meter_named(policy.budget.meter) if policy.budget else BASIC
+        cap = Amount.cap(stated.epsilon, stated.delta)
+        ledger.create_budget(
+            policy.dataset, cap_in(meter, cap), stated=None if meter == BASIC else cap, protected=protected
+        )
         asked = Request.of(
             policy, release_name="rehearsal", ledger=ledger, options=beam_options([]), output=folder / "releases"
         )

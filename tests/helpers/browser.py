@@ -87,6 +87,7 @@ def report(**changes: Any) -> str:
             held_delta=1e-8,
             left_epsilon=7.0,
             left_delta=9.6e-7,
+            spent_as_epsilon=12.0,
         ),
         "stages": [_wide(), _days(), _top(), _whole()],
         "files": [FileEntry(path=f"by_place.{kind}", sha256="c" * 64, rows=15) for kind in ("csv", "parquet")],

@@ -53,7 +53,7 @@ def test_the_ledgers_page_works(reader, capsys, postgres) -> None:
     policy.write_text(policy.read_text().replace("dataset: people", "dataset: my-data"))
     shutil.copy(reader / "people.parquet", reader / "moved.parquet")
     found = commands(ROOT / "docs" / "ledger.md")
-    assert len(found) == 12
+    assert len(found) == 14
     server = postgres.url()
     for words in found:
         here = [server if word == "postgresql://dpbeam@db.example.org/budgets" else word for word in words]

@@ -11,6 +11,7 @@ import pytest
 
 from dpbeam.errors import LedgerError, Refused
 from dpbeam.ledger import Amount, Charge, Ledger, Owner, Protected, Scope, open_ledger
+from dpbeam.ledger.meters import GDP
 from dpbeam.ledger.moving import Export
 from dpbeam.pipelines.cli.main import invoke
 
@@ -210,3 +211,17 @@ def test_no_message_of_an_export_holds_its_secret(tmp_path, capsys) -> None:
         Export.from_bytes((tmp_path / "file").read_bytes()[:-1], "file")
     said = capsys.readouterr()
     assert secret.hex() not in str(caught.value) + said.out + said.err
+
+
+def test_a_budget_of_another_meter_keeps_it_and_the_cap_that_was_stated(urls, tmp_path) -> None:
+    made, stated, tenth = open_ledger(urls[0], create=True), Amount.cap(2, 1e-5), Amount.charge("0.1", 0, GDP)
+    made.create_budget("people", Amount.cap("0.3", 5e-6, GDP), stated=stated)
+    made.start(
+        made.reserve(
+            "people", "k", tenth, owner=Owner.current(), scope=PEOPLE, policy_digest="p", release_id="r", path="/x"
+        )
+    )
+    file = tmp_path / "ledger.export"
+    assert (moved(urls, file), taken(urls[1], file)) == (0, 0)
+    budget = open_ledger(urls[1]).budget("people")
+    assert (budget.stated, budget.balance.spent, budget.balance.meter) == (stated, tenth, GDP)

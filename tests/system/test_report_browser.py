@@ -62,6 +62,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
             held_delta=0.0,
             left_epsilon=9.0,
             left_delta=9.9e-7,
+            spent_as_epsilon=1.0,
         ),
         stages=[
             StageReport(

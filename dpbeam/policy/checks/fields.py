@@ -100,7 +100,7 @@ REMEDIES: Mapping[str, str] = {
     "max_epsilon_per_run": "Give a number from 1e-6 to 1e6, or leave the key out.",
     "max_delta_per_run": "Give a number above 0 and below 1, or leave the key out.",
     "min_pre_threshold": "Give a whole number of at least 1, or leave the key out.",
-    "meter": "Write basic.",
+    "meter": "Write basic, zcdp or gdp.",
     "stages": "List at least one stage.",
     "name": "Name it with a-z, 0-9 and _, starting with a letter, at most 64 characters.",
     "group_by": "List the columns whose values make the partitions: group_by: [ngram]; [] for the whole table.",

@@ -145,11 +145,11 @@ CoverageShare = Annotated[float, Field(gt=0, lt=1)]
 
 
 class Budget(Strict):
-    """What the dataset may ever spend."""
+    """What the dataset may ever spend, in ε and δ; `meter` is how the losses of its runs are added up."""
 
     epsilon: Epsilon
     delta: Delta
-    meter: Literal["basic"] = "basic"
+    meter: Literal["basic", "zcdp", "gdp"] = "basic"
 
 
 class Run(Strict):

@@ -17,7 +17,7 @@ from dpbeam.errors import LedgerError, Refused, UsageError
 from dpbeam.ledger import Ledger, open_ledger
 from dpbeam.ledger.accounts import Charge
 from dpbeam.ledger.amounts import ZERO, Amount
-from dpbeam.ledger.entries import SourceAccepted
+from dpbeam.ledger.budget_facts import SourceAccepted
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.scope import MAX_SOURCES, Protected, Scope, covers
 from dpbeam.pipelines.lifecycle import identity

@@ -17,6 +17,7 @@ from dpbeam.errors import LedgerError, Refused, UsageError
 from dpbeam.ledger import Ledger, bookkeeping, open_ledger
 from dpbeam.ledger.accounts import Charge
 from dpbeam.ledger.amounts import ZERO, Amount
+from dpbeam.ledger.meters import GDP, METERS, ZCDP
 from dpbeam.ledger.owner import Owner, alive
 from dpbeam.ledger.refusals import FenceLost, KeyTaken
 from dpbeam.ledger.scope import Protected, Scope
@@ -259,3 +260,45 @@ def test_any_order_of_calls_does_what_the_model_says(request, new_url) -> None:
     machine = type("Machine", (LedgerMachine,), {"new_url": staticmethod(new_url)})
     examples = 8 if "postgresql" in request.node.name else 25  # it takes three times as long
     run_state_machine_as_test(machine, settings=settings(max_examples=examples, stateful_step_count=20, deadline=None))
+
+
+@pytest.mark.parametrize("meter", [ZCDP, GDP], ids=str)
+def test_a_budget_of_another_meter_is_kept_spent_and_verified(make_ledger, meter) -> None:
+    book, stated = make_ledger(), Amount.cap(2, 1e-5)
+    book.create_budget("d", Amount.cap("0.3", 5e-6, meter), stated=stated)
+    tenth = Amount.charge("0.1", 0, meter)
+    for key in "abc":
+        book.close(book.start(reserve(book, key, tenth, cap_stated=stated, meter_stated=meter)))
+    with pytest.raises(Refused, match=f"asks for {meter.symbol} 0.1, δ 0"):
+        reserve(book, "d", tenth)
+    again = make_ledger()
+    assert again.balance("d").spent == tenth + tenth + tenth
+    assert again.budget("d").stated == stated
+    assert {charge.amount for charge in again.charges("d")} == {tenth}
+    assert again.verify() == 1 + 1 + 1 + 3 * 3
+    assert again.meter("d") == meter
+
+
+def test_an_amount_or_a_policy_of_another_meter_is_refused(make_ledger) -> None:
+    book = make_ledger()
+    book.create_budget("d", Amount.cap(1, 1e-6, ZCDP), stated=Amount.cap(4, 2e-6))
+    for amount, more in (
+        (ONE, {}),
+        (Amount.charge("0.1", 0, ZCDP), {"meter_stated": METERS["basic"]}),
+    ):
+        with pytest.raises(Refused, match="its budget's meter is zcdp, fixed when it was created"):
+            reserve(book, "k", amount, **more)
+    with pytest.raises(
+        Refused, match=r"the policy states a budget of ε 5, δ 0\.000002, the ledger's cap is ε 4, δ 0\.000002"
+    ):
+        reserve(book, "k", Amount.charge("0.1", 0, ZCDP), cap_stated=Amount.cap(5, 2e-6))
+    assert book.balance("d").held == Amount.zero(ZCDP)
+
+
+def test_a_budget_of_another_meter_is_the_same_where_its_stated_cap_is(make_ledger) -> None:
+    book, stated = make_ledger(), Amount.cap(4, 2e-6)
+    made = book.create_budget("d", Amount.cap(1, 1e-6, ZCDP), stated=stated)
+    assert book.create_budget("d", Amount.cap("0.9", 1e-6, ZCDP), stated=stated, exist_ok=True) == made
+    for other in (Amount.cap(1, 1e-6, GDP), Amount.cap(1, 1e-6)):
+        with pytest.raises(Refused, match="already has a budget"):
+            book.create_budget("d", other, stated=stated, exist_ok=True)

@@ -14,12 +14,12 @@ import pytest
 from dpbeam.ledger import open_ledger
 from dpbeam.ledger.accounts import Budget, Charge
 from dpbeam.ledger.amounts import Amount
+from dpbeam.ledger.budget_facts import BudgetCreated, SourceAccepted, UnitBound
 from dpbeam.ledger.canonical import canonical, parsed
 from dpbeam.ledger.entries import (
     GENESIS,
     Arrived,
     AttemptFailed,
-    BudgetCreated,
     Closed,
     Fact,
     JournalEntry,
@@ -30,17 +30,16 @@ from dpbeam.ledger.entries import (
     Refunded,
     Reserved,
     Retried,
-    SourceAccepted,
     Started,
-    UnitBound,
     entry_hash,
     from_record,
     to_record,
 )
-from dpbeam.ledger.meters import BASIC
+from dpbeam.ledger.meters import BASIC, GDP, ZCDP
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.replay import BrokenJournal, Replayed, replay
 from dpbeam.ledger.scope import Protected
+from dpbeam.ledger.terms import Terms
 from dpbeam.ledger.words import heading, remark
 
 OLD = Path(__file__).parents[2] / "data" / "ledger-2.sql"
@@ -269,3 +268,33 @@ def test_an_entry_says_who_made_it_and_its_hash_holds_that(tmp_path, monkeypatch
     assert entry.to_json()["actor"] == entry.actor
     assert entry_hash(entry) == entry.hash != entry_hash(replace(entry, actor="somebody else"))
     assert entry_hash(replace(entry, actor="")) != entry.hash
+
+
+def test_a_fact_of_another_meter_names_it_and_comes_back() -> None:
+    cap, one = Amount.cap(1, 1e-6, ZCDP), Amount.charge("0.1", 0, ZCDP)
+    terms = Terms(stated=Amount.cap(4, 2e-6))
+    created = BudgetCreated(cap=cap, meter=ZCDP, actor="", ledger="this", protected=None, terms=terms)
+    facts = (created, replace(reserved("one", 1), amount=one), Started(charge_id="one", amount=one, fence=1))
+    for fact in facts:
+        record = to_record(fact)
+        assert json.loads(record.details)["meter"] == "zcdp"
+        assert from_record(record) == fact
+    found = replayed(facts)
+    assert (found.budget.balance.spent, found.budget.stated) == (one, Amount.cap(4, 2e-6))
+    with pytest.raises(BrokenJournal, match="entry 2 can't follow from those before it"):
+        replayed((created, replace(reserved("one", 1), amount=one.of(GDP))))
+    with pytest.raises(BrokenJournal, match="entry 3 can't follow from those before it"):
+        replayed((*facts[:2], replace(facts[2], amount=one.of(GDP))))
+
+
+def test_a_budget_of_one_meter_has_no_cap_of_another() -> None:
+    with pytest.raises(ValueError, match="cap must be of the meter gdp"):
+        BudgetCreated(cap=Amount.cap(1, 1e-6, ZCDP), meter=GDP, actor="", ledger="this", protected=None)
+
+
+@pytest.mark.parametrize(
+    "stored", [{"x": 1}, {"stated": 1}, {"stated": {}}, {"stated": {"epsilon_units": 1, "delta_units": -1}}]
+)
+def test_terms_that_nobody_wrote_are_refused(stored) -> None:
+    with pytest.raises(ValueError):
+        Terms.from_json(stored)

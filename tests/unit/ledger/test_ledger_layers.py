@@ -16,14 +16,15 @@ ROOM = Path(dpbeam.ledger.__file__).parent
 VALUES = (
     "canonical",
     "checks",
-    "amounts",
     "meters",
+    "amounts",
     "owner",
     "patterns",
     "scope",
     "terms",
     "accounts",
     "actors",
+    "budget_facts",
     "entries",
     "words",
 )

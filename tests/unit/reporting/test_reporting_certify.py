@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from dpbeam.accounting.certify import certify_events
+from dpbeam.accounting.metering import metered_cost
 from dpbeam.mechanisms.events import Gaussian, TruncatedGeometric
 from dpbeam.reporting.certify import Uncertified, certify
 from dpbeam.reporting.manifest import Charge, Coverage, FileEntry, Guarantee, Manifest, StatedCertificate
@@ -102,9 +103,24 @@ def test_a_charge_below_the_guarantee_is_named(
     assert problems(release) == (f"charge.{name}: {paid} was charged for a guarantee of {due}",)
 
 
-def test_a_charge_of_an_unknown_meter_is_not_taken_as_paid(release: Path, stated: StatedCertificate) -> None:
-    write(release, stated, charge=Charge(id="c", meter="promise", epsilon=1.0, delta=1e-8))
-    assert problems(release) == ("charge.meter: 'promise' is a meter whose amounts this dpbeam can't check",)
+@pytest.mark.parametrize("meter", ["zcdp", "gdp"])
+def test_a_charge_in_another_meter_covers_what_the_mechanisms_cost_in_it(
+    release: Path, stated: StatedCertificate, meter
+) -> None:
+    due = metered_cost(MECHANISMS, meter)
+    write(release, stated, charge=Charge(id="c", meter=meter, epsilon=due.loss, delta=due.delta))
+    certify(release)
+    write(release, stated, charge=Charge(id="c", meter=meter, epsilon=due.loss * 0.99, delta=due.delta * 0.9))
+    symbol = {"zcdp": "ρ", "gdp": "μ²"}[meter]
+    assert problems(release) == (
+        f"charge: {symbol} {due.loss * 0.99} was charged for mechanisms that cost {due.loss}",
+        f"charge: δ {due.delta * 0.9} was charged for mechanisms that cost {due.delta}",
+    )
+
+
+def test_a_charge_of_an_unknown_meter_is_none() -> None:
+    with pytest.raises(KeyError):
+        Charge(id="c", meter="promise", epsilon=1.0, delta=1e-8).to_json()
 
 
 COVERAGE = Coverage(

@@ -146,7 +146,8 @@ def test_without_a_period_none_stands_in_a_manifest() -> None:
         ),
         ({"version": 2, "period": "1", "engine": "pipelinedp"}, "breaks the format of version 2"),
         ({"version": 3, "period": "week 48"}, "period: 'week 48' does not match"),
-        ({"version": 5}, "is of version 5; this dpbeam reads up to version 4: use a newer dpbeam"),
+        ({"version": 6}, "is of version 6; this dpbeam reads up to version 5: use a newer dpbeam"),
+        ({"version": 5}, "breaks the format of version 5"),
     ],
 )
 def test_what_a_policy_says_to_readers_and_periods_stand_in_version_3_and_nowhere_else(
@@ -274,11 +275,11 @@ def test_an_unknown_field_is_refused() -> None:
 
 def test_a_newer_version_is_refused_naming_both_versions(tmp_path: Path) -> None:
     path = tmp_path / "manifest.json"
-    path.write_text(json.dumps(document(version=5, more="fields")), encoding="utf-8")
+    path.write_text(json.dumps(document(version=6, more="fields")), encoding="utf-8")
     with pytest.raises(UsageError) as caught:
         read_manifest(path)
     assert str(caught.value) == (
-        f"manifest {path} is of version 5; this dpbeam reads up to version 4: use a newer dpbeam"
+        f"manifest {path} is of version 6; this dpbeam reads up to version 5: use a newer dpbeam"
     )
 
 
@@ -379,3 +380,16 @@ def test_a_manifest_that_is_not_utf8_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         read_manifest(path)
     assert str(caught.value) == f"manifest {path} is not UTF-8 text; name a release's manifest.json"
+
+
+@pytest.mark.parametrize(("meter", "name"), [("zcdp", "rho"), ("gdp", "mu_squared")])
+def test_a_charge_in_another_meter_stands_in_version_5_under_the_meters_own_name(meter, name) -> None:
+    made = manifest(charge=Charge(id="c1", meter=meter, epsilon=0.25, delta=1e-9))
+    written = json.loads(made.to_bytes())
+    assert (written["version"], written["charge"]) == (5, {"id": "c1", "meter": meter, name: 0.25, "delta": 1e-9})
+    assert parse_manifest(made.to_bytes().decode()) == made
+    other = written | {"charge": {"id": "c1", "meter": meter, "epsilon": 0.25, "delta": 1e-9}}
+    with pytest.raises(ValueError, match="breaks the format of version 5"):
+        parse_manifest(json.dumps(other))
+    with pytest.raises(ValueError, match="breaks the format of version 4"):
+        parse_manifest(json.dumps(written | {"version": 4}))

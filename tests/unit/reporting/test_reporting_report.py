@@ -139,6 +139,7 @@ BALANCE = Balance(
     held_delta=1e-8,
     left_epsilon=6.0,
     left_delta=9.6e-7,
+    spent_as_epsilon=3.0,
 )
 
 
