@@ -17,6 +17,7 @@ from typing import Any, Literal, NoReturn, get_args
 from dpbeam.ledger.amounts import ZERO, Amount
 from dpbeam.ledger.canonical import canonical
 from dpbeam.ledger.checks import check_dataset, check_sha256, check_text, check_whole
+from dpbeam.ledger.marks import Anchored, KeyPinned
 from dpbeam.ledger.meters import Meter, meter_named
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.scope import MAX_TEXT, Protected
@@ -166,11 +167,11 @@ class Closed(OfCharge):
 
 
 ChargeFact = Reserved | Started | Refunded | AttemptFailed | Retried | Published | Closed
-Fact = BudgetCreated | UnitBound | SourceAccepted | ChargeFact
+Fact = BudgetCreated | UnitBound | SourceAccepted | Anchored | KeyPinned | ChargeFact
 
 Kind = Literal[
     "budget_created", "unit_bound", "source_accepted", "reserved", "released", "started", "attempt_failed", "retried",
-    "published", "closed",
+    "published", "closed", "anchored", "key_pinned",
 ]  # fmt: skip
 """What the journal calls each fact. A refund is `released` there: that word is in the hashes of every ledger."""
 
@@ -225,6 +226,10 @@ def to_record(fact: Fact) -> Record:
             return _of_charge("published", fact, manifest_sha256=manifest_sha256, path=path)
         case Closed():
             return _of_charge("closed", fact)
+        case Anchored():
+            return Record(kind="anchored", details=canonical(fact.to_json()))
+        case KeyPinned():
+            return Record(kind="key_pinned", details=canonical(fact.to_json()))
         case _:
             no_fact(fact)
 
@@ -277,6 +282,10 @@ def _read(record: Record, details: dict[str, Any]) -> Fact:
             return Published(**of_charge, **details)
         case "closed":
             return Closed(**of_charge)
+        case "anchored":
+            return Anchored.from_json(details)
+        case "key_pinned":
+            return KeyPinned.from_json(details)
         case _:
             raise ValueError("a kind that no fact has")
 

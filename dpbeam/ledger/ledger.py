@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from dpbeam.errors import LedgerError, UsageError
@@ -33,10 +34,9 @@ from dpbeam.ledger.entries import (
     Refunded,
     Reserved,
     Retried,
-    SourceAccepted,
     Started,
-    UnitBound,
 )
+from dpbeam.ledger.journaling import anchor, bind, record
 from dpbeam.ledger.meters import BASIC, METERS, Meter
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.reserving import Claim, reservable
@@ -66,9 +66,18 @@ class Ledger:
     """
 
     store: Store
+    _verifier: Verifier = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_verifier", Verifier(store=self.store))
 
     def __repr__(self) -> str:
         return f"<dpbeam.Ledger {self.store.place}>"
+
+    def kept_open(self) -> AbstractContextManager[None]:
+        """For a process that charges often: within the block each step costs one wait for the disk. Every step is as
+        durable as without; but until the block ends, a SQLite ledger is its file and the log beside it."""
+        return self.store.kept_open()
 
     def secret(self) -> bytes:
         """32 random bytes made with the ledger; they key the input's fingerprint. Never shown."""
@@ -128,19 +137,19 @@ class Ledger:
             return tx.datasets()
 
     def balance(self, dataset: str) -> Balance:
-        """What the dataset may spend, has spent, holds and has left, after verifying its history."""
+        """What the dataset may spend, has spent, holds and has left, after verifying where it stands."""
         return self.budget(dataset).balance
 
     def budget(self, dataset: str) -> Budget:
-        """The dataset's balance, whom it protects and what it was spent on, after verifying its history."""
+        """The dataset's balance, whom it protects and what it was spent on, after verifying where it stands."""
         with self.store.read() as tx:
-            return self._verifier.verified(tx, dataset).budget
+            return self._verifier.current(tx, dataset).budget
 
     def history(self, dataset: str) -> list[JournalEntry]:
         """The dataset's journal, oldest entry first, after verifying it."""
         with self.store.read() as tx:
             self._verifier.verified(tx, dataset)
-            return tx.entries(dataset)
+            return list(tx.entries(dataset))
 
     def charge(self, charge_id: str) -> Charge | None:
         """The charge as it stands now."""
@@ -149,11 +158,12 @@ class Ledger:
 
     def find(self, dataset: str, key: str) -> Charge | None:
         """The charge that answers an idempotency key: the unfinished one, else the newest published, else the newest
-        spent without publishing; None if there is none, or refunded ones only. The history is verified first: what is
-        published again, or removed, is what a run wrote down."""
+        spent without publishing; None if there is none, or refunded ones only. It is verified first: what is published
+        again, or removed, is what a run wrote down."""
         with self.store.read() as tx:
-            self._verifier.verified(tx, dataset)
-            return answering(tx.charges(dataset, key=key))
+            stands = self._verifier.current(tx, dataset)
+            found = answering(tx.charges(dataset, key=key))
+            return None if found is None else self._verifier.charge(tx, stands, found)
 
     def verify(self, dataset: str | None = None) -> int:
         """Replays the journal of a dataset, or of all, and compares it with every balance and charge.
@@ -194,7 +204,7 @@ class Ledger:
         refresh: bool = False,
         accept_source: bool = False,
     ) -> Charge:
-        """Holds `amount` of the dataset's budget for one run, after verifying the dataset's whole history.
+        """Holds `amount` of the dataset's budget for one run, after verifying where the dataset stands (`standing`).
 
         `key` is the idempotency key, `cap_stated` the policy's own statement of the cap, `path` where the release
         will lie. `refresh` asks for a new charge although a release of this key is published. `scope` is whom the run
@@ -216,8 +226,8 @@ class Ledger:
             accept_source=accept_source,
         )
         with self.store.write() as tx:
-            budget, binding = reservable(tx, self._verifier, claim)
-            balance = budget.balance
+            stands, binding = reservable(tx, self._verifier, claim)
+            balance = stands.budget.balance
             try:
                 charge = Charge(
                     id=secrets.token_hex(16),
@@ -244,17 +254,18 @@ class Ledger:
                 )
             except ValueError as error:
                 raise UsageError(str(error)) from None
+            budget = anchor(tx, stands)
             for fact in binding:
-                budget = self._bind(tx, budget, fact)
+                budget = bind(tx, budget, fact)
             tx.insert_charge(charge)
-            self._record(tx, budget, replace(balance, held=balance.held + amount), reserved)
+            record(tx, budget, replace(balance, held=balance.held + amount), reserved)
         return charge
 
     def foresee(self, claim: Claim) -> Balance:
         """The balance that a `reserve` of this claim would leave. Raises its refusals, and writes nothing, so that
         another run may come first."""
         with self.store.read() as tx:
-            balance = reservable(tx, self._verifier, claim)[0].balance
+            balance = reservable(tx, self._verifier, claim)[0].budget.balance
         return replace(balance, held=balance.held + claim.amount)
 
     def start(self, charge: Charge) -> Charge:
@@ -300,12 +311,12 @@ class Ledger:
             raise UsageError("staging_gone must be True: remove the staging of the earlier attempt before a new draw")
         with self.store.write() as tx:
             now, budget = self._held_by(tx, charge, "STARTED", "retried")
-            self._verifier.verified(tx, now.dataset)  # what it says of the earlier attempt is removed
+            self._verifier.current(tx, now.dataset)  # what it says of the earlier attempt is removed
             if now.attempt >= now.max_attempts:
                 raise refusals.no_attempts(now)
             taken = replace(now, attempt=now.attempt + 1, fence=tx.last_fence() + 1, owner=owner, failed=False)
             tx.update_charge(taken)
-            self._record(tx, budget, budget.balance, Retried(**of_charge(taken), attempt=taken.attempt, owner=owner))
+            record(tx, budget, budget.balance, Retried(**of_charge(taken), attempt=taken.attempt, owner=owner))
         return taken
 
     def fail_attempt(self, charge: Charge, reason: Reason) -> Charge:
@@ -343,7 +354,7 @@ class Ledger:
             except ValueError as error:
                 raise UsageError(str(error)) from None
             tx.update_charge(moved)
-            self._record(tx, budget, moved_balance(budget.balance, now, moved), stated)
+            record(tx, budget, moved_balance(budget.balance, now, moved), stated)
         return moved
 
     def _held_by(self, tx: Transaction, charge: Charge | str, state: State, step: str) -> tuple[Charge, Budget]:
@@ -359,28 +370,6 @@ class Ledger:
         if now.state != state:
             raise refusals.wrong_state(now, state, step)
         if isinstance(charge, str):  # whoever settles a broken run knows it from the ledger alone
-            return self._verifier.verified(tx, now.dataset).charges[now.id], self._verifier.budget(tx, now.dataset)
+            stands = self._verifier.current(tx, now.dataset)
+            return self._verifier.charge(tx, stands, now), stands.budget
         return now, self._verifier.headed(tx, now.dataset)
-
-    def _record(self, tx: Transaction, budget: Budget, balance: Balance, fact: ChargeFact) -> None:
-        """Appends a fact to the dataset's chain, and moves its balance and head along."""
-        entry = chained(budget.dataset, budget, fact)
-        tx.append(entry)
-        tx.update_budget(replace(budget, balance=balance, head_seq=entry.seq, head_hash=entry.hash))
-
-    def _bind(self, tx: Transaction, budget: Budget, fact: UnitBound | SourceAccepted) -> Budget:
-        """Appends what the budget is bound to from now on, and binds it."""
-        entry = chained(budget.dataset, budget, fact)
-        bound = replace(budget, head_seq=entry.seq, head_hash=entry.hash)
-        match fact:
-            case UnitBound(protected=protected):
-                bound = replace(bound, protected=protected)
-            case SourceAccepted(sources=sources):
-                bound = replace(bound, sources=(*budget.sources, *sources))
-        tx.append(entry)
-        tx.update_budget(bound)
-        return bound
-
-    @property
-    def _verifier(self) -> Verifier:
-        return Verifier(store=self.store)

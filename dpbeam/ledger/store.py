@@ -7,6 +7,7 @@ same two protocols and passes the same contract test (tests/unit/ledger/test_led
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
@@ -32,19 +33,33 @@ class Transaction(Protocol):
 
     def charge(self, charge_id: str) -> Charge | None: ...
 
-    def charges(self, dataset: str | None = None, *, key: str | None = None) -> list[Charge]:
-        """The charges of a dataset (or all), of one idempotency key (or all), by increasing fence."""
+    def charges(self, dataset: str, *, key: str | None = None) -> Iterator[Charge]:
+        """The charges of a dataset, of one idempotency key (or all), by increasing fence."""
+        ...
+
+    def unfinished(self, dataset: str) -> list[Charge]:
+        """The dataset's charges that are RESERVED or STARTED, by an index: finished ones cost nothing."""
         ...
 
     def insert_charge(self, charge: Charge) -> None: ...
 
     def update_charge(self, charge: Charge) -> None: ...
 
-    def entries(self, dataset: str) -> list[JournalEntry]:
-        """The dataset's journal by increasing `seq`."""
+    def entries(self, dataset: str, *, since: int = 1) -> Iterator[JournalEntry]:
+        """The dataset's journal by increasing `seq`, from the entry `since` on, one at a time."""
         ...
 
+    def entries_of(self, charge_id: str) -> list[JournalEntry]:
+        """The entries of one charge by increasing `seq`, by an index."""
+        ...
+
+    def entry(self, dataset: str, seq: int) -> JournalEntry | None: ...
+
     def last_entry(self, dataset: str) -> JournalEntry | None: ...
+
+    def last_anchor(self, dataset: str) -> JournalEntry | None:
+        """The newest entry of kind `anchored`, by an index."""
+        ...
 
     def append(self, entry: JournalEntry) -> None: ...
 
@@ -54,6 +69,10 @@ class Transaction(Protocol):
 
     def journal_datasets(self) -> list[str]:
         """The datasets that the journal names, sorted."""
+        ...
+
+    def charged_datasets(self) -> list[str]:
+        """The datasets that charges name, sorted."""
         ...
 
     def check_schema(self) -> None:
@@ -87,6 +106,11 @@ class Store(Protocol):
 
     def read(self) -> AbstractContextManager[Transaction]:
         """A transaction that sees one state of the ledger and writes nothing."""
+        ...
+
+    def kept_open(self) -> AbstractContextManager[None]:
+        """What costs time at the beginning and end of each transaction is done once for the whole block. For this
+        process alone; a process that is forked inside the block does without."""
         ...
 
 

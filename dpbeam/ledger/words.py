@@ -16,6 +16,7 @@ from dpbeam.ledger.entries import (
     UnitBound,
     no_fact,
 )
+from dpbeam.ledger.marks import Anchored, KeyPinned
 
 
 def heading(fact: Fact) -> str:
@@ -41,6 +42,10 @@ def heading(fact: Fact) -> str:
             return "published"
         case Closed():
             return "closed"
+        case Anchored():
+            return "anchored"
+        case KeyPinned():
+            return "key_pinned"
         case _:
             no_fact(fact)
 
@@ -54,5 +59,7 @@ def remark(fact: Fact) -> str | None:
             said = " by --accept-source" if asked else ""
             also = f"; it is that of {', '.join(also_of)} too" if also_of else ""
             return f"spent on {', '.join(sources)}{said}{also}"
+        case KeyPinned(key=key, follows=follows):
+            return f"signed with key {key[:16]} from here on" + (f", which follows {follows[:16]}" if follows else "")
         case _:
             return None

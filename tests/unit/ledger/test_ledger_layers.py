@@ -24,10 +24,12 @@ VALUES = (
     "terms",
     "accounts",
     "actors",
+    "standing",
+    "marks",
     "entries",
     "words",
 )
-RULES = ("bookkeeping", "binding", "verifying", "reserving", "ledger")
+RULES = ("bookkeeping", "binding", "verifying", "reserving", "journaling", "ledger")
 LAYERS = (*VALUES, "replay", "refusals", "waiting", "store", *RULES)
 """Each may import those before it; no rule imports a database."""
 SQLITE = ("file_locks", "drafts", "names", "schema", "file", "store")

@@ -66,6 +66,11 @@ class SqliteStore:
             self._check_same(connection)
             yield SqliteTransaction(connection, self.place)
 
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        with sqlite_file.errors_named(self.path), sqlite_file.kept_open(self.path):
+            yield
+
     def _check_same(self, connection: sqlite3.Connection) -> None:
         if sqlite_file.read_secret(connection, self.path) != self.secret:
             raise self._replaced()
@@ -105,9 +110,14 @@ class SqliteTransaction:
         rows = self._all(f"SELECT {_names(CHARGE)} FROM charges WHERE id = ?", charge_id)
         return self._charge(rows[0]) if rows else None
 
-    def charges(self, dataset: str | None = None, *, key: str | None = None) -> list[Charge]:
-        query = f"SELECT {_names(CHARGE)} FROM charges WHERE (? IS NULL OR dataset = ?) AND (? IS NULL OR key = ?)"
-        return [self._charge(row) for row in self._all(f"{query} ORDER BY fence", dataset, dataset, key, key)]
+    def charges(self, dataset: str, *, key: str | None = None) -> Iterator[Charge]:
+        query = f"SELECT {_names(CHARGE)} FROM charges WHERE dataset = ?"
+        rows = (query, dataset) if key is None else (f"{query} AND key = ?", dataset, key)
+        return map(self._charge, self._each(f"{rows[0]} ORDER BY fence", *rows[1:]))
+
+    def unfinished(self, dataset: str) -> list[Charge]:
+        query = f"SELECT {_names(CHARGE)} FROM charges WHERE dataset = ? AND state IN ('RESERVED', 'STARTED')"
+        return [self._charge(row) for row in self._all(f"{query} ORDER BY fence", dataset)]
 
     def insert_charge(self, charge: Charge) -> None:
         self._write(f"INSERT INTO charges ({_names(CHARGE)}) VALUES ({_marks(CHARGE)})", *_charge(charge))
@@ -119,13 +129,27 @@ class SqliteTransaction:
             charge.id,
         )
 
-    def entries(self, dataset: str) -> list[JournalEntry]:
-        query = f"SELECT {_names(ENTRY)} FROM journal WHERE dataset = ? ORDER BY seq"
-        return [self._entry(row) for row in self._all(query, dataset)]
+    def entries(self, dataset: str, *, since: int = 1) -> Iterator[JournalEntry]:
+        every = f"SELECT {_names(ENTRY)} FROM journal WHERE dataset = ?"
+        if since == 1:  # what can't be an entry's number is found too
+            return map(self._entry, self._each(f"{every} ORDER BY seq", dataset))
+        return map(self._entry, self._each(f"{every} AND seq >= ? ORDER BY seq", dataset, since))
+
+    def entries_of(self, charge_id: str) -> list[JournalEntry]:
+        of_charge = f"SELECT {_names(ENTRY)} FROM journal WHERE charge_id = ? AND charge_id != '' ORDER BY seq"
+        return [self._entry(row) for row in self._all(of_charge, charge_id)]
+
+    def entry(self, dataset: str, seq: int) -> JournalEntry | None:
+        return self._one_entry("AND seq = ?", dataset, seq)
 
     def last_entry(self, dataset: str) -> JournalEntry | None:
-        query = f"SELECT {_names(ENTRY)} FROM journal WHERE dataset = ? ORDER BY seq DESC LIMIT 1"
-        rows = self._all(query, dataset)
+        return self._one_entry("ORDER BY seq DESC LIMIT 1", dataset)
+
+    def last_anchor(self, dataset: str) -> JournalEntry | None:
+        return self._one_entry("AND kind = 'anchored' ORDER BY seq DESC LIMIT 1", dataset)
+
+    def _one_entry(self, which: str, *values: object) -> JournalEntry | None:
+        rows = self._all(f"SELECT {_names(ENTRY)} FROM journal WHERE dataset = ? {which}", *values)
         return self._entry(rows[0]) if rows else None
 
     def append(self, entry: JournalEntry) -> None:
@@ -133,12 +157,17 @@ class SqliteTransaction:
 
     def last_fence(self) -> int:
         # One that can't be is another dataset's damage, for the caller's own is verified; it stops nobody else.
-        fences = "SELECT fence FROM journal UNION ALL SELECT fence FROM charges"
-        [(fence,)] = self._all(f"SELECT coalesce(max(fence), 0) FROM ({fences}) WHERE fence < ?", _MOST_FENCES)
-        return int(fence)
+        found = [
+            self._all(f"SELECT coalesce(max(fence), 0) FROM {table} WHERE fence < ?", _MOST_FENCES)
+            for table in ("journal", "charges")  # each by its index; of both at once SQLite reads every row
+        ]
+        return max(int(fence) for [(fence,)] in found)
 
     def journal_datasets(self) -> list[str]:
         return self._datasets("SELECT DISTINCT dataset FROM journal ORDER BY dataset")
+
+    def charged_datasets(self) -> list[str]:
+        return self._datasets("SELECT DISTINCT dataset FROM charges ORDER BY dataset")
 
     def check_integrity(self) -> None:
         faults = self._all("PRAGMA integrity_check(1)")
@@ -152,6 +181,9 @@ class SqliteTransaction:
 
     def _all(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         return self._connection.execute(query, values).fetchall()
+
+    def _each(self, query: str, *values: object) -> Iterator[tuple[Any, ...]]:
+        return self._connection.execute(query, values)
 
     def _datasets(self, query: str) -> list[str]:
         names = [row[0] for row in self._all(query)]
