@@ -132,7 +132,8 @@ def charged(tx: SqliteTransaction, budget: Budget, number: int) -> Budget:
     """The budget after one more charge that was published."""
     charge = Charge(
         id=f"{number:032x}", dataset="d", key=f"before-{number}", amount=COST, state="PUBLISHED", fence=number,
-        attempt=1, max_attempts=3, owner=Owner.current(), release_id="r", policy_digest="p", path="/r", manifest_sha256="0" * 64,
+        attempt=1, max_attempts=3, owner=Owner.current(), release_id="r", policy_digest="p", path="/r",
+        manifest_sha256="0" * 64,
     )  # fmt: skip
     said = {name: getattr(charge, name) for name in ("key", "owner", "policy_digest", "release_id", "path")}
     tx.insert_charge(charge)

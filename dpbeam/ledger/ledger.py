@@ -17,15 +17,16 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from dpbeam.errors import LedgerError, UsageError
+from dpbeam.errors import UsageError
 from dpbeam.ledger import refusals
 from dpbeam.ledger.accounts import Balance, Budget, Charge, State
-from dpbeam.ledger.amounts import ZERO, Amount
-from dpbeam.ledger.bookkeeping import answering, chained, moved_balance, of_charge
+from dpbeam.ledger.amounts import Amount
+from dpbeam.ledger.bookkeeping import answering, moved_balance, of_charge
+from dpbeam.ledger.checkpoints import Checkpoint
+from dpbeam.ledger.creating import check_terms, created
 from dpbeam.ledger.entries import (
     REASONS,
     AttemptFailed,
-    BudgetCreated,
     ChargeFact,
     Closed,
     JournalEntry,
@@ -36,13 +37,15 @@ from dpbeam.ledger.entries import (
     Retried,
     Started,
 )
+from dpbeam.ledger.guarding import NO_SAFEGUARDS, Guard, Safeguards
 from dpbeam.ledger.journaling import anchor, bind, record
-from dpbeam.ledger.meters import BASIC, METERS, Meter
+from dpbeam.ledger.meters import BASIC, Meter
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.reserving import Claim, reservable
 from dpbeam.ledger.scope import Protected, Scope
-from dpbeam.ledger.store import Store, Transaction, ledger_id
+from dpbeam.ledger.store import Store, Transaction
 from dpbeam.ledger.verifying import Verifier, checked_name
+from dpbeam.ledger.witness import Kept
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -66,10 +69,14 @@ class Ledger:
     """
 
     store: Store
+    safeguards: Safeguards = NO_SAFEGUARDS
     _verifier: Verifier = field(init=False, compare=False)
+    _guard: Guard = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_verifier", Verifier(store=self.store))
+        verifier = Verifier(store=self.store, trusted=self.safeguards.trusted)
+        object.__setattr__(self, "_verifier", verifier)
+        object.__setattr__(self, "_guard", Guard(store=self.store, verifier=verifier, safeguards=self.safeguards))
 
     def __repr__(self) -> str:
         return f"<dpbeam.Ledger {self.store.place}>"
@@ -102,34 +109,19 @@ class Ledger:
             UsageError: a bad dataset name, cap, meter or actor.
             Refused: the dataset has a budget already: another, or, without `exist_ok`, the same.
         """
-        if not isinstance(cap, Amount):
-            raise UsageError(f"cap must be an Amount, such as Amount.cap(10, 1e-5), got {type(cap).__name__}")
-        if meter not in METERS.values():
-            raise UsageError(f"meter must be one of {', '.join(METERS)}, got {meter!r}")
-        if not isinstance(actor, str) or len(actor) > 256:
-            raise UsageError(f"actor must be text of at most 256 characters, got {actor!r}")
-        with self.store.write() as tx:
-            known = tx.budget(checked_name(dataset))
-            if known is not None:
-                same = (cap, meter) == (known.balance.cap, known.balance.meter)
-                if exist_ok and same and protected in (None, known.protected):
-                    return known.balance
-                raise refusals.budget_exists(dataset, cap, known.balance)
-            self._verifier.no_history(tx, dataset)
-            balance = Balance(meter=meter, cap=cap, spent=ZERO, held=ZERO)
-            try:
-                fact = BudgetCreated(
-                    cap=cap, meter=meter, actor=actor, ledger=ledger_id(self.store), protected=protected
-                )
-            except ValueError as error:
-                raise UsageError(str(error)) from None
-            entry = chained(dataset, None, fact)
-            budget = Budget(
-                dataset=dataset, balance=balance, head_seq=entry.seq, head_hash=entry.hash, protected=protected
+        check_terms(cap, meter, actor)
+        self._guard.begin()
+        with self._guard.writing(checked_name(dataset), must=True) as tx:
+            return created(
+                tx,
+                self._verifier,
+                dataset,
+                cap,
+                meter,
+                actor=actor,
+                protected=protected,
+                exist_ok=exist_ok,
             )
-            tx.insert_budget(budget)
-            tx.append(entry)
-        return balance
 
     def datasets(self) -> list[str]:
         """The datasets that have a budget, sorted."""
@@ -166,18 +158,39 @@ class Ledger:
             return None if found is None else self._verifier.charge(tx, stands, found)
 
     def verify(self, dataset: str | None = None) -> int:
-        """Replays the journal of a dataset, or of all, and compares it with every balance and charge.
+        """Replays the journal of a dataset, or of all, and compares it with every balance and charge, with what was
+        signed of it, and with what the witness knows.
 
         Returns:
             The number of journal entries verified.
         Raises:
-            LedgerError: the first entry, balance or charge that doesn't fit.
+            LedgerError: the first entry, balance, charge, signature or witness's entry that doesn't fit.
         """
         with self.store.read() as tx:
             if dataset is None:
-                return sum(replayed.budget.head_seq for replayed in self._verifier.everything(tx))
-            tx.check_integrity()
-            return self._verifier.verified(tx, dataset).budget.head_seq
+                count = sum(replayed.budget.head_seq for replayed in self._verifier.everything(tx))
+            else:
+                tx.check_integrity()
+                count = self._verifier.verified(tx, dataset, signatures=True).budget.head_seq
+            self._guard.check(tx, dataset)
+        return count
+
+    def checkpoint(self, dataset: str) -> Checkpoint:
+        """Signs the dataset's newest entry, and with it all before. Publishing does so by itself where there is a key.
+
+        Raises:
+            UsageError: there is no key to sign with.
+            LedgerError: the journal pins another key; or the dataset's history doesn't verify.
+        """
+        with self._guard.writing(checked_name(dataset), must=True) as tx:
+            made = self._guard.checkpoint(tx, dataset)
+        if made is None:
+            raise UsageError("there is no key to sign with; name its file with --signing-key or DPBEAM_SIGNING_KEY")
+        return made
+
+    def watch(self) -> Kept:
+        """Makes the witness, which there mustn't be yet, as the ledger stands now, after verifying all of it."""
+        return self._guard.watch()
 
     def charges(self, dataset: str | None = None) -> list[Charge]:
         """The charges of a dataset, or of all, by increasing fence, after verifying what they are taken from: the
@@ -225,8 +238,9 @@ class Ledger:
             refresh=refresh,
             accept_source=accept_source,
         )
-        with self.store.write() as tx:
+        with self._guard.writing(checked_name(dataset), must=True) as tx:
             stands, binding = reservable(tx, self._verifier, claim)
+            self._guard.check_key(stands)
             balance = stands.budget.balance
             try:
                 charge = Charge(
@@ -309,7 +323,7 @@ class Ledger:
         """
         if staging_gone is not True:
             raise UsageError("staging_gone must be True: remove the staging of the earlier attempt before a new draw")
-        with self.store.write() as tx:
+        with self._guard.writing(self._dataset_of(charge), must=True) as tx:
             now, budget = self._held_by(tx, charge, "STARTED", "retried")
             self._verifier.current(tx, now.dataset)  # what it says of the earlier attempt is removed
             if now.attempt >= now.max_attempts:
@@ -345,7 +359,7 @@ class Ledger:
     ) -> Charge:
         """Takes a charge one state on, and its dataset's balance with it. `step` says for people what is done, `fact`
         for the journal what was done to the charge."""
-        with self.store.write() as tx:
+        with self._guard.writing(self._dataset_of(charge), must=after == "STARTED") as tx:
             now, budget = self._held_by(tx, charge, before, step)
             fence = tx.last_fence() + 1 if new_fence else now.fence
             try:
@@ -355,16 +369,22 @@ class Ledger:
                 raise UsageError(str(error)) from None
             tx.update_charge(moved)
             record(tx, budget, moved_balance(budget.balance, now, moved), stated)
+            if after == "PUBLISHED":
+                self._guard.checkpoint(tx, now.dataset)
         return moved
+
+    def _dataset_of(self, charge: Charge | str) -> str:
+        known = charge if isinstance(charge, Charge) else self.charge(charge)
+        if known is None:
+            raise refusals.no_charge(str(charge), self.store.place)
+        return known.dataset
 
     def _held_by(self, tx: Transaction, charge: Charge | str, state: State, step: str) -> tuple[Charge, Budget]:
         """The charge as it stands, if the caller's fence is the latest and it is in `state`; and its budget."""
         charge_id = charge if isinstance(charge, str) else charge.id
         now = tx.charge(charge_id)
         if now is None:
-            raise LedgerError(
-                f"the ledger {self.store.place} has no charge {charge_id}; name the ledger that the run was charged to"
-            )
+            raise refusals.no_charge(charge_id, self.store.place)
         if isinstance(charge, Charge) and charge.fence != now.fence:
             raise refusals.FenceLost(charge, now)
         if now.state != state:

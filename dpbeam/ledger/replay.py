@@ -7,11 +7,12 @@ for one another in a store that locks by row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from dpbeam.ledger.accounts import OPEN, Balance, Budget, Charge, State
 from dpbeam.ledger.amounts import ZERO, Amount
+from dpbeam.ledger.checkpoints import state_digest
 from dpbeam.ledger.entries import (
     GENESIS,
     AttemptFailed,
@@ -49,13 +50,16 @@ class BrokenJournal(Exception):
 class Replayed:
     """What a dataset's journal amounts to. `charges` are all of it; of a replay that began later, those that were
     unfinished there, and all since. `fence` is the highest, `key` the public key that signs its checkpoints ("": none),
-    `anchored` the last entry that states where it stands (0: none)."""
+    `anchored` the last entry that states where it stands (0: none), `pins` the keys that the entries pinned, `states`
+    the hash and the digest of where it stood after each entry that was asked for."""
 
     budget: Budget
     charges: Mapping[str, Charge]
     fence: int
     key: str
     anchored: int
+    pins: tuple[KeyPinned, ...] = ()
+    states: Mapping[int, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def standing(self) -> Standing:
@@ -76,7 +80,14 @@ class Replayed:
         return {charge.id: charge for charge in self.charges.values() if charge.state in OPEN}
 
 
-def replay(dataset: str, entries: Iterable[JournalEntry], *, ledger_id: str, after: Replayed | None = None) -> Replayed:
+def replay(
+    dataset: str,
+    entries: Iterable[JournalEntry],
+    *,
+    ledger_id: str,
+    after: Replayed | None = None,
+    states_at: Collection[int] = (),
+) -> Replayed:
     """Derives a dataset's budget and charges from its journal alone; with `after`, from what was verified before, and
     the entries since.
 
@@ -107,6 +118,8 @@ def replay(dataset: str, entries: Iterable[JournalEntry], *, ledger_id: str, aft
         except (KeyError, ValueError):
             raise BrokenJournal(seq, "can't follow from those before it") from None
         book.seq, book.hash = seq, entry.hash
+        if seq in states_at:
+            book.states[seq] = (entry.hash, state_digest(_replayed(book).standing))
     return _replayed(book)
 
 
@@ -188,7 +201,15 @@ def _replayed(book: _Book) -> Replayed:
         sources=book.sources,
         terms=book.terms,
     )
-    return Replayed(budget=budget, charges=book.charges, fence=book.fence, key=book.key, anchored=book.anchored)
+    return Replayed(
+        budget=budget,
+        charges=book.charges,
+        fence=book.fence,
+        key=book.key,
+        anchored=book.anchored,
+        pins=tuple(book.pins),
+        states=book.states,
+    )
 
 
 @dataclass(kw_only=True)
@@ -210,6 +231,8 @@ class _Book:
     charges: dict[str, Charge] = field(default_factory=dict)
     key: str = ""
     anchored: int = 0
+    pins: list[KeyPinned] = field(default_factory=list)
+    states: dict[int, tuple[str, str]] = field(default_factory=dict)
 
     def charge(self, fact: ChargeFact, state: State) -> Charge:
         """The fact's charge, if it stands in `state` and the fact names its amount."""
@@ -265,6 +288,7 @@ def _follow(book: _Book, fact: Fact) -> None:
         case KeyPinned(key=key, follows=follows):
             _need(book.cap is not None and follows == book.key and key != book.key)
             book.key = key
+            book.pins.append(fact)
         case _:
             no_fact(fact)
 

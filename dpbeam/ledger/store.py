@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from dpbeam.ledger.accounts import Budget, Charge
+from dpbeam.ledger.checkpoints import Checkpoint
 from dpbeam.ledger.entries import JournalEntry
 
 
@@ -69,6 +70,14 @@ class Transaction(Protocol):
 
     def journal_datasets(self) -> list[str]:
         """The datasets that the journal names, sorted."""
+        ...
+
+    def checkpoints(self, dataset: str) -> list[Checkpoint]:
+        """What is signed of the dataset's journal, at most one a key, by increasing `seq`."""
+        ...
+
+    def put_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Keeps it in the place of the one that the same key signed before."""
         ...
 
     def charged_datasets(self) -> list[str]:

@@ -12,6 +12,7 @@ from dpbeam.ledger.accounts import OPEN, Budget, Charge
 from dpbeam.ledger.checks import check_dataset
 from dpbeam.ledger.entries import entry_hash
 from dpbeam.ledger.replay import BrokenJournal, Replayed, anchored, charge_alone, replay
+from dpbeam.ledger.signatures import check_signatures
 from dpbeam.ledger.store import Store, Transaction, ledger_id
 
 
@@ -23,10 +24,12 @@ class Verifier:
     room for a charge in the other. Who charges a dataset asks no more than that; `everything` asks it of all, and that
     no row is left over.
 
-    `seen` is what this process verified last of each dataset: it reads on from there.
+    `trusted` are the keys whose signatures count, any if None; `seen` is what this process verified last of each
+    dataset: it reads on from there.
     """
 
     store: Store
+    trusted: frozenset[str] | None = None
     seen: dict[str, Replayed] = field(default_factory=dict, repr=False, compare=False)
 
     def budget(self, tx: Transaction, dataset: str) -> Budget:
@@ -53,18 +56,19 @@ class Verifier:
             raise self._broken(dataset, f"dataset {dataset} doesn't stand at the end of its journal")
         return budget
 
-    def current(self, tx: Transaction, dataset: str) -> Replayed:
+    def current(self, tx: Transaction, dataset: str, *, remember: bool = True) -> Replayed:
         """Where the dataset stands, read on from what this process verified last, else from the newest entry that
         states it, else from the first one.
 
         Guarantee: the balance, whom it protects, its sources and terms, and its charges that aren't finished are what
         the journal amounts to from there on (`standing` says what that means), and the tables hold the same. The cost
-        doesn't grow with the history, but with the charges that are unfinished.
+        doesn't grow with the history, but with the charges that are unfinished. `remember` only what is committed.
         """
         budget = self.budget(tx, dataset)
         after = self.seen.get(dataset) or self._anchored(tx, dataset)
         if after is None:
-            return self._remembered(self.verified(tx, dataset))
+            whole = self.verified(tx, dataset)
+            return self._remembered(whole) if remember else whole
         with self._broken_named(dataset):
             entries = tx.entries(dataset, since=after.budget.head_seq)
             known = next(entries, None)
@@ -78,7 +82,7 @@ class Verifier:
         for charge_id in sorted(stored.keys() | replayed.charges.keys()):
             row = stored.get(charge_id) or tx.charge(charge_id)
             self._same_charge(dataset, charge_id, row, replayed.charges.get(charge_id))
-        return self._remembered(replayed)
+        return self._remembered(replayed) if remember else replayed
 
     def charge(self, tx: Transaction, replayed: Replayed, charge: Charge) -> Charge:
         """The charge, a row of the table, if it is what the journal amounts to: with all others where `replayed` knows
@@ -93,11 +97,20 @@ class Verifier:
         self._same_charge(dataset, charge.id, charge, said)
         return charge
 
-    def verified(self, tx: Transaction, dataset: str) -> Replayed:
-        """The dataset's budget and charges, if the tables hold what its whole journal amounts to."""
+    def verified(self, tx: Transaction, dataset: str, *, signatures: bool = False) -> Replayed:
+        """The dataset's budget and charges, if the tables hold what its whole journal amounts to; with `signatures`, if
+        it is also what was signed."""
         budget = self.budget(tx, dataset)
+        made = tx.checkpoints(dataset) if signatures else []
         with self._broken_named(dataset):
-            replayed = replay(dataset, tx.entries(dataset), ledger_id=ledger_id(self.store))
+            replayed = replay(
+                dataset,
+                tx.entries(dataset),
+                ledger_id=ledger_id(self.store),
+                states_at=frozenset(each.seq for each in made),
+            )
+            if signatures:
+                check_signatures(replayed, made, ledger=ledger_id(self.store), trusted=self.trusted)
         self._same_budget(replayed, budget)
         missing = set(replayed.charges)
         for charge in tx.charges(dataset):
@@ -108,14 +121,14 @@ class Verifier:
         return replayed
 
     def everything(self, tx: Transaction) -> Iterator[Replayed]:
-        """All datasets in turn, verified, after the database's own checks."""
+        """All datasets in turn, verified with their signatures, after the database's own checks."""
         tx.check_integrity()
         datasets = tx.datasets()
         orphans = set(tx.journal_datasets()) | set(tx.charged_datasets())
         for orphan in sorted(orphans - set(datasets)):
             raise self._orphan(orphan)
         for dataset in datasets:
-            yield self.verified(tx, dataset)
+            yield self.verified(tx, dataset, signatures=True)
 
     def charges(self, tx: Transaction, dataset: str | None) -> list[Charge]:
         """The charges of a dataset, or of all, by increasing fence, as the verified journal alone tells them."""

@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from dpbeam.errors import DpbeamError
-from dpbeam.ledger import open_ledger
+from dpbeam.ledger import Safeguards, open_ledger
 from dpbeam.ledger.amounts import Amount
 from dpbeam.pipelines.jobs.options import beam_options
 from dpbeam.pipelines.lifecycle import identity
@@ -54,7 +54,7 @@ def rehearsed(policy: Policy, units: int, progress: Progress = lambda says: None
         table = made_up(query, units)
         pq.write_table(table, source)
         stated = policy.budget or policy.run
-        ledger = open_ledger(f"sqlite:///{folder / 'ledger.sqlite'}", create=True)
+        ledger = open_ledger(f"sqlite:///{folder / 'ledger.sqlite'}", create=True, safeguards=Safeguards())
         protected = identity.scope(query, [str(source)]).protected
         ledger.create_budget(policy.dataset, Amount.cap(stated.epsilon, stated.delta), protected=protected)
         asked = Request.of(

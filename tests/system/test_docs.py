@@ -46,14 +46,20 @@ def test_readmes_five_minutes_work(reader, capsys) -> None:
         assert invoke(words) == 0, (words, capsys.readouterr().err)
 
 
-def test_the_ledgers_page_works(reader, capsys) -> None:
+def test_the_ledgers_page_works(reader, monkeypatch, capsys) -> None:
     assert invoke(["init", "people.parquet", "--output", "policy.yaml"]) == 0
     policy = reader / "policy.yaml"
     policy.write_text(policy.read_text().replace("dataset: people", "dataset: my-data"))
     shutil.copy(reader / "people.parquet", reader / "moved.parquet")
     found = commands(ROOT / "docs" / "ledger.md")
-    assert len(found) == 10
+    assert len(found) == 13
+    monkeypatch.setenv("HOME", str(reader))
+    text = (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8")
+    exports = dict(re.findall(r"^ {4}export (\w+)=(\S+)$", text, re.MULTILINE))
     for words in found:
+        for name, first in {"DPBEAM_SIGNING_KEY": "checkpoint", "DPBEAM_WITNESS": "witness"}.items():
+            if words[1:2] == [first]:
+                monkeypatch.setenv(name, exports[name])
         assert invoke(words) == 0, (words, capsys.readouterr().err)
 
 

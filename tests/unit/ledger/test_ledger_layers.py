@@ -26,16 +26,27 @@ VALUES = (
     "actors",
     "standing",
     "marks",
+    "checkpoints",
     "entries",
     "words",
 )
-RULES = ("bookkeeping", "binding", "verifying", "reserving", "journaling", "ledger")
-LAYERS = (*VALUES, "replay", "refusals", "waiting", "store", *RULES)
+RULES = (
+    "bookkeeping",
+    "binding",
+    "signatures",
+    "verifying",
+    "creating",
+    "reserving",
+    "journaling",
+    "guarding",
+    "ledger",
+)
+LAYERS = (*VALUES, "replay", "refusals", "waiting", "signing", "witness", "store", *RULES, "keys", "safeguards")
 """Each may import those before it; no rule imports a database."""
 SQLITE = ("file_locks", "drafts", "names", "schema", "file", "store")
 FOR_DATABASES = {*VALUES, "refusals", "waiting", "store"}
 """What a database may import of the room: values and refusals, no rule."""
-PLAIN = (*VALUES, "replay", "refusals", "store", *RULES)
+PLAIN = (*VALUES, "replay", "refusals", "signing", "witness", "store", *RULES)
 
 
 def imported(path: Path) -> set[str]:

@@ -17,6 +17,7 @@ from dpbeam.errors import LedgerError
 from dpbeam.ledger.accounts import Balance, Budget, Charge
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.canonical import canonical, parsed
+from dpbeam.ledger.checkpoints import Checkpoint
 from dpbeam.ledger.checks import is_dataset
 from dpbeam.ledger.entries import JournalEntry, Record
 from dpbeam.ledger.meters import meter_named
@@ -24,7 +25,7 @@ from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.refusals import unverifiable
 from dpbeam.ledger.scope import Protected
 from dpbeam.ledger.stores.sqlite import file as sqlite_file
-from dpbeam.ledger.stores.sqlite.schema import BUDGET, CHARGE, ENTRY, VERSION, expected_schema, schema_of
+from dpbeam.ledger.stores.sqlite.schema import BUDGET, CHARGE, CHECKPOINT, ENTRY, VERSION, expected_schema, schema_of
 from dpbeam.ledger.terms import ChargeDetails, Terms
 
 _MOST_FENCES = 2**62
@@ -165,6 +166,18 @@ class SqliteTransaction:
 
     def journal_datasets(self) -> list[str]:
         return self._datasets("SELECT DISTINCT dataset FROM journal ORDER BY dataset")
+
+    def checkpoints(self, dataset: str) -> list[Checkpoint]:
+        query = f"SELECT {_names(CHECKPOINT)} FROM checkpoints WHERE dataset = ? ORDER BY seq, key"
+        try:
+            rows = self._all(query, dataset)
+            return [Checkpoint(**dict(zip(CHECKPOINT, row, strict=True))) for row in rows]
+        except (ValueError, TypeError):
+            raise unverifiable(self._place, "the row of a checkpoint is no checkpoint", dataset=dataset) from None
+
+    def put_checkpoint(self, checkpoint: Checkpoint) -> None:
+        values = (getattr(checkpoint, name) for name in CHECKPOINT)
+        self._write(f"INSERT OR REPLACE INTO checkpoints ({_names(CHECKPOINT)}) VALUES ({_marks(CHECKPOINT)})", *values)
 
     def charged_datasets(self) -> list[str]:
         return self._datasets("SELECT DISTINCT dataset FROM charges ORDER BY dataset")
