@@ -6,7 +6,7 @@ from dpbeam.errors import UsageError
 from dpbeam.ledger import refusals
 from dpbeam.ledger.accounts import Balance, Budget
 from dpbeam.ledger.amounts import ZERO, Amount
-from dpbeam.ledger.bookkeeping import chained
+from dpbeam.ledger.bookkeeping import chained, moved_to
 from dpbeam.ledger.entries import BudgetCreated
 from dpbeam.ledger.meters import METERS, Meter
 from dpbeam.ledger.scope import Protected
@@ -39,7 +39,7 @@ def created(
 
     Raises:
         UsageError: a value that can't be recorded.
-        Refused: the dataset has a budget already.
+        Refused: the dataset has a budget already; or the ledger was moved.
     """
     known = tx.budget(dataset)
     if known is not None:
@@ -48,6 +48,8 @@ def created(
             return known.balance
         raise refusals.budget_exists(dataset, cap, known.balance)
     verifier.no_history(tx, dataset)
+    if to := moved_to(tx):
+        raise refusals.moved(dataset, to)
     balance = Balance(meter=meter, cap=cap, spent=ZERO, held=ZERO)
     try:
         fact = BudgetCreated(cap=cap, meter=meter, actor=actor, ledger=ledger_id(verifier.store), protected=protected)

@@ -17,7 +17,7 @@ from typing import Any, Literal, NoReturn, get_args
 from dpbeam.ledger.amounts import ZERO, Amount
 from dpbeam.ledger.canonical import canonical
 from dpbeam.ledger.checks import check_dataset, check_sha256, check_text, check_whole
-from dpbeam.ledger.marks import Anchored, KeyPinned
+from dpbeam.ledger.marks import Anchored, Arrived, KeyPinned, Moved
 from dpbeam.ledger.meters import Meter, meter_named
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.scope import MAX_TEXT, Protected
@@ -124,16 +124,20 @@ class Refunded(OfCharge):
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptFailed(OfCharge):
-    """The charge's run says that this attempt is over."""
+    """The charge's run says that this attempt is over. `told` is what it found with noise that the charge paid for, in
+    words: it was shown, and is shown again to whoever asks for the same release."""
 
     attempt: int
     reason: Reason
+    told: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_whole("attempt", self.attempt, least=1)
         if self.reason not in REASONS:
             raise ValueError(f"reason must be one of {', '.join(REASONS)}")
+        for line in self.told:
+            check_text("told", line, most=MAX_TEXT, show=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,11 +171,11 @@ class Closed(OfCharge):
 
 
 ChargeFact = Reserved | Started | Refunded | AttemptFailed | Retried | Published | Closed
-Fact = BudgetCreated | UnitBound | SourceAccepted | Anchored | KeyPinned | ChargeFact
+Fact = BudgetCreated | UnitBound | SourceAccepted | Moved | Arrived | Anchored | KeyPinned | ChargeFact
 
 Kind = Literal[
     "budget_created", "unit_bound", "source_accepted", "reserved", "released", "started", "attempt_failed", "retried",
-    "published", "closed", "anchored", "key_pinned",
+    "published", "closed", "moved", "arrived", "anchored", "key_pinned",
 ]  # fmt: skip
 """What the journal calls each fact. A refund is `released` there: that word is in the hashes of every ledger."""
 
@@ -203,6 +207,10 @@ def to_record(fact: Fact) -> Record:
         case SourceAccepted(sources=sources, also_of=also_of, asked=asked):
             details = {"sources": list(sources), "also_of": list(also_of), "asked": asked}
             return Record(kind="source_accepted", details=canonical(details))
+        case Moved(to=to, datasets=datasets):
+            return Record(kind="moved", details=canonical({"to": to, "datasets": list(datasets)}))
+        case Arrived(at=at):
+            return Record(kind="arrived", details=canonical({"at": at}))
         case Reserved():
             return _of_charge(
                 "reserved",
@@ -218,8 +226,9 @@ def to_record(fact: Fact) -> Record:
             return _of_charge("started", fact)
         case Refunded():
             return _of_charge("released", fact)
-        case AttemptFailed(attempt=attempt, reason=reason):
-            return _of_charge("attempt_failed", fact, attempt=attempt, reason=reason)
+        case AttemptFailed(attempt=attempt, reason=reason, told=told):
+            found = {"told": list(told)} if told else {}  # few attempts find anything, and the first ones wrote no list
+            return _of_charge("attempt_failed", fact, attempt=attempt, reason=reason, **found)
         case Retried(attempt=attempt, owner=owner):
             return _of_charge("retried", fact, attempt=attempt, owner=owner.to_json())
         case Published(manifest_sha256=manifest_sha256, path=path):
@@ -268,6 +277,10 @@ def _read(record: Record, details: dict[str, Any]) -> Fact:
         case "source_accepted":
             sources, also_of = tuple(details["sources"]), tuple(details["also_of"])
             return SourceAccepted(sources=sources, also_of=also_of, asked=details["asked"])
+        case "moved":
+            return Moved(to=details["to"], datasets=tuple(details["datasets"]))
+        case "arrived":
+            return Arrived(at=details["at"])
         case "reserved":
             return Reserved(**of_charge, **details | {"owner": Owner(**details["owner"])})
         case "started":
@@ -275,7 +288,8 @@ def _read(record: Record, details: dict[str, Any]) -> Fact:
         case "released":
             return Refunded(**of_charge)
         case "attempt_failed":
-            return AttemptFailed(**of_charge, **details)
+            told = {"told": tuple(details["told"])} if "told" in details else {}
+            return AttemptFailed(**of_charge, **details | told)
         case "retried":
             return Retried(**of_charge, **details | {"owner": Owner(**details["owner"])})
         case "published":

@@ -107,7 +107,7 @@ class Ledger:
 
         Raises:
             UsageError: a bad dataset name, cap, meter or actor.
-            Refused: the dataset has a budget already: another, or, without `exist_ok`, the same.
+            Refused: the dataset has a budget already: another, or, without `exist_ok`, the same; the ledger was moved.
         """
         check_terms(cap, meter, actor)
         self._guard.begin()
@@ -333,8 +333,9 @@ class Ledger:
             record(tx, budget, budget.balance, Retried(**of_charge(taken), attempt=taken.attempt, owner=owner))
         return taken
 
-    def fail_attempt(self, charge: Charge, reason: Reason) -> Charge:
-        """Notes in the journal that the attempt failed; the charge stays STARTED, to be retried or closed."""
+    def fail_attempt(self, charge: Charge, reason: Reason, told: tuple[str, ...] = ()) -> Charge:
+        """Notes in the journal that the attempt failed; the charge stays STARTED, to be retried or closed. `told` is
+        what it found with noise that the charge paid for, in words; nothing else of data may be in it."""
         if reason not in REASONS:
             raise UsageError(f"reason must be one of {', '.join(REASONS)}, got another word")
         return self._advance(
@@ -342,7 +343,7 @@ class Ledger:
             "STARTED",
             "STARTED",
             "marked as failed",
-            lambda moved: AttemptFailed(**of_charge(moved), attempt=moved.attempt, reason=reason),
+            lambda moved: AttemptFailed(**of_charge(moved), attempt=moved.attempt, reason=reason, told=told),
             failed=True,
         )
 

@@ -1,4 +1,4 @@
-"""Entries that state no charge: where a dataset stands, and by which key its checkpoints are signed."""
+"""Entries that state no charge: where a dataset stands, by which key its checkpoints are signed, that it was moved."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dpbeam.ledger.checks import check_dataset, check_text
+from dpbeam.ledger.scope import MAX_TEXT
 from dpbeam.ledger.standing import Standing
 
 _KEY = re.compile(r"[0-9a-f]{64}")
@@ -54,3 +56,24 @@ class KeyPinned:
     @classmethod
     def from_json(cls, details: Mapping[str, Any]) -> KeyPinned:
         return cls(**details)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moved:
+    """From here on the ledger is at another place, `to`, and nothing is charged at this one. `datasets` are all that it
+    has, so that none is left out on the way."""
+
+    to: str
+    datasets: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        check_text("to", self.to, most=MAX_TEXT)
+        for dataset in self.datasets:
+            check_dataset(dataset)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrived:
+    """The ledger goes on, at the place that it was moved to."""
+
+    at: str

@@ -31,11 +31,11 @@ from dpbeam.ledger.entries import (
     entry_hash,
     no_fact,
 )
-from dpbeam.ledger.marks import Anchored, KeyPinned
+from dpbeam.ledger.marks import Anchored, Arrived, KeyPinned, Moved
 from dpbeam.ledger.meters import Meter
 from dpbeam.ledger.scope import Protected
 from dpbeam.ledger.standing import Standing
-from dpbeam.ledger.terms import NO_TERMS, Terms
+from dpbeam.ledger.terms import Terms
 
 
 class BrokenJournal(Exception):
@@ -181,7 +181,7 @@ def _book(after: Replayed, ledger_id: str) -> _Book:
         fence=after.fence,
         protected=budget.protected,
         sources=budget.sources,
-        terms=budget.terms,
+        moved_to=budget.terms.moved_to,
         charges=after.unfinished,
         key=after.key,
         anchored=after.anchored,
@@ -199,7 +199,7 @@ def _replayed(book: _Book) -> Replayed:
         head_hash=book.hash,
         protected=book.protected,
         sources=book.sources,
-        terms=book.terms,
+        terms=Terms(moved_to=book.moved_to),
     )
     return Replayed(
         budget=budget,
@@ -227,7 +227,7 @@ class _Book:
     fence: int = 0
     protected: Protected | None = None
     sources: tuple[str, ...] = ()
-    terms: Terms = NO_TERMS
+    moved_to: str | None = None
     charges: dict[str, Charge] = field(default_factory=dict)
     key: str = ""
     anchored: int = 0
@@ -248,6 +248,7 @@ class _Book:
 
 def _follow(book: _Book, fact: Fact) -> None:
     """What a fact does to the budget and the charges. Raises ValueError or KeyError where it can't follow."""
+    _need(book.moved_to is None or isinstance(fact, Arrived))
     match fact:
         case BudgetCreated():
             _created(book, fact)
@@ -256,6 +257,13 @@ def _follow(book: _Book, fact: Fact) -> None:
             book.protected = protected
         case SourceAccepted():
             _accepted(book, fact)
+        case Moved(to=to, datasets=datasets):
+            _need(book.cap is not None and book.dataset in datasets)
+            _need(not any(charge.state in OPEN for charge in book.charges.values()))
+            book.moved_to = to
+        case Arrived(at=at):
+            _need(book.moved_to == at)
+            book.moved_to = None
         case Reserved():
             _reserved(book, fact)
         case Started():

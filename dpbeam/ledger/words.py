@@ -16,7 +16,7 @@ from dpbeam.ledger.entries import (
     UnitBound,
     no_fact,
 )
-from dpbeam.ledger.marks import Anchored, KeyPinned
+from dpbeam.ledger.marks import Anchored, Arrived, KeyPinned, Moved
 
 
 def heading(fact: Fact) -> str:
@@ -28,6 +28,10 @@ def heading(fact: Fact) -> str:
             return "unit_bound"
         case SourceAccepted():
             return "source_accepted"
+        case Moved():
+            return "moved"
+        case Arrived():
+            return "arrived"
         case Reserved():
             return "reserved"
         case Started():
@@ -51,7 +55,7 @@ def heading(fact: Fact) -> str:
 
 
 def remark(fact: Fact) -> str | None:
-    """What the fact says of whom the budget protects and what it is spent on; None of most facts."""
+    """What the fact says of whom the budget protects and what it is spent on, or found; None of most facts."""
     match fact:
         case BudgetCreated(protected=protected) | UnitBound(protected=protected):
             return None if protected is None else f"it protects {protected}"
@@ -61,5 +65,11 @@ def remark(fact: Fact) -> str | None:
             return f"spent on {', '.join(sources)}{said}{also}"
         case KeyPinned(key=key, follows=follows):
             return f"signed with key {key[:16]} from here on" + (f", which follows {follows[:16]}" if follows else "")
+        case AttemptFailed(told=told) if told:
+            return "; ".join(told)
+        case Moved(to=to):
+            return f"the ledger went on to {to}; nothing is charged here any more"
+        case Arrived(at=at):
+            return f"the ledger goes on at {at}"
         case _:
             return None
