@@ -58,7 +58,7 @@ def test_the_ledgers_page_works(reader, monkeypatch, capsys, postgres) -> None:
     text = (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8")
     exports = dict(re.findall(r"^ {4}export (\w+)=(~\S+)$", text, re.MULTILINE))
     server = postgres.url()
-    closing = [words for words in found if words[1] in ("export", "import")]
+    closing = [words for words in found if words[1:2] in (["export"], ["import"])]
     for words in (*(words for words in found if words not in closing), *closing):  # which ends what the page is about
         for name, first in {"DPBEAM_SIGNING_KEY": "checkpoint", "DPBEAM_WITNESS": "witness"}.items():
             if words[1:2] == [first]:
