@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import accuracy, bounds, light, utility
+from benchmarks import accuracy, bounds, ledger, light, utility
 from benchmarks.data import Shape, write_visits
 from benchmarks.system import STRATEGIES
 
@@ -85,6 +85,7 @@ SECTIONS = {
     "selection": utility.section,
     "bounds": bounds.section,
     "light": light.section,
+    "ledger": ledger.section,
 }
 """Cases that measure something else than time, each a part of the page by itself."""
 

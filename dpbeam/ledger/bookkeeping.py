@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
@@ -62,8 +63,9 @@ def moved_balance(balance: Balance, before: Charge, after: Charge) -> Balance:
     return replace(balance, spent=spent, held=held)
 
 
-def answering(charges: list[Charge]) -> Charge | None:
+def answering(charges: Iterable[Charge]) -> Charge | None:
     """The one of a key's charges (by increasing fence) that speaks for the key."""
+    charges = list(charges)
     for states in (OPEN, {"PUBLISHED"}, {"SPENT_UNPUBLISHED"}):
         matching = [charge for charge in charges if charge.state in states]
         if matching:

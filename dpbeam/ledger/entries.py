@@ -18,6 +18,7 @@ from dpbeam.ledger.amounts import ZERO, Amount
 from dpbeam.ledger.budget_facts import BudgetCreated, SourceAccepted, UnitBound, check_above_zero
 from dpbeam.ledger.canonical import canonical, parsed
 from dpbeam.ledger.checks import REASONS, Reason, check_dataset, check_sha256, check_text, check_whole
+from dpbeam.ledger.marks import Anchored, Arrived, KeyPinned, Moved
 from dpbeam.ledger.meters import BASIC, meter_named
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.scope import MAX_TEXT, Protected
@@ -122,33 +123,12 @@ class Closed(OfCharge):
     """The run was given up; its amount stays spent, and nothing of it is published."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Moved:
-    """From here on the ledger is at another place, `to`, and nothing is charged at this one. `datasets` are all that it
-    has, so that none is left out on the way."""
-
-    to: str
-    datasets: tuple[str, ...]
-
-    def __post_init__(self) -> None:
-        check_text("to", self.to, most=MAX_TEXT)
-        for dataset in self.datasets:
-            check_dataset(dataset)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Arrived:
-    """The ledger goes on, at the place that it was moved to."""
-
-    at: str
-
-
 ChargeFact = Reserved | Started | Refunded | AttemptFailed | Retried | Published | Closed
-Fact = BudgetCreated | UnitBound | SourceAccepted | Moved | Arrived | ChargeFact
+Fact = BudgetCreated | UnitBound | SourceAccepted | Moved | Arrived | Anchored | KeyPinned | ChargeFact
 
 Kind = Literal[
     "budget_created", "unit_bound", "source_accepted", "reserved", "released", "started", "attempt_failed", "retried",
-    "published", "closed", "moved", "arrived",
+    "published", "closed", "moved", "arrived", "anchored", "key_pinned",
 ]  # fmt: skip
 """What the journal calls each fact. A refund is `released` there: that word is in the hashes of every ledger."""
 
@@ -210,6 +190,10 @@ def to_record(fact: Fact) -> Record:
             return _of_charge("published", fact, manifest_sha256=manifest_sha256, path=path)
         case Closed():
             return _of_charge("closed", fact)
+        case Anchored():
+            return Record(kind="anchored", details=canonical(fact.to_json()))
+        case KeyPinned():
+            return Record(kind="key_pinned", details=canonical(fact.to_json()))
         case _:
             no_fact(fact)
 
@@ -278,6 +262,10 @@ def _read(record: Record, details: dict[str, Any]) -> Fact:
             return Published(**of_charge, **details)
         case "closed":
             return Closed(**of_charge)
+        case "anchored":
+            return Anchored.from_json(details)
+        case "key_pinned":
+            return KeyPinned.from_json(details)
         case _:
             raise ValueError("a kind that no fact has")
 

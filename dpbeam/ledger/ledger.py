@@ -13,16 +13,18 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from dpbeam.errors import LedgerError, UsageError
+from dpbeam.errors import UsageError
 from dpbeam.ledger import refusals
 from dpbeam.ledger.accounts import Balance, Budget, Charge, State
 from dpbeam.ledger.amounts import Amount
-from dpbeam.ledger.bookkeeping import answering, chained, moved_balance, moved_to, of_charge, opened
-from dpbeam.ledger.budget_facts import BudgetCreated, SourceAccepted, UnitBound
+from dpbeam.ledger.bookkeeping import answering, moved_balance, of_charge
+from dpbeam.ledger.checkpoints import Checkpoint
 from dpbeam.ledger.checks import REASONS, Reason
+from dpbeam.ledger.creating import check_terms, created
 from dpbeam.ledger.entries import (
     AttemptFailed,
     ChargeFact,
@@ -34,13 +36,16 @@ from dpbeam.ledger.entries import (
     Retried,
     Started,
 )
+from dpbeam.ledger.guarding import NO_SAFEGUARDS, Guard, Safeguards
+from dpbeam.ledger.journaling import anchor, bind, record
 from dpbeam.ledger.meters import Meter
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.reserving import Claim, reservable
 from dpbeam.ledger.scope import Protected, Scope
-from dpbeam.ledger.store import Store, Transaction, ledger_id
-from dpbeam.ledger.terms import ChargeDetails, Terms
+from dpbeam.ledger.store import Store, Transaction
+from dpbeam.ledger.terms import ChargeDetails
 from dpbeam.ledger.verifying import Verifier, checked_name
+from dpbeam.ledger.witness import Kept
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -64,9 +69,22 @@ class Ledger:
     """
 
     store: Store
+    safeguards: Safeguards = NO_SAFEGUARDS
+    _verifier: Verifier = field(init=False, compare=False)
+    _guard: Guard = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        verifier = Verifier(store=self.store, trusted=self.safeguards.trusted)
+        object.__setattr__(self, "_verifier", verifier)
+        object.__setattr__(self, "_guard", Guard(store=self.store, verifier=verifier, safeguards=self.safeguards))
 
     def __repr__(self) -> str:
         return f"<dpbeam.Ledger {self.store.place}>"
+
+    def kept_open(self) -> AbstractContextManager[None]:
+        """For a process that charges often: within the block each step costs one wait for the disk. Every step is as
+        durable as without; but until the block ends, a SQLite ledger is its file and the log beside it."""
+        return self.store.kept_open()
 
     def secret(self) -> bytes:
         """32 random bytes made with the ledger; they key the input's fingerprint. Never shown."""
@@ -93,36 +111,19 @@ class Ledger:
             UsageError: a bad dataset name, cap, stated cap or actor.
             Refused: the dataset has a budget already: another, or, without `exist_ok`, the same; the ledger was moved.
         """
-        if not isinstance(cap, Amount):
-            raise UsageError(f"cap must be an Amount, such as Amount.cap(10, 1e-5), got {type(cap).__name__}")
-        if not isinstance(actor, str) or len(actor) > 256:
-            raise UsageError(f"actor must be text of at most 256 characters, got {actor!r}")
-        with self.store.write() as tx:
-            known = tx.budget(checked_name(dataset))
-            if known is not None:
-                alike = cap == known.balance.cap if stated is None else stated == known.stated
-                same = cap.meter == known.balance.meter and alike
-                if exist_ok and same and protected in (None, known.protected):
-                    return known.balance
-                raise refusals.budget_exists(dataset, cap, known.balance)
-            self._verifier.no_history(tx, dataset)
-            if to := moved_to(tx):
-                raise refusals.moved(dataset, to)
-            try:
-                fact = BudgetCreated(
-                    cap=cap,
-                    meter=cap.meter,
-                    actor=actor,
-                    ledger=ledger_id(self.store),
-                    protected=protected,
-                    terms=Terms(stated=stated),
-                )
-            except ValueError as error:
-                raise UsageError(str(error)) from None
-            budget, entry = opened(dataset, fact)
-            tx.insert_budget(budget)
-            tx.append(entry)
-        return budget.balance
+        check_terms(cap, actor)
+        self._guard.begin()
+        with self._guard.writing(checked_name(dataset), must=True) as tx:
+            return created(
+                tx,
+                self._verifier,
+                dataset,
+                cap,
+                stated=stated,
+                actor=actor,
+                protected=protected,
+                exist_ok=exist_ok,
+            )
 
     def meter(self, dataset: str) -> Meter:
         """The meter of the dataset's budget, unverified: `reserve` looks again. LedgerError where there is none."""
@@ -135,19 +136,19 @@ class Ledger:
             return tx.datasets()
 
     def balance(self, dataset: str) -> Balance:
-        """What the dataset may spend, has spent, holds and has left, after verifying its history."""
+        """What the dataset may spend, has spent, holds and has left, after verifying where it stands."""
         return self.budget(dataset).balance
 
     def budget(self, dataset: str) -> Budget:
-        """The dataset's balance, whom it protects and what it was spent on, after verifying its history."""
+        """The dataset's balance, whom it protects and what it was spent on, after verifying where it stands."""
         with self.store.read() as tx:
-            return self._verifier.verified(tx, dataset).budget
+            return self._verifier.current(tx, dataset).budget
 
     def history(self, dataset: str) -> list[JournalEntry]:
         """The dataset's journal, oldest entry first, after verifying it."""
         with self.store.read() as tx:
             self._verifier.verified(tx, dataset)
-            return tx.entries(dataset)
+            return list(tx.entries(dataset))
 
     def charge(self, charge_id: str) -> Charge | None:
         """The charge as it stands now."""
@@ -156,25 +157,47 @@ class Ledger:
 
     def find(self, dataset: str, key: str) -> Charge | None:
         """The charge that answers an idempotency key: the unfinished one, else the newest published, else the newest
-        spent without publishing; None if there is none, or refunded ones only. The history is verified first: what is
-        published again, or removed, is what a run wrote down."""
+        spent without publishing; None if there is none, or refunded ones only. It is verified first: what is published
+        again, or removed, is what a run wrote down."""
         with self.store.read() as tx:
-            self._verifier.verified(tx, dataset)
-            return answering(tx.charges(dataset, key=key))
+            stands = self._verifier.current(tx, dataset)
+            found = answering(tx.charges(dataset, key=key))
+            return None if found is None else self._verifier.charge(tx, stands, found)
 
     def verify(self, dataset: str | None = None) -> int:
-        """Replays the journal of a dataset, or of all, and compares it with every balance and charge.
+        """Replays the journal of a dataset, or of all, and compares it with every balance and charge, with what was
+        signed of it, and with what the witness knows.
 
         Returns:
             The number of journal entries verified.
         Raises:
-            LedgerError: the first entry, balance or charge that doesn't fit.
+            LedgerError: the first entry, balance, charge, signature or witness's entry that doesn't fit.
         """
         with self.store.read() as tx:
             if dataset is None:
-                return sum(replayed.budget.head_seq for replayed in self._verifier.everything(tx))
-            tx.check_integrity()
-            return self._verifier.verified(tx, dataset).budget.head_seq
+                count = sum(replayed.budget.head_seq for replayed in self._verifier.everything(tx))
+            else:
+                tx.check_integrity()
+                count = self._verifier.verified(tx, dataset, signatures=True).budget.head_seq
+            self._guard.check(tx, dataset)
+        return count
+
+    def checkpoint(self, dataset: str) -> Checkpoint:
+        """Signs the dataset's newest entry, and with it all before. Publishing does so by itself where there is a key.
+
+        Raises:
+            UsageError: there is no key to sign with.
+            LedgerError: the journal pins another key; or the dataset's history doesn't verify.
+        """
+        with self._guard.writing(checked_name(dataset), must=True) as tx:
+            made = self._guard.checkpoint(tx, dataset)
+        if made is None:
+            raise UsageError("there is no key to sign with; name its file with --signing-key or DPBEAM_SIGNING_KEY")
+        return made
+
+    def watch(self) -> Kept:
+        """Makes the witness, which there mustn't be yet, as the ledger stands now, after verifying all of it."""
+        return self._guard.watch()
 
     def charges(self, dataset: str | None = None) -> list[Charge]:
         """The charges of a dataset, or of all, by increasing fence, after verifying what they are taken from: the
@@ -203,7 +226,7 @@ class Ledger:
         refresh: bool = False,
         accept_source: bool = False,
     ) -> Charge:
-        """Holds `amount` of the dataset's budget for one run, after verifying the dataset's whole history.
+        """Holds `amount` of the dataset's budget for one run, after verifying where the dataset stands (`standing`).
 
         `key` is the idempotency key, `cap_stated` the policy's own statement of the cap, in ε and δ, and `meter_stated`
         of the meter; `amount` is of the budget's meter, `events` what it pays for (see `Reserved`), `path` where the
@@ -226,9 +249,10 @@ class Ledger:
             refresh=refresh,
             accept_source=accept_source,
         )
-        with self.store.write() as tx:
-            budget, binding = reservable(tx, self._verifier, claim)
-            balance = budget.balance
+        with self._guard.writing(checked_name(dataset), must=True) as tx:
+            stands, binding = reservable(tx, self._verifier, claim)
+            self._guard.check_key(stands)
+            balance = stands.budget.balance
             try:
                 charge = Charge(
                     id=secrets.token_hex(16),
@@ -257,17 +281,18 @@ class Ledger:
                 )
             except ValueError as error:
                 raise UsageError(str(error)) from None
+            budget = anchor(tx, stands)
             for fact in binding:
-                budget = self._bind(tx, budget, fact)
+                budget = bind(tx, budget, fact)
             tx.insert_charge(charge)
-            self._record(tx, budget, replace(balance, held=balance.held + amount), reserved)
+            record(tx, budget, replace(balance, held=balance.held + amount), reserved)
         return charge
 
     def foresee(self, claim: Claim) -> Balance:
         """The balance that a `reserve` of this claim would leave. Raises its refusals, and writes nothing, so that
         another run may come first."""
         with self.store.read() as tx:
-            balance = reservable(tx, self._verifier, claim)[0].balance
+            balance = reservable(tx, self._verifier, claim)[0].budget.balance
         return replace(balance, held=balance.held + claim.amount)
 
     def start(self, charge: Charge) -> Charge:
@@ -311,14 +336,14 @@ class Ledger:
         """
         if staging_gone is not True:
             raise UsageError("staging_gone must be True: remove the staging of the earlier attempt before a new draw")
-        with self.store.write() as tx:
+        with self._guard.writing(self._dataset_of(charge), must=True) as tx:
             now, budget = self._held_by(tx, charge, "STARTED", "retried")
-            self._verifier.verified(tx, now.dataset)  # what it says of the earlier attempt is removed
+            self._verifier.current(tx, now.dataset)  # what it says of the earlier attempt is removed
             if now.attempt >= now.max_attempts:
                 raise refusals.no_attempts(now)
             taken = replace(now, attempt=now.attempt + 1, fence=tx.last_fence() + 1, owner=owner, failed=False)
             tx.update_charge(taken)
-            self._record(tx, budget, budget.balance, Retried(**of_charge(taken), attempt=taken.attempt, owner=owner))
+            record(tx, budget, budget.balance, Retried(**of_charge(taken), attempt=taken.attempt, owner=owner))
         return taken
 
     def fail_attempt(self, charge: Charge, reason: Reason, told: tuple[str, ...] = ()) -> Charge:
@@ -348,7 +373,7 @@ class Ledger:
     ) -> Charge:
         """Takes a charge one state on, and its dataset's balance with it. `step` says for people what is done, `fact`
         for the journal what was done to the charge."""
-        with self.store.write() as tx:
+        with self._guard.writing(self._dataset_of(charge), must=after == "STARTED") as tx:
             now, budget = self._held_by(tx, charge, before, step)
             fence = tx.last_fence() + 1 if new_fence else now.fence
             try:
@@ -357,44 +382,28 @@ class Ledger:
             except ValueError as error:
                 raise UsageError(str(error)) from None
             tx.update_charge(moved)
-            self._record(tx, budget, moved_balance(budget.balance, now, moved), stated)
+            record(tx, budget, moved_balance(budget.balance, now, moved), stated)
+            if after == "PUBLISHED":
+                self._guard.checkpoint(tx, now.dataset)
         return moved
+
+    def _dataset_of(self, charge: Charge | str) -> str:
+        known = charge if isinstance(charge, Charge) else self.charge(charge)
+        if known is None:
+            raise refusals.no_charge(str(charge), self.store.place)
+        return known.dataset
 
     def _held_by(self, tx: Transaction, charge: Charge | str, state: State, step: str) -> tuple[Charge, Budget]:
         """The charge as it stands, if the caller's fence is the latest and it is in `state`; and its budget."""
         charge_id = charge if isinstance(charge, str) else charge.id
         now = tx.charge(charge_id)
         if now is None:
-            raise LedgerError(
-                f"the ledger {self.store.place} has no charge {charge_id}; name the ledger that the run was charged to"
-            )
+            raise refusals.no_charge(charge_id, self.store.place)
         if isinstance(charge, Charge) and charge.fence != now.fence:
             raise refusals.FenceLost(charge, now)
         if now.state != state:
             raise refusals.wrong_state(now, state, step)
         if isinstance(charge, str):  # whoever settles a broken run knows it from the ledger alone
-            return self._verifier.verified(tx, now.dataset).charges[now.id], self._verifier.budget(tx, now.dataset)
+            stands = self._verifier.current(tx, now.dataset)
+            return self._verifier.charge(tx, stands, now), stands.budget
         return now, self._verifier.headed(tx, now.dataset)
-
-    def _record(self, tx: Transaction, budget: Budget, balance: Balance, fact: ChargeFact) -> None:
-        """Appends a fact to the dataset's chain, and moves its balance and head along."""
-        entry = chained(budget.dataset, budget, fact)
-        tx.append(entry)
-        tx.update_budget(replace(budget, balance=balance, head_seq=entry.seq, head_hash=entry.hash))
-
-    def _bind(self, tx: Transaction, budget: Budget, fact: UnitBound | SourceAccepted) -> Budget:
-        """Appends what the budget is bound to from now on, and binds it."""
-        entry = chained(budget.dataset, budget, fact)
-        bound = replace(budget, head_seq=entry.seq, head_hash=entry.hash)
-        match fact:
-            case UnitBound(protected=protected):
-                bound = replace(bound, protected=protected)
-            case SourceAccepted(sources=sources):
-                bound = replace(bound, sources=(*budget.sources, *sources))
-        tx.append(entry)
-        tx.update_budget(bound)
-        return bound
-
-    @property
-    def _verifier(self) -> Verifier:
-        return Verifier(store=self.store)

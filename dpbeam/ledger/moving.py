@@ -18,10 +18,21 @@ from dpbeam.ledger import refusals
 from dpbeam.ledger.accounts import OPEN, Budget, Charge
 from dpbeam.ledger.bookkeeping import chained, moved_to
 from dpbeam.ledger.canonical import canonical
+from dpbeam.ledger.checkpoints import Checkpoint
 from dpbeam.ledger.checks import check_text
-from dpbeam.ledger.entries import Arrived, JournalEntry, Moved
+from dpbeam.ledger.entries import JournalEntry
+from dpbeam.ledger.marks import Arrived, Moved
 from dpbeam.ledger.replay import BrokenJournal, replay
-from dpbeam.ledger.rows import budget_row, charge_row, entry_row, read_budget, read_charge, read_entry
+from dpbeam.ledger.rows import (
+    budget_row,
+    charge_row,
+    checkpoint_row,
+    entry_row,
+    read_budget,
+    read_charge,
+    read_checkpoint,
+    read_entry,
+)
 from dpbeam.ledger.scope import MAX_TEXT
 from dpbeam.ledger.store import Store, Transaction, ledger_id_of
 from dpbeam.ledger.verifying import Verifier
@@ -38,6 +49,7 @@ class Export:
     budgets: tuple[Budget, ...]
     charges: tuple[Charge, ...]
     entries: tuple[JournalEntry, ...]
+    checkpoints: tuple[Checkpoint, ...] = ()
 
     def __repr__(self) -> str:
         return f"<Export of {len(self.budgets)} datasets to {self.to}>"
@@ -49,6 +61,7 @@ class Export:
             *({"budget": list(budget_row(budget))} for budget in self.budgets),
             *({"charge": list(charge_row(charge))} for charge in self.charges),
             *({"entry": list(entry_row(entry))} for entry in self.entries),
+            *({"checkpoint": list(checkpoint_row(made))} for made in self.checkpoints),
         ]
         text = "".join(f"{canonical(line)}\n" for line in (head, *rows)).encode("ascii")
         return text + f"{canonical({'sha256': hashlib.sha256(text).hexdigest()})}\n".encode("ascii")
@@ -63,7 +76,7 @@ class Export:
         body, _, _ = data.removesuffix(b"\n").rpartition(b"\n")
         try:
             head, *lines = [json.loads(line) for line in data.decode("ascii").splitlines()]
-            rows: dict[str, list[Any]] = {"budget": [], "charge": [], "entry": []}
+            rows: dict[str, list[Any]] = {"budget": [], "charge": [], "entry": [], "checkpoint": []}
             for line in lines[:-1]:
                 ((kind, row),) = line.items()
                 rows[kind].append(row)
@@ -73,6 +86,7 @@ class Export:
                 budgets=tuple(read_budget(tuple(row), name) for row in rows["budget"]),
                 charges=tuple(read_charge(tuple(row), name) for row in rows["charge"]),
                 entries=tuple(read_entry(tuple(row), name) for row in rows["entry"]),
+                checkpoints=tuple(read_checkpoint(tuple(row), name) for row in rows["checkpoint"]),
             )
             whole = lines[-1] == {"sha256": hashlib.sha256(body + b"\n").hexdigest()} and made.to_bytes() == data
         except (ValueError, KeyError, IndexError, TypeError, AttributeError, LedgerError, RecursionError):
@@ -103,7 +117,7 @@ def export_from(store: Store, *, here: str, to: str) -> Export:
     with store.write() as tx:
         tx.check_schema()
         verifier = Verifier(store=store)
-        histories = verifier.everything(tx)
+        histories = list(verifier.everything(tx))
         if not histories:
             raise Refused(f"the ledger {store.place} has no budget, so there is nothing to move; just make a new one")
         _check_free(store, tx, to)
@@ -122,6 +136,7 @@ def export_from(store: Store, *, here: str, to: str) -> Export:
             budgets=tuple(verifier.budget(tx, dataset) for dataset in datasets),
             charges=tuple(tx.charges()),
             entries=tuple(entry for dataset in datasets for entry in tx.entries(dataset)),
+            checkpoints=tuple(made for dataset in datasets for made in tx.checkpoints(dataset)),
         )
     _check_whole(made, store.place)
     return made
@@ -162,6 +177,8 @@ def import_into(store: Store, export: Export) -> int:
             tx.insert_charge(charge)
         for entry in export.entries:
             tx.append(entry)
+        for made in export.checkpoints:
+            tx.put_checkpoint(made)
         for budget in export.budgets:
             arrived = chained(budget.dataset, budget, Arrived(at=export.to))
             tx.append(arrived)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dpbeam.errors import LedgerError, Refused, RunFailed
 from dpbeam.ledger.accounts import Balance, Charge
 from dpbeam.ledger.amounts import Amount
+from dpbeam.ledger.checkpoints import Checkpoint
 from dpbeam.ledger.checks import is_dataset
 from dpbeam.ledger.meters import Meter
 
@@ -129,6 +130,11 @@ def no_budget(dataset: str, place: str) -> LedgerError:
     )
 
 
+def no_charge(charge_id: str, place: str) -> LedgerError:
+    """An id that no charge has."""
+    return LedgerError(f"the ledger {place} has no charge {charge_id}; name the ledger that the run was charged to")
+
+
 def unverifiable(place: str, what: str, *, dataset: object = None) -> LedgerError:
     """The ledger's content contradicts itself: someone or something changed it. `dataset` is whose history it is, as
     the file has it, where that of others isn't touched."""
@@ -140,3 +146,59 @@ def unverifiable(place: str, what: str, *, dataset: object = None) -> LedgerErro
         f"the ledger {place} doesn't verify: {what}. Nothing more is charged {stopped}. Keep the file as it is, find "
         "out who changed it, and restore the latest backup that verifies (docs/ledger.md, 'Backup')"
     )
+
+
+_COMPARE = (
+    "find out which charges are missing (`dpbeam budget history`, and the manifests of the release folders), put the "
+    "ledger back that has them"
+)
+
+
+def older_than_witness(place: str, witness: str, known: Checkpoint, *, missing: bool) -> LedgerError:
+    """The ledger forgot what its witness knows."""
+    what = f"has no entry {known.seq}" if missing else f"has another entry {known.seq}"
+    return LedgerError(
+        f"the ledger {place} is older than its witness {witness}, or another copy of it: dataset {known.dataset} "
+        f"{what} than the witness saw on {known.time}. Was it restored from a backup, or do two copies run? Nothing is "
+        f"charged. What you can do: {_COMPARE}; only if it is lost for good, count what it spent as spent, and make a "
+        "new witness with `dpbeam budget witness new` (docs/ledger.md, 'A witness')"
+    )
+
+
+def other_ledger(place: str, witness: str) -> LedgerError:
+    """The witness watches another ledger."""
+    return LedgerError(
+        f"the witness {witness} watches another ledger than {place}: this one was made anew, or the wrong one is "
+        "named. Nothing is charged. Name the ledger that the witness watches, or another witness"
+    )
+
+
+def no_witness(place: str, witness: str) -> LedgerError:
+    """A witness that was named isn't there."""
+    return LedgerError(
+        f"the witness {witness} of the ledger {place} doesn't exist. Nothing is charged. If it was removed, find out "
+        "by whom; if this is the first time, make it with `dpbeam budget witness new`"
+    )
+
+
+def unsigned_witness(witness: str, dataset: str, seq: int) -> LedgerError:
+    """What the witness keeps isn't signed by a key that is trusted."""
+    return LedgerError(
+        f"the witness {witness} says of dataset {dataset}, entry {seq}, what no trusted key has signed. Nothing is "
+        "charged. Find out who wrote it; if a key was rotated, add the new one to the trusted keys"
+    )
+
+
+def other_key(place: str, dataset: str, *, pinned: str, used: str) -> LedgerError:
+    """A key that the journal doesn't know is to sign."""
+    return LedgerError(
+        f"the ledger {place}: checkpoints of dataset {dataset} are signed with key {pinned[:16]}, not with "
+        f"{used[:16]}, and that key never said that this one takes its place. Nothing was signed. Use the right "
+        "key, or rotate it with `dpbeam budget key rotate`"
+    )
+
+
+def not_as_signed(place: str, made: Checkpoint) -> LedgerError:
+    """The journal isn't what was signed."""
+    what = f"dataset {made.dataset}, entry {made.seq} isn't what key {made.key[:16]} signed on {made.time}"
+    return unverifiable(place, what, dataset=made.dataset)

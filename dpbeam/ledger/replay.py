@@ -7,21 +7,20 @@ for one another in a store that locks by row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from dpbeam.ledger.accounts import OPEN, Balance, Budget, Charge, State
 from dpbeam.ledger.amounts import ZERO, Amount
 from dpbeam.ledger.budget_facts import BudgetCreated, SourceAccepted, UnitBound
+from dpbeam.ledger.checkpoints import state_digest
 from dpbeam.ledger.entries import (
     GENESIS,
-    Arrived,
     AttemptFailed,
     ChargeFact,
     Closed,
     Fact,
     JournalEntry,
-    Moved,
     Published,
     Refunded,
     Reserved,
@@ -30,8 +29,10 @@ from dpbeam.ledger.entries import (
     entry_hash,
     no_fact,
 )
+from dpbeam.ledger.marks import Anchored, Arrived, KeyPinned, Moved
 from dpbeam.ledger.meters import Meter
 from dpbeam.ledger.scope import Protected
+from dpbeam.ledger.standing import Standing
 from dpbeam.ledger.terms import NO_TERMS, ChargeDetails, Terms
 
 
@@ -45,22 +46,57 @@ class BrokenJournal(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Replayed:
-    """What a dataset's journal amounts to."""
+    """What a dataset's journal amounts to. `charges` are all of it; of a replay that began later, those that were
+    unfinished there, and all since. `fence` is the highest, `key` the public key that signs its checkpoints ("": none),
+    `anchored` the last entry that states where it stands (0: none), `pins` the keys that the entries pinned, `states`
+    the hash and the digest of where it stood after each entry that was asked for."""
 
     budget: Budget
     charges: Mapping[str, Charge]
+    fence: int
+    key: str
+    anchored: int
+    pins: tuple[KeyPinned, ...] = ()
+    states: Mapping[int, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def standing(self) -> Standing:
+        """Where the dataset stands, with its charges that aren't finished."""
+        return Standing(
+            balance=self.budget.balance,
+            fence=self.fence,
+            protected=self.budget.protected,
+            sources=self.budget.sources,
+            terms=self.budget.terms,
+            key=self.key,
+            open=tuple(sorted(self.unfinished.values(), key=lambda charge: charge.fence)),
+        )
+
+    @property
+    def unfinished(self) -> dict[str, Charge]:
+        """The charges that aren't finished, by their ids."""
+        return {charge.id: charge for charge in self.charges.values() if charge.state in OPEN}
 
 
-def replay(dataset: str, entries: Iterable[JournalEntry], *, ledger_id: str) -> Replayed:
-    """Derives a dataset's budget and charges from its journal alone.
+def replay(
+    dataset: str,
+    entries: Iterable[JournalEntry],
+    *,
+    ledger_id: str,
+    after: Replayed | None = None,
+    states_at: Collection[int] = (),
+) -> Replayed:
+    """Derives a dataset's budget and charges from its journal alone; with `after`, from what was verified before, and
+    the entries since.
 
-    Guarantee: what it returns follows from an unbroken chain that starts with `budget_created` in this ledger, in
-    which every charge fitted the cap when it was reserved and only RESERVED charges were ever given back.
+    Guarantee: what it returns follows from an unbroken chain that starts with `budget_created` in this ledger, or goes
+    on from `after`, in which every charge fitted the cap when it was reserved and only RESERVED charges were ever given
+    back.
 
     Raises:
         BrokenJournal: the first entry that doesn't follow from those before it.
     """
-    book = _Book(dataset=dataset, ledger_id=ledger_id)
+    book = _Book(dataset=dataset, ledger_id=ledger_id) if after is None else _book(after, ledger_id)
     for entry in entries:
         seq = book.seq + 1
         if entry.seq != seq:
@@ -72,15 +108,91 @@ def replay(dataset: str, entries: Iterable[JournalEntry], *, ledger_id: str) -> 
         if entry.hash != entry_hash(entry):
             raise BrokenJournal(seq, "doesn't match its own hash")
         try:
-            _follow(book, entry.fact)
+            if isinstance(entry.fact, Anchored):
+                _need(entry.fact.standing == _replayed(book).standing)
+                book.anchored = seq
+            else:
+                _follow(book, entry.fact)
         except (KeyError, ValueError):
             raise BrokenJournal(seq, "can't follow from those before it") from None
         book.seq, book.hash = seq, entry.hash
+        if seq in states_at:
+            book.states[seq] = (entry.hash, state_digest(_replayed(book).standing))
+    return _replayed(book)
+
+
+def anchored(entry: JournalEntry) -> Replayed:
+    """What the entry, which states where its dataset stands, says that the journal amounts to up to it.
+
+    Raises:
+        BrokenJournal: it doesn't match its own hash, or states no such thing.
+    """
+    if entry.hash != entry_hash(entry):
+        raise BrokenJournal(entry.seq, "doesn't match its own hash")
+    if not isinstance(entry.fact, Anchored):
+        raise BrokenJournal(entry.seq, "states no balance")
+    standing = entry.fact.standing
+    budget = Budget(
+        dataset=entry.dataset,
+        balance=standing.balance,
+        head_seq=entry.seq,
+        head_hash=entry.hash,
+        protected=standing.protected,
+        sources=standing.sources,
+        terms=standing.terms,
+    )
+    charges = {charge.id: charge for charge in standing.open}
+    return Replayed(budget=budget, charges=charges, fence=standing.fence, key=standing.key, anchored=entry.seq)
+
+
+def charge_alone(dataset: str, entries: Iterable[JournalEntry], budget: Budget) -> Charge | None:
+    """The charge that its own entries amount to; None where there are none. That they are of one chain isn't looked at.
+
+    Raises:
+        BrokenJournal: the first entry that isn't whole, or doesn't follow from those before it.
+    """
+    book = _Book(dataset=dataset, ledger_id="", cap=budget.balance.cap, meter=budget.balance.meter)
+    for entry in entries:
+        if entry.dataset != dataset or entry.hash != entry_hash(entry):
+            raise BrokenJournal(entry.seq, "doesn't match its own hash")
+        try:
+            _need(entry.seq > book.seq)
+            _follow(book, entry.fact)
+        except (KeyError, ValueError):
+            raise BrokenJournal(entry.seq, "can't follow from those before it") from None
+        book.seq = entry.seq
+    return next(iter(book.charges.values()), None)
+
+
+def _book(after: Replayed, ledger_id: str) -> _Book:
+    """A book that goes on from there, with what is still to come of: the charges that aren't finished."""
+    budget = after.budget
+    return _Book(
+        dataset=budget.dataset,
+        ledger_id=ledger_id,
+        seq=budget.head_seq,
+        hash=budget.head_hash,
+        cap=budget.balance.cap,
+        meter=budget.balance.meter,
+        spent=budget.balance.spent,
+        held=budget.balance.held,
+        fence=after.fence,
+        protected=budget.protected,
+        sources=budget.sources,
+        terms=budget.terms,
+        moved_to=budget.terms.moved_to,
+        charges=after.unfinished,
+        key=after.key,
+        anchored=after.anchored,
+    )
+
+
+def _replayed(book: _Book) -> Replayed:
     if book.cap is None or book.meter is None:
         raise BrokenJournal(1, "is missing (a history starts with budget_created)")
     balance = Balance(meter=book.meter, cap=book.cap, spent=book.spent, held=book.held)
     budget = Budget(
-        dataset=dataset,
+        dataset=book.dataset,
         balance=balance,
         head_seq=book.seq,
         head_hash=book.hash,
@@ -88,7 +200,15 @@ def replay(dataset: str, entries: Iterable[JournalEntry], *, ledger_id: str) -> 
         sources=book.sources,
         terms=replace(book.terms, moved_to=book.moved_to),
     )
-    return Replayed(budget=budget, charges=book.charges)
+    return Replayed(
+        budget=budget,
+        charges=book.charges,
+        fence=book.fence,
+        key=book.key,
+        anchored=book.anchored,
+        pins=tuple(book.pins),
+        states=book.states,
+    )
 
 
 @dataclass(kw_only=True)
@@ -109,6 +229,10 @@ class _Book:
     terms: Terms = NO_TERMS
     moved_to: str | None = None
     charges: dict[str, Charge] = field(default_factory=dict)
+    key: str = ""
+    anchored: int = 0
+    pins: list[KeyPinned] = field(default_factory=list)
+    states: dict[int, tuple[str, str]] = field(default_factory=dict)
 
     def charge(self, fact: ChargeFact, state: State) -> Charge:
         """The fact's charge, if it stands in `state` and the fact names its amount."""
@@ -167,6 +291,12 @@ def _follow(book: _Book, fact: Fact) -> None:
         case Closed():
             charge = book.charge(fact, "STARTED")
             book.charges[charge.id] = replace(charge, state="SPENT_UNPUBLISHED", fence=book.new_fence(fact))
+        case Anchored():
+            raise ValueError("asked of all that was replayed")
+        case KeyPinned(key=key, follows=follows):
+            _need(book.cap is not None and follows == book.key and key != book.key)
+            book.key = key
+            book.pins.append(fact)
         case _:
             no_fact(fact)
 

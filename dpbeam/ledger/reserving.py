@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dpbeam.ledger import refusals
-from dpbeam.ledger.accounts import OPEN, Budget
+from dpbeam.ledger.accounts import OPEN
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.binding import bindings
 from dpbeam.ledger.bookkeeping import answering
 from dpbeam.ledger.budget_facts import SourceAccepted, UnitBound
 from dpbeam.ledger.meters import Meter
+from dpbeam.ledger.replay import Replayed
 from dpbeam.ledger.scope import Scope
 from dpbeam.ledger.store import Transaction
 from dpbeam.ledger.verifying import Verifier
@@ -31,9 +32,8 @@ class Claim:
     accept_source: bool = False
 
 
-def reservable(tx: Transaction, verifier: Verifier, claim: Claim) -> tuple[Budget, list[UnitBound | SourceAccepted]]:
-    """The budget that can hold the claim, after verifying the dataset's whole history, and what the claim binds it to.
-    Only reads.
+def reservable(tx: Transaction, verifier: Verifier, claim: Claim) -> tuple[Replayed, list[UnitBound | SourceAccepted]]:
+    """Where the dataset stands, verified, if its budget can hold the claim; and what the claim binds it to. Only reads.
 
     Raises:
         KeyTaken: a run of the same key is unfinished, or published and not to be made anew.
@@ -42,19 +42,21 @@ def reservable(tx: Transaction, verifier: Verifier, claim: Claim) -> tuple[Budge
         LedgerError: there is no such budget, or its history doesn't verify.
     """
     tx.check_schema()
-    budget = verifier.verified(tx, claim.dataset).budget
+    stands = verifier.current(tx, claim.dataset)
+    budget, balance = stands.budget, stands.budget.balance
     if budget.terms.moved_to is not None:
         raise refusals.moved(claim.dataset, budget.terms.moved_to)
-    balance = budget.balance
     for meter in (claim.meter_stated, claim.amount.meter):
         if meter is not None and meter != balance.meter:
             raise refusals.meter_differs(claim.dataset, meter, balance.meter)
     if claim.cap_stated is not None and claim.cap_stated != budget.stated:
         raise refusals.cap_differs(claim.dataset, claim.cap_stated, budget.stated or balance.cap)
     taken = answering(tx.charges(claim.dataset, key=claim.key))
+    if taken is not None:
+        verifier.charge(tx, stands, taken)
     if taken is not None and (taken.state in OPEN or (taken.state == "PUBLISHED" and not claim.refresh)):
         raise refusals.KeyTaken(taken)
     binding = list(bindings(tx, budget, claim.scope, accept_source=claim.accept_source))
     if not claim.amount.fits(balance.left):
         raise refusals.not_enough(claim.dataset, claim.amount, balance)
-    return budget, binding
+    return stands, binding

@@ -7,6 +7,7 @@ from typing import Any
 from dpbeam.ledger.accounts import Balance, Budget, Charge
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.canonical import canonical, parsed
+from dpbeam.ledger.checkpoints import Checkpoint
 from dpbeam.ledger.entries import JournalEntry, Record
 from dpbeam.ledger.meters import meter_named
 from dpbeam.ledger.owner import Owner
@@ -27,6 +28,8 @@ CHARGE = (
 ENTRY = (
     "dataset", "seq", "time", "kind", "charge_id", "epsilon", "delta", "fence", "details", "prev_hash", "hash", "actor",
 )  # fmt: skip
+
+CHECKPOINT = ("dataset", "key", "seq", "hash", "state", "time", "signature")
 
 
 def read_budget(row: Row, place: str) -> Budget:
@@ -72,6 +75,20 @@ def read_entry(row: Row, place: str) -> JournalEntry:
     except (ValueError, TypeError):
         what = f"a row of the journal of dataset {fields['dataset']} is no journal entry"
         raise unverifiable(place, what, dataset=fields["dataset"]) from None
+
+
+def read_checkpoint(row: Row, place: str) -> Checkpoint:
+    """The checkpoint that a row of `CHECKPOINT` is. LedgerError if it is none."""
+    fields = dict(zip(CHECKPOINT, row, strict=True))
+    try:
+        return Checkpoint(**fields)
+    except (ValueError, TypeError):
+        raise unverifiable(place, "the row of a checkpoint is no checkpoint", dataset=fields["dataset"]) from None
+
+
+def checkpoint_row(checkpoint: Checkpoint) -> Row:
+    """The checkpoint as a row of `CHECKPOINT`."""
+    return tuple(getattr(checkpoint, name) for name in CHECKPOINT)
 
 
 def budget_row(budget: Budget) -> Row:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 from dpbeam.ledger.accounts import Budget, Charge
+from dpbeam.ledger.checkpoints import Checkpoint
 from dpbeam.ledger.checks import is_dataset
 from dpbeam.ledger.entries import JournalEntry
 from dpbeam.ledger.refusals import unverifiable
 from dpbeam.ledger.rows import (
     BUDGET,
     CHARGE,
+    CHECKPOINT,
     ENTRY,
     Row,
     budget_row,
     charge_row,
+    checkpoint_row,
     entry_row,
     read_budget,
     read_charge,
+    read_checkpoint,
     read_entry,
 )
 
@@ -34,6 +39,10 @@ class SqlTransaction(ABC):
     @abstractmethod
     def _all(self, query: str, *values: object) -> list[Row]:
         """The rows that the query finds."""
+
+    def _each(self, query: str, *values: object) -> Iterator[Row]:
+        """The same, one at a time where the database can."""
+        return iter(self._all(query, *values))
 
     @abstractmethod
     def _changed(self, statement: str, *values: object) -> int:
@@ -66,11 +75,15 @@ class SqlTransaction(ABC):
         rows = self._all(f"SELECT {_names(CHARGE)} FROM charges WHERE id = ?", charge_id)
         return read_charge(rows[0], self._place) if rows else None
 
-    def charges(self, dataset: str | None = None, *, key: str | None = None) -> list[Charge]:
+    def charges(self, dataset: str | None = None, *, key: str | None = None) -> Iterator[Charge]:
         asked = {column: value for column, value in (("dataset", dataset), ("key", key)) if value is not None}
         where = " AND ".join(f"{column} = ?" for column in asked) or "TRUE"
         query = f"SELECT {_names(CHARGE)} FROM charges WHERE {where} ORDER BY fence"
-        return [read_charge(row, self._place) for row in self._all(query, *asked.values())]
+        return (read_charge(row, self._place) for row in self._each(query, *asked.values()))
+
+    def unfinished(self, dataset: str) -> list[Charge]:
+        query = f"SELECT {_names(CHARGE)} FROM charges WHERE dataset = ? AND state IN ('RESERVED', 'STARTED')"
+        return [read_charge(row, self._place) for row in self._all(f"{query} ORDER BY fence", dataset)]
 
     def insert_charge(self, charge: Charge) -> None:
         self._write(f"INSERT INTO charges ({_names(CHARGE)}) VALUES ({_marks(CHARGE)})", *charge_row(charge))
@@ -82,13 +95,27 @@ class SqlTransaction(ABC):
             charge.id,
         )
 
-    def entries(self, dataset: str) -> list[JournalEntry]:
-        query = f"SELECT {_names(ENTRY)} FROM journal WHERE dataset = ? ORDER BY seq"
-        return [read_entry(row, self._place) for row in self._all(query, dataset)]
+    def entries(self, dataset: str, *, since: int = 1) -> Iterator[JournalEntry]:
+        later, values = ("", (dataset,)) if since == 1 else (" AND seq >= ?", (dataset, since))
+        # From 1 on: all, also what can't be the number of an entry.
+        query = f"SELECT {_names(ENTRY)} FROM journal WHERE dataset = ?{later} ORDER BY seq"
+        return (read_entry(row, self._place) for row in self._each(query, *values))
+
+    def entries_of(self, charge_id: str) -> list[JournalEntry]:
+        query = f"SELECT {_names(ENTRY)} FROM journal WHERE charge_id = ? AND charge_id != '' ORDER BY seq"
+        return [read_entry(row, self._place) for row in self._all(query, charge_id)]
+
+    def entry(self, dataset: str, seq: int) -> JournalEntry | None:
+        return self._one_entry("AND seq = ?", dataset, seq)
 
     def last_entry(self, dataset: str) -> JournalEntry | None:
-        query = f"SELECT {_names(ENTRY)} FROM journal WHERE dataset = ? ORDER BY seq DESC LIMIT 1"
-        rows = self._all(query, dataset)
+        return self._one_entry("ORDER BY seq DESC LIMIT 1", dataset)
+
+    def last_anchor(self, dataset: str) -> JournalEntry | None:
+        return self._one_entry("AND kind = 'anchored' ORDER BY seq DESC LIMIT 1", dataset)
+
+    def _one_entry(self, which: str, *values: object) -> JournalEntry | None:
+        rows = self._all(f"SELECT {_names(ENTRY)} FROM journal WHERE dataset = ? {which}", *values)
         return read_entry(rows[0], self._place) if rows else None
 
     def append(self, entry: JournalEntry) -> None:
@@ -100,6 +127,21 @@ class SqlTransaction(ABC):
         fences = f"{highest.format('journal')} UNION ALL {highest.format('charges')}"
         [(fence,)] = self._all(f"SELECT coalesce(max(fence), 0) FROM ({fences}) AS f", _MOST_FENCES, _MOST_FENCES)
         return int(fence)
+
+    def checkpoints(self, dataset: str) -> list[Checkpoint]:
+        query = f"SELECT {_names(CHECKPOINT)} FROM checkpoints WHERE dataset = ? ORDER BY seq, key"
+        return [read_checkpoint(row, self._place) for row in self._all(query, dataset)]
+
+    def put_checkpoint(self, checkpoint: Checkpoint) -> None:
+        instead = ", ".join(f"{name} = excluded.{name}" for name in CHECKPOINT[2:])
+        self._write(
+            f"INSERT INTO checkpoints ({_names(CHECKPOINT)}) VALUES ({_marks(CHECKPOINT)}) "
+            f"ON CONFLICT (dataset, key) DO UPDATE SET {instead}",
+            *checkpoint_row(checkpoint),
+        )
+
+    def charged_datasets(self) -> list[str]:
+        return self._datasets("SELECT DISTINCT dataset FROM charges ORDER BY dataset")
 
     def journal_datasets(self) -> list[str]:
         return self._datasets("SELECT DISTINCT dataset FROM journal ORDER BY dataset")

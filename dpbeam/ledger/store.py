@@ -7,10 +7,12 @@ same contract test (tests/unit/ledger/test_ledger_contract.py).
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Protocol
 
 from dpbeam.ledger.accounts import Budget, Charge
+from dpbeam.ledger.checkpoints import Checkpoint
 from dpbeam.ledger.entries import JournalEntry
 
 
@@ -32,19 +34,33 @@ class Transaction(Protocol):
 
     def charge(self, charge_id: str) -> Charge | None: ...
 
-    def charges(self, dataset: str | None = None, *, key: str | None = None) -> list[Charge]:
+    def charges(self, dataset: str | None = None, *, key: str | None = None) -> Iterator[Charge]:
         """The charges of a dataset (or all), of one idempotency key (or all), by increasing fence."""
+        ...
+
+    def unfinished(self, dataset: str) -> list[Charge]:
+        """The dataset's charges that are RESERVED or STARTED, by an index: finished ones cost nothing."""
         ...
 
     def insert_charge(self, charge: Charge) -> None: ...
 
     def update_charge(self, charge: Charge) -> None: ...
 
-    def entries(self, dataset: str) -> list[JournalEntry]:
-        """The dataset's journal by increasing `seq`."""
+    def entries(self, dataset: str, *, since: int = 1) -> Iterator[JournalEntry]:
+        """The dataset's journal by increasing `seq`, from the entry `since` on, one at a time."""
         ...
 
+    def entries_of(self, charge_id: str) -> list[JournalEntry]:
+        """The entries of one charge by increasing `seq`, by an index."""
+        ...
+
+    def entry(self, dataset: str, seq: int) -> JournalEntry | None: ...
+
     def last_entry(self, dataset: str) -> JournalEntry | None: ...
+
+    def last_anchor(self, dataset: str) -> JournalEntry | None:
+        """The newest entry of kind `anchored`, by an index."""
+        ...
 
     def append(self, entry: JournalEntry) -> None: ...
 
@@ -54,6 +70,18 @@ class Transaction(Protocol):
 
     def journal_datasets(self) -> list[str]:
         """The datasets that the journal names, sorted."""
+        ...
+
+    def checkpoints(self, dataset: str) -> list[Checkpoint]:
+        """What is signed of the dataset's journal, at most one a key, by increasing `seq`."""
+        ...
+
+    def put_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Keeps it in the place of the one that the same key signed before."""
+        ...
+
+    def charged_datasets(self) -> list[str]:
+        """The datasets that charges name, sorted."""
         ...
 
     def check_schema(self) -> None:
@@ -87,6 +115,11 @@ class Store(Protocol):
 
     def read(self) -> AbstractContextManager[Transaction]:
         """A transaction that sees one state of the ledger and writes nothing."""
+        ...
+
+    def kept_open(self) -> AbstractContextManager[None]:
+        """What costs time at the beginning and end of each transaction is done once for the whole block. For this
+        process alone; a process that is forked inside the block does without."""
         ...
 
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dpbeam.ledger.budget_facts import BudgetCreated, SourceAccepted, UnitBound
 from dpbeam.ledger.entries import (
-    Arrived,
     AttemptFailed,
     Closed,
     Fact,
-    Moved,
     Published,
     Refunded,
     Reserved,
@@ -16,6 +14,7 @@ from dpbeam.ledger.entries import (
     Started,
     no_fact,
 )
+from dpbeam.ledger.marks import Anchored, Arrived, KeyPinned, Moved
 
 
 def heading(fact: Fact) -> str:
@@ -45,6 +44,10 @@ def heading(fact: Fact) -> str:
             return "published"
         case Closed():
             return "closed"
+        case Anchored():
+            return "anchored"
+        case KeyPinned():
+            return "key_pinned"
         case _:
             no_fact(fact)
 
@@ -58,6 +61,8 @@ def remark(fact: Fact) -> str | None:
             said = " by --accept-source" if asked else ""
             also = f"; it is that of {', '.join(also_of)} too" if also_of else ""
             return f"spent on {', '.join(sources)}{said}{also}"
+        case KeyPinned(key=key, follows=follows):
+            return f"signed with key {key[:16]} from here on" + (f", which follows {follows[:16]}" if follows else "")
         case AttemptFailed(told=told) if told:
             return "; ".join(told)
         case Moved(to=to):

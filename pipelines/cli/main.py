@@ -16,10 +16,10 @@ from dpbeam._version import __version__
 from dpbeam.errors import DpbeamError, InternalError, Interrupted, UsageError
 from dpbeam.ledger import waiting
 from dpbeam.pipelines.cli import check, choose, looking, rehearse, releases, running, streams, tune
-from dpbeam.pipelines.cli.budgets import budget_app
 from dpbeam.pipelines.cli.commands import AFTER, BEFORE, RUN, SETTINGS, Group, epilog
 from dpbeam.pipelines.cli.ending import Ending
 from dpbeam.pipelines.cli.printing import complain, say, say_json, speak
+from dpbeam.pipelines.cli.safeguarding import budget_app
 from dpbeam.pipelines.lifecycle import stopping
 
 app = typer.Typer(

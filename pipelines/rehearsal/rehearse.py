@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from dpbeam.errors import DpbeamError
-from dpbeam.ledger import open_ledger
+from dpbeam.ledger import Safeguards, open_ledger
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.meters import BASIC, meter_named
 from dpbeam.pipelines.jobs.options import beam_options
@@ -57,7 +57,7 @@ def rehearsed(policy: Policy, units: int, progress: Progress = lambda says: None
         table = made_up(query, units)
         pq.write_table(table, source)
         stated = policy.budget or policy.run
-        ledger = open_ledger(f"sqlite:///{folder / 'ledger.sqlite'}", create=True)
+        ledger = open_ledger(f"sqlite:///{folder / 'ledger.sqlite'}", create=True, safeguards=Safeguards())
         protected = identity.scope(query, [str(source)]).protected
         meter = meter_named(policy.budget.meter) if policy.budget else BASIC
         cap = Amount.cap(stated.epsilon, stated.delta)

@@ -12,19 +12,16 @@ from typing import Any, get_args
 import pytest
 
 from dpbeam.ledger import open_ledger
-from dpbeam.ledger.accounts import Budget, Charge
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.budget_facts import BudgetCreated, SourceAccepted, UnitBound
 from dpbeam.ledger.canonical import canonical, parsed
 from dpbeam.ledger.entries import (
     GENESIS,
-    Arrived,
     AttemptFailed,
     Closed,
     Fact,
     JournalEntry,
     Kind,
-    Moved,
     Published,
     Record,
     Refunded,
@@ -35,6 +32,7 @@ from dpbeam.ledger.entries import (
     from_record,
     to_record,
 )
+from dpbeam.ledger.marks import Anchored, Arrived, KeyPinned, Moved
 from dpbeam.ledger.meters import BASIC, GDP, ZCDP
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.replay import BrokenJournal, Replayed, replay
@@ -48,6 +46,8 @@ OWNER = Owner(pid=7, host="host", token="boot/1/2")
 PERSON = Protected(unit="person")
 KINDS: tuple[type, ...] = get_args(Fact)
 IDS = [kind.__name__ for kind in KINDS]
+LATER = (Anchored, KeyPinned, Moved, Arrived)
+"""What no released program had written when the old ledger was made."""
 
 
 def reserved(name: str, fence: int) -> Reserved:
@@ -62,6 +62,15 @@ def reserved(name: str, fence: int) -> Reserved:
         path=f"/x/r-{name}",
         max_attempts=3,
     )
+
+
+def chained(facts: tuple[Fact, ...]) -> list[JournalEntry]:
+    made: list[JournalEntry] = []
+    for seq, fact in enumerate(facts, start=1):
+        before = made[-1].hash if made else GENESIS
+        entry = JournalEntry(dataset="d", seq=seq, time="now", fact=fact, prev_hash=before, hash="")
+        made.append(replace(entry, hash=entry_hash(entry)))
+    return made
 
 
 HISTORY: tuple[Fact, ...] = (
@@ -81,16 +90,12 @@ HISTORY: tuple[Fact, ...] = (
     Closed(charge_id="three", amount=ONE, fence=6),
     Moved(to="/there", datasets=("d", "e")),
     Arrived(at="/there"),
+    KeyPinned(key="a" * 64),
+    KeyPinned(key="b" * 64, follows="a" * 64, signature="c" * 128),
+    reserved("four", 7),
 )
-
-
-def chained(facts: tuple[Fact, ...]) -> list[JournalEntry]:
-    made: list[JournalEntry] = []
-    for seq, fact in enumerate(facts, start=1):
-        before = made[-1].hash if made else GENESIS
-        entry = JournalEntry(dataset="d", seq=seq, time="now", fact=fact, prev_hash=before, hash="")
-        made.append(replace(entry, hash=entry_hash(entry)))
-    return made
+STANDS = Anchored(standing=replay("d", chained(HISTORY), ledger_id="this").standing)
+HISTORY = (*HISTORY, STANDS)
 
 
 def replayed(facts: tuple[Fact, ...]) -> Replayed:
@@ -124,7 +129,7 @@ def test_a_fact_comes_back_from_its_record(kind) -> None:
         assert from_record(record) == fact
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in (Moved, Arrived)])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in LATER])
 def test_a_fact_of_an_earlier_program_is_hashed_and_stored_as_it_was(kind) -> None:
     records = [record for record in old_records() if isinstance(from_record(record), kind)]
     assert records
@@ -139,12 +144,13 @@ def test_no_two_facts_have_one_name_in_the_journal_and_none_has_no_fact() -> Non
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=IDS)
-def test_a_fact_changes_the_budget_or_a_charge(kind) -> None:
-    def state(facts: tuple[Fact, ...]) -> tuple[Budget | None, dict[str, Charge]]:
+def test_a_fact_changes_the_budget_or_a_charge_or_what_is_signed_with_or_read_from(kind) -> None:
+    def state(facts: tuple[Fact, ...]) -> tuple[object, ...]:
         if not facts:
-            return None, {}
+            return ()
         found = replayed(facts)
-        return replace(found.budget, head_seq=1, head_hash="x"), dict(found.charges)
+        budget = replace(found.budget, head_seq=1, head_hash="x")
+        return budget, dict(found.charges), found.key, found.anchored
 
     places = [place for place, fact in enumerate(HISTORY) if isinstance(fact, kind)]
     assert places
@@ -168,6 +174,8 @@ def test_what_binds_a_budget_and_what_was_found_for_it_is_said_in_a_line() -> No
         "s: 3 % of rows; t",
         "the ledger went on to /there; nothing is charged here any more",
         "the ledger goes on at /there",
+        f"signed with key {'a' * 16} from here on",
+        f"signed with key {'b' * 16} from here on, which follows {'a' * 16}",
     ]
 
 
@@ -228,23 +236,28 @@ def test_a_record_that_says_anything_else_is_no_fact_or_says_it_in_a_field(kind)
         lambda h: (*h, SourceAccepted(sources=("/a",), also_of=(), asked=True)),
         lambda h: (*h, SourceAccepted(sources=("/c",), also_of=(), asked=False)),
         lambda h: (*h, reserved("one", 9)),
-        lambda h: (*h, replace(reserved("four", 9), amount=Amount.charge(8, 1e-6))),
-        lambda h: (*h, reserved("four", 6)),
+        lambda h: (*h, replace(reserved("five", 9), amount=Amount.charge(8, 1e-6))),
+        lambda h: (*h, reserved("five", 6)),
         lambda h: (*h, Started(charge_id="two", amount=ONE, fence=4)),
         lambda h: (*h, Refunded(charge_id="two", amount=ONE, fence=9)),
         lambda h: (*h, Closed(charge_id="none", amount=ONE, fence=9)),
-        lambda h: (*h, reserved("four", 9), Started(charge_id="four", amount=Amount.charge(2, 1e-6), fence=9)),
-        lambda h: (*h, reserved("four", 9), Started(charge_id="four", amount=ONE, fence=10)),
+        lambda h: (*h, reserved("five", 9), Started(charge_id="five", amount=Amount.charge(2, 1e-6), fence=9)),
+        lambda h: (*h, reserved("five", 9), Started(charge_id="five", amount=ONE, fence=10)),
         lambda h: (
             *h[:8],
             Published(charge_id="two", amount=ONE, fence=9, manifest_sha256="0" * 64, path="/x"),
         ),
         lambda h: (*h[:8], Retried(charge_id="two", amount=ONE, fence=9, attempt=3, owner=OWNER)),
+        lambda h: (*h, KeyPinned(key="c" * 64)),
+        lambda h: (*h, KeyPinned(key="c" * 64, follows="a" * 64, signature="c" * 128)),
+        lambda h: (*h[:-2], STANDS),
+        lambda h: (*h[:-1], Anchored(standing=replace(STANDS.standing, open=()))),
+        lambda h: (*h[:-1], Anchored(standing=replace(STANDS.standing, fence=6))),
         lambda h: (*h, Arrived(at="/there")),
-        lambda h: (*h, Moved(to="/there", datasets=("e",))),
-        lambda h: (*h, reserved("four", 9), Moved(to="/there", datasets=("d",))),
-        lambda h: (*h, Moved(to="/there", datasets=("d",)), reserved("four", 9)),
-        lambda h: (*h, Moved(to="/there", datasets=("d",)), Arrived(at="/elsewhere")),
+        lambda h: (*h[:-2], Moved(to="/there", datasets=("e",))),
+        lambda h: (*h, Moved(to="/there", datasets=("d",))),
+        lambda h: (*h[:-2], Moved(to="/there", datasets=("d",)), reserved("five", 9)),
+        lambda h: (*h[:-2], Moved(to="/there", datasets=("d",)), Arrived(at="/elsewhere")),
         lambda h: (*h[:7], AttemptFailed(charge_id="two", amount=ONE, fence=3, attempt=2, reason="other")),
     ],
 )

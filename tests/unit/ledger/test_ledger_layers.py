@@ -25,18 +25,33 @@ VALUES = (
     "accounts",
     "actors",
     "budget_facts",
+    "standing",
+    "marks",
+    "checkpoints",
     "entries",
     "words",
 )
-RULES = ("bookkeeping", "binding", "verifying", "reserving", "ledger", "moving")
-LAYERS = (*VALUES, "replay", "refusals", "waiting", "rows", "sql", "store", *RULES)
+RULES = (
+    "bookkeeping",
+    "binding",
+    "signatures",
+    "verifying",
+    "creating",
+    "reserving",
+    "journaling",
+    "guarding",
+    "ledger",
+    "moving",
+)
+BELOW = ("replay", "refusals", "waiting", "rows", "sql", "signing", "witness", "store")
+LAYERS = (*VALUES, *BELOW, *RULES, "keys", "safeguards")
 """Each may import those before it; no rule imports a database."""
 SQLITE = ("file_locks", "drafts", "names", "schema", "file", "store")
 POSTGRESQL = ("address", "connections", "errors", "schema", "session", "store")
 DATABASES = {"sqlite": SQLITE, "postgresql": POSTGRESQL}
 FOR_DATABASES = {*VALUES, "refusals", "waiting", "rows", "sql", "store"}
 """What a database may import of the room: values and refusals, no rule."""
-PLAIN = (*VALUES, "replay", "refusals", "rows", "sql", "store", *RULES)
+PLAIN = (*VALUES, "replay", "refusals", "rows", "sql", "signing", "witness", "store", *RULES)
 
 
 def imported(path: Path) -> set[str]:

@@ -104,6 +104,22 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             for table in ("journal", "charges", "budgets", "meta")
         ),
     ),
+    # Where a dataset stands, and the entries of one charge, are found at the same cost in any history; and the newest
+    # head that each key has signed.
+    (
+        "CREATE INDEX journal_by_charge ON journal (charge_id, seq) WHERE charge_id <> ''",
+        "CREATE INDEX journal_anchors ON journal (dataset, seq) WHERE kind = 'anchored'",
+        """CREATE TABLE checkpoints (
+            dataset text COLLATE "C" NOT NULL REFERENCES budgets (dataset),
+            key text COLLATE "C" NOT NULL,
+            seq bigint NOT NULL CHECK (seq >= 1),
+            hash text NOT NULL,
+            state text NOT NULL,
+            time text NOT NULL,
+            signature text NOT NULL,
+            PRIMARY KEY (dataset, key)
+        )""",
+    ),
 )
 
 VERSION = FIRST + len(MIGRATIONS) - 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import psycopg
@@ -91,6 +91,9 @@ class PostgresqlStore:
                 yield PostgresqlTransaction(connection, self.place)
             finally:
                 session.rolled_back(self.connections, connection)
+
+    def kept_open(self) -> AbstractContextManager[None]:
+        return nullcontext()  # connections are kept between transactions as it is
 
     def _settle(self, transaction: PostgresqlTransaction) -> None:
         """Finds out what became of a commit whose answer was lost: returns if it was recorded.

@@ -170,6 +170,22 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TRIGGER budgets_no_delete BEFORE DELETE ON budgets
             BEGIN SELECT RAISE(ABORT, 'a budget is never deleted'); END""",
     ),
+    # Where a dataset stands, and the entries of one charge, are found at the same cost in any history; and the newest
+    # head that each key has signed.
+    (
+        "CREATE INDEX journal_by_charge ON journal (charge_id, seq) WHERE charge_id != ''",
+        "CREATE INDEX journal_anchors ON journal (dataset, seq) WHERE kind = 'anchored'",
+        """CREATE TABLE checkpoints (
+            dataset TEXT NOT NULL REFERENCES budgets (dataset),
+            key TEXT NOT NULL,
+            seq INTEGER NOT NULL CHECK (typeof(seq) = 'integer' AND seq >= 1),
+            hash TEXT NOT NULL,
+            state TEXT NOT NULL,
+            time TEXT NOT NULL,
+            signature TEXT NOT NULL,
+            PRIMARY KEY (dataset, key)
+        )""",
+    ),
 )
 
 VERSION = len(MIGRATIONS)

@@ -57,6 +57,11 @@ class SqliteStore:
             self._check_same(connection)
             yield SqliteTransaction(connection, self.place)
 
+    @contextmanager
+    def kept_open(self) -> Iterator[None]:
+        with sqlite_file.errors_named(self.path), sqlite_file.kept_open(self.path):
+            yield
+
     def _check_same(self, connection: sqlite3.Connection) -> None:
         if sqlite_file.read_secret(connection, self.path) != self.secret:
             raise self._replaced()
@@ -87,6 +92,9 @@ class SqliteTransaction(SqlTransaction):
 
     def _all(self, query: str, *values: object) -> list[Row]:
         return self._connection.execute(query, values).fetchall()
+
+    def _each(self, query: str, *values: object) -> Iterator[Row]:
+        return self._connection.execute(query, values)
 
     def _changed(self, statement: str, *values: object) -> int:
         return self._connection.execute(statement, values).rowcount
