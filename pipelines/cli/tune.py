@@ -21,11 +21,10 @@ from dpbeam.pipelines.cli.arguments import DEFAULT_LEDGER, DryRun, LedgerUrl, Po
 from dpbeam.pipelines.cli.commands import epilog
 from dpbeam.pipelines.cli.printing import console, is_terminal, lost, say
 from dpbeam.pipelines.cli.raw_figures import private_file, refuse_inside, two_endings
+from dpbeam.pipelines.cli.tuned_policy import check_beside, write_policy
 
 if TYPE_CHECKING:
-    from dpbeam.pipelines.tuning.reasons import Change
     from dpbeam.pipelines.tuning.search import Tuned
-    from dpbeam.queries.query import Query
 
 TUNE = epilog(
     "dpbeam tune policy.yaml --data last_year.parquet",
@@ -177,40 +176,9 @@ def _show(figures: Sequence[str]) -> None:
         raise UsageError(f"the figures can't be shown here ({trouble}); name a file for them with --output-file")
 
 
-def check_beside(write: Path, policy_path: Path) -> None:
-    """Refuses to write a policy elsewhere than beside the old one.
-
-    Raises:
-        UsageError: it would be.
-    """
-    if write.parent.resolve() != policy_path.parent.resolve():
-        raise UsageError(f"--write {write} must lie beside {policy_path}: paths in a policy start at its folder")
-
-
 def _write(found: Tuned, policy_path: Path, write: Path, data: Sequence[str]) -> None:
     from dpbeam.pipelines.tuning.reasons import changes
     from dpbeam.pipelines.tuning.rewriting import HEAD
 
     asked = [change for sweep in found.changes for change in changes(found.stated, sweep)]
     write_policy(policy_path, write, asked, found.chosen, source=data, head=HEAD)
-
-
-def write_policy(
-    policy_path: Path, write: Path, asked: Sequence[Change], chosen: Query, *, source: Sequence[str] | None, head: str
-) -> None:
-    """Writes the recommended policy, and loads it: the file says what was recommended, or it isn't there.
-
-    Raises:
-        UsageError: it can't be written, or not in place of the old values.
-    """
-    from dpbeam.pipelines.tuning.rewriting import rewritten
-    from dpbeam.policy.compile import query as compile_query
-    from dpbeam.policy.load import load_policy
-
-    with policy_path.open(encoding="utf-8", newline="") as file:
-        text = file.read()
-    with private_file(write, flag="--write") as number, os.fdopen(number, "w", encoding="utf-8", newline="") as file:
-        file.write(rewritten(text, asked, head))
-        file.flush()
-        if compile_query(load_policy(write, source=source)).stages != chosen.stages:
-            raise UsageError(f"{policy_path} is written in a way that can't be changed by itself; change it by hand")

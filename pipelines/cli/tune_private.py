@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dpbeam.errors import UsageError
 from dpbeam.pipelines.cli.printing import line, quiet, say
+from dpbeam.pipelines.cli.tuned_policy import check_beside, write_policy
 from dpbeam.pipelines.cli.watching import watched
 
 if TYPE_CHECKING:
@@ -51,7 +52,6 @@ def tune_privately(asked: Asked, *, release: str, dry_run: bool) -> None:
     from dpbeam.ledger import open_ledger
     from dpbeam.pipelines.cli import foreseen
     from dpbeam.pipelines.cli.raw_figures import refuse_inside
-    from dpbeam.pipelines.cli.tune import check_beside
     from dpbeam.pipelines.lifecycle.foreseeing import foresee
     from dpbeam.pipelines.lifecycle.naming import ReleaseName
     from dpbeam.pipelines.lifecycle.values import Request
@@ -101,7 +101,6 @@ def tune_privately(asked: Asked, *, release: str, dry_run: bool) -> None:
 
 
 def _write(found: Recommended, asked: Asked) -> None:
-    from dpbeam.pipelines.cli.tune import write_policy
     from dpbeam.pipelines.tuning.rewriting import PRIVATE_HEAD
 
     if asked.write is None:
