@@ -123,16 +123,20 @@ class Refunded(OfCharge):
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptFailed(OfCharge):
-    """The charge's run says that this attempt is over."""
+    """The charge's run says that this attempt is over. `told` is what it found with noise that the charge paid for, in
+    words: it was shown, and is shown again to whoever asks for the same release."""
 
     attempt: int
     reason: Reason
+    told: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_whole("attempt", self.attempt, least=1)
         if self.reason not in REASONS:
             raise ValueError(f"reason must be one of {', '.join(REASONS)}")
+        for line in self.told:
+            check_text("told", line, most=MAX_TEXT, show=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,12 +169,33 @@ class Closed(OfCharge):
     """The run was given up; its amount stays spent, and nothing of it is published."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Moved:
+    """From here on the ledger is at another place, `to`, and nothing is charged at this one. `datasets` are all that it
+    has, so that none is left out on the way."""
+
+    to: str
+    datasets: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        check_text("to", self.to, most=MAX_TEXT)
+        for dataset in self.datasets:
+            check_dataset(dataset)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrived:
+    """The ledger goes on, at the place that it was moved to."""
+
+    at: str
+
+
 ChargeFact = Reserved | Started | Refunded | AttemptFailed | Retried | Published | Closed
-Fact = BudgetCreated | UnitBound | SourceAccepted | ChargeFact
+Fact = BudgetCreated | UnitBound | SourceAccepted | Moved | Arrived | ChargeFact
 
 Kind = Literal[
     "budget_created", "unit_bound", "source_accepted", "reserved", "released", "started", "attempt_failed", "retried",
-    "published", "closed",
+    "published", "closed", "moved", "arrived",
 ]  # fmt: skip
 """What the journal calls each fact. A refund is `released` there: that word is in the hashes of every ledger."""
 
@@ -202,6 +227,10 @@ def to_record(fact: Fact) -> Record:
         case SourceAccepted(sources=sources, also_of=also_of, asked=asked):
             details = {"sources": list(sources), "also_of": list(also_of), "asked": asked}
             return Record(kind="source_accepted", details=canonical(details))
+        case Moved(to=to, datasets=datasets):
+            return Record(kind="moved", details=canonical({"to": to, "datasets": list(datasets)}))
+        case Arrived(at=at):
+            return Record(kind="arrived", details=canonical({"at": at}))
         case Reserved():
             return _of_charge(
                 "reserved",
@@ -217,8 +246,9 @@ def to_record(fact: Fact) -> Record:
             return _of_charge("started", fact)
         case Refunded():
             return _of_charge("released", fact)
-        case AttemptFailed(attempt=attempt, reason=reason):
-            return _of_charge("attempt_failed", fact, attempt=attempt, reason=reason)
+        case AttemptFailed(attempt=attempt, reason=reason, told=told):
+            found = {"told": list(told)} if told else {}  # few attempts find anything, and the first ones wrote no list
+            return _of_charge("attempt_failed", fact, attempt=attempt, reason=reason, **found)
         case Retried(attempt=attempt, owner=owner):
             return _of_charge("retried", fact, attempt=attempt, owner=owner.to_json())
         case Published(manifest_sha256=manifest_sha256, path=path):
@@ -263,6 +293,10 @@ def _read(record: Record, details: dict[str, Any]) -> Fact:
         case "source_accepted":
             sources, also_of = tuple(details["sources"]), tuple(details["also_of"])
             return SourceAccepted(sources=sources, also_of=also_of, asked=details["asked"])
+        case "moved":
+            return Moved(to=details["to"], datasets=tuple(details["datasets"]))
+        case "arrived":
+            return Arrived(at=details["at"])
         case "reserved":
             return Reserved(**of_charge, **details | {"owner": Owner(**details["owner"])})
         case "started":
@@ -270,7 +304,8 @@ def _read(record: Record, details: dict[str, Any]) -> Fact:
         case "released":
             return Refunded(**of_charge)
         case "attempt_failed":
-            return AttemptFailed(**of_charge, **details)
+            told = {"told": tuple(details["told"])} if "told" in details else {}
+            return AttemptFailed(**of_charge, **details | told)
         case "retried":
             return Retried(**of_charge, **details | {"owner": Owner(**details["owner"])})
         case "published":

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dpbeam.ledger.entries import (
+    Arrived,
     AttemptFailed,
     BudgetCreated,
     Closed,
     Fact,
+    Moved,
     Published,
     Refunded,
     Reserved,
@@ -27,6 +29,10 @@ def heading(fact: Fact) -> str:
             return "unit_bound"
         case SourceAccepted():
             return "source_accepted"
+        case Moved():
+            return "moved"
+        case Arrived():
+            return "arrived"
         case Reserved():
             return "reserved"
         case Started():
@@ -46,7 +52,7 @@ def heading(fact: Fact) -> str:
 
 
 def remark(fact: Fact) -> str | None:
-    """What the fact says of whom the budget protects and what it is spent on; None of most facts."""
+    """What the fact says of whom the budget protects and what it is spent on, or found; None of most facts."""
     match fact:
         case BudgetCreated(protected=protected) | UnitBound(protected=protected):
             return None if protected is None else f"it protects {protected}"
@@ -54,5 +60,11 @@ def remark(fact: Fact) -> str | None:
             said = " by --accept-source" if asked else ""
             also = f"; it is that of {', '.join(also_of)} too" if also_of else ""
             return f"spent on {', '.join(sources)}{said}{also}"
+        case AttemptFailed(told=told) if told:
+            return "; ".join(told)
+        case Moved(to=to):
+            return f"the ledger went on to {to}; nothing is charged here any more"
+        case Arrived(at=at):
+            return f"the ledger goes on at {at}"
         case _:
             return None

@@ -1,4 +1,4 @@
-"""`dpbeam tune --private`: a release of noisy histograms, which the ledger is charged for, and bounds that follow them."""
+"""`dpbeam tune --private`: a release of noisy histograms, charged to the ledger, and bounds that follow from them."""
 
 from __future__ import annotations
 
@@ -152,7 +152,13 @@ def _of_stage(found: StageFound) -> Iterator[str]:
 def _row(bound: BoundFound) -> Sequence[str]:
     from dpbeam.pipelines.tuning.rewriting import written
 
-    return _name(bound), written(bound.stated), _share(bound.stated_kept), written(bound.chosen), _share(bound.chosen_kept)
+    return (
+        _name(bound),
+        written(bound.stated),
+        _share(bound.stated_kept),
+        written(bound.chosen),
+        _share(bound.chosen_kept),
+    )
 
 
 def _name(bound: BoundFound) -> str:

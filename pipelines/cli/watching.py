@@ -31,7 +31,9 @@ class Watch:
         if self.status is not None:
             self.status.update(f"{what.capitalize()}: {100 * done // of} % …")
 
-    def release(self, request: Request, *, logs: Path | None = None, keep_log: bool = False) -> Published:
+    def release(
+        self, request: Request, *, logs: Path | None = None, keep_log: bool = False, remarks: bool = True
+    ) -> Published:
         """Makes the release; its log lies in `logs`, or beside staging. Raises as `make_release`."""
         from dpbeam.pipelines.cli import capture
         from dpbeam.pipelines.lifecycle import runlog
@@ -45,7 +47,7 @@ class Watch:
             listening(self.share),
         ):
             detail(f"log {log.path}, {'kept' if keep_log else 'removed if all goes well'}; it may hold raw values")
-            return make_release(request, log.telling(self.progress), note)
+            return make_release(request, log.telling(self.progress), note if remarks else lambda says: None)
 
 
 @contextmanager

@@ -155,9 +155,7 @@ def _found(
 def _bound(
     metric: str | None, parameter: str, old: float, new: float, kept: float | None, then: float | None
 ) -> BoundFound:
-    return BoundFound(
-        metric=metric, parameter=parameter, stated=old, chosen=new, stated_kept=kept, chosen_kept=then
-    )
+    return BoundFound(metric=metric, parameter=parameter, stated=old, chosen=new, stated_kept=kept, chosen_kept=then)
 
 
 def _ends(errors: Sequence[float]) -> tuple[float, float]:

@@ -21,8 +21,8 @@ HEAD = (
 
 
 PRIVATE_HEAD = (
-    "# Tuned by `dpbeam tune --private` on noisy figures that were released and paid for. Lines below a comment `# tune:`\n"
-    "# were changed. Read them, then `dpbeam plan`.\n"
+    "# Tuned by `dpbeam tune --private` on noisy figures that were released and paid for. Lines below a comment\n"
+    "# `# tune:` were changed. Read them, then `dpbeam plan`.\n"
 )
 
 

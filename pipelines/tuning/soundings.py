@@ -1,7 +1,7 @@
-"""A query that draws what tuning needs and nothing else: noisy histograms of what privacy units contribute and of values.
+"""A query that draws what tuning needs and nothing else: noisy histograms of what units contribute and of values.
 
-It is released like any other: planned, certified, charged before the first row is read, and found again at no cost. Its
-histograms are those that automatic bounds are found by (`dpbeam.phases.bounds`), over grids that only the policy decides.
+It is released like any other: planned, certified, charged before the first row is read, found again at no cost. Its
+histograms are those that find automatic bounds (`dpbeam.phases.bounds`), over grids that only the policy decides.
 """
 
 from __future__ import annotations
