@@ -337,7 +337,6 @@ def planned_stage(unit: str | None, stage: Stage, mechanisms: Sequence[Mechanism
         ValueError: the plan lacks a mechanism that the stage needs, or has one too many.
     """
     own = by_use([mechanism for mechanism in mechanisms if mechanism.stage == stage.name])
-    hierarchy = None if stage.selection is None else stage.selection.hierarchy
     spec = StageSpec(
         name=stage.name,
         unit=unit,
@@ -349,7 +348,7 @@ def planned_stage(unit: str | None, stage: Stage, mechanisms: Sequence[Mechanism
         selection=own.selection,
         thresholds=own.thresholds,
         rounds=own.rounds,
-        mode=Flat() if hierarchy is None else Hierarchical(other_l0=hierarchy.other_l0),
+        mode=_mode(stage),
         placed=stage.placed,
     )
     needed = with_own_noise(spec.quantities, shares_count=stage.shares_count)
@@ -359,3 +358,15 @@ def planned_stage(unit: str | None, stage: Stage, mechanisms: Sequence[Mechanism
     if (own.selection is None and not own.rounds) != (stage.selection is None):
         raise ValueError(f"stage {stage.name}: the plan's selection doesn't match the stage's partitions")
     return spec
+
+
+def unit_rows(stage: Stage, within: Bounds) -> UnitRows:
+    """Rows of the units of a stage, made from its partitions within these bounds."""
+    return UnitRows(stage=stage.name, keys=stage.keys, key_types=stage.key_types, bounds=within, placed=stage.placed)
+
+
+def _mode(stage: Stage) -> Mode:
+    if stage.units_of is not None:
+        return unit_rows(stage.units_of, stage.units_of.bounds)
+    hierarchy = None if stage.selection is None else stage.selection.hierarchy
+    return Flat() if hierarchy is None else Hierarchical(other_l0=hierarchy.other_l0)

@@ -59,6 +59,13 @@ def choose(stage: Stage, planned: Sequence[Mechanism], seen: Seen) -> Stage:
     return now
 
 
+def expected_errors(stage: Stage, planned: Sequence[Mechanism], seen: Seen) -> list[float]:
+    """The error of the stage, with the bounds that it has here, for every layout that is left open: 1 is that of a
+    release of zeros. Stages that differ in bounds alone that `seen` shows something of have the same layouts."""
+    over = tuple(_layouts(stage, seen))
+    return _Compared(planned=planned, seen=seen, layouts=over).errors(stage, None)
+
+
 def kept(stage: Stage, seen: Seen) -> Kept:
     """What the stage's bounds on contributions keep, as far as its histograms show it."""
     share = {name: found.kept(getattr(stage.bounds, name)) for name, found in seen.contributions.items()}
@@ -78,10 +85,10 @@ class _Compared:
         """The candidate of the least expected error, of one metric or of all; the first of equal ones."""
         if len(candidates) == 1:
             return candidates[0]
-        errors = np.maximum([self._errors(candidate, only) for candidate in candidates], _LEAST)
+        errors = np.maximum([self.errors(candidate, only) for candidate in candidates], _LEAST)
         return candidates[int(np.argmin(((errors / errors.min(axis=0)) ** 2).mean(axis=1)))]
 
-    def _errors(self, stage: Stage, only: str | None) -> list[float]:
+    def errors(self, stage: Stage, only: str | None) -> list[float]:
         error = StageError(
             stage=stage,
             mechanisms=at_bounds(stage, self.planned),

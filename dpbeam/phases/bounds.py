@@ -5,7 +5,7 @@ plan and the stages go on to the main job with the bounds chosen from them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -13,8 +13,8 @@ import pyarrow as pa
 from dpbeam.accounting.check import check_same_losses
 from dpbeam.accounting.plan import plan
 from dpbeam.engine.automatic_bounds import Clips, Contributions, clips, contributions, count_edges, value_edges
-from dpbeam.engine.bounding import unit_rows
-from dpbeam.engine.stage import Flat, StageSpec, UnitRows, planned
+from dpbeam.engine.bounding.unit_rows import PARTITIONS, ROWS, ROWS_WITH
+from dpbeam.engine.stage import Flat, StageSpec, planned, unit_rows
 from dpbeam.errors import Undecided
 from dpbeam.mechanisms.events import Additive, Gaussian, Laplace
 from dpbeam.phases.bound_choice import Seen, choose, with_clips
@@ -26,7 +26,7 @@ from dpbeam.queries.metrics.histograms import Histogram as HistogramMetric
 from dpbeam.queries.query import Query, Stage
 from dpbeam.reporting.manifest import ChosenBound
 
-_UNIT_COLUMN = {"l0": unit_rows.PARTITIONS, "linf": unit_rows.ROWS_WITH, "l1": unit_rows.ROWS}
+_UNIT_COLUMN = {"l0": PARTITIONS, "linf": ROWS_WITH, "l1": ROWS}
 
 
 def bounds_phase(query: Query) -> tuple[Phase, ...]:
@@ -51,10 +51,10 @@ def stages(known: Parameters) -> tuple[StageSpec, ...]:
                 keys=(),
                 key_types=(),
                 bounds=Bounds(l0=1, linf=1),
-                metrics=tuple(_metric(histogram) for histogram in histograms if histogram.stage == name),
+                metrics=tuple(histogram_metric(histogram) for histogram in histograms if histogram.stage == name),
                 noise={m.metric: m for m in _noises(known) if m.stage == name},
                 selection=None,
-                mode=_units(stage) if of_units else Flat(),
+                mode=unit_rows(stage, within(stage)) if of_units else Flat(),
             )
             made.append(spec)
     return tuple(made)
@@ -99,6 +99,40 @@ def learn(known: Parameters, tables: Mapping[str, pa.Table]) -> Parameters:
     )
 
 
+def look(
+    stage: Stage, counts_of: Callable[[Histogram], Sequence[float]], noise_of: Callable[[Histogram], Additive]
+) -> Seen:
+    """What the noisy histograms of a stage show, as far as it stands out from their noise."""
+    units = {h.metric: h for h in stage.histograms if h.stage == units_stage(stage.name)}
+    searched: dict[str, Contributions | None] = {
+        name: contributions(counts_of(h), noise_of(h), most=h.search.max, by_row=name == "linf")
+        for name, h in units.items()
+        if isinstance(h.search, CountSearch)
+    }
+    columns = {h.metric: h for h in stage.histograms if h.stage == values_stage(stage.name)}
+    values: dict[str, Clips | None] = {}
+    people = 0.0
+    for metric in _searching(stage):
+        h = columns[metric.column]
+        if not isinstance(h.search, ClipSearch):
+            raise TypeError(f"stage {stage.name}: values of {metric.column} are searched for clipping bounds alone")
+        counts = counts_of(h)
+        people = max(people, math.fsum(counts))
+        values[metric.name] = clips(
+            counts,
+            noise_of(h),
+            least=h.search.least,
+            most=h.search.most,
+            low=None if "low" in metric.auto else metric.low,
+            high=None if "high" in metric.auto else metric.high,
+        )
+    return Seen(
+        contributions={name: found for name, _ in stage.searches if (found := searched[name]) is not None},
+        clips={name: each for name, each in values.items() if each is not None},
+        people=max(people, 1.0),
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Bound:
     """A bound as it was found: its value, and the noisy share that it keeps. Where nothing stood out, there is no
@@ -113,34 +147,7 @@ def _of_stage(stage: Stage, known: Parameters, tables: Mapping[str, pa.Table]) -
     """Every bound that a stage leaves to the run, chosen with the others of it."""
     if not stage.histograms:
         return
-    units = {h.metric: h for h in stage.histograms if h.stage == units_stage(stage.name)}
-    searched: dict[str, Contributions | None] = {
-        name: contributions(_counts(tables, h), _noise(known, h), most=h.search.max, by_row=name == "linf")
-        for name, h in units.items()
-        if isinstance(h.search, CountSearch)
-    }
-    columns = {h.metric: h for h in stage.histograms if h.stage == values_stage(stage.name)}
-    values: dict[str, Clips | None] = {}
-    people = 0.0
-    for metric in _searching(stage):
-        h = columns[metric.column]
-        if not isinstance(h.search, ClipSearch):
-            raise TypeError(f"stage {stage.name}: values of {metric.column} are searched for clipping bounds alone")
-        counts = _counts(tables, h)
-        people = max(people, math.fsum(counts))
-        values[metric.name] = clips(
-            counts,
-            _noise(known, h),
-            least=h.search.least,
-            most=h.search.most,
-            low=None if "low" in metric.auto else metric.low,
-            high=None if "high" in metric.auto else metric.high,
-        )
-    seen = Seen(
-        contributions={name: found for name, _ in stage.searches if (found := searched[name]) is not None},
-        clips={name: each for name, each in values.items() if each is not None},
-        people=max(people, 1.0),
-    )
+    seen = look(stage, lambda h: _counts(tables, h), lambda h: _noise(known, h))
     best = choose(_otherwise(stage), known.plan.mechanisms, seen)
     for metric in _searching(best):
         clip = seen.clips.get(metric.name)
@@ -195,7 +202,18 @@ def _undecided(lacking: Sequence[_Bound]) -> Undecided:
     )
 
 
-def _metric(histogram: Histogram) -> HistogramMetric:
+def within(stage: Stage) -> Bounds:
+    """The bounds that units' rows are made within: the most that the stage's may become."""
+    limits = stage.bounds
+    if limits.l1 is None:
+        # Where only l0 is looked for, one row of a pair says all there is to know.
+        searched = any(name == "linf" for name, _ in stage.searches)
+        limits = Bounds(l0=limits.l0, linf=limits.linf if searched else 1)
+    return limits
+
+
+def histogram_metric(histogram: Histogram) -> HistogramMetric:
+    """What counts a histogram: rows of the input by a column's value, or rows of units by what they contribute."""
     search = histogram.search
     if isinstance(search, ClipSearch):
         column, edges = histogram.metric, value_edges(search.least, search.most)
@@ -204,18 +222,8 @@ def _metric(histogram: Histogram) -> HistogramMetric:
     return HistogramMetric(name=histogram.metric, column=column, edges=edges)
 
 
-def _units(stage: Stage) -> UnitRows:
-    """What units are made rows from: the stage's partitions, within the most that its bounds may become."""
-    limits = stage.bounds
-    if limits.l1 is None:
-        # Where only l0 is looked for, one row of a pair says all there is to know.
-        searched = any(name == "linf" for name, _ in stage.searches)
-        limits = Bounds(l0=limits.l0, linf=limits.linf if searched else 1)
-    return UnitRows(stage=stage.name, keys=stage.keys, key_types=stage.key_types, bounds=limits, placed=stage.placed)
-
-
 def _counts(tables: Mapping[str, pa.Table], histogram: Histogram) -> list[float]:
-    metric = _metric(histogram)
+    metric = histogram_metric(histogram)
     table = tables[histogram.stage]
     return [table.column(name)[0].as_py() for name in metric.released]
 

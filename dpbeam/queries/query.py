@@ -77,6 +77,9 @@ class Stage:
     coverage: float | None = None
     """The share of the stage's budget that says what became of its rows (`dpbeam.queries.coverage`); None: it isn't
     bought."""
+    units_of: Stage | None = None
+    """Its rows aren't the input's but one a privacy unit: what that contributes to the partitions of this stage, within
+    its bounds (`dpbeam.engine.bounding.unit_rows`). None of a stage of the input's rows."""
 
     def __post_init__(self) -> None:
         if len(self.keys) != len(self.key_types) or len(set(self.keys)) != len(self.keys):
@@ -96,6 +99,8 @@ class Stage:
                 raise ValueError(f"stage {self.name}: coverage must be above 0 and below 1, got {self.coverage!r}")
             if self.noise is None or self.counted_by is not None:
                 raise ValueError(f"stage {self.name}: coverage needs noise, and rows that aren't aggregated already")
+        if self.units_of is not None and (self.keys or self.bounds != Bounds(l0=1, linf=1) or self.histograms):
+            raise ValueError(f"stage {self.name}: one row a unit has no keys, bounds of 1, and nothing to find")
         for name, search in self.searches:
             bound = getattr(self.bounds, name)
             if bound is None or not bound <= search.max:
@@ -131,6 +136,8 @@ class Stage:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the input that its partitions and metrics are made of, each once."""
+        if self.units_of is not None:
+            return self.units_of.columns
         values = (column for quantity in quantities(self.metrics) for column in quantity.columns)
         return tuple(dict.fromkeys((*(self.keys if self.placed is None else (self.placed,)), *values)))
 

@@ -59,7 +59,9 @@ def show_raw(figures: Sequence[str]) -> None:
         raise UsageError(f"the figures can't be shown here ({trouble}); name a file for them with --output-file")
 
 
-def refuse_inside(path: Path, policy: Policy, *, flag: str = "--output-file") -> None:
+def refuse_inside(
+    path: Path, policy: Policy, *, flag: str = "--output-file", why: str = "for its figures are raw"
+) -> None:
     """Raises UsageError where the file would travel with releases, or be read as data."""
     place = Path(os.path.realpath(path))
     for name, folder in (("output.path", policy.output.path), *(("source.path", each) for each in policy.source.path)):
@@ -67,7 +69,7 @@ def refuse_inside(path: Path, policy: Policy, *, flag: str = "--output-file") ->
             continue
         real = Path(os.path.realpath(folder))
         if real in place.parents or (name == "source.path" and fnmatch(str(place), str(real))):
-            raise UsageError(f"{flag} {path} lies inside {name}: name one elsewhere, for its figures are raw")
+            raise UsageError(f"{flag} {path} lies inside {name}: name one elsewhere, {why}")
 
 
 @contextmanager

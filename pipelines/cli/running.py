@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from contextlib import nullcontext
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +22,7 @@ from dpbeam.pipelines.cli.arguments import (
 )
 from dpbeam.pipelines.cli.commands import epilog
 from dpbeam.pipelines.cli.printing import complain, console, detail, line, note, quiet, remark, say, say_json, working
+from dpbeam.pipelines.cli.watching import watched
 from dpbeam.pipelines.lifecycle import stopping
 
 if TYPE_CHECKING:
@@ -86,13 +86,10 @@ def run(
         raise UsageError(f"--engine must be dpbeam or pipelinedp, got {engine!r}")
     policy = load_policy(policy_path, source=source, output=output)
     from dpbeam.ledger import open_ledger  # only now, and so the rest: an error in the policy needs none of it
-    from dpbeam.pipelines.cli import capture, foreseen
-    from dpbeam.pipelines.lifecycle import runlog
+    from dpbeam.pipelines.cli import foreseen
     from dpbeam.pipelines.lifecycle.foreseeing import foresee
     from dpbeam.pipelines.lifecycle.naming import ReleaseName
-    from dpbeam.pipelines.lifecycle.release import make_release
     from dpbeam.pipelines.lifecycle.values import Published, Request
-    from dpbeam.transforms.wire.progress import listening
 
     if "://" in policy.output.path:
         raise UsageError(f"output.path must be a folder of this machine for now, got {policy.output.path!r}")
@@ -112,32 +109,14 @@ def run(
         output=Path(policy.output.path),
         engine="pipelinedp" if engine == "pipelinedp" else "dpbeam",
     )
-    terminal = console(stderr=True)
-    is_silent = as_json or quiet()
     detail(f"policy {policy_path}, digest {request.query.digest}, ledger {ledger}")
-    with nullcontext() if is_silent else terminal.status("Starting") as status:
-
-        def progress(step: str) -> None:
-            if status is not None:
-                status.update(f"{step} …")
-                terminal.print(f"· {step}", style="dim")
-
-        def share(what: str, done: int, of: int) -> None:
-            if status is not None:
-                status.update(f"{what.capitalize()}: {100 * done // of} % …")
-
-        def made() -> Published:
-            logs = request.output / runlog.FOLDER_NAME if log_dir is None else log_dir
-            with (
-                runlog.kept(logs, policy.dataset, keep=keep_log, loggers=("",)) as log,
-                capture.captured(log),
-                listening(share),
-            ):
-                detail(f"log {log.path}, {'kept' if keep_log else 'removed if all goes well'}; it may hold raw values")
-                return make_release(request, log.telling(progress), (lambda says: None) if as_json else note)
-
+    with watched(silent=as_json or quiet()) as watch:
         # Only a run that writes has a log.
-        done: Published | Foreseen = foresee(request, progress) if dry_run else made()
+        done: Published | Foreseen = (
+            foresee(request, watch.progress)
+            if dry_run
+            else watch.release(request, logs=log_dir, keep_log=keep_log, remarks=not as_json)
+        )
     if isinstance(done, Published):
         _show_published(done, as_json=as_json)
     else:

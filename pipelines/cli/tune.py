@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpbeam.errors import UsageError
-from dpbeam.pipelines.cli.arguments import PolicyPath, Quiet, Verbose
+from dpbeam.pipelines.cli.arguments import DEFAULT_LEDGER, DryRun, LedgerUrl, PolicyPath, Quiet, Verbose
 from dpbeam.pipelines.cli.commands import epilog
 from dpbeam.pipelines.cli.printing import console, say
 from dpbeam.pipelines.cli.raw_figures import private_file, refuse_inside, refuse_unseen, show_raw, two_endings
+from dpbeam.pipelines.cli.tuned_policy import check_beside, write_policy
 
 if TYPE_CHECKING:
     from dpbeam.pipelines.tuning.search import Tuned
@@ -28,16 +29,32 @@ if TYPE_CHECKING:
 TUNE = epilog(
     "dpbeam tune policy.yaml --data last_year.parquet",
     "dpbeam tune policy.yaml --data last_year.parquet --write tuned.yaml",
-    codes=(0, 2, 130),
+    "dpbeam tune policy.yaml --private --epsilon 0.1 --write tuned.yaml",
 )
 
 
 def tune(
     policy_path: PolicyPath,
     data: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option("--data", help="File or pattern of public, made-up or older data, with the source's columns."),
-    ],
+    ] = None,
+    private: Annotated[
+        bool,
+        typer.Option("--private", help="Tune on the policy's own data, by noisy figures that its budget pays for."),
+    ] = False,
+    epsilon: Annotated[float | None, typer.Option("--epsilon", help="What --private spends; never a default.")] = None,
+    delta: Annotated[
+        float | None, typer.Option("--delta", help="What --private spends beside it; default: the policy's run.delta.")
+    ] = None,
+    ledger: LedgerUrl = DEFAULT_LEDGER,
+    release: Annotated[
+        str | None, typer.Option("--release", help="The name of the release that --private makes; default: tuning.")
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", help="Where that release goes, in place of the policy's output.path.")
+    ] = None,
+    dry_run: DryRun = False,
     write: Annotated[
         Path | None, typer.Option("--write", help="A new file beside POLICY for the policy that is recommended.")
     ] = None,
@@ -53,6 +70,25 @@ def tune(
     _quiet: Quiet = False,
 ) -> None:
     """Find bounds, strategy, noise and weights with less error, on other data: raw figures, for your eyes."""
+    if private:
+        if data or output_file is not None or show:
+            raise UsageError(
+                "--private reads the policy's own source and shows nothing raw, so it takes none of --data, "
+                "--output-file and --show"
+            )
+        if epsilon is None:
+            raise UsageError("--private spends budget: say how much with --epsilon, such as a tenth of a run's")
+        from dpbeam.pipelines.cli.tune_private import Asked, tune_privately
+
+        asked = Asked(policy_path=policy_path, epsilon=epsilon, delta=delta, ledger=ledger, output=output, write=write)
+        tune_privately(asked, release="tuning" if release is None else release, dry_run=dry_run)
+        return
+    if epsilon is not None or delta is not None or release is not None or output is not None or dry_run:
+        raise UsageError("--epsilon, --delta, --release, --output and --dry-run are for tuning with --private")
+    if not data:
+        raise UsageError(
+            "name public, made-up or older data with --data; or tune --private on the policy's own, which costs budget"
+        )
     refuse_unseen("tuning", output_file, show=show)
     with two_endings("tuning"):
         from dpbeam.pipelines.cli.tune_text import lines, page
@@ -63,8 +99,8 @@ def tune(
         for path, flag in ((write, "--write"), (output_file, "--output-file")):
             if path is not None:
                 refuse_inside(path, policy, flag=flag)
-        if write is not None and write.parent.resolve() != policy_path.parent.resolve():
-            raise UsageError(f"--write {write} must lie beside {policy_path}: paths in a policy start at its folder")
+        if write is not None:
+            check_beside(write, policy_path)
         found = _tuned(policy_path, data)
         if output_file is None:
             show_raw(lines(found))
@@ -130,17 +166,8 @@ def _same(path: str) -> str:
 
 
 def _write(found: Tuned, policy_path: Path, write: Path, data: Sequence[str]) -> None:
-    """Writes the recommended policy, and loads it: the file says what was recommended, or it isn't there."""
     from dpbeam.pipelines.tuning.reasons import changes
-    from dpbeam.pipelines.tuning.rewriting import rewritten
-    from dpbeam.policy.compile import query as compile_query
-    from dpbeam.policy.load import load_policy
+    from dpbeam.pipelines.tuning.rewriting import HEAD
 
     asked = [change for sweep in found.changes for change in changes(found.stated, sweep)]
-    with policy_path.open(encoding="utf-8", newline="") as file:
-        text = file.read()
-    with private_file(write, flag="--write") as number, os.fdopen(number, "w", encoding="utf-8", newline="") as file:
-        file.write(rewritten(text, asked))
-        file.flush()
-        if compile_query(load_policy(write, source=data)).stages != found.chosen.stages:
-            raise UsageError(f"{policy_path} is written in a way that can't be changed by itself; change it by hand")
+    write_policy(policy_path, write, asked, found.chosen, source=data, head=HEAD)

@@ -46,7 +46,7 @@ def _lines(found: Tuned) -> Iterator[str]:
     for before, after in zip(found.stated_stages, found.chosen_stages, strict=True):
         yield ""
         yield f"{before.stage}: {before.partitions_of:,} partitions with rows"
-        yield from _table(("", "error", "rows kept", "partitions shown"), [
+        yield from table(("", "error", "rows kept", "partitions shown"), [
             ("as it is", *_figures(before)), ("recommended", *_figures(after)),
         ])  # fmt: skip
         for metric, error in before.metrics.items():
@@ -63,7 +63,7 @@ def _lines(found: Tuned) -> Iterator[str]:
         yield from _sweep(found, sweep)
     yield ""
     yield "ε of a run, all else the same:"
-    yield from _table(
+    yield from table(
         ("ε", "error as it is", "recommended", ""),
         [(f"{each.epsilon:g}", _error(each.stated), _error(each.chosen), _bar(each.chosen, found.epsilons[0].chosen))
          for each in found.epsilons],
@@ -136,7 +136,7 @@ def _sweep(found: Tuned, sweep: Sweep) -> Iterator[str]:
     stage = found.stated.stages[sweep.knob.stage].name
     yield f"{stage}, {_name(found, sweep)}, all else as recommended (* the policy's, → recommended):"
     worst = max((each.error for each in sweep.settings if each.error is not None), default=1.0)
-    yield from _table(
+    yield from table(
         ("", "error", "rows kept", "partitions shown", ""),
         [_row(found, sweep, setting, min(worst, 1.0)) for setting in sweep.settings],
     )
@@ -184,7 +184,8 @@ def _bar(value: float, of: float) -> str:
     return "█" * length + ("▸" if value > of else "")
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """A table in lines; numbers stand to the right, names and bars to the left."""
     widths = [max(len(row[place]) for row in (headings, *rows)) for place in range(len(headings))]
     for row in (headings, *rows):
         cells = [

@@ -91,7 +91,7 @@ def make_release(
 def plan(request: Request) -> Planned:
     """Every mechanism of every stage, certified against the run's (ε, δ)."""
     query = request.query
-    public = {stage.name: stage.public for stage in query.stages if stage.public is not None}
+    public = {stage.name: stage.public for each in query.stages if (stage := each.units_of or each).public is not None}
     if request.engine == "pipelinedp":
         from dpbeam.adapters.reference.plan import (
             reference_plan,  # lazily: it loads PipelineDP, as nothing else here does

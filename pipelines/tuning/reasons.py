@@ -10,7 +10,11 @@ from dpbeam.pipelines.tuning.search import Sweep
 from dpbeam.queries.metrics.base import Clipped
 from dpbeam.queries.query import Query
 
-_OF = {"l0": "people in more partitions", "linf": "people with more rows in a partition", "l1": "people with more rows"}
+OF = {"l0": "people in more partitions", "linf": "people with more rows in a partition", "l1": "people with more rows"}
+WHY_MORE = "lost more to it than the noise of a larger one costs"
+WHY_LESS = "what a larger one keeps is less than the noise that it costs"
+WHY_WIDER = "values beyond it lost more than the noise of wider bounds costs"
+WHY_NARROWER = "what values beyond it add is less than the noise that wider bounds cost"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +34,9 @@ def changes(query: Query, sweep: Sweep) -> Iterator[Change]:
     match knob.what:
         case "l0" | "linf" | "l1":
             why = (
-                f"{_OF[knob.what]} lost more to it than the noise of a larger one costs"
+                f"{OF[knob.what]} {WHY_MORE}"
                 if new > old  # type: ignore[operator]
-                else "what a larger one keeps is less than the noise that it costs"
+                else WHY_LESS
             )
             yield _change(knob.path[:-1], knob.what, old, new, why)
         case "strategy":
@@ -52,11 +56,7 @@ def changes(query: Query, sweep: Sweep) -> Iterator[Change]:
         case "values":
             metric = query.stages[knob.stage].metrics[knob.metric or 0]
             if isinstance(metric, Clipped):
-                why = (
-                    "values beyond it lost more than the noise of wider bounds costs"
-                    if float(new) > 1
-                    else "what values beyond it add is less than the noise that wider bounds cost"
-                )
+                why = WHY_WIDER if float(new) > 1 else WHY_NARROWER
                 low, high = scaled(metric.low, metric.high, float(new))
                 for key, was, now in (("low", metric.low, low), ("high", metric.high, high)):
                     if was != now:

@@ -20,8 +20,14 @@ HEAD = (
 )
 
 
-def rewritten(text: str, changes: Sequence[Change]) -> str:
-    """The policy's text with these changes, each with its reason above it.
+PRIVATE_HEAD = (
+    "# Tuned by `dpbeam tune --private` on noisy figures that were released and paid for. Lines below a comment\n"
+    "# `# tune:` were changed. Read them, then `dpbeam plan`.\n"
+)
+
+
+def rewritten(text: str, changes: Sequence[Change], head: str = HEAD) -> str:
+    """The policy's text with these changes, each with its reason above it, below `head`.
 
     Raises:
         UsageError: the file writes a place in a way that can't be changed by itself.
@@ -40,7 +46,7 @@ def rewritten(text: str, changes: Sequence[Change]) -> str:
         enumerate(edits), key=lambda item: (item[1][0], item[1][1], item[0]), reverse=True
     ):
         text = text[:start] + new + text[end:]
-    return HEAD + text
+    return head + text
 
 
 def written(value: Value) -> str:

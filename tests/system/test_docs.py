@@ -145,9 +145,11 @@ def test_the_page_of_tuning_works(reader, capsys) -> None:
     assert invoke(["init", "people.parquet", "--output", "policy.yaml"]) == 0
     shutil.copy(reader / "people.parquet", reader / "last_year.parquet")
     found = commands(ROOT / "docs" / "tuning.md")
-    assert [words[0] for words in found] == ["tune", "tune", "plan"]
+    assert [words[0] for words in found] == ["tune", "tune", "plan", "tune", "tune"]
+    assert invoke(["budget", "create", "policy.yaml"]) == 0
     for words in found:
         assert invoke(words) == 0, (words, capsys.readouterr().err)
+    assert (reader / "tuned_privately.yaml").exists()
     assert "# tune: l0 was 4" in (reader / "tuned.yaml").read_text(encoding="utf-8")
 
 
