@@ -17,6 +17,7 @@ from typing import Any, Literal, NoReturn, get_args
 from dpbeam.ledger.amounts import ZERO, Amount
 from dpbeam.ledger.canonical import canonical
 from dpbeam.ledger.checks import check_dataset, check_sha256, check_text, check_whole
+from dpbeam.ledger.governance import facts as policies
 from dpbeam.ledger.meters import Meter, meter_named
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.scope import MAX_TEXT, Protected
@@ -93,7 +94,8 @@ class OfCharge:
 
 @dataclass(frozen=True, kw_only=True)
 class Reserved(OfCharge):
-    """A run holds its amount."""
+    """A run holds its amount. `plan_digest` and `code` are the plan that it keeps to and the version that runs it; ""
+    where that wasn't said, as in entries of version 0.1.0."""
 
     key: str
     owner: Owner
@@ -101,6 +103,8 @@ class Reserved(OfCharge):
     release_id: str
     path: str | None
     max_attempts: int
+    plan_digest: str = ""
+    code: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -109,6 +113,13 @@ class Reserved(OfCharge):
         if self.path is not None:
             check_text("path", self.path, most=MAX_TEXT)
         check_whole("max_attempts", self.max_attempts, least=1)
+        for name, said in self.made_by.items():
+            check_text(name, said, most=256)
+
+    @property
+    def made_by(self) -> dict[str, str]:
+        """What was said of the plan and the code."""
+        return {name: said for name in ("plan_digest", "code") if (said := getattr(self, name)) != ""}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,11 +177,11 @@ class Closed(OfCharge):
 
 
 ChargeFact = Reserved | Started | Refunded | AttemptFailed | Retried | Published | Closed
-Fact = BudgetCreated | UnitBound | SourceAccepted | ChargeFact
+Fact = BudgetCreated | UnitBound | SourceAccepted | ChargeFact | policies.PolicyFact
 
 Kind = Literal[
     "budget_created", "unit_bound", "source_accepted", "reserved", "released", "started", "attempt_failed", "retried",
-    "published", "closed",
+    "published", "closed", policies.PolicyKind,
 ]  # fmt: skip
 """What the journal calls each fact. A refund is `released` there: that word is in the hashes of every ledger."""
 
@@ -212,6 +223,7 @@ def to_record(fact: Fact) -> Record:
                 release_id=fact.release_id,
                 path=fact.path,
                 max_attempts=fact.max_attempts,
+                **fact.made_by,
             )
         case Started():
             return _of_charge("started", fact)
@@ -225,6 +237,15 @@ def to_record(fact: Fact) -> Record:
             return _of_charge("published", fact, manifest_sha256=manifest_sha256, path=path)
         case Closed():
             return _of_charge("closed", fact)
+        case (
+            policies.GuardrailsBound()
+            | policies.PolicySubmitted()
+            | policies.PolicyApproved()
+            | policies.PolicyActivated()
+            | policies.PolicyReverted()
+        ):
+            kind, stated = policies.form(fact)
+            return Record(kind=kind, details=canonical(stated))
         case _:
             no_fact(fact)
 
@@ -277,6 +298,8 @@ def _read(record: Record, details: dict[str, Any]) -> Fact:
             return Published(**of_charge, **details)
         case "closed":
             return Closed(**of_charge)
+        case "guardrails_bound" | "policy_submitted" | "policy_approved" | "policy_activated" | "policy_reverted":
+            return policies.read(record.kind, details)
         case _:
             raise ValueError("a kind that no fact has")
 

@@ -37,6 +37,7 @@ from dpbeam.ledger.entries import (
     Started,
     UnitBound,
 )
+from dpbeam.ledger.governance.enforcing import UNSAID, Configuration
 from dpbeam.ledger.meters import BASIC, METERS, Meter
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.reserving import Claim, reservable
@@ -193,24 +194,29 @@ class Ledger:
         cap_stated: Amount | None = None,
         refresh: bool = False,
         accept_source: bool = False,
+        configuration: Configuration = UNSAID,
     ) -> Charge:
         """Holds `amount` of the dataset's budget for one run, after verifying the dataset's whole history.
 
         `key` is the idempotency key, `cap_stated` the policy's own statement of the cap, `path` where the release
         will lie. `refresh` asks for a new charge although a release of this key is published. `scope` is whom the run
-        protects and what it reads; `accept_source` says that sources that are new to the dataset are meant.
+        protects and what it reads; `accept_source` says that sources that are new to the dataset are meant;
+        `configuration` is what the run says of its plan, its code and the guardrails that it was checked against.
 
         Raises:
             UsageError: an argument that can't be recorded.
             LedgerError: no budget, or the history doesn't verify.
             KeyTaken: a run of this key is unfinished, or published (and not `refresh`).
-            Refused: the policy states another cap, protects another unit or reads other data; or too little is left.
+            Refused: the policy states another cap, protects another unit or reads other data, or isn't the one that the
+                dataset's runs are of; or too little is left.
         """
         claim = Claim(
             dataset=dataset,
             key=key,
             amount=amount,
             scope=scope,
+            policy_digest=policy_digest,
+            configuration=configuration,
             cap_stated=cap_stated,
             refresh=refresh,
             accept_source=accept_source,
@@ -241,6 +247,8 @@ class Ledger:
                     release_id=release_id,
                     path=path,
                     max_attempts=max_attempts,
+                    plan_digest=configuration.plan_digest or "",
+                    code=configuration.code or "",
                 )
             except ValueError as error:
                 raise UsageError(str(error)) from None

@@ -30,8 +30,12 @@ from dpbeam.ledger.entries import (
     entry_hash,
     no_fact,
 )
+from dpbeam.ledger.governance import facts as policies
+from dpbeam.ledger.governance.replayed import Unfounded, followed
+from dpbeam.ledger.governance.state import UNGOVERNED, Governance
 from dpbeam.ledger.meters import Meter
 from dpbeam.ledger.scope import Protected
+from dpbeam.ledger.terms import Terms
 
 
 class BrokenJournal(Exception):
@@ -72,6 +76,8 @@ def replay(dataset: str, entries: Iterable[JournalEntry], *, ledger_id: str) -> 
             raise BrokenJournal(seq, "doesn't match its own hash")
         try:
             _follow(book, entry.fact)
+        except Unfounded as error:
+            raise BrokenJournal(seq, f"can't follow from those before it: {error}") from None
         except (KeyError, ValueError):
             raise BrokenJournal(seq, "can't follow from those before it") from None
         book.seq, book.hash = seq, entry.hash
@@ -85,6 +91,7 @@ def replay(dataset: str, entries: Iterable[JournalEntry], *, ledger_id: str) -> 
         head_hash=book.hash,
         protected=book.protected,
         sources=book.sources,
+        terms=Terms(governance=book.governance),
     )
     return Replayed(budget=budget, charges=book.charges)
 
@@ -104,6 +111,7 @@ class _Book:
     fence: int = 0
     protected: Protected | None = None
     sources: tuple[str, ...] = ()
+    governance: Governance = UNGOVERNED
     charges: dict[str, Charge] = field(default_factory=dict)
 
     def charge(self, fact: ChargeFact, state: State) -> Charge:
@@ -155,6 +163,15 @@ def _follow(book: _Book, fact: Fact) -> None:
         case Closed():
             charge = book.charge(fact, "STARTED")
             book.charges[charge.id] = replace(charge, state="SPENT_UNPUBLISHED", fence=book.new_fence(fact))
+        case (
+            policies.GuardrailsBound()
+            | policies.PolicySubmitted()
+            | policies.PolicyApproved()
+            | policies.PolicyActivated()
+            | policies.PolicyReverted()
+        ):
+            _need(book.cap is not None)
+            book.governance = followed(book.governance, fact, dataset=book.dataset, ledger=book.ledger_id)
         case _:
             no_fact(fact)
 

@@ -10,8 +10,9 @@ from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.binding import bindings
 from dpbeam.ledger.bookkeeping import answering
 from dpbeam.ledger.entries import SourceAccepted, UnitBound
+from dpbeam.ledger.governance.enforcing import UNSAID, Configuration, check_run, place_of
 from dpbeam.ledger.scope import Scope
-from dpbeam.ledger.store import Transaction
+from dpbeam.ledger.store import Transaction, ledger_id
 from dpbeam.ledger.verifying import Verifier
 
 
@@ -23,6 +24,8 @@ class Claim:
     key: str
     amount: Amount
     scope: Scope
+    policy_digest: str
+    configuration: Configuration = UNSAID
     cap_stated: Amount | None = None
     refresh: bool = False
     accept_source: bool = False
@@ -34,8 +37,9 @@ def reservable(tx: Transaction, verifier: Verifier, claim: Claim) -> tuple[Budge
 
     Raises:
         KeyTaken: a run of the same key is unfinished, or published and not to be made anew.
-        Refused: the budget's cap is another than is stated, it protects another unit, a source isn't accepted, or too
-            little is left.
+        Refused: the budget's cap is another than is stated, the policy isn't the one that runs are of, or isn't
+            approved, or wasn't checked against the guardrails; the budget protects another unit, a source isn't
+            accepted, or too little is left.
         LedgerError: there is no such budget, or its history doesn't verify.
     """
     tx.check_schema()
@@ -46,6 +50,8 @@ def reservable(tx: Transaction, verifier: Verifier, claim: Claim) -> tuple[Budge
     taken = answering(tx.charges(claim.dataset, key=claim.key))
     if taken is not None and (taken.state in OPEN or (taken.state == "PUBLISHED" and not claim.refresh)):
         raise refusals.KeyTaken(taken)
+    place = place_of(tx, claim.dataset, ledger_id(verifier.store))
+    check_run(budget.terms.governance, place, policy_digest=claim.policy_digest, configuration=claim.configuration)
     binding = list(bindings(tx, budget, claim.scope, accept_source=claim.accept_source))
     if not claim.amount.fits(balance.left):
         raise refusals.not_enough(claim.dataset, claim.amount, balance)

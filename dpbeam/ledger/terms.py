@@ -10,20 +10,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dpbeam.ledger.governance.state import UNGOVERNED, Governance
+
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """What a dataset's budget is held under."""
+    """What a dataset's budget is held under: its policies' versions, and the guardrails above them."""
+
+    governance: Governance = UNGOVERNED
 
     def to_json(self) -> dict[str, Any]:
-        return {}
+        return {} if self.governance == UNGOVERNED else {"governance": self.governance.to_json()}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Terms:
         """What `to_json` made. Raises ValueError of anything else."""
-        if stored:
+        made = cls(governance=Governance.from_json(stored.get("governance", {})))
+        if made.to_json() != stored:
             raise ValueError("terms that this version doesn't know")
-        return cls()
+        return made
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from dpbeam.ledger.entries import (
     UnitBound,
     no_fact,
 )
+from dpbeam.ledger.governance import facts as policies
 
 
 def heading(fact: Fact) -> str:
@@ -41,13 +42,21 @@ def heading(fact: Fact) -> str:
             return "published"
         case Closed():
             return "closed"
+        case policies.GuardrailsBound() | policies.PolicySubmitted() | policies.PolicyApproved():
+            return policies.form(fact)[0]
+        case policies.PolicyActivated() | policies.PolicyReverted():
+            return policies.form(fact)[0]
         case _:
             no_fact(fact)
 
 
 def remark(fact: Fact) -> str | None:
-    """What the fact says of whom the budget protects and what it is spent on; None of most facts."""
+    """What the fact says of whom the budget protects, what it is spent on and by which policy; None of most facts."""
     match fact:
+        case policies.GuardrailsBound() | policies.PolicySubmitted() | policies.PolicyApproved():
+            return policies.said(fact)
+        case policies.PolicyActivated() | policies.PolicyReverted():
+            return policies.said(fact)
         case BudgetCreated(protected=protected) | UnitBound(protected=protected):
             return None if protected is None else f"it protects {protected}"
         case SourceAccepted(sources=sources, also_of=also_of, asked=asked):

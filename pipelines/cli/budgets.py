@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
 from dpbeam.errors import UsageError
-from dpbeam.pipelines.cli.arguments import DEFAULT_LEDGER, AsJson, Dataset, LedgerUrl, Quiet, Verbose
+from dpbeam.pipelines.cli.arguments import DEFAULT_LEDGER, GUARDRAILS_VARIABLE, AsJson, Dataset, GuardrailsFile, LedgerUrl, Quiet, Verbose
 from dpbeam.pipelines.cli.commands import Group, epilog
 from dpbeam.pipelines.cli.printing import console, remark, say_json, working
 
@@ -34,6 +35,7 @@ def budget_create(
     privacy_unit: Annotated[
         str | None, typer.Option(help="Whom it protects, with a dataset's name; default: whom its first run protects.")
     ] = None,
+    guardrails: GuardrailsFile = None,
     ledger: LedgerUrl = DEFAULT_LEDGER,
     _verbose: Verbose = False,
     _quiet: Quiet = False,
@@ -62,6 +64,12 @@ def budget_create(
             protects = None if privacy_unit is None else Protected(unit=privacy_unit)
         except ValueError as error:
             raise UsageError(f"--privacy-unit: {error}") from None
+    if guardrails is not None or GUARDRAILS_VARIABLE in os.environ:
+        from dpbeam.pipelines.governance.approving import check_cap
+        from dpbeam.pipelines.lifecycle.guarding import stated
+
+        if (held := stated(guardrails)) is not None:
+            check_cap(held, dataset, cap)
     balance = open_ledger(ledger, create=True).create_budget(dataset, cap, protected=protects)
     whom = "whom its first run protects" if protects is None else protects
     remark(f"Budget of {dataset}: {balance.cap}, meter {balance.meter}; it protects {whom}. Nothing is spent yet.")

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dpbeam.errors import LedgerError, UsageError
 from dpbeam.pipelines.cli import check
-from dpbeam.pipelines.cli.arguments import DEFAULT_LEDGER, AsJson, LedgerUrl, PolicyPath, Quiet, Verbose
+from dpbeam.pipelines.cli.arguments import (
+    DEFAULT_LEDGER,
+    AsJson,
+    GuardrailsFile,
+    LedgerUrl,
+    PolicyPath,
+    Quiet,
+    Verbose,
+)
 from dpbeam.pipelines.cli.commands import epilog
 from dpbeam.pipelines.cli.printing import console, note, remark, say, say_json, working
+
+if TYPE_CHECKING:
+    from dpbeam.ledger import Ledger
 
 INIT = epilog(
     "dpbeam init people.parquet --output policy.yaml",
@@ -82,6 +93,7 @@ def plan(
     strict: Annotated[
         bool, typer.Option("--strict", help="End with exit code 3 if the budget isn't enough for this plan.")
     ] = False,
+    guardrails: GuardrailsFile = None,
     as_json: AsJson = False,
     _verbose: Verbose = False,
     _quiet: Quiet = False,
@@ -94,20 +106,28 @@ def plan(
         from dpbeam.ledger import open_ledger  # only now, and so the rest: an error in the policy needs none of it
         from dpbeam.pipelines.cli import strictness, terminal
         from dpbeam.pipelines.library.plans import plan as plan_of
+        from dpbeam.pipelines.lifecycle import guarding
+        from dpbeam.policy.guardrails.breaches import GuardrailsBroken
 
         asked = plan_of(policy)
     made = asked.plan
     check.say_unused(asked.query, silent=as_json)
     balance = None
     unknown: LedgerError | None = None
+    book: Ledger | None = None
     try:
-        balance = open_ledger(ledger, reading=True).balance(policy.dataset)
+        book = open_ledger(ledger, reading=True)
+        balance = book.balance(policy.dataset)
     except LedgerError as error:
         unknown = error
         if not as_json:
             note(*error.lines)
+    held = guarding.holding(book, policy.dataset, guardrails)
     # With --json one object is all that may be printed, so a refusal stands in the plan's place.
     refusal = strictness.refusal(policy, made, asked.outlook, balance, unknown) if strict else None
+    broken = [] if held is None else guarding.all_breaches(held, policy, made)
+    if broken:
+        refusal = GuardrailsBroken(policy.dataset, broken)
     if refusal is not None and as_json:
         raise refusal
     if as_json:

@@ -9,21 +9,24 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from pathlib import Path
 
+from dpbeam._version import __version__
 from dpbeam.engine.stage import planned
 from dpbeam.errors import Refused
 from dpbeam.ledger.accounts import Charge
 from dpbeam.ledger.amounts import Amount
+from dpbeam.ledger.governance.enforcing import Configuration
 from dpbeam.ledger.ledger import Ledger
 from dpbeam.ledger.owner import Owner, alive
 from dpbeam.ledger.refusals import KeyTaken
 from dpbeam.ledger.reserving import Claim
 from dpbeam.ledger.scope import Scope
-from dpbeam.pipelines.lifecycle import identity, keys, publish
+from dpbeam.pipelines.lifecycle import guarding, identity, keys, publish
 from dpbeam.pipelines.lifecycle.attempts import clear, staging_area, was_refused
 from dpbeam.pipelines.lifecycle.inputs import Inputs, PipelineRows
 from dpbeam.pipelines.lifecycle.ownership import check_named, pending
 from dpbeam.pipelines.lifecycle.steps import step
 from dpbeam.pipelines.lifecycle.values import Charged, Checked, Published, Request, Reserved
+from dpbeam.policy.digest import digest_of
 from dpbeam.queries.automatic import Key
 from dpbeam.reporting import manifest as manifests
 
@@ -52,6 +55,7 @@ def reserve(checked: Checked) -> Reserved | Published:
             cap_stated=claim.cap_stated,
             refresh=claim.refresh,
             accept_source=claim.accept_source,
+            configuration=claim.configuration,
         )
     except KeyTaken as taken:
         return _resume(checked, taken.charge)
@@ -68,16 +72,29 @@ def start(reserved: Reserved) -> Charged:
 
 
 def claim_of(checked: Checked) -> Claim:
-    """What the run asks the ledger for."""
-    request = checked.request
+    """What the run asks the ledger for. Raises GuardrailsBroken if it reads what the guardrails don't allow."""
+    request, scope = checked.request, _scope(checked)
+    guarding.check_source(request.guardrails, request.query.dataset, scope.sources, scope.files)
     return Claim(
         dataset=request.query.dataset,
         key=keys.key_of(checked),
         amount=Amount.charge(request.query.epsilon, request.query.delta),
-        scope=_scope(checked),
+        scope=scope,
+        policy_digest=request.query.digest,
+        configuration=_configuration(checked),
         cap_stated=request.cap,
         refresh=request.refresh,
         accept_source=request.accept_source,
+    )
+
+
+def _configuration(checked: Checked) -> Configuration:
+    """What the journal says of the run beside its policy."""
+    held = checked.request.guardrails
+    return Configuration(
+        plan_digest=digest_of(checked.planned.parameters.plan.to_json()),
+        code=f"dpbeam {__version__}",
+        guardrails=None if held is None else held.digest,
     )
 
 

@@ -35,11 +35,22 @@ from dpbeam.ledger.entries import (
     from_record,
     to_record,
 )
+from dpbeam.ledger.governance import messages
+from dpbeam.ledger.governance.facts import (
+    GuardrailsBound,
+    PolicyActivated,
+    PolicyApproved,
+    PolicyFact,
+    PolicyReverted,
+    PolicySubmitted,
+)
+from dpbeam.ledger.governance.state import digest_of_text
 from dpbeam.ledger.meters import BASIC
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.replay import BrokenJournal, Replayed, replay
 from dpbeam.ledger.scope import Protected
 from dpbeam.ledger.words import heading, remark
+from tests.helpers.signing import ALICE, BOB, FAR, guardrails
 
 OLD = Path(__file__).parents[2] / "data" / "ledger-2.sql"
 ONE = Amount.charge(1, 1e-6)
@@ -63,6 +74,23 @@ def reserved(name: str, fence: int) -> Reserved:
     )
 
 
+def version(number: int) -> tuple[Fact, ...]:
+    """What is stated of a version that Bob submitted and Alice approved."""
+    text = f'{{"version":{number}}}'
+    digest = digest_of_text(text)
+    said = messages.submission(ledger="this", dataset="d", number=number, digest=digest, submitter="bob")
+    word = messages.Approval(
+        subject="policy", ledger="this", dataset="d", number=number, digest=digest, by="alice", expires=FAR
+    ).signed(ALICE)
+    return (
+        PolicySubmitted(
+            number=number, text=text, written="a", submitter="bob", key=BOB.public, signature=BOB.sign(said)
+        ),
+        PolicyApproved(number=number, digest=digest, approval=word.approved),
+        PolicyActivated(number=number, digest=digest),
+    )
+
+
 HISTORY: tuple[Fact, ...] = (
     BudgetCreated(cap=Amount.cap(9, 1e-4), meter=BASIC, actor="", ledger="this", protected=None),
     UnitBound(protected=PERSON),
@@ -77,7 +105,14 @@ HISTORY: tuple[Fact, ...] = (
     reserved("three", 5),
     Started(charge_id="three", amount=ONE, fence=5),
     Closed(charge_id="three", amount=ONE, fence=6),
+    GuardrailsBound(text=guardrails()),
+    *version(1),
+    *version(2),
+    PolicyReverted(number=1, digest=digest_of_text('{"version":1}'), reason="too wide"),
+    replace(reserved("five", 7), plan_digest="sha256:" + "0" * 64, code="dpbeam 1"),
 )
+NEW = get_args(PolicyFact)
+"""Facts that no program before these stated."""
 
 
 def chained(facts: tuple[Fact, ...]) -> list[JournalEntry]:
@@ -120,7 +155,7 @@ def test_a_fact_comes_back_from_its_record(kind) -> None:
         assert from_record(record) == fact
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=IDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in NEW], ids=lambda kind: kind.__name__)
 def test_a_fact_of_an_earlier_program_is_hashed_and_stored_as_it_was(kind) -> None:
     records = [record for record in old_records() if isinstance(from_record(record), kind)]
     assert records
@@ -157,7 +192,7 @@ def test_a_fact_has_words_of_its_own_for_people(kind) -> None:
 
 def test_what_binds_a_budget_is_said_in_a_line() -> None:
     bound = replace(HISTORY[0], protected=PERSON)
-    assert [said for said in map(remark, (bound, *HISTORY)) if said is not None] == [
+    assert [said for said in map(remark, (bound, *HISTORY[:13])) if said is not None] == [
         "it protects one person, added or removed",
         "it protects one person, added or removed",
         "spent on /a, /b by --accept-source; it is that of other too",
