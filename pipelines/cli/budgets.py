@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from dpbeam.errors import UsageError
-from dpbeam.pipelines.cli.arguments import DEFAULT_LEDGER, GUARDRAILS_VARIABLE, AsJson, Dataset, GuardrailsFile, LedgerUrl, Quiet, Verbose
+from dpbeam.pipelines.cli.arguments import (
+    DEFAULT_LEDGER,
+    GUARDRAILS_VARIABLE,
+    AsJson,
+    Dataset,
+    GuardrailsFile,
+    LedgerUrl,
+    Quiet,
+    Verbose,
+)
 from dpbeam.pipelines.cli.commands import Group, epilog
 from dpbeam.pipelines.cli.printing import console, remark, say_json, working
 

@@ -35,7 +35,8 @@ policy_app = typer.Typer(
 Version = Annotated[int, typer.Argument(metavar="VERSION", help="The version's number.", min=1)]
 Key = Annotated[Path | None, typer.Option("--key", metavar="FILE", help="Your key, as `dpbeam policy key` makes one.")]
 Expires = Annotated[
-    str, typer.Option("--expires", metavar="WHEN", help="Until when it counts: a date, such as 2027-01-31, or days: 90d.")
+    str,
+    typer.Option("--expires", metavar="WHEN", help="Until when it counts: a date, such as 2027-01-31, or days: 90d."),
 ]
 Reference = "A policy file, or DATASET@active, DATASET@latest or DATASET@3 from the ledger."
 
@@ -106,9 +107,7 @@ def policy_key(
     say(make_key(path).public)
 
 
-@policy_app.command(
-    "bind", epilog=epilog("dpbeam policy bind visits --guardrails guardrails.yaml", codes=(0, 2, 3, 4))
-)
+@policy_app.command("bind", epilog=epilog("dpbeam policy bind visits --guardrails guardrails.yaml", codes=(0, 2, 3, 4)))
 def policy_bind(
     dataset: Dataset,
     guardrails: GuardrailsFile = None,
@@ -231,7 +230,9 @@ def policy_approve(
     elif key is not None:
         word = book.approval(dataset, version, key=read_key(key), expires=approving.until(expires))
     if digest is not None and digest != word.digest:
-        raise Refused(f"dataset {dataset}: version {version} is {word.digest}, not {digest}; look at what changed first")
+        raise Refused(
+            f"dataset {dataset}: version {version} is {word.digest}, not {digest}; look at what changed first"
+        )
     if (word.dataset, word.number) != (dataset, version):
         raise Refused(f"{approval} is for version {word.number} of dataset {word.dataset}; name that")
     if output is not None:
@@ -319,7 +320,8 @@ def policy_show(
         str | None, typer.Option("--release", metavar="ID", help="The policy that this release was made by.")
     ] = None,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Print the plan, made anew; a release's must be the recorded one to the byte.")
+        bool,
+        typer.Option("--plan", help="Print the plan, made anew; a release's must be the recorded one to the byte."),
     ] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write; default: the screen.")] = None,
     ledger: LedgerUrl = DEFAULT_LEDGER,

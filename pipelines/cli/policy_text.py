@@ -56,7 +56,9 @@ def diff(old: tuple[str, Reviewed], new: tuple[str, Reviewed], found: Sequence[C
         if of_topic:
             table = _table(title, "", "before", "after", "")
             for change in of_topic:
-                table.add_row(*map(line, (change.name, _shown(topic, change.before), _shown(topic, change.after), change.meaning)))
+                table.add_row(
+                    *map(line, (change.name, _shown(topic, change.before), _shown(topic, change.after), change.meaning))
+                )
             tables.append(table)
     same = [title.lower() for topic, title in TOPICS.items() if not any(change.topic == topic for change in found)]
     return Group(*lines, *tables, *([line(f"Unchanged: {'; '.join(same)}.")] if same else []))
@@ -71,9 +73,7 @@ def diff_json(old: Reviewed, new: Reviewed, found: Sequence[Change]) -> dict[str
     }
 
 
-def history(
-    dataset: str, governance: Governance, place: Place, entries: Sequence[JournalEntry]
-) -> RenderableType:
+def history(dataset: str, governance: Governance, place: Place, entries: Sequence[JournalEntry]) -> RenderableType:
     """A dataset's versions, and what was done to them."""
     table = _table(f"Versions of the policy of {dataset}", "#", "digest", "by", "approvals", "")
     for version in governance.versions:
@@ -86,9 +86,7 @@ def history(
     return Group(table, *map(line, lines))
 
 
-def history_json(
-    dataset: str, governance: Governance, place: Place, entries: Sequence[JournalEntry]
-) -> dict[str, Any]:
+def history_json(dataset: str, governance: Governance, place: Place, entries: Sequence[JournalEntry]) -> dict[str, Any]:
     versions = [
         version_json(version)
         | {"active": version.number == governance.active, "counted": _counted(governance, version, place)}

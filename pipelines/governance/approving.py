@@ -31,7 +31,9 @@ def until(stated: str) -> str:
         else:
             raise ValueError
     except ValueError:
-        raise UsageError(f"--expires must be a date, such as 2027-01-31, or days, such as 90d, got {stated!r}") from None
+        raise UsageError(
+            f"--expires must be a date, such as 2027-01-31, or days, such as 90d, got {stated!r}"
+        ) from None
     return end.isoformat(timespec="milliseconds")
 
 

@@ -83,7 +83,9 @@ def _results(plan: Plan) -> Iterator[tuple[Topic, str, Value]]:
     for coverage in figures.coverage:
         yield "noise", f"{coverage.stage}, of its coverage", coverage.std
     for selection in figures.selections:
-        what = f"{selection.stage}" if not selection.keeps_values else f"{selection.stage}, values of {selection.metric}"
+        what = (
+            f"{selection.stage}" if not selection.keeps_values else f"{selection.stage}, values of {selection.metric}"
+        )
         yield "partitions", f"{what}: kept with 50 %", selection.units_50
         yield "partitions", f"{what}: kept with 99 %", selection.units_99
 

@@ -34,7 +34,9 @@ class ReleaseConfiguration:
         if self.reserved is not None:
             by = self.reserved.code or "a version of dpbeam that didn't note itself"
             plan = self.reserved.plan_digest or "not noted"
-            said.append(f"release {self.reserved.release_id} was charged at {self.time[:19]} by {by}; its plan is {plan}.")
+            said.append(
+                f"release {self.reserved.release_id} was charged at {self.time[:19]} by {by}; its plan is {plan}."
+            )
         return tuple(said)
 
 

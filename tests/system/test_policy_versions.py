@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,6 +13,8 @@ import pytest
 
 from dpbeam.pipelines.cli.main import invoke
 from dpbeam.policy.digest import digest_of
+
+ROOT = Path(__file__).parents[2]
 
 POLICY = """\
 # reviewed every spring
@@ -214,3 +217,22 @@ def test_the_file_named_by_the_environment_holds(office: Office, monkeypatch: py
     assert "noise must be laplace (guardrails: noises), got gaussian" in office.says("run", "policy.yaml", code=3)
     monkeypatch.setenv("DPBEAM_GUARDRAILS", "")
     assert "DPBEAM_GUARDRAILS must not be empty" in office.says("run", "policy.yaml", code=2)
+
+
+def test_the_page_of_guardrails_works(office: Office) -> None:
+    page = (ROOT / "docs" / "guardrails.md").read_text(encoding="utf-8")
+    found = [shlex.split(line)[1:] for line in re.findall(r"^    (dpbeam .*)$", page, re.MULTILINE)]
+    assert len(found) == 15
+    (rules,) = re.findall(r"```yaml-guardrails\n(.*?)```", page, re.DOTALL)
+    (people,) = re.findall(r"```yaml-people\n(.*?)```", page, re.DOTALL)
+    for key in ("alice.pem", "bob.pem"):
+        (office.folder / key).unlink()
+    office.write("guardrails.yaml", rules.replace("approvals: 1", "approvals: 0"))
+    office.write("wider.yaml", POLICY.replace("l0: 2", "l0: 3"))
+    for words in found:
+        said = office.says(*words)
+        if words[1] == "key":
+            people = people.replace("ed25519:…", said.strip(), 1)
+        if words[1:] == ["key", "bob.pem"]:
+            office.write("guardrails.yaml", rules + people)
+    assert json.loads(office.says("policy", "history", "visits", "--json"))["active"] == 1
