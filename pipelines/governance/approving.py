@@ -47,8 +47,8 @@ def check_cap(guardrails: OrganisationGuardrails, dataset: str, cap: Amount) -> 
         ceiling = Amount.cap(limit if name == "epsilon" else 1, limit if name == "delta" else 0.5) if limit else None
         if ceiling is not None and not value <= getattr(ceiling, name):
             raise Refused(
-                f"dataset {dataset}: its budget's {name} is more than the guardrails allow, budget.max_{name} {limit!r}; "
-                f"the cap is {cap}. What you can do: a budget within them, under another dataset's name; or guardrails "
+                f"dataset {dataset}: its budget's {name} is more than the guardrails allow, budget.max_{name} "
+                f"{limit!r}; the cap is {cap}. What you can do: a budget within them, under another dataset's name; or guardrails "
                 "that allow it"
             )
 

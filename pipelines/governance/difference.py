@@ -1,4 +1,4 @@
-"""What changes between two policies, said of privacy: the guarantee, the cost, noise, who is shown; then what they say."""
+"""What changes between two policies, said of privacy: the guarantee, the cost, noise, who is shown; then the rest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The organisation's guardrails over a run: which hold, and whether its policy, its plan and what it reads keep to them.
+"""The organisation's guardrails over a run: which hold, and whether its policy, plan and source keep to them.
 
 Guarantee: where the dataset's budget is bound to guardrails, those are the ones, whatever a command or its environment
 names; the ledger refuses a charge that wasn't checked against them. What is read unverified here is verified there.
