@@ -12,22 +12,51 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NoReturn, get_args
+from typing import Any, Literal, NoReturn
 
 from dpbeam.ledger.amounts import ZERO, Amount
 from dpbeam.ledger.canonical import canonical
-from dpbeam.ledger.checks import check_dataset, check_sha256, check_text, check_whole
+from dpbeam.ledger.charge_facts import (
+    REASONS as REASONS,
+)
+from dpbeam.ledger.charge_facts import (
+    AttemptFailed as AttemptFailed,
+)
+from dpbeam.ledger.charge_facts import (
+    ChargeFact as ChargeFact,
+)
+from dpbeam.ledger.charge_facts import (
+    Closed as Closed,
+)
+from dpbeam.ledger.charge_facts import (
+    OfCharge as OfCharge,
+)
+from dpbeam.ledger.charge_facts import (
+    Published as Published,
+)
+from dpbeam.ledger.charge_facts import (
+    Reason as Reason,
+)
+from dpbeam.ledger.charge_facts import (
+    Refunded as Refunded,
+)
+from dpbeam.ledger.charge_facts import (
+    Reserved as Reserved,
+)
+from dpbeam.ledger.charge_facts import (
+    Retried as Retried,
+)
+from dpbeam.ledger.charge_facts import (
+    Started as Started,
+)
+from dpbeam.ledger.charge_facts import (
+    above_zero,
+)
+from dpbeam.ledger.checks import check_dataset, check_text, check_whole
 from dpbeam.ledger.governance import facts as policies
 from dpbeam.ledger.meters import Meter, meter_named
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.scope import MAX_TEXT, Protected
-
-# Why an attempt failed: a closed set of words, so that no exception's text (it may hold data) enters the journal.
-Reason = Literal[
-    "data_rule", "input", "pipeline", "control_totals", "staging", "publish", "no_space", "interrupted", "owner_lost",
-    "other", "coverage",
-]  # fmt: skip
-REASONS: tuple[str, ...] = get_args(Reason)
 
 GENESIS = "0" * 64
 """What the first entry of a journal follows."""
@@ -45,7 +74,7 @@ class BudgetCreated:
     protected: Protected | None
 
     def __post_init__(self) -> None:
-        _above_zero("cap", self.cap)
+        above_zero("cap", self.cap)
         for name in ("actor", "ledger"):
             if not isinstance(getattr(self, name), str):
                 raise ValueError(f"{name} must be text")
@@ -79,109 +108,31 @@ class SourceAccepted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OfCharge:
-    """What all facts of a charge say: which charge, its amount, and its fence from then on."""
+class Moved:
+    """From here on the ledger is at another place, `to`, and nothing is charged at this one. `datasets` are all that it
+    has, so that none is left out on the way."""
 
-    charge_id: str
-    amount: Amount
-    fence: int
-
-    def __post_init__(self) -> None:
-        check_text("charge_id", self.charge_id, most=256)
-        _above_zero("amount", self.amount)
-        check_whole("fence", self.fence, least=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reserved(OfCharge):
-    """A run holds its amount. `plan_digest` and `code` are the plan that it keeps to and the version that runs it; ""
-    where that wasn't said, as in entries of version 0.1.0."""
-
-    key: str
-    owner: Owner
-    policy_digest: str
-    release_id: str
-    path: str | None
-    max_attempts: int
-    plan_digest: str = ""
-    code: str = ""
+    to: str
+    datasets: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("key", "policy_digest", "release_id"):
-            check_text(name, getattr(self, name), most=256)
-        if self.path is not None:
-            check_text("path", self.path, most=MAX_TEXT)
-        check_whole("max_attempts", self.max_attempts, least=1)
-        for name, said in self.made_by.items():
-            check_text(name, said, most=256)
-
-    @property
-    def made_by(self) -> dict[str, str]:
-        """What was said of the plan and the code."""
-        return {name: said for name in ("plan_digest", "code") if (said := getattr(self, name)) != ""}
+        check_text("to", self.to, most=MAX_TEXT)
+        for dataset in self.datasets:
+            check_dataset(dataset)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Started(OfCharge):
-    """The amount is spent for good."""
+class Arrived:
+    """The ledger goes on, at the place that it was moved to."""
+
+    at: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Refunded(OfCharge):
-    """What was held is given back, for nothing was read."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttemptFailed(OfCharge):
-    """The charge's run says that this attempt is over."""
-
-    attempt: int
-    reason: Reason
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole("attempt", self.attempt, least=1)
-        if self.reason not in REASONS:
-            raise ValueError(f"reason must be one of {', '.join(REASONS)}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Retried(OfCharge):
-    """Another attempt began, by another process."""
-
-    attempt: int
-    owner: Owner
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole("attempt", self.attempt, least=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Published(OfCharge):
-    """The charge's release is out: where, and the digest of its manifest."""
-
-    manifest_sha256: str
-    path: str
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_sha256("manifest_sha256", self.manifest_sha256)
-        check_text("path", self.path, most=MAX_TEXT)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Closed(OfCharge):
-    """The run was given up; its amount stays spent, and nothing of it is published."""
-
-
-ChargeFact = Reserved | Started | Refunded | AttemptFailed | Retried | Published | Closed
-Fact = BudgetCreated | UnitBound | SourceAccepted | ChargeFact | policies.PolicyFact
+Fact = BudgetCreated | UnitBound | SourceAccepted | Moved | Arrived | ChargeFact | policies.PolicyFact
 
 Kind = Literal[
     "budget_created", "unit_bound", "source_accepted", "reserved", "released", "started", "attempt_failed", "retried",
-    "published", "closed", policies.PolicyKind,
+    "published", "closed", "moved", "arrived", policies.PolicyKind,
 ]  # fmt: skip
 """What the journal calls each fact. A refund is `released` there: that word is in the hashes of every ledger."""
 
@@ -213,6 +164,10 @@ def to_record(fact: Fact) -> Record:
         case SourceAccepted(sources=sources, also_of=also_of, asked=asked):
             details = {"sources": list(sources), "also_of": list(also_of), "asked": asked}
             return Record(kind="source_accepted", details=canonical(details))
+        case Moved(to=to, datasets=datasets):
+            return Record(kind="moved", details=canonical({"to": to, "datasets": list(datasets)}))
+        case Arrived(at=at):
+            return Record(kind="arrived", details=canonical({"at": at}))
         case Reserved():
             return _of_charge(
                 "reserved",
@@ -229,8 +184,9 @@ def to_record(fact: Fact) -> Record:
             return _of_charge("started", fact)
         case Refunded():
             return _of_charge("released", fact)
-        case AttemptFailed(attempt=attempt, reason=reason):
-            return _of_charge("attempt_failed", fact, attempt=attempt, reason=reason)
+        case AttemptFailed(attempt=attempt, reason=reason, told=told):
+            found = {"told": list(told)} if told else {}  # few attempts find anything, and the first ones wrote no list
+            return _of_charge("attempt_failed", fact, attempt=attempt, reason=reason, **found)
         case Retried(attempt=attempt, owner=owner):
             return _of_charge("retried", fact, attempt=attempt, owner=owner.to_json())
         case Published(manifest_sha256=manifest_sha256, path=path):
@@ -284,6 +240,10 @@ def _read(record: Record, details: dict[str, Any]) -> Fact:
         case "source_accepted":
             sources, also_of = tuple(details["sources"]), tuple(details["also_of"])
             return SourceAccepted(sources=sources, also_of=also_of, asked=details["asked"])
+        case "moved":
+            return Moved(to=details["to"], datasets=tuple(details["datasets"]))
+        case "arrived":
+            return Arrived(at=details["at"])
         case "reserved":
             return Reserved(**of_charge, **details | {"owner": Owner(**details["owner"])})
         case "started":
@@ -291,7 +251,8 @@ def _read(record: Record, details: dict[str, Any]) -> Fact:
         case "released":
             return Refunded(**of_charge)
         case "attempt_failed":
-            return AttemptFailed(**of_charge, **details)
+            told = {"told": tuple(details["told"])} if "told" in details else {}
+            return AttemptFailed(**of_charge, **details | told)
         case "retried":
             return Retried(**of_charge, **details | {"owner": Owner(**details["owner"])})
         case "published":
@@ -310,11 +271,6 @@ def _of_charge(kind: Kind, fact: ChargeFact, **details: Any) -> Record:
 
 def _protected(details: Mapping[str, Any]) -> Protected:
     return Protected(unit=details["privacy_unit"], neighbours=details["neighbours"])
-
-
-def _above_zero(name: str, amount: Amount) -> None:
-    if not (amount.epsilon > 0 and amount.delta > 0):
-        raise ValueError(f"{name} must be above 0 in epsilon and delta, got {amount}")
 
 
 def no_fact(fact: NoReturn) -> NoReturn:

@@ -20,7 +20,7 @@ from dpbeam.errors import LedgerError, UsageError
 from dpbeam.ledger import refusals
 from dpbeam.ledger.accounts import Balance, Budget, Charge, State
 from dpbeam.ledger.amounts import ZERO, Amount
-from dpbeam.ledger.bookkeeping import answering, chained, moved_balance, of_charge
+from dpbeam.ledger.bookkeeping import answering, chained, moved_balance, moved_to, of_charge
 from dpbeam.ledger.entries import (
     REASONS,
     AttemptFailed,
@@ -92,7 +92,7 @@ class Ledger:
 
         Raises:
             UsageError: a bad dataset name, cap, meter or actor.
-            Refused: the dataset has a budget already: another, or, without `exist_ok`, the same.
+            Refused: the dataset has a budget already: another, or, without `exist_ok`, the same; the ledger was moved.
         """
         if not isinstance(cap, Amount):
             raise UsageError(f"cap must be an Amount, such as Amount.cap(10, 1e-5), got {type(cap).__name__}")
@@ -108,6 +108,8 @@ class Ledger:
                     return known.balance
                 raise refusals.budget_exists(dataset, cap, known.balance)
             self._verifier.no_history(tx, dataset)
+            if to := moved_to(tx):
+                raise refusals.moved(dataset, to)
             balance = Balance(meter=meter, cap=cap, spent=ZERO, held=ZERO)
             try:
                 fact = BudgetCreated(
@@ -316,8 +318,9 @@ class Ledger:
             self._record(tx, budget, budget.balance, Retried(**of_charge(taken), attempt=taken.attempt, owner=owner))
         return taken
 
-    def fail_attempt(self, charge: Charge, reason: Reason) -> Charge:
-        """Notes in the journal that the attempt failed; the charge stays STARTED, to be retried or closed."""
+    def fail_attempt(self, charge: Charge, reason: Reason, told: tuple[str, ...] = ()) -> Charge:
+        """Notes in the journal that the attempt failed; the charge stays STARTED, to be retried or closed. `told` is
+        what it found with noise that the charge paid for, in words; nothing else of data may be in it."""
         if reason not in REASONS:
             raise UsageError(f"reason must be one of {', '.join(REASONS)}, got another word")
         return self._advance(
@@ -325,7 +328,7 @@ class Ledger:
             "STARTED",
             "STARTED",
             "marked as failed",
-            lambda moved: AttemptFailed(**of_charge(moved), attempt=moved.attempt, reason=reason),
+            lambda moved: AttemptFailed(**of_charge(moved), attempt=moved.attempt, reason=reason, told=told),
             failed=True,
         )
 

@@ -15,18 +15,21 @@ from dpbeam.ledger.governance.state import UNGOVERNED, Governance
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """What a dataset's budget is held under: its policies' versions, and the guardrails above them."""
+    """What a dataset's budget is held under: its policies' versions, and the guardrails above them. `moved_to` is where
+    the ledger went on, if it did: then nothing is charged here."""
 
     governance: Governance = UNGOVERNED
+    moved_to: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {} if self.governance == UNGOVERNED else {"governance": self.governance.to_json()}
+        governed = {} if self.governance == UNGOVERNED else {"governance": self.governance.to_json()}
+        return governed | ({} if self.moved_to is None else {"moved_to": self.moved_to})
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Terms:
         """What `to_json` made. Raises ValueError of anything else."""
-        made = cls(governance=Governance.from_json(stored.get("governance", {})))
-        if made.to_json() != stored:
+        made = cls(governance=Governance.from_json(stored.get("governance", {})), moved_to=stored.get("moved_to", None))
+        if not isinstance(made.moved_to, str | None) or made.to_json() != stored:
             raise ValueError("terms that this version doesn't know")
         return made
 

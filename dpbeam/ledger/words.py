@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dpbeam.ledger.entries import (
+    Arrived,
     AttemptFailed,
     BudgetCreated,
     Closed,
     Fact,
+    Moved,
     Published,
     Refunded,
     Reserved,
@@ -28,6 +30,10 @@ def heading(fact: Fact) -> str:
             return "unit_bound"
         case SourceAccepted():
             return "source_accepted"
+        case Moved():
+            return "moved"
+        case Arrived():
+            return "arrived"
         case Reserved():
             return "reserved"
         case Started():
@@ -51,7 +57,8 @@ def heading(fact: Fact) -> str:
 
 
 def remark(fact: Fact) -> str | None:
-    """What the fact says of whom the budget protects, what it is spent on and by which policy; None of most facts."""
+    """What the fact says of whom the budget protects, what it is spent on and by which policy, or what was found; None
+    of most facts."""
     match fact:
         case policies.GuardrailsBound() | policies.PolicySubmitted() | policies.PolicyApproved():
             return policies.said(fact)
@@ -63,5 +70,11 @@ def remark(fact: Fact) -> str | None:
             said = " by --accept-source" if asked else ""
             also = f"; it is that of {', '.join(also_of)} too" if also_of else ""
             return f"spent on {', '.join(sources)}{said}{also}"
+        case AttemptFailed(told=told) if told:
+            return "; ".join(told)
+        case Moved(to=to):
+            return f"the ledger went on to {to}; nothing is charged here any more"
+        case Arrived(at=at):
+            return f"the ledger goes on at {at}"
         case _:
             return None

@@ -55,6 +55,19 @@ def share(noisy: Sequence[float], inside: Sequence[bool], noise: Additive) -> Sh
     return Share(value=value, low=max(0.0, min(ends[0] - step, value)), high=min(1.0, max(ends[1] + step, value)))
 
 
+def nested(inner: Share, outer: Share) -> tuple[Share, Share]:
+    """The two shares, of which the first is a part of the second, so that they say so: where noise has made it the
+    larger one, both are the middle between them, and each interval is widened to it."""
+    if inner.value <= outer.value:
+        return inner, outer
+    middle = (inner.value + outer.value) / 2
+
+    def widened(one: Share) -> Share:
+        return Share(value=middle, low=min(one.low, middle), high=max(one.high, middle))
+
+    return widened(inner), widened(outer)
+
+
 def _clear(noise: Additive, numbers: int) -> float:
     """What the noise of a sum of so many numbers stays below with probability 97.5 %, or a little more."""
     if isinstance(noise, Laplace):

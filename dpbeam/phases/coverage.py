@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from dpbeam.engine.stage import Flat, Hierarchical, StageSpec, Votes
 from dpbeam.mechanisms.events import Additive, Gaussian, Laplace
-from dpbeam.mechanisms.shares import share
+from dpbeam.mechanisms.shares import nested, share
 from dpbeam.mechanisms.targets import OfCoverage, coverage_stage, target_of
 from dpbeam.phases.phase import Parameters
 from dpbeam.queries.bounds import Bounds
@@ -70,8 +70,10 @@ def learn(known: Parameters, tables: Mapping[str, pa.Table]) -> Parameters:
 
 def _coverage(stage: str, table: pa.Table, noise: Additive) -> Coverage:
     noisy = [float(table.column(name)[0].as_py()) for name in votes().released]
-    passed = share(noisy, [fate in (CUT, KEPT) for fate in range(FATES)], noise)
-    kept = share(noisy, [fate == KEPT for fate in range(FATES)], noise)
+    kept, passed = nested(
+        share(noisy, [fate == KEPT for fate in range(FATES)], noise),
+        share(noisy, [fate in (CUT, KEPT) for fate in range(FATES)], noise),
+    )
     return Coverage(
         stage=stage,
         rows_passed=passed.value,

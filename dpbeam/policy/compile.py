@@ -54,7 +54,7 @@ def warning(asked: Query) -> str | None:
     few, more = ", ".join(unused[:_SHOWN]), f" and {len(unused) - _SHOWN} more" if len(unused) > _SHOWN else ""
     return (
         f"no stage, condition or derived column in use needs {few}{more}: rules there drop no rows and fail no run. "
-        "Leave it out of the policy, or use it"
+        "Leave such columns out of the policy, or use them"
     )
 
 

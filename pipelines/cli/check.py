@@ -1,4 +1,4 @@
-"""`dpbeam check` on the command line, and what commands say of a policy's unused columns before they go on.
+"""`dpbeam check` on the command line.
 
 Guarantee: figures of the data go to a terminal, to a screen that `--show` names as one, or to a new file of mode 0600.
 Nothing else is made of them: no log line, no JSON, no exit code but 0 and 2, whatever the figures are.
@@ -16,24 +16,14 @@ import typer
 from dpbeam.errors import UsageError
 from dpbeam.pipelines.cli.arguments import Quiet, Verbose
 from dpbeam.pipelines.cli.commands import epilog
-from dpbeam.pipelines.cli.printing import console, is_terminal, lost, note, say
+from dpbeam.pipelines.cli.printing import console, is_terminal, lost, say
 from dpbeam.pipelines.cli.raw_figures import private_file, refuse_inside, two_endings
 
 if TYPE_CHECKING:
     from dpbeam.policy.schema.policy import Policy
-    from dpbeam.queries.query import Query
 
 
 CHECK = epilog("dpbeam check policy.yaml", "dpbeam check policy.yaml --output-file figures.txt", codes=(0, 2, 130))
-
-
-def say_unused(query: Query, *, silent: bool) -> None:
-    """Says which columns a policy declares and never uses, unless one JSON object is all that may be printed."""
-    from dpbeam.policy.compile import warning
-
-    said = warning(query)
-    if said is not None and not silent:
-        note(said)
 
 
 def check(

@@ -11,11 +11,11 @@ def show(foreseen: Foreseen, *, as_json: bool) -> None:
     if as_json:
         say_json(foreseen_json(foreseen))
         return
+    for remark in foreseen.remarks:
+        note(remark)
     name, dataset = foreseen.request.release_name, foreseen.request.query.dataset
     match foreseen:
-        case WouldCharge(amount=amount, after=after, reason=reason, remark=remark):
-            if remark is not None:
-                note(remark)
+        case WouldCharge(amount=amount, after=after, reason=reason):
             say(
                 f"Would charge {amount} to {dataset}, for a new release {name}: {reason}.",
                 f"Left afterwards: {after.left} of {after.cap}. Nothing was charged or written now.",

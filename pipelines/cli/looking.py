@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dpbeam.errors import LedgerError, UsageError
-from dpbeam.pipelines.cli import check
 from dpbeam.pipelines.cli.arguments import (
     DEFAULT_LEDGER,
     AsJson,
@@ -36,7 +35,7 @@ CERTIFY = epilog("dpbeam certify releases/visits/*/manifest.json", codes=(0, 2, 
 
 def init(
     data: Annotated[
-        Path, typer.Argument(metavar="DATA", help="A CSV, JSON Lines, Parquet or Avro file, or a folder of them.")
+        Path, typer.Argument(metavar="DATA", help="A CSV, JSON Lines, Parquet, Avro or Arrow file, or a folder.")
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write; default: the screen.")] = None,
     sample: Annotated[
@@ -66,6 +65,11 @@ def init(
         note(
             f"--sample looked at values, of up to {ROWS:,} rows: the types in this policy depend on them. "
             "Confirm each before the policy goes to anybody."
+        )
+    if "\nprivacy_unit: row\n" in text:
+        note(
+            "no column sounds like a person's id, so the policy protects each row by itself. Where people have several "
+            "rows, name the column that tells whose they are, at privacy_unit."
         )
     if output is None:
         say(*text.removesuffix("\n").split("\n"))
@@ -107,11 +111,14 @@ def plan(
         from dpbeam.pipelines.cli import strictness, terminal
         from dpbeam.pipelines.library.plans import plan as plan_of
         from dpbeam.pipelines.lifecycle import guarding
+        from dpbeam.policy.compile import warning
         from dpbeam.policy.guardrails.breaches import GuardrailsBroken
 
         asked = plan_of(policy)
     made = asked.plan
-    check.say_unused(asked.query, silent=as_json)
+    unused = warning(asked.query)
+    if unused is not None and not as_json:
+        note(unused)
     balance = None
     unknown: LedgerError | None = None
     book: Ledger | None = None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dpbeam.errors import UsageError
-from dpbeam.pipelines.cli import check
 from dpbeam.pipelines.cli.arguments import (
     DEFAULT_LEDGER,
     AsJson,
@@ -80,13 +80,14 @@ def run(
     from dpbeam.policy.load import load_policy
 
     if str(policy_path).startswith("-"):
-        raise UsageError(f"POLICY must come before Beam's flags, got {policy_path} in its place")
+        flags = [name for each in context.command.params for name in each.opts]
+        close = get_close_matches(str(policy_path).partition("=")[0], [*flags, "--help"], n=1)
+        hint = f". Did you mean {close[0]!r}?" if close else ""
+        raise UsageError(f"POLICY must come before Beam's flags, got {policy_path} in its place{hint}")
     if engine not in ("dpbeam", "pipelinedp"):
         raise UsageError(f"--engine must be dpbeam or pipelinedp, got {engine!r}")
     policy = load_policy(policy_path, source=source, output=output)
-    from dpbeam.accounting import emptiness  # only now, and so the rest: an error in the policy needs none of it
-    from dpbeam.accounting.plan import plan as plan_of
-    from dpbeam.ledger import open_ledger
+    from dpbeam.ledger import open_ledger  # only now, and so the rest: an error in the policy needs none of it
     from dpbeam.pipelines.cli import capture, foreseen
     from dpbeam.pipelines.lifecycle import runlog
     from dpbeam.pipelines.lifecycle.foreseeing import foresee
@@ -114,10 +115,6 @@ def run(
         output=Path(policy.output.path),
         engine="pipelinedp" if engine == "pipelinedp" else "dpbeam",
     )
-    check.say_unused(request.query, silent=as_json)
-    if not as_json and request.engine == "dpbeam":
-        for text in emptiness.warnings(plan_of(request.query)):
-            note(f"{text}.")
     terminal = console(stderr=True)
     is_silent = as_json or quiet()
     detail(f"policy {policy_path}, digest {request.query.digest}, ledger {ledger}")
@@ -140,7 +137,7 @@ def run(
                 listening(share),
             ):
                 detail(f"log {log.path}, {'kept' if keep_log else 'removed if all goes well'}; it may hold raw values")
-                return make_release(request, log.telling(progress), note)
+                return make_release(request, log.telling(progress), (lambda says: None) if as_json else note)
 
         # Only a run that writes has a log.
         done: Published | Foreseen = foresee(request, progress) if dry_run else made()
@@ -173,6 +170,7 @@ def _show_published(done: Published, *, as_json: bool) -> None:
 
 def _show(done: Published) -> None:
     from dpbeam.pipelines.cli import terminal
+    from dpbeam.pipelines.lifecycle import remarks
     from dpbeam.pipelines.lifecycle.report_facts import published_tables
     from dpbeam.reporting.coverage import of_stage
 
@@ -189,8 +187,8 @@ def _show(done: Published) -> None:
     out.print(line(cost))
     out.print(line(f"Left of the budget of {query.dataset}: {balance.left} of {balance.cap}."))
     out.print(line(f"Report: {done.folder / 'report.html'}"), soft_wrap=True)
-    if done.unlisted is not None:
-        note(f"The page over all releases, {done.folder.parent / 'index.html'}, wasn't written: {done.unlisted}.")
+    if remark := remarks.of_page(done):
+        note(f"{remark[0].upper()}{remark[1:]}.")
 
 
 def recover(
@@ -213,4 +211,8 @@ def recover(
         return
     for each in settled:
         say(f"{each.charge.dataset} {each.charge.release_id} (charge {each.charge.id}): {each.outcome}")
-    remark("Nothing to settle." if not settled else f"{len(settled)} charges looked at.")
+    remark(
+        "Nothing to settle."
+        if not settled
+        else f"{len(settled)} {'charge' if len(settled) == 1 else 'charges'} looked at."
+    )

@@ -26,6 +26,7 @@ from dpbeam.mechanisms.events import Laplace, LaplaceThresholding, TruncatedGeom
 from dpbeam.mechanisms.targets import OfQuantity, target
 from dpbeam.pipelines.cli.outlook_tables import outlook_tables
 from dpbeam.pipelines.cli.printing import line
+from dpbeam.reporting import emptied
 from dpbeam.reporting.numbers import humane, significant
 from dpbeam.reporting.rows import top_rows
 from dpbeam.reporting.visible import visible, visible_key
@@ -48,23 +49,27 @@ def results(
     spec: StageSpec, table: pa.Table, width: int | None = None, coverage: Coverage | None = None
 ) -> RenderableType:
     """The top rows of one stage's results, each value above its 95 % interval; of its metrics as many as fit the width
-    (None: all), one at least. Below them what became of the stage's rows, if the run bought to know it."""
-    shown = _rows(spec, table, width)
-    if coverage is None:
-        return shown
+    (None: all), one at least. Below them what became of the stage's rows, if the run bought to know it, and that all is
+    noise, where it is."""
+    from dpbeam.pipelines.lifecycle.report_facts import metric_columns  # lazily: no plan needs what makes reports
+    from dpbeam.reporting import clearness
     from dpbeam.reporting import coverage as words
 
-    return Group(shown, *map(line, words.said(coverage)))
+    noise = clearness.warning(spec.name, metric_columns(spec), table, has_coverage=coverage is not None)
+    said = [*words.said(coverage), *filter(None, [noise])]
+    return Group(_rows(spec, table, width), *map(line, said))
 
 
 def _rows(spec: StageSpec, table: pa.Table, width: int | None) -> RenderableType:
     if not table.num_rows:
-        return line(f"{spec.name}: no partition was kept. {_why_none(spec)}")
+        needed = None if spec.selection is None else selection_figure(spec.selection)
+        return line(f"{spec.name}: no partition was kept. {emptied.why(needed)}")
     from dpbeam.pipelines.lifecycle.report_facts import metric_columns  # lazily: no plan needs what makes reports
 
     columns = [column for column in metric_columns(spec) if column.place < _COLUMNS]
     first = columns[0].name if columns else None
-    title = f"{spec.name}: {table.num_rows:,} partitions released" if spec.keys else f"{spec.name}: the whole table"
+    many = "partition" if table.num_rows == 1 else "partitions"
+    title = f"{spec.name}: {table.num_rows:,} {many} released" if spec.keys else f"{spec.name}: the whole table"
     if table.num_rows > TOP:
         title += f"; the {TOP} with the largest {first}" if first else f"; the first {TOP}"
     labels = {column.name: column.label for column in columns if column.label is not None}
@@ -104,18 +109,6 @@ def _fitting(grid: Sequence[Sequence[Text]], width: int) -> int:
         for cells in zip(*grid, strict=True)
     )
     return sum(end + 1 <= width for end in ends)
-
-
-def _why_none(spec: StageSpec) -> str:
-    """What it takes to be kept, by the plan alone, and what to change."""
-    if spec.selection is None:
-        return "`dpbeam plan` shows how many privacy units a partition needs, and docs/policy.md what that depends on."
-    needed = selection_figure(spec.selection)
-    return (
-        f"A partition of {needed.units_50:,} privacy units is kept with probability 50 %, of {needed.units_99:,} with "
-        "99 %. Group by fewer or coarser keys, raise epsilon or delta, lower l0, or look for rows that a rule drops: "
-        "`dpbeam check` shows them."
-    )
 
 
 def _captions(columns: Sequence[MetricColumn], left_out: Sequence[MetricColumn]) -> Iterator[str]:
@@ -170,6 +163,13 @@ def plan(made: Plan, balance: Balance | None, outlook: Outlook | None = None) ->
             )
         )
     lines.extend(line(price(figure)) for figure in made.utility.coverage)
+    if not made.utility.coverage:
+        lines.append(
+            line(
+                "No coverage is bought: were most rows dropped by a rule or cut by a bound, the release wouldn't say "
+                "so (docs/policy.md)."
+            )
+        )
     lines += [] if outlook is None else outlook_tables(outlook)
     certificate = made.certificate.to_json()
     methods = ", ".join(f"{name} {significant(certificate[name], 4)}" for name in ("pld", "rdp", "naive"))

@@ -48,8 +48,8 @@ def check_cap(guardrails: OrganisationGuardrails, dataset: str, cap: Amount) -> 
         if ceiling is not None and not value <= getattr(ceiling, name):
             raise Refused(
                 f"dataset {dataset}: its budget's {name} is more than the guardrails allow, budget.max_{name} "
-                f"{limit!r}; the cap is {cap}. What you can do: a budget within them, under another dataset's name; or guardrails "
-                "that allow it"
+                f"{limit!r}; the cap is {cap}. What you can do: a budget within them, under another dataset's name; or "
+                "guardrails that allow it"
             )
 
 

@@ -16,7 +16,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from dpbeam.engine.bounding.hierarchy import Hierarchy
 from dpbeam.engine.stage import StageSpec
 from dpbeam.phases import rounds
-from dpbeam.pipelines.jobs.notebooks import spare_ipython
+from dpbeam.pipelines.jobs.notebooks import sparing_ipython
 from dpbeam.queries.source import InputSpec
 from dpbeam.reading import rows
 from dpbeam.reading.formats import Portion
@@ -197,9 +197,9 @@ def _kept_leaves(job: Job) -> dict[str, Hierarchy]:
 
 def run(job: Job, options: PipelineOptions) -> tuple[Shuffle, ...]:
     """Runs the job to its end on the options' runner. Whatever the runner raises is raised; see `containment`."""
-    spare_ipython()
-    pipeline = beam.Pipeline(options=options)
-    built = build(pipeline, job)
-    result = pipeline.run()
-    result.wait_until_finish()
-    return built.shuffles
+    with sparing_ipython():
+        pipeline = beam.Pipeline(options=options)
+        built = build(pipeline, job)
+        result = pipeline.run()
+        result.wait_until_finish()
+        return built.shuffles

@@ -6,7 +6,8 @@ Beam asks IPython as each transform is applied, and so loads it wherever it is i
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import apache_beam.pipeline
 from apache_beam.utils import interactive_utils
@@ -19,7 +20,16 @@ def is_in_ipython() -> bool:
     return "IPython" in sys.modules and _beams_answer()
 
 
-def spare_ipython() -> None:
-    """Lets Beam ask as `is_in_ipython` does, from now on in this process: the answers are the same."""
-    for module in (interactive_utils, apache_beam.pipeline):
+@contextmanager
+def sparing_ipython() -> Iterator[None]:
+    """Lets Beam ask as `is_in_ipython` does while this lasts; then Beam is as it was, for whoever else uses it in this
+    process. The answers are the same, so it is no matter to pipelines that are built beside this one, or to a module of
+    Beam's that is loaded meanwhile and keeps it."""
+    modules = (interactive_utils, apache_beam.pipeline)
+    for module in modules:
         vars(module)["is_in_ipython"] = is_in_ipython
+    try:
+        yield
+    finally:
+        for module in modules:
+            vars(module)["is_in_ipython"] = _beams_answer

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from dpbeam.accounting import emptiness
 from dpbeam.accounting.outlook import Outlook
 from dpbeam.accounting.outlook import outlook as make_outlook
 from dpbeam.accounting.plan import Plan
@@ -14,9 +13,9 @@ from dpbeam.accounting.plan import plan as make_plan
 from dpbeam.engine.release import releaser
 from dpbeam.engine.stage import planned
 from dpbeam.errors import UsageError
+from dpbeam.pipelines.lifecycle.plan_remarks import of_plan
 from dpbeam.policy.builder import QueryBuilder
 from dpbeam.policy.compile import query as compile_query
-from dpbeam.policy.compile import warning
 from dpbeam.policy.schema.policy import Policy
 from dpbeam.queries.query import Query
 
@@ -44,17 +43,22 @@ class QueryPlan:
         that are one figure. It takes a calibration for each strategy, so it is made when it is asked for."""
         return make_outlook(self.query, self.plan)
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is worth knowing before a run: columns that nothing uses, stages that will probably be empty."""
+        return of_plan(self.query, self.plan)
+
     def explain(self) -> str:
         """What a release would be like and cost, in words."""
         from dpbeam.reporting import plan_page  # lazily: it loads what makes HTML
 
-        notes = [*filter(None, [warning(self.query)]), *emptiness.warnings(self.plan)]
-        return "\n".join([plan_page.text(self.plan, self.outlook), *(f"Note: {said}." for said in notes)])
+        return "\n".join([plan_page.text(self.plan, self.outlook), *(f"Note: {said}." for said in self.remarks)])
 
     def to_json(self) -> dict[str, Any]:
         """As `dpbeam plan --json` prints it, but for the ledger (docs/formats.md)."""
         made = self.plan.to_json()
-        return made | {"utility": made["utility"] | self.outlook.to_json()}
+        said = {"remarks": list(self.remarks)}
+        return made | {"utility": made["utility"] | self.outlook.to_json() | said}
 
     def __repr__(self) -> str:
         return self.explain()

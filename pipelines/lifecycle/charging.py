@@ -14,6 +14,7 @@ from dpbeam.engine.stage import planned
 from dpbeam.errors import Refused
 from dpbeam.ledger.accounts import Charge
 from dpbeam.ledger.amounts import Amount
+from dpbeam.ledger.entries import AttemptFailed
 from dpbeam.ledger.governance.enforcing import Configuration
 from dpbeam.ledger.ledger import Ledger
 from dpbeam.ledger.owner import Owner, alive
@@ -21,7 +22,7 @@ from dpbeam.ledger.refusals import KeyTaken
 from dpbeam.ledger.reserving import Claim
 from dpbeam.ledger.scope import Scope
 from dpbeam.pipelines.lifecycle import guarding, identity, keys, publish
-from dpbeam.pipelines.lifecycle.attempts import clear, staging_area, was_refused
+from dpbeam.pipelines.lifecycle.attempts import clear, coverage_refusal, staging_area
 from dpbeam.pipelines.lifecycle.inputs import Inputs, PipelineRows
 from dpbeam.pipelines.lifecycle.ownership import check_named, pending
 from dpbeam.pipelines.lifecycle.steps import step
@@ -120,9 +121,9 @@ def _resume(checked: Checked, charge: Charge) -> Reserved | Published:
     if charge.state == "RESERVED":
         ledger.refund(charge)
         return reserve(checked)
-    if charge.failed and was_refused(ledger, charge):  # it was killed before its charge was closed
+    if charge.failed and (refusal := coverage_refusal(ledger, charge)):  # it was killed before its charge was closed
         clear(ledger.close(charge))
-        raise too_little(charge)
+        raise too_little(charge, refusal)
     if not charge.failed and (digest := pending(charge, staging_area(charge))) is not None:
         return _resume(checked, ledger.publish(charge, manifest_sha256=digest))
     check_attempts(charge)
@@ -140,8 +141,8 @@ def check_free(ledger: Ledger, charge: Charge) -> None:
         Refused: it was closed, or refused for its coverage, or another run is at work on it, or may be.
     """
     if charge.state == "SPENT_UNPUBLISHED":
-        if was_refused(ledger, charge):
-            raise too_little(charge)
+        if refusal := coverage_refusal(ledger, charge):
+            raise too_little(charge, refusal)
         raise Refused(
             f"release {charge.release_id} of this policy, input and name was closed without being published; what "
             "it cost stays spent. --refresh makes a new release and charges it anew"
@@ -172,12 +173,14 @@ def check_attempts(charge: Charge) -> None:
         )
 
 
-def too_little(charge: Charge) -> Refused:
+def too_little(charge: Charge, refusal: AttemptFailed) -> Refused:
+    """What is said of a release that was refused for its coverage, with the figures that its one draw gave."""
     return Refused(
         f"release {charge.release_id} of this policy, input and name kept a smaller share of rows than "
         "guardrails.min_coverage, so it was not published; what it cost stays spent, and no other figure is drawn for "
         "it. `dpbeam check` shows which rows are lost; another policy or source is another release, and --refresh "
-        "makes this one anew: each is charged"
+        "makes this one anew: each is charged",
+        *refusal.told,
     )
 
 

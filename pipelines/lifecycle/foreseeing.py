@@ -7,7 +7,7 @@ foreseen is no promise.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dpbeam.engine.release import releaser
@@ -15,8 +15,8 @@ from dpbeam.errors import UsageError
 from dpbeam.ledger.accounts import Balance, Charge
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.refusals import KeyTaken
-from dpbeam.pipelines.lifecycle import catalogue, inputs, keys, publish
-from dpbeam.pipelines.lifecycle.attempts import staging_area, was_refused
+from dpbeam.pipelines.lifecycle import catalogue, inputs, keys, publish, remarks
+from dpbeam.pipelines.lifecycle.attempts import coverage_refusal, staging_area
 from dpbeam.pipelines.lifecycle.charging import check_attempts, check_free, check_runner, claim_of, too_little
 from dpbeam.pipelines.lifecycle.ownership import check_named, pending
 from dpbeam.pipelines.lifecycle.release import plan
@@ -26,14 +26,13 @@ from dpbeam.pipelines.lifecycle.values import Checked, Planned, Request
 
 @dataclass(frozen=True, kw_only=True)
 class WouldCharge:
-    """A new release would be made. `after` is the dataset's balance then, `reason` why there is none yet, `remark` what
-    is worth knowing before."""
+    """A new release would be made. `after` is the dataset's balance then, `reason` why there is none yet."""
 
     request: Request
     amount: Amount
     after: Balance
     reason: str
-    remark: str | None = None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +41,7 @@ class IsCached:
 
     request: Request
     charge: Charge
+    remarks: tuple[str, ...] = ()
 
     @property
     def reason(self) -> str:
@@ -60,6 +60,7 @@ class WouldGoOn:
 
     request: Request
     charge: Charge
+    remarks: tuple[str, ...] = ()
 
     @property
     def reason(self) -> str:
@@ -68,6 +69,7 @@ class WouldGoOn:
 
 
 Foreseen = WouldCharge | IsCached | WouldGoOn
+"""What a run would do. `remarks` are what is worth knowing before."""
 
 
 def foresee(request: Request, progress: Progress = lambda says: None) -> Foreseen:
@@ -81,7 +83,7 @@ def foresee(request: Request, progress: Progress = lambda says: None) -> Foresee
     walk = Walk(progress)
     planned = walk.take(plan, request)
     checked = walk.take(_look, planned)
-    return walk.take(_look_up, checked)
+    return replace(walk.take(_look_up, checked), remarks=remarks.of_run(checked))
 
 
 @step("Checking the input")
@@ -107,7 +109,6 @@ def _look_up(checked: Checked) -> Foreseen:
             amount=claim.amount,
             after=after,
             reason="--refresh asks for a new one" if known is not None else _reason(request),
-            remark=keys.remark(checked),
         )
     return _resuming(request, known, claim.amount)
 
@@ -136,8 +137,8 @@ def _resuming(request: Request, charge: Charge, amount: Amount) -> Foreseen:
         publish.check_whole(Path(area.release), publish.release_folder(charge), publish.manifest_digest(charge))
         return IsCached(request=request, charge=charge)
     check_free(request.ledger, charge)
-    if charge.failed and was_refused(request.ledger, charge):
-        raise too_little(charge)
+    if charge.failed and (refusal := coverage_refusal(request.ledger, charge)):
+        raise too_little(charge, refusal)
     if charge.state == "RESERVED":  # what is held is given back, and held again
         check_runner(request)
         return WouldCharge(
@@ -155,12 +156,14 @@ def _resuming(request: Request, charge: Charge, amount: Amount) -> Foreseen:
 def foreseen_json(foreseen: Foreseen) -> dict[str, object]:
     """What `dpbeam run --dry-run --json` prints; see docs/formats.md."""
     request = foreseen.request
+    said = {"remarks": list(foreseen.remarks)} if foreseen.remarks else {}
     return {
-        "version": 1,
+        "version": 2 if said else 1,
         "dataset": request.query.dataset,
         "release_name": request.release_name,
         "reason": foreseen.reason,
         **_outcome(foreseen),
+        **said,
     }
 
 

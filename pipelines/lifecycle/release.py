@@ -9,7 +9,7 @@ leaves the ledger at or above what was really spent, and `dpbeam recover` finish
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,15 +17,17 @@ import pyarrow as pa
 
 from dpbeam._version import __version__
 from dpbeam.accounting.plan import plan as make_plan
+from dpbeam.accounting.utility import SelectionFigure, selection_figure
 from dpbeam.engine.bounding import hierarchy
 from dpbeam.engine.release import releaser
+from dpbeam.engine.stage import StageSpec
 from dpbeam.engine.stage import planned as planned_stages
 from dpbeam.errors import DpbeamError, Interrupted, RunFailed
 from dpbeam.phases import coverage
 from dpbeam.phases.bounds import bounds_phase
 from dpbeam.phases.phase import Parameters, Phase
 from dpbeam.phases.rounds import phases as selection_phases
-from dpbeam.pipelines.lifecycle import guarding, index, inputs, keys, publish, stopping
+from dpbeam.pipelines.lifecycle import guarding, index, inputs, publish, remarks, stopping
 from dpbeam.pipelines.lifecycle.attempts import (
     STAGING_NAME,
     journalled,
@@ -39,6 +41,7 @@ from dpbeam.pipelines.lifecycle.steps import Progress, Walk, step
 from dpbeam.pipelines.lifecycle.values import Assembled, Charged, Checked, Planned, Published, Request, Staged, Verified
 from dpbeam.queries.query import Query
 from dpbeam.reporting import coverage as words
+from dpbeam.reporting import emptied
 from dpbeam.reporting import manifest as manifests
 from dpbeam.transforms.wire.confidants import confide
 
@@ -61,16 +64,17 @@ def make_release(
     try:
         planned = walk.take(plan, request)
         checked = walk.take(guard, planned)
-        if remark := keys.remark(checked):
+        said = remarks.of_run(checked)
+        for remark in said:
             note(remark)
         reserved = walk.take(reserve, checked)
         if isinstance(reserved, Published):
-            return reserved
+            return replace(reserved, remarks=said)
         charged = walk.take(start, reserved)
         staged = walk.take(run_job, charged)
         verified = walk.take(verify, staged)
         assembled = walk.take(assemble, verified)
-        return walk.take(commit, assembled)
+        return replace(walk.take(commit, assembled), remarks=said)
     except (stopping.Stopped, KeyboardInterrupt) as signal:
         with stopping.held():
             stopped = signal if isinstance(signal, stopping.Stopped) else stopping.Stopped(stopping.SIGNALS[0])
@@ -136,7 +140,7 @@ def run_job(charged: Charged) -> Staged:
     known = charged.planned.parameters
     for phase in phases(known.query):
         tables = _taken(_run_stages(charged, replace(known, stages=phase.stages(known))))
-        with journalled(ledger, charge, "pipeline"):
+        with journalled(ledger, charge, "pipeline", drawn=True):
             known = phase.learn(known, tables)
     return _run_stages(charged, coverage.counting(known))
 
@@ -175,7 +179,9 @@ def _run_stages(charged: Charged, known: Parameters) -> Staged:
                 shuffles = reference.run(job, charged.planned.reference, options)
             else:
                 shuffles = aggregate.run(job, options)
-        except Exception as error:
+        except stopping.ENDS:
+            raise
+        except BaseException as error:
             stopping.check()  # a runner may make an error of its own of what stopped it
             confide("the runner", error)
             failure = from_runner(error)
@@ -189,7 +195,8 @@ def _run_stages(charged: Charged, known: Parameters) -> Staged:
 def verify(staged: Staged) -> Verified:
     """Takes exactly one file a shard from staging, once; everything a release shows is made from these tables."""
     tables = _taken(staged)
-    known = coverage.learn(staged.parameters, tables)
+    with journalled(staged.charged.request.ledger, staged.charge, "pipeline", drawn=True):
+        known = coverage.learn(staged.parameters, tables)
     _check_coverage(staged.charged, known)
     return Verified(
         charged=staged.charged, parameters=known, tables={spec.name: tables[spec.name] for spec in known.stages}
@@ -207,12 +214,13 @@ def _check_coverage(charged: Charged, known: Parameters) -> None:
     below = [each for each in known.coverage if floor is not None and not each.rows_kept >= floor]
     if not below:
         return
-    spent = refuse_coverage(charged.request.ledger, charged.charge)
+    told = tuple(map(words.sentence, below))
+    spent = refuse_coverage(charged.request.ledger, charged.charge, told)
     raise RunFailed(
         f"guardrails.min_coverage demands {words.percent(floor or 0)} of rows, and fewer are left, so nothing was "
         "published. `dpbeam check` shows which rows are lost. The same command is refused from now on, and no other "
         "figure is drawn for it",
-        *map(words.sentence, below),
+        *told,
     ).knowing(spent=spent)
 
 
@@ -223,7 +231,7 @@ def _taken(staged: Staged) -> dict[str, pa.Table]:
         RunFailed: the control totals of a shuffle weren't confirmed, or a file isn't as it must be.
     """
     request, area = staged.charged.request, staged.charged.area
-    with journalled(request.ledger, staged.charge, "staging"):
+    with journalled(request.ledger, staged.charge, "staging", drawn=True):
         missing = [shuffle.name for shuffle in staged.shuffles if not area.has_marker(shuffle.name)]
         if missing:
             raise RunFailed(
@@ -245,7 +253,7 @@ def assemble(verified: Verified) -> Assembled:
     charged, charge, known, tables = verified.charged, verified.charge, verified.parameters, verified.tables
     request = charged.request
     query, ledger = request.query, request.ledger
-    with journalled(ledger, charge, "publish"):
+    with journalled(ledger, charge, "publish", drawn=True):
         folder = charged.area.create_release()
         columns = {spec.name: metric_columns(spec) for spec in known.stages}
         publish.write_tables(folder, tables, columns, manifests.by_stage(known.chosen), request.period, known.coverage)
@@ -279,7 +287,7 @@ def assemble(verified: Verified) -> Assembled:
 def commit(assembled: Assembled) -> Published:
     """The atomic step: the ledger decides, by the run's fence, that this release is out; then one rename shows it."""
     request, area, known = assembled.charged.request, assembled.charged.area, assembled.parameters
-    with journalled(request.ledger, assembled.charge, "publish"):
+    with journalled(request.ledger, assembled.charge, "publish", drawn=True):
         manifest_sha256 = publish.write_manifest(Path(area.release), assembled.manifest)
         area.remove_shards()
     charge = record_published(request.ledger, assembled.charge, manifest_sha256)
@@ -294,17 +302,34 @@ def commit(assembled: Assembled) -> Published:
 
 def run_json(done: Published) -> dict[str, object]:
     """What `dpbeam run --json` prints; see docs/formats.md."""
-    manifest = manifests.read_manifest(done.folder / manifests.MANIFEST_NAME).to_json()
+    stated = manifests.read_manifest(done.folder / manifests.MANIFEST_NAME)
+    manifest = stated.to_json()
     more: dict[str, object] = {name: manifest[name] for name in ("chosen_bounds", "coverage") if name in manifest}
+    said = {
+        "remarks": list(filter(None, (*done.remarks, remarks.of_page(done)))),
+        "empty": [{"stage": spec.name, "why": emptied.why(_needed(spec))} for spec in _empty(done, stated)],
+    }
+    said = {name: each for name, each in said.items() if each}
     return {
-        "version": 2 if more else 1,
+        "version": 3 if said else 2 if more else 1,
         "release_id": manifest["release_id"],
         "path": str(done.folder),
         "cached": done.cached,
         "guarantee": manifest["guarantee"],
         "charge": manifest["charge"],
         **more,
+        **said,
     }
+
+
+def _empty(done: Published, manifest: manifests.Manifest) -> Iterator[StageSpec]:
+    """The stages whose tables have no row."""
+    rows = {entry.path: entry.rows for entry in manifest.files}
+    return (spec for spec in done.stages if rows[f"{spec.name}.parquet"] == 0)
+
+
+def _needed(spec: StageSpec) -> SelectionFigure | None:
+    return None if spec.selection is None else selection_figure(spec.selection)
 
 
 def _rows(tables: Mapping[str, pa.Table]) -> dict[str, int]:

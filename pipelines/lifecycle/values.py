@@ -224,7 +224,7 @@ class Assembled:
 @dataclass(frozen=True, kw_only=True)
 class Published:
     """A release that is out. `cached`: it was before it was asked for, and cost nothing now. `unlisted`: why the page
-    over the dataset's releases doesn't list it."""
+    over the dataset's releases doesn't list it. `remarks` are what was worth knowing before the charge."""
 
     request: Request
     charge: Charge
@@ -233,6 +233,7 @@ class Published:
     coverage: tuple[Coverage, ...] = ()
     cached: bool = False
     unlisted: str | None = None
+    remarks: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:

@@ -41,7 +41,8 @@ class Rehearsed:
 
 @contextmanager
 def rehearsed(policy: Policy, units: int, progress: Progress = lambda says: None) -> Iterator[Rehearsed]:
-    """Rehearses a policy on so many made-up units. The budget is the policy's own, or what one run costs.
+    """Rehearses a policy on so many made-up units. The budget is the policy's own, or what one run costs. How many
+    made-up rows the bounds keep says nothing of the policy, so its floor of coverage isn't looked at.
 
     Raises:
         UsageError, Refused, RunFailed: as the run of the policy would; or no data can be made up.
@@ -61,7 +62,7 @@ def rehearsed(policy: Policy, units: int, progress: Progress = lambda says: None
             policy, release_name="rehearsal", ledger=ledger, options=beam_options([]), output=folder / "releases"
         )
         try:
-            published = make_release(replace(asked, query=query), progress)
+            published = make_release(replace(asked, query=query, min_coverage=None), progress)
         except DpbeamError as error:
             raise error.unspent().saying("This was a rehearsal on made-up data: nothing is charged.") from None
         certify(published.folder / MANIFEST_NAME)

@@ -23,6 +23,7 @@ from dpbeam.pipelines.lifecycle.release import make_release, run_json
 from dpbeam.pipelines.lifecycle.report_facts import published_tables
 from dpbeam.pipelines.lifecycle.values import Request
 from dpbeam.policy.load import load_policy
+from dpbeam.reporting.formats import violations
 from dpbeam.transforms.steps.one_worker import OneWorker
 
 EPSILON = 500.0
@@ -128,6 +129,48 @@ def test_each_kind_of_stage_has_it(tmp_path: Path, kind: str, kept: float) -> No
     assert (found.rows_passed, found.rows_kept) == pytest.approx((3 / 4, kept), abs=0.12)
 
 
+KEYS = ("country", "town", "shop")
+
+
+@pytest.mark.usefixtures("plan")
+@pytest.mark.parametrize(
+    ("bounds", "other_l0", "passed", "kept"),
+    [
+        # Of 8 rows: 2 of a shop that is kept; 3 of shops of one's own, below its town, below its country and below
+        # nothing that is kept; a second one below its town; a second one below nothing; 1 that a rule drops.
+        ({"l0": 8, "linf": 2}, 8, 7 / 8, 7 / 8),
+        ({"l0": 8, "linf": 1}, 8, 7 / 8, 6 / 8),
+        ({"l0": 8, "linf": 2}, 1, 7 / 8, 5 / 8),
+        ({"l0": 8, "linf": 1}, 1, 7 / 8, 4 / 8),
+        ({"l1": 3}, None, 7 / 8, 3 / 8),
+    ],
+    ids=str,
+)
+def test_rows_of_several_hierarchical_keys_are_kept_in_the_cells_that_they_count_in(
+    tmp_path: Path, bounds: dict[str, int], other_l0: int | None, passed: float, kept: float
+) -> None:
+    lines = []
+    for unit in range(UNITS):
+        lines += [f"u{unit},fr,paris,main,1.5"] * 2
+        lines += [f"u{unit},fr,paris,{unit}{shop},1.5" for shop in "ab"] + [f"u{unit},fr,{unit},main,1.5"]
+        lines += [f"u{unit},{unit}{country},paris,main,1.5" for country in "ab"] + [f"u{unit},fr,paris,main,many"]
+    path = policy(tmp_path, [])
+    (tmp_path / "v.csv").write_text("\n".join([f"who,{','.join(KEYS)},spend", *lines]) + "\n")
+    plain = yaml.safe_load(path.read_text())
+    plain["columns"] = {name: {"type": "string"} for name in ("who", *KEYS)} | {"spend": {"type": "float64"}}
+    private = {"strategy": "laplace_thresholding", "hierarchical": True, "pre_threshold": 10}
+    private |= {} if other_l0 is None else {"other_l0": other_l0}
+    plain["stages"][0] |= {"group_by": list(KEYS), "bounds": bounds, "noise": "laplace"}
+    plain["stages"][0]["partitions"] = {"private": private}
+    path.write_text(yaml.safe_dump(plain))
+    done = ask(tmp_path, path)
+    (found,) = done.coverage
+    assert (found.rows_passed, found.rows_kept) == pytest.approx((passed, kept), abs=0.05)
+    counts = published_tables(done.folder, done.stages)["by_city"]["count"].to_pylist()
+    assert len(counts) == 4
+    assert sum(counts) / (8 * UNITS) == pytest.approx(kept, abs=0.05)
+
+
 @pytest.mark.usefixtures("plan")
 def test_rows_that_are_units_are_counted_each(tmp_path: Path) -> None:
     lines = [line.partition(",")[2] for line in rows()]
@@ -187,6 +230,11 @@ def test_an_empty_table_says_why_and_what_became_of_its_rows(tmp_path: Path) -> 
     assert third == (
         "Most rows are cut: raise the bounds, or list more partitions; `dpbeam check` shows what each one keeps."
     )
+    (empty,) = run_json(done)["empty"]
+    assert f"by_city: no partition was kept. {empty['why']}" == first
+    (remark,) = run_json(done)["remarks"]
+    assert remark.startswith("by_city may well be empty: a partition of 1,0")
+    assert violations("run", run_json(done)) == []
     assert "No partition was released. One of 1" in (done.folder / "report.html").read_text()
 
 
@@ -207,18 +255,24 @@ def test_a_wrong_type_is_a_stated_coverage_near_0_and_below_a_floor_no_release(t
     assert float(share[1]) < 15
     assert refused.value.spent is not None
     assert refused.value.spent.attempts_left == 0
+    assert (refused.value.spent.attempt, refused.value.spent.max_attempts) == (1, 3)
+    assert "this charge is closed; --refresh makes a new release and charges it anew." in said
     assert not list((tmp_path / "releases" / "v").glob("*/manifest.json"))
     assert not list((tmp_path / "releases" / ".staging").glob("*"))
 
 
 def test_what_was_refused_stays_refused_at_no_second_draw_and_no_second_charge(tmp_path: Path) -> None:
     path = policy(tmp_path, rows(good=0, bad=4, far=0, spare=0), **FLOOR)
-    with pytest.raises(RunFailed):
+    with pytest.raises(RunFailed) as first:
         ask(tmp_path, path)
     ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
     spent = ledger.balance("v").spent
-    with pytest.raises(Refused, match=r"kept a smaller share of rows than guardrails\.min_coverage, so it was not"):
+    with pytest.raises(
+        Refused, match=r"kept a smaller share of rows than guardrails\.min_coverage, so it was not"
+    ) as later:
         ask(tmp_path, path)
+    assert later.value.message[1:] == first.value.message[1:]  # the same draw, for whoever lost sight of it
+    assert "of rows are within the bounds and partitions" in later.value.message[1]
     assert ledger.balance("v").spent == spent
     assert spent.to_json()["epsilon"] == EPSILON
 
@@ -235,7 +289,7 @@ def test_a_refusal_that_was_cut_off_before_its_charge_was_closed_is_finished(tmp
             ask(tmp_path, path)
     ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
     assert [charge.state for charge in ledger.charges("v")] == ["STARTED"]
-    with pytest.raises(Refused, match=r"kept a smaller share of rows than guardrails\.min_coverage"):
+    with pytest.raises(Refused, match=r"kept a smaller share of rows than guardrails\.min_coverage.*\nby_city: "):
         ask(tmp_path, path)
     assert [charge.state for charge in ledger.charges("v")] == ["SPENT_UNPUBLISHED"]
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import apache_beam as beam
 import pyarrow.parquet as pq
 import pytest
 
 from dpbeam.pipelines.cli.main import invoke
 from dpbeam.policy.load import load_policy
+from dpbeam.reporting.formats import violations
 from tests.conftest import visits
 from tests.helpers.beam_pipelines import pipeline, release_of
 
@@ -73,7 +76,7 @@ def test_in_a_pipeline_of_somebodys_own_whose_rows_may_lack_it(unused) -> None:
 def test_a_run_says_which_it_is_before_it_charges(unused, capsys) -> None:
     assert unused.run() == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert said.index("needs amount, note: rules there drop no rows") < said.index("Planning and certifying")
+    assert said.index("needs amount, note: rules there drop no rows") < said.index("Charging the ledger")
 
 
 def test_a_plan_says_which_it_is(unused, capsys) -> None:
@@ -81,6 +84,16 @@ def test_a_plan_says_which_it_is(unused, capsys) -> None:
     assert "needs amount, note: rules there drop no rows" in " ".join(capsys.readouterr().err.split())
 
 
-def test_json_stays_alone(unused, capsys) -> None:
-    assert invoke(["plan", str(unused.policy_path), "--ledger", unused.ledger, "--json"]) == 0
-    assert capsys.readouterr().err == ""
+@pytest.mark.parametrize("command", ["plan", "run", "dry run"])
+def test_json_says_it_in_the_one_object_and_stays_alone(unused, capsys, command) -> None:
+    capsys.readouterr()
+    if command == "plan":
+        assert invoke(["plan", str(unused.policy_path), "--ledger", unused.ledger, "--json"]) == 0
+    else:
+        assert unused.run("--json", *(["--dry-run"] if command == "dry run" else [])) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    document = json.loads(printed.out)
+    assert violations(command.replace(" ", "_"), document) == []
+    (said,) = document["utility"]["remarks"] if command == "plan" else document["remarks"]
+    assert said.startswith("no stage, condition or derived column in use needs amount, note: ")

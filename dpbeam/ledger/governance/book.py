@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from dpbeam.errors import Refused, UsageError
+from dpbeam.ledger import refusals
 from dpbeam.ledger.accounts import Budget
 from dpbeam.ledger.actors import operator
 from dpbeam.ledger.bookkeeping import chained
@@ -232,6 +233,8 @@ class PolicyBook:
         with self._store.write() as tx:
             tx.check_schema()
             budget = Verifier(store=self._store).verified(tx, dataset).budget
+            if budget.terms.moved_to is not None:
+                raise refusals.moved(dataset, budget.terms.moved_to)
             yield tx, budget, place_of(tx, dataset, ledger_id(self._store))
 
     def _state(self, tx: Transaction, budget: Budget, after: Governance, fact: PolicyFact) -> None:

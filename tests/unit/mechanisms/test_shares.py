@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dpbeam.mechanisms.events import Gaussian, Laplace
-from dpbeam.mechanisms.shares import Share, share
+from dpbeam.mechanisms.shares import Share, nested, share
 
 NOISES = [
     Laplace(stage="s", metric="rows", scale=1.0, l1=1.0),
@@ -42,3 +42,14 @@ def test_a_share_outside_its_interval_is_refused() -> None:
 def test_whatever_is_drawn_there_is_a_share_in_its_interval(noisy, noise) -> None:
     found = share(noisy, [False, False, True], noise)
     assert 0 <= found.low <= found.value <= found.high <= 1
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=3), st.sampled_from(NOISES))
+def test_whatever_is_drawn_a_part_is_no_larger_than_the_whole(noisy, noise) -> None:
+    alone = [share(noisy, inside, noise) for inside in ([False, False, True], [False, True, True])]
+    part, whole = nested(*alone)
+    assert part.value <= whole.value
+    for before, after in zip(alone, (part, whole), strict=True):  # so that an interval holds what it held
+        assert after.low <= before.low <= before.high <= after.high
+    if alone[0].value <= alone[1].value:
+        assert [part, whole] == alone

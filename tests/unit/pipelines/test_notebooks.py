@@ -31,10 +31,10 @@ def test_a_notebook_in_which_beam_can_not_work_is_refused(monkeypatch) -> None:
 
 BUILT = """
 import sys, apache_beam as beam
-from dpbeam.pipelines.jobs.notebooks import spare_ipython
-spare_ipython()
-with beam.Pipeline(runner="FnApiRunner") as pipeline:
-    pipeline | beam.Impulse()
+from dpbeam.pipelines.jobs.notebooks import sparing_ipython
+with sparing_ipython():
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        pipeline | beam.Impulse()
 sys.exit("IPython" in sys.modules)
 """
 
@@ -47,6 +47,14 @@ def test_where_ipython_runs_beam_still_learns_of_it(monkeypatch) -> None:
     session = ModuleType("IPython")
     session.get_ipython = lambda: object()
     monkeypatch.setitem(sys.modules, "IPython", session)
-    notebooks.spare_ipython()
-    assert interactive_utils.is_in_ipython()
-    assert beam.pipeline.is_in_ipython()
+    with notebooks.sparing_ipython():
+        assert interactive_utils.is_in_ipython()
+        assert beam.pipeline.is_in_ipython()
+
+
+def test_afterwards_beam_is_as_it_was_for_others_in_the_process() -> None:
+    before = (interactive_utils.is_in_ipython, beam.pipeline.is_in_ipython)
+    with notebooks.sparing_ipython():
+        assert interactive_utils.is_in_ipython is beam.pipeline.is_in_ipython is notebooks.is_in_ipython
+    assert (interactive_utils.is_in_ipython, beam.pipeline.is_in_ipython) == before
+    assert before[0].__module__ == "apache_beam.utils.interactive_utils"

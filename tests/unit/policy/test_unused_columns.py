@@ -125,7 +125,7 @@ def test_the_digest_holds_what_is_not_used_as_before() -> None:
 def test_the_warning_names_what_is_not_used() -> None:
     assert warning(asked()) == (
         "no stage, condition or derived column in use needs cost, age: rules there drop no rows and fail no run. "
-        "Leave it out of the policy, or use it"
+        "Leave such columns out of the policy, or use them"
     )
 
 
