@@ -51,6 +51,7 @@ setup(
     # `make test-lowest` tests the lower bounds. Beside an upper one stands what the code relies on that may change with
     # each version: it is below the first one untested.
     install_requires=[
+        "cryptography>=42,<51",
         "dp-accounting>=0.6,<0.7",
         "fastavro>=1.9,<2",
         "jinja2>=3.1,<4",

@@ -15,120 +15,44 @@ from functools import cached_property
 from typing import Any, Literal, NoReturn
 
 from dpbeam.ledger.amounts import ZERO, Amount
-from dpbeam.ledger.budget_facts import BudgetCreated, SourceAccepted, UnitBound, check_above_zero
-from dpbeam.ledger.canonical import canonical, parsed
-from dpbeam.ledger.checks import REASONS, Reason, check_dataset, check_sha256, check_text, check_whole
+from dpbeam.ledger.budget_facts import BudgetCreated, SourceAccepted, UnitBound
+from dpbeam.ledger.canonical import canonical
+from dpbeam.ledger.charge_facts import AttemptFailed as AttemptFailed
+from dpbeam.ledger.charge_facts import ChargeFact as ChargeFact
+from dpbeam.ledger.charge_facts import Closed as Closed
+from dpbeam.ledger.charge_facts import OfCharge as OfCharge
+from dpbeam.ledger.charge_facts import Published as Published
+from dpbeam.ledger.charge_facts import Refunded as Refunded
+from dpbeam.ledger.charge_facts import Reserved as Reserved
+from dpbeam.ledger.charge_facts import Retried as Retried
+from dpbeam.ledger.charge_facts import Started as Started
+from dpbeam.ledger.checks import check_dataset, check_whole
+from dpbeam.ledger.governance import facts as policies
 from dpbeam.ledger.marks import Anchored, Arrived, KeyPinned, Moved
 from dpbeam.ledger.meters import BASIC, meter_named
 from dpbeam.ledger.owner import Owner
-from dpbeam.ledger.scope import MAX_TEXT, Protected
+from dpbeam.ledger.scope import Protected
 from dpbeam.ledger.terms import NO_TERMS, Terms
 
 GENESIS = "0" * 64
 """What the first entry of a journal follows."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class OfCharge:
-    """What all facts of a charge say: which charge, its amount, and its fence from then on."""
-
-    charge_id: str
-    amount: Amount
-    fence: int
-
-    def __post_init__(self) -> None:
-        check_text("charge_id", self.charge_id, most=256)
-        check_above_zero("amount", self.amount)
-        check_whole("fence", self.fence, least=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reserved(OfCharge):
-    """A run holds its amount. `events` is the canonical JSON of what the amount pays for, a list as
-    `dpbeam.mechanisms.cost_events` reads it: empty where nobody said, as in journals of earlier versions."""
-
-    key: str
-    owner: Owner
-    policy_digest: str
-    release_id: str
-    path: str | None
-    max_attempts: int
-    events: str = "[]"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        parsed(self.events, list)
-        for name in ("key", "policy_digest", "release_id"):
-            check_text(name, getattr(self, name), most=256)
-        if self.path is not None:
-            check_text("path", self.path, most=MAX_TEXT)
-        check_whole("max_attempts", self.max_attempts, least=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Started(OfCharge):
-    """The amount is spent for good."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Refunded(OfCharge):
-    """What was held is given back, for nothing was read."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttemptFailed(OfCharge):
-    """The charge's run says that this attempt is over. `told` is what it found with noise that the charge paid for, in
-    words: it was shown, and is shown again to whoever asks for the same release."""
-
-    attempt: int
-    reason: Reason
-    told: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole("attempt", self.attempt, least=1)
-        if self.reason not in REASONS:
-            raise ValueError(f"reason must be one of {', '.join(REASONS)}")
-        for line in self.told:
-            check_text("told", line, most=MAX_TEXT, show=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Retried(OfCharge):
-    """Another attempt began, by another process."""
-
-    attempt: int
-    owner: Owner
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_whole("attempt", self.attempt, least=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Published(OfCharge):
-    """The charge's release is out: where, and the digest of its manifest."""
-
-    manifest_sha256: str
-    path: str
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_sha256("manifest_sha256", self.manifest_sha256)
-        check_text("path", self.path, most=MAX_TEXT)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Closed(OfCharge):
-    """The run was given up; its amount stays spent, and nothing of it is published."""
-
-
-ChargeFact = Reserved | Started | Refunded | AttemptFailed | Retried | Published | Closed
-Fact = BudgetCreated | UnitBound | SourceAccepted | Moved | Arrived | Anchored | KeyPinned | ChargeFact
+Fact = (
+    BudgetCreated
+    | UnitBound
+    | SourceAccepted
+    | Moved
+    | Arrived
+    | Anchored
+    | KeyPinned
+    | ChargeFact
+    | policies.PolicyFact
+)
 
 Kind = Literal[
     "budget_created", "unit_bound", "source_accepted", "reserved", "released", "started", "attempt_failed", "retried",
-    "published", "closed", "moved", "arrived", "anchored", "key_pinned",
+    "published", "closed", "moved", "arrived", "anchored", "key_pinned", policies.PolicyKind,
 ]  # fmt: skip
 """What the journal calls each fact. A refund is `released` there: that word is in the hashes of every ledger."""
 
@@ -176,6 +100,7 @@ def to_record(fact: Fact) -> Record:
                 path=fact.path,
                 max_attempts=fact.max_attempts,
                 **({} if fact.events == "[]" else {"events": json.loads(fact.events)}),
+                **fact.made_by,
             )
         case Started():
             return _of_charge("started", fact)
@@ -194,6 +119,15 @@ def to_record(fact: Fact) -> Record:
             return Record(kind="anchored", details=canonical(fact.to_json()))
         case KeyPinned():
             return Record(kind="key_pinned", details=canonical(fact.to_json()))
+        case (
+            policies.GuardrailsBound()
+            | policies.PolicySubmitted()
+            | policies.PolicyApproved()
+            | policies.PolicyActivated()
+            | policies.PolicyReverted()
+        ):
+            kind, stated = policies.form(fact)
+            return Record(kind=kind, details=canonical(stated))
         case _:
             no_fact(fact)
 
@@ -266,6 +200,8 @@ def _read(record: Record, details: dict[str, Any]) -> Fact:
             return Anchored.from_json(details)
         case "key_pinned":
             return KeyPinned.from_json(details)
+        case "guardrails_bound" | "policy_submitted" | "policy_approved" | "policy_activated" | "policy_reverted":
+            return policies.read(record.kind, details)
         case _:
             raise ValueError("a kind that no fact has")
 

@@ -36,6 +36,7 @@ from dpbeam.ledger.entries import (
     Retried,
     Started,
 )
+from dpbeam.ledger.governance.enforcing import UNSAID, Configuration
 from dpbeam.ledger.guarding import NO_SAFEGUARDS, Guard, Safeguards
 from dpbeam.ledger.journaling import anchor, bind, record
 from dpbeam.ledger.meters import Meter
@@ -225,6 +226,7 @@ class Ledger:
         meter_stated: Meter | None = None,
         refresh: bool = False,
         accept_source: bool = False,
+        configuration: Configuration = UNSAID,
     ) -> Charge:
         """Holds `amount` of the dataset's budget for one run, after verifying where the dataset stands (`standing`).
 
@@ -232,18 +234,22 @@ class Ledger:
         of the meter; `amount` is of the budget's meter, `events` what it pays for (see `Reserved`), `path` where the
         release will lie. `refresh` asks for a new charge although a release of this key is published. `scope` is whom
         the run protects and what it reads; `accept_source` says that sources that are new to the dataset are meant.
+        `configuration` is what the run says of its plan, its code and the guardrails that it was checked against.
 
         Raises:
             UsageError: an argument that can't be recorded.
             LedgerError: no budget, or the history doesn't verify.
             KeyTaken: a run of this key is unfinished, or published (and not `refresh`).
-            Refused: another cap, meter or unit is stated, other data is read, or too little is left.
+            Refused: another cap, meter or unit is stated, other data is read, the policy isn't the one that the
+                dataset's runs are of, or too little is left.
         """
         claim = Claim(
             dataset=dataset,
             key=key,
             amount=amount,
             scope=scope,
+            policy_digest=policy_digest,
+            configuration=configuration,
             cap_stated=cap_stated,
             meter_stated=meter_stated,
             refresh=refresh,
@@ -278,6 +284,8 @@ class Ledger:
                     path=path,
                     max_attempts=max_attempts,
                     events=events,
+                    plan_digest=configuration.plan_digest or "",
+                    code=configuration.code or "",
                 )
             except ValueError as error:
                 raise UsageError(str(error)) from None

@@ -29,6 +29,9 @@ from dpbeam.ledger.entries import (
     entry_hash,
     no_fact,
 )
+from dpbeam.ledger.governance import facts as policies
+from dpbeam.ledger.governance.replayed import Unfounded, followed
+from dpbeam.ledger.governance.state import UNGOVERNED, Governance
 from dpbeam.ledger.marks import Anchored, Arrived, KeyPinned, Moved
 from dpbeam.ledger.meters import Meter
 from dpbeam.ledger.scope import Protected
@@ -113,6 +116,8 @@ def replay(
                 book.anchored = seq
             else:
                 _follow(book, entry.fact)
+        except Unfounded as error:
+            raise BrokenJournal(seq, f"can't follow from those before it: {error}") from None
         except (KeyError, ValueError):
             raise BrokenJournal(seq, "can't follow from those before it") from None
         book.seq, book.hash = seq, entry.hash
@@ -180,6 +185,7 @@ def _book(after: Replayed, ledger_id: str) -> _Book:
         protected=budget.protected,
         sources=budget.sources,
         terms=budget.terms,
+        governance=budget.terms.governance,
         moved_to=budget.terms.moved_to,
         charges=after.unfinished,
         key=after.key,
@@ -198,7 +204,7 @@ def _replayed(book: _Book) -> Replayed:
         head_hash=book.hash,
         protected=book.protected,
         sources=book.sources,
-        terms=replace(book.terms, moved_to=book.moved_to),
+        terms=replace(book.terms, governance=book.governance, moved_to=book.moved_to),
     )
     return Replayed(
         budget=budget,
@@ -227,6 +233,7 @@ class _Book:
     protected: Protected | None = None
     sources: tuple[str, ...] = ()
     terms: Terms = NO_TERMS
+    governance: Governance = UNGOVERNED
     moved_to: str | None = None
     charges: dict[str, Charge] = field(default_factory=dict)
     key: str = ""
@@ -297,6 +304,15 @@ def _follow(book: _Book, fact: Fact) -> None:
             _need(book.cap is not None and follows == book.key and key != book.key)
             book.key = key
             book.pins.append(fact)
+        case (
+            policies.GuardrailsBound()
+            | policies.PolicySubmitted()
+            | policies.PolicyApproved()
+            | policies.PolicyActivated()
+            | policies.PolicyReverted()
+        ):
+            _need(book.cap is not None)
+            book.governance = followed(book.governance, fact, dataset=book.dataset, ledger=book.ledger_id)
         case _:
             no_fact(fact)
 

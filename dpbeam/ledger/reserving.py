@@ -10,10 +10,11 @@ from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.binding import bindings
 from dpbeam.ledger.bookkeeping import answering
 from dpbeam.ledger.budget_facts import SourceAccepted, UnitBound
+from dpbeam.ledger.governance.enforcing import UNSAID, Configuration, check_run, place_of
 from dpbeam.ledger.meters import Meter
 from dpbeam.ledger.replay import Replayed
 from dpbeam.ledger.scope import Scope
-from dpbeam.ledger.store import Transaction
+from dpbeam.ledger.store import Transaction, ledger_id
 from dpbeam.ledger.verifying import Verifier
 
 
@@ -26,6 +27,8 @@ class Claim:
     key: str
     amount: Amount
     scope: Scope
+    policy_digest: str
+    configuration: Configuration = UNSAID
     cap_stated: Amount | None = None
     meter_stated: Meter | None = None
     refresh: bool = False
@@ -37,8 +40,9 @@ def reservable(tx: Transaction, verifier: Verifier, claim: Claim) -> tuple[Repla
 
     Raises:
         KeyTaken: a run of the same key is unfinished, or published and not to be made anew.
-        Refused: the ledger was moved; the budget's cap or meter is another than is stated, it protects another unit, a
-            source isn't accepted, or too little is left.
+        Refused: the ledger was moved; the budget's cap or meter is another than is stated; the policy isn't the one
+            that runs are of, or isn't approved, or wasn't checked against the guardrails; the budget protects another
+            unit, a source isn't accepted, or too little is left.
         LedgerError: there is no such budget, or its history doesn't verify.
     """
     tx.check_schema()
@@ -56,6 +60,8 @@ def reservable(tx: Transaction, verifier: Verifier, claim: Claim) -> tuple[Repla
         verifier.charge(tx, stands, taken)
     if taken is not None and (taken.state in OPEN or (taken.state == "PUBLISHED" and not claim.refresh)):
         raise refusals.KeyTaken(taken)
+    place = place_of(tx, claim.dataset, ledger_id(verifier.store))
+    check_run(budget.terms.governance, place, policy_digest=claim.policy_digest, configuration=claim.configuration)
     binding = list(bindings(tx, budget, claim.scope, accept_source=claim.accept_source))
     if not claim.amount.fits(balance.left):
         raise refusals.not_enough(claim.dataset, claim.amount, balance)

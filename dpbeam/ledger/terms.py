@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpbeam.ledger.amounts import Amount
+from dpbeam.ledger.governance.state import UNGOVERNED, Governance
 from dpbeam.ledger.meters import BASIC, Meter, meter_named
 
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """What a dataset's budget is held under. `stated` is the cap in (ε, δ) that a cap in ρ or μ² was made from; None
-    where nobody stated one, and of `basic`, whose cap it is. `moved_to` is where the ledger went on, if it did: then
-    nothing is charged here."""
+    """What a dataset's budget is held under: its policies' versions, and the guardrails above them. `stated` is the cap
+    in (ε, δ) that a cap in ρ or μ² was made from; None where nobody stated one, and of `basic`, whose cap it is.
+    `moved_to` is where the ledger went on, if it did: then nothing is charged here."""
 
+    governance: Governance = UNGOVERNED
     stated: Amount | None = None
     moved_to: str | None = None
 
@@ -31,8 +33,10 @@ class Terms:
 
     def to_json(self) -> dict[str, Any]:
         units = self.stated
-        stated = {} if units is None else {"stated": {"epsilon_units": units.epsilon, "delta_units": units.delta}}
-        return stated if self.moved_to is None else stated | {"moved_to": self.moved_to}
+        said: dict[str, Any] = {} if self.governance == UNGOVERNED else {"governance": self.governance.to_json()}
+        if units is not None:
+            said["stated"] = {"epsilon_units": units.epsilon, "delta_units": units.delta}
+        return said if self.moved_to is None else said | {"moved_to": self.moved_to}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Terms:
@@ -43,7 +47,8 @@ class Terms:
             if not isinstance(units, Mapping) or units.keys() != {"epsilon_units", "delta_units"}:
                 raise ValueError("a stated cap has epsilon_units and delta_units")
             stated = Amount(epsilon=units["epsilon_units"], delta=units["delta_units"])
-        terms = cls(stated=stated, moved_to=stored.get("moved_to"))
+        governance = Governance.from_json(stored.get("governance", {}))
+        terms = cls(governance=governance, stated=stated, moved_to=stored.get("moved_to"))
         if terms.to_json() != stored:
             raise ValueError("terms that this version doesn't know")
         return terms

@@ -14,6 +14,7 @@ from dpbeam.ledger.entries import (
     Started,
     no_fact,
 )
+from dpbeam.ledger.governance import facts as policies
 from dpbeam.ledger.marks import Anchored, Arrived, KeyPinned, Moved
 
 
@@ -48,13 +49,22 @@ def heading(fact: Fact) -> str:
             return "anchored"
         case KeyPinned():
             return "key_pinned"
+        case policies.GuardrailsBound() | policies.PolicySubmitted() | policies.PolicyApproved():
+            return policies.form(fact)[0]
+        case policies.PolicyActivated() | policies.PolicyReverted():
+            return policies.form(fact)[0]
         case _:
             no_fact(fact)
 
 
 def remark(fact: Fact) -> str | None:
-    """What the fact says of whom the budget protects and what it is spent on, or found; None of most facts."""
+    """What the fact says of whom the budget protects, what it is spent on and by which policy, or what was found; None
+    of most facts."""
     match fact:
+        case policies.GuardrailsBound() | policies.PolicySubmitted() | policies.PolicyApproved():
+            return policies.said(fact)
+        case policies.PolicyActivated() | policies.PolicyReverted():
+            return policies.said(fact)
         case BudgetCreated(protected=protected) | UnitBound(protected=protected):
             return None if protected is None else f"it protects {protected}"
         case SourceAccepted(sources=sources, also_of=also_of, asked=asked):

@@ -18,7 +18,7 @@ from dpbeam.policy.schema import policy as schema
 from dpbeam.policy.schema.resolved import DerivedColumns, PublicPartitions, Resolved
 from dpbeam.policy.violations import ABSENT as _ABSENT
 from dpbeam.policy.violations import Finding, PolicyError, Violation, dotted, shown
-from dpbeam.policy.yamlfile import Document, read_yaml
+from dpbeam.policy.yamlfile import Document, parse_yaml, read_yaml
 
 Remedies = Mapping[tuple[str, ...], str]
 
@@ -33,6 +33,15 @@ def load_policy(path: str | Path, *, source: Sequence[str] | None = None, output
         PolicyError: all violations at once, each with its line, key, value, rule and remedy.
     """
     return _checked(read_yaml(Path(path)), Path(path).parent, source, output, {})
+
+
+def load_text(text: str, *, name: str, folder: str | Path = "") -> schema.Policy:
+    """The policy whose file has this text; relative paths start at `folder`, and errors call it `name`.
+
+    Raises:
+        PolicyError: as `load_policy`.
+    """
+    return _checked(parse_yaml(text, name), Path(folder), None, None, {})
 
 
 def policy_of(

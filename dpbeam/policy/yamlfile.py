@@ -78,8 +78,15 @@ def read_yaml(path: Path) -> Document:
     Raises:
         PolicyError: the file can't be read, is over 1 MB, isn't UTF-8, isn't YAML, or isn't a mapping.
     """
-    file = str(path)
-    text = _text(path, file)
+    return parse_yaml(read_text(path), str(path))
+
+
+def parse_yaml(text: str, file: str) -> Document:
+    """What `read_yaml` makes of a file's text; errors call it `file`.
+
+    Raises:
+        PolicyError: it isn't YAML, or isn't a mapping.
+    """
     try:
         root = yaml.compose(text, Loader=yaml.BaseLoader)
     except yaml.MarkedYAMLError as error:
@@ -107,7 +114,9 @@ _START = "Start from the file that `dpbeam init DATA` writes."
 _ALIASES = "Put a long list of partitions into a file and name it in partitions.public.file."
 
 
-def _text(path: Path, file: str) -> str:
+def read_text(path: Path) -> str:
+    """The file's text. Raises PolicyError: it can't be read, is over 1 MB, or isn't UTF-8."""
+    file = str(path)
     try:
         with path.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)

@@ -13,6 +13,7 @@ from dpbeam.pipelines.cli.printing import speak
 
 DEFAULT_LEDGER = "sqlite:///dpbeam-ledger.sqlite"
 LEDGER_VARIABLE = "DPBEAM_LEDGER"
+GUARDRAILS_VARIABLE = "DPBEAM_GUARDRAILS"
 
 PolicyPath = Annotated[Path, typer.Argument(metavar="POLICY", help="The policy file, YAML.")]
 
@@ -56,6 +57,14 @@ Quiet = Annotated[
     typer.Option("-q", "--quiet", callback=_speak_quietly, help="Say nothing but what was asked for, and errors."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+GuardrailsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--guardrails",
+        metavar="FILE",
+        help="The organisation's guardrails; default: those of DPBEAM_GUARDRAILS, or of the ledger.",
+    ),
+]
 Dataset = Annotated[str, typer.Argument(metavar="DATASET", help="The dataset's name, as policies give it.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Say what would be charged, or what is cached; charge and write nothing.")

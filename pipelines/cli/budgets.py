@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from dpbeam.errors import UsageError
-from dpbeam.pipelines.cli.arguments import DEFAULT_LEDGER, AsJson, Dataset, LedgerUrl, PolicyPath, Quiet, Verbose
+from dpbeam.pipelines.cli.arguments import (
+    DEFAULT_LEDGER,
+    GUARDRAILS_VARIABLE,
+    AsJson,
+    Dataset,
+    GuardrailsFile,
+    LedgerUrl,
+    PolicyPath,
+    Quiet,
+    Verbose,
+)
 from dpbeam.pipelines.cli.commands import Group, epilog
 from dpbeam.pipelines.cli.printing import console, remark, say_json, working
 
@@ -38,6 +49,7 @@ def budget_create(
     privacy_unit: Annotated[
         str | None, typer.Option(help="Whom it protects, with a dataset's name; default: whom its first run protects.")
     ] = None,
+    guardrails: GuardrailsFile = None,
     ledger: LedgerUrl = DEFAULT_LEDGER,
     _verbose: Verbose = False,
     _quiet: Quiet = False,
@@ -77,6 +89,12 @@ def budget_create(
             protects = None if privacy_unit is None else Protected(unit=privacy_unit)
         except ValueError as error:
             raise UsageError(f"--privacy-unit: {error}") from None
+    if guardrails is not None or GUARDRAILS_VARIABLE in os.environ:
+        from dpbeam.pipelines.governance.approving import check_cap
+        from dpbeam.pipelines.lifecycle.guarding import stated as stated_guardrails
+
+        if (held := stated_guardrails(guardrails)) is not None:
+            check_cap(held, dataset, stated)
     cap = cap_in(meter_named(meter or "basic"), stated)
     terms = None if cap == stated else stated
     balance = open_ledger(ledger, create=True).create_budget(dataset, cap, stated=terms, protected=protects)

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dpbeam.errors import LedgerError, UsageError
-from dpbeam.pipelines.cli.arguments import DEFAULT_LEDGER, AsJson, LedgerUrl, PolicyPath, Quiet, Verbose
+from dpbeam.pipelines.cli.arguments import (
+    DEFAULT_LEDGER,
+    AsJson,
+    GuardrailsFile,
+    LedgerUrl,
+    PolicyPath,
+    Quiet,
+    Verbose,
+)
 from dpbeam.pipelines.cli.commands import epilog
 from dpbeam.pipelines.cli.printing import console, note, remark, say, say_json, working
+
+if TYPE_CHECKING:
+    from dpbeam.ledger import Ledger
 
 INIT = epilog(
     "dpbeam init people.parquet --output policy.yaml",
@@ -86,6 +97,7 @@ def plan(
     strict: Annotated[
         bool, typer.Option("--strict", help="End with exit code 3 if the budget isn't enough for this plan.")
     ] = False,
+    guardrails: GuardrailsFile = None,
     as_json: AsJson = False,
     _verbose: Verbose = False,
     _quiet: Quiet = False,
@@ -98,7 +110,9 @@ def plan(
         from dpbeam.ledger import open_ledger  # only now, and so the rest: an error in the policy needs none of it
         from dpbeam.pipelines.cli import strictness, terminal
         from dpbeam.pipelines.library.plans import plan as plan_of
+        from dpbeam.pipelines.lifecycle import guarding
         from dpbeam.policy.compile import warning
+        from dpbeam.policy.guardrails.breaches import GuardrailsBroken
 
         asked = plan_of(policy)
     made = asked.plan
@@ -107,14 +121,20 @@ def plan(
         note(unused)
     balance = None
     unknown: LedgerError | None = None
+    book: Ledger | None = None
     try:
-        balance = open_ledger(ledger, reading=True).balance(policy.dataset)
+        book = open_ledger(ledger, reading=True)
+        balance = book.balance(policy.dataset)
     except LedgerError as error:
         unknown = error
         if not as_json:
             note(*error.lines)
+    held = guarding.holding(book, policy.dataset, guardrails)
     # With --json one object is all that may be printed, so a refusal stands in the plan's place.
     refusal = strictness.refusal(policy, made, asked.outlook, balance, unknown) if strict else None
+    broken = [] if held is None else guarding.all_breaches(held, policy, made)
+    if broken:
+        refusal = GuardrailsBroken(policy.dataset, broken)
     if refusal is not None and as_json:
         raise refusal
     if as_json:

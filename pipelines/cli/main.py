@@ -18,6 +18,7 @@ from dpbeam.ledger import waiting
 from dpbeam.pipelines.cli import check, choose, looking, rehearse, releases, running, streams, tune
 from dpbeam.pipelines.cli.commands import AFTER, BEFORE, RUN, SETTINGS, Group, epilog
 from dpbeam.pipelines.cli.ending import Ending
+from dpbeam.pipelines.cli.policies import policy_app
 from dpbeam.pipelines.cli.printing import complain, say, say_json, speak
 from dpbeam.pipelines.cli.safeguarding import budget_app
 from dpbeam.pipelines.lifecycle import stopping
@@ -61,6 +62,7 @@ app.command(rich_help_panel=BEFORE, epilog=looking.PLAN)(looking.plan)
 app.command(rich_help_panel=BEFORE, epilog=check.CHECK)(check.check)
 app.command(rich_help_panel=BEFORE, epilog=rehearse.REHEARSE)(rehearse.rehearse)
 app.command(rich_help_panel=BEFORE, epilog=tune.TUNE)(tune.tune)
+app.add_typer(policy_app, name="policy", rich_help_panel=BEFORE)
 app.add_typer(budget_app, name="budget", rich_help_panel=BEFORE)
 app.command(rich_help_panel=RUN, epilog=running.RUN, context_settings=_beams)(running.run)
 app.command(rich_help_panel=RUN, epilog=running.RECOVER)(running.recover)

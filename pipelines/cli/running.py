@@ -14,6 +14,7 @@ from dpbeam.pipelines.cli.arguments import (
     DEFAULT_LEDGER,
     AsJson,
     DryRun,
+    GuardrailsFile,
     LedgerUrl,
     Period,
     PolicyPath,
@@ -60,6 +61,7 @@ def run(
         bool,
         typer.Option("--accept-source", help="The dataset's budget is meant for this source, new to it, as well."),
     ] = False,
+    guardrails: GuardrailsFile = None,
     engine: Annotated[
         str, typer.Option("--engine", help="dpbeam, or pipelinedp: PipelineDP's own engine, slow, to compare with.")
     ] = "dpbeam",
@@ -104,6 +106,7 @@ def run(
         period=period,
         refresh=refresh,
         accept_source=accept_source,
+        guardrails=guardrails,
         ledger=open_ledger(ledger, reading=dry_run),
         options=options,
         output=Path(policy.output.path),

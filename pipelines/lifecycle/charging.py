@@ -9,24 +9,27 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from pathlib import Path
 
+from dpbeam._version import __version__
 from dpbeam.engine.stage import planned
 from dpbeam.errors import Refused
 from dpbeam.ledger.accounts import Charge
 from dpbeam.ledger.canonical import canonical
 from dpbeam.ledger.entries import AttemptFailed
+from dpbeam.ledger.governance.enforcing import Configuration
 from dpbeam.ledger.ledger import Ledger
 from dpbeam.ledger.owner import Owner, alive
 from dpbeam.ledger.refusals import KeyTaken
 from dpbeam.ledger.reserving import Claim
 from dpbeam.ledger.scope import Scope
 from dpbeam.mechanisms import events
-from dpbeam.pipelines.lifecycle import identity, keys, publish
+from dpbeam.pipelines.lifecycle import guarding, identity, keys, publish
 from dpbeam.pipelines.lifecycle.attempts import clear, coverage_refusal, staging_area
 from dpbeam.pipelines.lifecycle.inputs import Inputs, PipelineRows
 from dpbeam.pipelines.lifecycle.metered import cost_in
 from dpbeam.pipelines.lifecycle.ownership import check_named, pending
 from dpbeam.pipelines.lifecycle.steps import step
 from dpbeam.pipelines.lifecycle.values import Charged, Checked, Published, Request, Reserved
+from dpbeam.policy.digest import digest_of
 from dpbeam.queries.automatic import Key
 from dpbeam.reporting import manifest as manifests
 
@@ -57,6 +60,7 @@ def reserve(checked: Checked) -> Reserved | Published:
             meter_stated=claim.meter_stated,
             refresh=claim.refresh,
             accept_source=claim.accept_source,
+            configuration=claim.configuration,
         )
     except KeyTaken as taken:
         return _resume(checked, taken.charge)
@@ -73,18 +77,31 @@ def start(reserved: Reserved) -> Charged:
 
 
 def claim_of(checked: Checked) -> Claim:
-    """What the run asks the ledger for."""
-    request, planned = checked.request, checked.planned.parameters.plan
+    """What the run asks the ledger for. Raises GuardrailsBroken if it reads what the guardrails don't allow."""
+    request, scope, planned = checked.request, _scope(checked), checked.planned.parameters.plan
+    guarding.check_source(request.guardrails, request.query.dataset, scope.sources, scope.files)
     meter = request.ledger.meter(request.query.dataset)
     return Claim(
         dataset=request.query.dataset,
         key=keys.key_of(checked),
         amount=cost_in(meter, planned.mechanisms, epsilon=request.query.epsilon, delta=request.query.delta),
-        scope=_scope(checked),
+        scope=scope,
+        policy_digest=request.query.digest,
+        configuration=_configuration(checked),
         cap_stated=request.cap,
         meter_stated=request.meter,
         refresh=request.refresh,
         accept_source=request.accept_source,
+    )
+
+
+def _configuration(checked: Checked) -> Configuration:
+    """What the journal says of the run beside its policy."""
+    held = checked.request.guardrails
+    return Configuration(
+        plan_digest=digest_of(checked.planned.parameters.plan.to_json()),
+        code=f"dpbeam {__version__}",
+        guardrails=None if held is None else held.digest,
     )
 
 

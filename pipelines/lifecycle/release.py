@@ -28,7 +28,7 @@ from dpbeam.phases import coverage
 from dpbeam.phases.bounds import bounds_phase
 from dpbeam.phases.phase import Parameters, Phase
 from dpbeam.phases.rounds import phases as selection_phases
-from dpbeam.pipelines.lifecycle import index, inputs, publish, remarks, stopping
+from dpbeam.pipelines.lifecycle import guarding, index, inputs, publish, remarks, stopping
 from dpbeam.pipelines.lifecycle.attempts import (
     STAGING_NAME,
     journalled,
@@ -100,8 +100,10 @@ def plan(request: Request) -> Planned:
         found = reference_plan(query)
         specs = tuple(stage.spec for stage in found.stages)
         parameters = Parameters(query=query, plan=found.plan, stages=specs, public=public)
+        guarding.check_plan(request.guardrails, found.plan)
         return Planned(request=request, parameters=parameters, reference=found.stages)
     made = make_plan(query)
+    guarding.check_plan(request.guardrails, made)
     stages = planned_stages(query, made.mechanisms)
     return Planned(request=request, parameters=Parameters(query=query, plan=made, stages=stages, public=public))
 

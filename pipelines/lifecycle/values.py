@@ -20,11 +20,12 @@ from dpbeam.ledger.accounts import OPEN, Charge
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.meters import Meter, meter_named
 from dpbeam.phases.phase import Parameters
-from dpbeam.pipelines.lifecycle import publish
+from dpbeam.pipelines.lifecycle import guarding, publish
 from dpbeam.pipelines.lifecycle.attempts import staging_area
 from dpbeam.pipelines.lifecycle.inputs import Inputs, PipelineRows
 from dpbeam.pipelines.lifecycle.naming import ReleaseName
 from dpbeam.policy import compile as compiled
+from dpbeam.policy.guardrails.schema import OrganisationGuardrails
 from dpbeam.policy.schema.policy import Policy
 from dpbeam.queries.query import Query
 from dpbeam.reporting.manifest import About, ChosenBound, Coverage, Engine, Manifest
@@ -48,7 +49,7 @@ class Request:
     although it exists;
     `accept_source` says that a source that is new to the dataset's budget is meant. `about` is what the policy says to
     readers, `min_coverage` the least share of rows that a stage must keep for the release to be published. A `period`
-    stands in the name.
+    stands in the name. `guardrails` are those of the organisation that hold for it.
 
     Raises:
         UsageError: a name or a period that no release can have.
@@ -69,17 +70,22 @@ class Request:
     about: About | None = None
     period: str | None = None
     min_coverage: float | None = None
+    guardrails: OrganisationGuardrails | None = None
 
     def __post_init__(self) -> None:
         ReleaseName(text=self.release_name, period=self.period)
 
     @classmethod
-    def of(cls, policy: Policy, **how: Any) -> Request:
-        """What a policy asks for; `how` are the other fields.
+    def of(cls, policy: Policy, *, ledger: Ledger, guardrails: str | Path | None = None, **how: Any) -> Request:
+        """What a policy asks for; `guardrails` is the organisation's file (default: what the environment names, or what
+        the ledger is bound to), `how` are the other fields.
 
         Raises:
-            UsageError: a custom metric that can't be built.
+            UsageError: a custom metric that can't be built; a file of guardrails that can't be used.
+            Refused: the policy doesn't keep to the guardrails.
         """
+        held = guarding.holding(ledger, policy.dataset, guardrails)
+        guarding.check_policy(held, policy)
         budget = policy.budget
         about = policy.about.model_dump(exclude_none=True)
         return cls(
@@ -89,6 +95,8 @@ class Request:
             meter=meter_named(budget.meter) if budget else None,
             about=About(**about) if about else None,
             min_coverage=policy.guardrails.min_coverage,
+            ledger=ledger,
+            guardrails=held,
             **how,
         )
 

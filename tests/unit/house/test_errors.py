@@ -29,6 +29,7 @@ from dpbeam.ledger.amounts import ZERO, Amount
 from dpbeam.ledger.meters import BASIC
 from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.refusals import FenceLost, KeyTaken, Locked, Unreachable, not_enough
+from dpbeam.policy.guardrails.breaches import Breach, GuardrailsBroken
 from dpbeam.policy.violations import PolicyError, Violation
 from dpbeam.reporting.certify import Uncertified
 
@@ -50,6 +51,7 @@ SPENT = Spent(charge="c", dataset="d", amount="ε 1, δ 0.000001", epsilon=1.0, 
 MADE = {
     DpbeamError: DpbeamError("it is wrong", remedy="mend it").knowing(spent=SPENT, log="/x/run.log"),
     FenceLost: FenceLost(CHARGE, CHARGE),
+    GuardrailsBroken: GuardrailsBroken("d", [Breach(key="run.epsilon", rule="run.max_epsilon", must="be at most 1")]),
     Interrupted: Interrupted("stopped by SIGINT; nothing was charged", 130),
     KeyTaken: KeyTaken(CHARGE),
     Locked: Locked("/x/ledger.sqlite", 60.0),

@@ -32,6 +32,16 @@ from dpbeam.ledger.entries import (
     from_record,
     to_record,
 )
+from dpbeam.ledger.governance import messages
+from dpbeam.ledger.governance.facts import (
+    GuardrailsBound,
+    PolicyActivated,
+    PolicyApproved,
+    PolicyFact,
+    PolicyReverted,
+    PolicySubmitted,
+)
+from dpbeam.ledger.governance.state import digest_of_text
 from dpbeam.ledger.marks import Anchored, Arrived, KeyPinned, Moved
 from dpbeam.ledger.meters import BASIC, GDP, ZCDP
 from dpbeam.ledger.owner import Owner
@@ -39,6 +49,7 @@ from dpbeam.ledger.replay import BrokenJournal, Replayed, replay
 from dpbeam.ledger.scope import Protected
 from dpbeam.ledger.terms import Terms
 from dpbeam.ledger.words import heading, remark
+from tests.helpers.signing import ALICE, BOB, FAR, guardrails
 
 OLD = Path(__file__).parents[2] / "data" / "ledger-2.sql"
 ONE = Amount.charge(1, 1e-6)
@@ -46,7 +57,7 @@ OWNER = Owner(pid=7, host="host", token="boot/1/2")
 PERSON = Protected(unit="person")
 KINDS: tuple[type, ...] = get_args(Fact)
 IDS = [kind.__name__ for kind in KINDS]
-LATER = (Anchored, KeyPinned, Moved, Arrived)
+LATER = (*get_args(PolicyFact), Anchored, KeyPinned, Moved, Arrived)
 """What no released program had written when the old ledger was made."""
 
 
@@ -73,6 +84,23 @@ def chained(facts: tuple[Fact, ...]) -> list[JournalEntry]:
     return made
 
 
+def version(number: int) -> tuple[Fact, ...]:
+    """What is stated of a version that Bob submitted and Alice approved."""
+    text = f'{{"version":{number}}}'
+    digest = digest_of_text(text)
+    said = messages.submission(ledger="this", dataset="d", number=number, digest=digest, submitter="bob")
+    word = messages.Approval(
+        subject="policy", ledger="this", dataset="d", number=number, digest=digest, by="alice", expires=FAR
+    ).signed(ALICE)
+    return (
+        PolicySubmitted(
+            number=number, text=text, written="a", submitter="bob", key=BOB.public, signature=BOB.sign(said)
+        ),
+        PolicyApproved(number=number, digest=digest, approval=word.approved),
+        PolicyActivated(number=number, digest=digest),
+    )
+
+
 HISTORY: tuple[Fact, ...] = (
     BudgetCreated(cap=Amount.cap(9, 1e-4), meter=BASIC, actor="", ledger="this", protected=None),
     UnitBound(protected=PERSON),
@@ -88,11 +116,17 @@ HISTORY: tuple[Fact, ...] = (
     Started(charge_id="three", amount=ONE, fence=5),
     AttemptFailed(charge_id="three", amount=ONE, fence=5, attempt=1, reason="coverage", told=("s: 3 % of rows", "t")),
     Closed(charge_id="three", amount=ONE, fence=6),
+    GuardrailsBound(text=guardrails()),
+    *version(1),
+    *version(2),
+    PolicyReverted(number=1, digest=digest_of_text('{"version":1}'), reason="too wide"),
+    replace(reserved("five", 7), plan_digest="sha256:" + "0" * 64, code="dpbeam 1"),
+    Refunded(charge_id="five", amount=ONE, fence=8),
     Moved(to="/there", datasets=("d", "e")),
     Arrived(at="/there"),
     KeyPinned(key="a" * 64),
     KeyPinned(key="b" * 64, follows="a" * 64, signature="c" * 128),
-    reserved("four", 7),
+    reserved("four", 9),
 )
 STANDS = Anchored(standing=replay("d", chained(HISTORY), ledger_id="this").standing)
 HISTORY = (*HISTORY, STANDS)
@@ -167,7 +201,11 @@ def test_a_fact_has_words_of_its_own_for_people(kind) -> None:
 
 def test_what_binds_a_budget_and_what_was_found_for_it_is_said_in_a_line() -> None:
     bound = replace(HISTORY[0], protected=PERSON)
-    assert [said for said in map(remark, (bound, *HISTORY)) if said is not None] == [
+    assert [
+        said
+        for said in map(remark, (bound, *(fact for fact in HISTORY if not isinstance(fact, get_args(PolicyFact)))))
+        if said is not None
+    ] == [
         "it protects one person, added or removed",
         "it protects one person, added or removed",
         "spent on /a, /b by --accept-source; it is that of other too",

@@ -26,7 +26,7 @@ def test_commands_stand_in_the_order_of_use_each_in_its_group(capsys) -> None:
     shown = re.findall(r"^(\w[\w ]+:)$|^  ([a-z]+)  ", capsys.readouterr().out, re.MULTILINE)
     shown = [heading or command for heading, command in shown if heading not in ("Options:",)]
     assert shown == [
-        *("Before a run:", "init", "choose", "plan", "check", "rehearse", "tune", "budget"),
+        *("Before a run:", "init", "choose", "plan", "check", "rehearse", "tune", "policy", "budget"),
         *("A run:", "run", "recover"),
         *("After it:", "certify", "releases"),
     ]
@@ -44,7 +44,7 @@ def test_every_help_ends_with_examples_and_exit_codes_and_h_is_help(path, capsys
     assert all(" ".join(("dpbeam", *path)) in line for line in lines[:1])
     for line in lines:  # each names a command that is there, and flags that it has
         words = line.split()[1:]
-        command = COMMANDS[tuple(words[: 2 if words[0] == "budget" else 1])]
+        command = COMMANDS[tuple(words[: 2 if words[0] in ("budget", "policy") else 1])]
         known = {name for each in command.params for name in each.opts} | {
             "--runner",
             "--flink_master",
