@@ -63,10 +63,11 @@ def rows(path: Path, dataset: str = "d") -> list[dict[str, Any]]:
 def forged(path: Path, change: Callable[[dict[str, Any]], dict[str, Any]], dataset: str = "d") -> None:
     """Rewrites the journal's entries, with all hashes as they then must be."""
     before, changes = "0" * 64, []
-    hashed = [name for name in ENTRY if name not in ("prev_hash", "hash")]
+    rest = [name for name in ENTRY if name not in ("dataset", "seq", "time", "actor", "prev_hash", "hash")]
+    hashed = ["dataset", "seq", "time", "actor", *rest]
     for row in map(change, rows(path, dataset)):
         links = {"prev_hash": before}
-        before = sha256(canonical(["dpbeam journal 1", *(row[name] for name in hashed), before]).encode()).hexdigest()
+        before = sha256(canonical(["dpbeam journal 2", *(row[name] for name in hashed), before]).encode()).hexdigest()
         texts = {"details": canonical(row["details"]), "charge_id": row["charge_id"], **links, "hash": before}
         changes += [("journal", column, f"'{text}'", f"seq = {row['seq']}") for column, text in texts.items()]
     put(path, *changes, ("budgets", "head_hash", f"'{before}'", "TRUE"))
