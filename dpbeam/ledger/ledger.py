@@ -11,7 +11,6 @@ From STARTED on the amount is spent for good; RESERVED → REFUNDED is the only 
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -32,7 +31,6 @@ from dpbeam.ledger.entries import (
     JournalEntry,
     Published,
     Refunded,
-    Reserved,
     Retried,
     Started,
 )
@@ -41,10 +39,9 @@ from dpbeam.ledger.guarding import NO_SAFEGUARDS, Guard, Safeguards
 from dpbeam.ledger.journaling import anchor, bind, record
 from dpbeam.ledger.meters import Meter
 from dpbeam.ledger.owner import Owner
-from dpbeam.ledger.reserving import Claim, reservable
+from dpbeam.ledger.reserving import Claim, held, reservable
 from dpbeam.ledger.scope import Protected, Scope
 from dpbeam.ledger.store import Store, Transaction
-from dpbeam.ledger.terms import ChargeDetails
 from dpbeam.ledger.verifying import Verifier, checked_name
 from dpbeam.ledger.witness import Kept
 
@@ -259,36 +256,15 @@ class Ledger:
             stands, binding = reservable(tx, self._verifier, claim)
             self._guard.check_key(stands)
             balance = stands.budget.balance
-            try:
-                charge = Charge(
-                    id=secrets.token_hex(16),
-                    dataset=dataset,
-                    key=key,
-                    amount=amount,
-                    state="RESERVED",
-                    fence=tx.last_fence() + 1,
-                    attempt=1,
-                    max_attempts=max_attempts,
-                    owner=owner,
-                    release_id=release_id,
-                    policy_digest=policy_digest,
-                    path=path,
-                    details=ChargeDetails(meter=amount.meter),
-                )
-                reserved = Reserved(
-                    **of_charge(charge),
-                    key=key,
-                    owner=owner,
-                    policy_digest=policy_digest,
-                    release_id=release_id,
-                    path=path,
-                    max_attempts=max_attempts,
-                    events=events,
-                    plan_digest=configuration.plan_digest or "",
-                    code=configuration.code or "",
-                )
-            except ValueError as error:
-                raise UsageError(str(error)) from None
+            charge, reserved = held(
+                claim,
+                fence=tx.last_fence() + 1,
+                owner=owner,
+                release_id=release_id,
+                path=path,
+                events=events,
+                max_attempts=max_attempts,
+            )
             budget = anchor(tx, stands)
             for fact in binding:
                 budget = bind(tx, budget, fact)

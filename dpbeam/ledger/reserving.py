@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
+from typing import Any
 
+from dpbeam.errors import UsageError
 from dpbeam.ledger import refusals
-from dpbeam.ledger.accounts import OPEN
+from dpbeam.ledger.accounts import OPEN, Charge
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.binding import bindings
-from dpbeam.ledger.bookkeeping import answering
+from dpbeam.ledger.bookkeeping import answering, of_charge
 from dpbeam.ledger.budget_facts import SourceAccepted, UnitBound
+from dpbeam.ledger.charge_facts import Reserved
 from dpbeam.ledger.governance.enforcing import UNSAID, Configuration, check_run, place_of
 from dpbeam.ledger.meters import Meter
+from dpbeam.ledger.owner import Owner
 from dpbeam.ledger.replay import Replayed
 from dpbeam.ledger.scope import Scope
 from dpbeam.ledger.store import Transaction, ledger_id
+from dpbeam.ledger.terms import ChargeDetails
 from dpbeam.ledger.verifying import Verifier
 
 
@@ -66,3 +72,36 @@ def reservable(tx: Transaction, verifier: Verifier, claim: Claim) -> tuple[Repla
     if not claim.amount.fits(balance.left):
         raise refusals.not_enough(claim.dataset, claim.amount, balance)
     return stands, binding
+
+
+def held(
+    claim: Claim, *, fence: int, owner: Owner, release_id: str, path: str | None, events: str, max_attempts: int
+) -> tuple[Charge, Reserved]:
+    """The charge that holds what the claim asks for, and what the journal states of it. UsageError for an argument that
+    can't be recorded."""
+    asked: dict[str, Any] = {
+        "key": claim.key,
+        "owner": owner,
+        "release_id": release_id,
+        "policy_digest": claim.policy_digest,
+        "path": path,
+        "max_attempts": max_attempts,
+    }
+    try:
+        charge = Charge(
+            id=secrets.token_hex(16),
+            dataset=claim.dataset,
+            amount=claim.amount,
+            state="RESERVED",
+            fence=fence,
+            attempt=1,
+            details=ChargeDetails(meter=claim.amount.meter),
+            **asked,
+        )
+        by = claim.configuration
+        reserved = Reserved(
+            **of_charge(charge), **asked, events=events, plan_digest=by.plan_digest or "", code=by.code or ""
+        )
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    return charge, reserved
