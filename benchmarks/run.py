@@ -93,7 +93,10 @@ def measure(system: str, path: Path) -> dict[str, float]:
     """One run of one system in a fresh process."""
     python = str(PEERS) if system.startswith("opendp") else sys.executable
     command = [python, "-m", "benchmarks.system", system, str(path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    # A user's machine keeps compiled modules; without them each run would compile what it imports.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment["PYTHONPYCACHEPREFIX"] = str(ROOT / "build" / "bench" / "compiled")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(f"{system} failed:\n{done.stderr[-2000:]}")
     return json.loads(done.stdout.splitlines()[-1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -166,6 +167,15 @@ def reference_engine() -> None:
 
     if not hasattr(pipeline_dp.NaiveBudgetAccountant, "mechanism_specs"):
         pytest.skip("the reference engine needs PipelineDP 0.3")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Any]:
+    """A PostgreSQL server of this session's own; see tests/helpers/postgres.py."""
+    from tests.helpers.postgres import running
+
+    with running() as server:
+        yield server
 
 
 class NoNoise:

@@ -42,7 +42,7 @@ _GAUSSIAN_KINDS = ("gaussian", "gaussian_thresholding", "weighted_thresholding")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Mix:
+class Mix:
     """All mechanisms as the composition sees them, at c = 1: one Gaussian, and counts of pure mechanisms by ε."""
 
     mu: float
@@ -60,6 +60,10 @@ class _Mix:
         return [*self.laplace.items(), *self.generic.items()]
 
 
+Composed = Callable[[Mix, float, float, float], float]
+"""The ε of a mix at a scale, on a grid of losses of about this step, at δ: from above."""
+
+
 def calibrate(requests: Sequence[Request], *, epsilon: float, delta: float) -> tuple[Mechanism, ...]:
     """One mechanism for each request, in order, which together are (ε, δ)-DP with the least common noise scale.
 
@@ -74,9 +78,12 @@ def calibrate(requests: Sequence[Request], *, epsilon: float, delta: float) -> t
     return at_scale(requests, common_scale(requests, epsilon=epsilon, delta=delta), delta=delta)
 
 
-def common_scale(requests: Sequence[Request], *, epsilon: float, delta: float) -> float:
+def common_scale(
+    requests: Sequence[Request], *, epsilon: float, delta: float, composed: Composed | None = None
+) -> float:
     """The least common noise scale of these requests. It depends on their kinds and weights alone: what one unit moves
-    is another factor of the noise, so requests that differ in that only have the same scale.
+    is another factor of the noise, so requests that differ in that only have the same scale. `composed` stands for the
+    composition by dp_accounting.
 
     Raises:
         UsageError, Refused: as `calibrate`, but for a δ too small for a truncated geometric selection.
@@ -84,7 +91,8 @@ def common_scale(requests: Sequence[Request], *, epsilon: float, delta: float) -
     check_target(epsilon, delta)
     if not requests:
         raise Refused("a plan needs at least one mechanism: ask for a metric or a private selection")
-    return _solve(_mix(requests), float(epsilon), float(delta) - _selection_delta(requests, delta))
+    left = float(delta) - _selection_delta(requests, delta)
+    return _solve(_mix(requests), float(epsilon), left, composed or _composed_epsilon)
 
 
 def _selection_delta(requests: Sequence[Request], delta: float) -> float:
@@ -104,7 +112,7 @@ def at_scale(requests: Sequence[Request], scale: float, *, delta: float) -> tupl
     )
 
 
-def _mix(requests: Sequence[Request]) -> _Mix:
+def _mix(requests: Sequence[Request]) -> Mix:
     laplace: dict[float, int] = {}
     generic: dict[float, int] = {}
     for request in requests:
@@ -115,7 +123,7 @@ def _mix(requests: Sequence[Request]) -> _Mix:
     # Gaussians compose to one Gaussian, exactly.
     gaussian = tuple(r.weight for r in requests if r.kind in _GAUSSIAN_KINDS)
     mu = math.sqrt(math.fsum(weight**2 for weight in gaussian))
-    return _Mix(mu=mu, laplace=_bucket(laplace), generic=_bucket(generic), gaussian=gaussian)
+    return Mix(mu=mu, laplace=_bucket(laplace), generic=_bucket(generic), gaussian=gaussian)
 
 
 def _bucket(group: dict[float, int], most: int = 64) -> dict[float, int]:
@@ -131,7 +139,7 @@ def _bucket(group: dict[float, int], most: int = 64) -> dict[float, int]:
     return buckets
 
 
-def _solve(mix: _Mix, epsilon: float, delta: float) -> float:
+def _solve(mix: Mix, epsilon: float, delta: float, composed: Composed) -> float:
     """The least common scale at which the mix has ε at `delta`, to within 1 − `_GOOD_ENOUGH`; never above ε."""
     least = len(mix.gaussian) * LEAST_DELTA_OF_A_SAMPLER
     if mix.gaussian and delta <= least:
@@ -147,15 +155,13 @@ def _solve(mix: _Mix, epsilon: float, delta: float) -> float:
     # losses so much larger would have millions of points on that grid.
     interval = _interval(mix, bound)
     return _least_scale(
-        lambda scale: _composed_epsilon(
-            mix, scale, max(interval, _interval(mix, scale) / 8), delta - _undrawn(mix, scale)
-        ),
+        lambda scale: composed(mix, scale, max(interval, _interval(mix, scale) / 8), delta - _undrawn(mix, scale)),
         epsilon,
         bound,
     )
 
 
-def _undrawn(mix: _Mix, scale: float) -> float:
+def _undrawn(mix: Mix, scale: float) -> float:
     """What the samples' law may differ from the Gaussian one by, as a δ, over all Gaussians of the mix.
 
     A sample lies within `SAMPLER_REACH` σ, so that results beyond that are drawn with one unit, moving it by μσ, and
@@ -165,7 +171,7 @@ def _undrawn(mix: _Mix, scale: float) -> float:
     return float(np.sum(special.ndtr(parts - SAMPLER_REACH) + LEAST_DELTA_OF_A_SAMPLER * (1 + 2 * parts)))
 
 
-def _closed_form_scale(mix: _Mix, epsilon: float, delta: float) -> float:
+def _closed_form_scale(mix: Mix, epsilon: float, delta: float) -> float:
     """A scale that is enough by zCDP (ρ + 2·√(ρ·ln 1/δ) ≤ ε), or by the sum of the ε's where no Gaussian needs δ.
 
     A pure ε-DP mechanism is ε²/2-zCDP and a Gaussian of parameter μ is μ²/2-zCDP.
@@ -179,7 +185,7 @@ def _closed_form_scale(mix: _Mix, epsilon: float, delta: float) -> float:
     return scale * (1 + 1e-12)
 
 
-def _renyi_epsilon(mix: _Mix, scale: float, delta: float) -> float:
+def _renyi_epsilon(mix: Mix, scale: float, delta: float) -> float:
     """ε by Rényi divergences of orders α: μ²·α/2 for the Gaussian, at most min(ε, ε²·α/2) for a pure mechanism.
 
     An order can't do better than ln(1/δ)/α, so orders go as far as the smallest ε needs with the smallest δ. Pure
@@ -195,7 +201,7 @@ def _renyi_epsilon(mix: _Mix, scale: float, delta: float) -> float:
     return least if mix.mu else min(least, math.fsum(count * e / scale for e, count in mix.pure_epsilons))
 
 
-def _interval(mix: _Mix, scale: float) -> float:
+def _interval(mix: Mix, scale: float) -> float:
     """The grid of privacy losses: fine against the typical loss of one mechanism, coarser where there are many.
 
     Rounding to the grid keeps the mean and adds a quarter of its square per mechanism to the variance; in a plan of
@@ -207,7 +213,7 @@ def _interval(mix: _Mix, scale: float) -> float:
     return fineness * math.sqrt(squares / parts) / scale
 
 
-def _composed_epsilon(mix: _Mix, scale: float, interval: float, delta: float) -> float:
+def _composed_epsilon(mix: Mix, scale: float, interval: float, delta: float) -> float:
     if delta <= 0:
         return math.inf
     if not mix.pure_count:

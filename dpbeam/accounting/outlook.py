@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dpbeam.accounting.calibrate import calibrate
+from dpbeam.accounting.foreseen import foreseen
 from dpbeam.accounting.plan import Plan, requests_for
 from dpbeam.accounting.utility import MetricFigure, utility
 from dpbeam.errors import DpbeamError
@@ -134,7 +134,7 @@ def _under(query: Query, kind: type[Selection]) -> Sequence[Mechanism]:
         stage if stage.selection is None else replace(stage, partitions=_as(stage.selection, kind))
         for stage in query.stages
     )
-    mechanisms = calibrate(requests_for(replace(query, stages=stages)), epsilon=query.epsilon, delta=query.delta)
+    mechanisms = foreseen(requests_for(replace(query, stages=stages)), epsilon=query.epsilon, delta=query.delta)
     return [mechanism for mechanism in mechanisms if not isinstance(mechanism, Laplace | Gaussian)]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from dpbeam.ledger.accounts import OPEN, SPENT, Balance, Budget, Charge
 from dpbeam.ledger.actors import operator
 from dpbeam.ledger.entries import GENESIS, Fact, JournalEntry, entry_hash
+from dpbeam.ledger.store import Transaction
 
 
 def utc_now() -> datetime:
@@ -52,3 +53,9 @@ def answering(charges: list[Charge]) -> Charge | None:
         if matching:
             return matching[-1]
     return None
+
+
+def moved_to(tx: Transaction) -> str | None:
+    """Where the ledger was moved, as its budgets have it; None if it wasn't."""
+    budgets = (tx.budget(dataset) for dataset in tx.datasets())
+    return next((budget.terms.moved_to for budget in budgets if budget and budget.terms.moved_to), None)

@@ -169,12 +169,33 @@ class Closed(OfCharge):
     """The run was given up; its amount stays spent, and nothing of it is published."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Moved:
+    """From here on the ledger is at another place, `to`, and nothing is charged at this one. `datasets` are all that it
+    has, so that none is left out on the way."""
+
+    to: str
+    datasets: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        check_text("to", self.to, most=MAX_TEXT)
+        for dataset in self.datasets:
+            check_dataset(dataset)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrived:
+    """The ledger goes on, at the place that it was moved to."""
+
+    at: str
+
+
 ChargeFact = Reserved | Started | Refunded | AttemptFailed | Retried | Published | Closed
-Fact = BudgetCreated | UnitBound | SourceAccepted | ChargeFact
+Fact = BudgetCreated | UnitBound | SourceAccepted | Moved | Arrived | ChargeFact
 
 Kind = Literal[
     "budget_created", "unit_bound", "source_accepted", "reserved", "released", "started", "attempt_failed", "retried",
-    "published", "closed",
+    "published", "closed", "moved", "arrived",
 ]  # fmt: skip
 """What the journal calls each fact. A refund is `released` there: that word is in the hashes of every ledger."""
 
@@ -206,6 +227,10 @@ def to_record(fact: Fact) -> Record:
         case SourceAccepted(sources=sources, also_of=also_of, asked=asked):
             details = {"sources": list(sources), "also_of": list(also_of), "asked": asked}
             return Record(kind="source_accepted", details=canonical(details))
+        case Moved(to=to, datasets=datasets):
+            return Record(kind="moved", details=canonical({"to": to, "datasets": list(datasets)}))
+        case Arrived(at=at):
+            return Record(kind="arrived", details=canonical({"at": at}))
         case Reserved():
             return _of_charge(
                 "reserved",
@@ -268,6 +293,10 @@ def _read(record: Record, details: dict[str, Any]) -> Fact:
         case "source_accepted":
             sources, also_of = tuple(details["sources"]), tuple(details["also_of"])
             return SourceAccepted(sources=sources, also_of=also_of, asked=details["asked"])
+        case "moved":
+            return Moved(to=details["to"], datasets=tuple(details["datasets"]))
+        case "arrived":
+            return Arrived(at=details["at"])
         case "reserved":
             return Reserved(**of_charge, **details | {"owner": Owner(**details["owner"])})
         case "started":

@@ -20,7 +20,7 @@ from dpbeam.errors import LedgerError, UsageError
 from dpbeam.ledger import refusals
 from dpbeam.ledger.accounts import Balance, Budget, Charge, State
 from dpbeam.ledger.amounts import ZERO, Amount
-from dpbeam.ledger.bookkeeping import answering, chained, moved_balance, of_charge
+from dpbeam.ledger.bookkeeping import answering, chained, moved_balance, moved_to, of_charge
 from dpbeam.ledger.entries import (
     REASONS,
     AttemptFailed,
@@ -91,7 +91,7 @@ class Ledger:
 
         Raises:
             UsageError: a bad dataset name, cap, meter or actor.
-            Refused: the dataset has a budget already: another, or, without `exist_ok`, the same.
+            Refused: the dataset has a budget already: another, or, without `exist_ok`, the same; the ledger was moved.
         """
         if not isinstance(cap, Amount):
             raise UsageError(f"cap must be an Amount, such as Amount.cap(10, 1e-5), got {type(cap).__name__}")
@@ -107,6 +107,8 @@ class Ledger:
                     return known.balance
                 raise refusals.budget_exists(dataset, cap, known.balance)
             self._verifier.no_history(tx, dataset)
+            if to := moved_to(tx):
+                raise refusals.moved(dataset, to)
             balance = Balance(meter=meter, cap=cap, spent=ZERO, held=ZERO)
             try:
                 fact = BudgetCreated(

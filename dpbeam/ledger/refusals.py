@@ -35,8 +35,22 @@ class FenceLost(RunFailed):
         )
 
 
-class Locked(LedgerError):
-    """Others kept the ledger for too long; nothing of what was asked was done."""
+class Unavailable(LedgerError):
+    """The ledger can't be used now; nothing of what was asked was done, so it may be asked again."""
+
+
+class Unreachable(Unavailable):
+    """The ledger's server can't be reached, or went away."""
+
+    def __init__(self, place: str, why: str) -> None:
+        super().__init__(
+            f"the ledger {place} can't be reached: {why}. Nothing was done; check the address, the user, the password "
+            "and the server, then try again"
+        )
+
+
+class Locked(Unavailable):
+    """Others kept the ledger for too long."""
 
     def __init__(self, place: str, seconds: float) -> None:
         super().__init__(
@@ -63,6 +77,14 @@ def cap_differs(dataset: str, stated: Amount, cap: Amount) -> Refused:
     return Refused(
         f"dataset {dataset}: the policy states a budget of {stated}, the ledger's cap is {cap}. The ledger's cap is "
         "the authority: correct `budget` in the policy, or leave it out. Nothing was charged."
+    )
+
+
+def moved(dataset: str, to: str) -> Refused:
+    """The ledger went on elsewhere."""
+    return Refused(
+        f"dataset {dataset}: the ledger was moved to {to}, and nothing is charged here any more; name that one with "
+        "--ledger (or DPBEAM_LEDGER)"
     )
 
 

@@ -10,16 +10,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from dpbeam.ledger.accounts import Balance, Budget, Charge, State
+from dpbeam.ledger.accounts import OPEN, Balance, Budget, Charge, State
 from dpbeam.ledger.amounts import ZERO, Amount
 from dpbeam.ledger.entries import (
     GENESIS,
+    Arrived,
     AttemptFailed,
     BudgetCreated,
     ChargeFact,
     Closed,
     Fact,
     JournalEntry,
+    Moved,
     Published,
     Refunded,
     Reserved,
@@ -32,6 +34,7 @@ from dpbeam.ledger.entries import (
 )
 from dpbeam.ledger.meters import Meter
 from dpbeam.ledger.scope import Protected
+from dpbeam.ledger.terms import Terms
 
 
 class BrokenJournal(Exception):
@@ -85,6 +88,7 @@ def replay(dataset: str, entries: Iterable[JournalEntry], *, ledger_id: str) -> 
         head_hash=book.hash,
         protected=book.protected,
         sources=book.sources,
+        terms=Terms(moved_to=book.moved_to),
     )
     return Replayed(budget=budget, charges=book.charges)
 
@@ -104,6 +108,7 @@ class _Book:
     fence: int = 0
     protected: Protected | None = None
     sources: tuple[str, ...] = ()
+    moved_to: str | None = None
     charges: dict[str, Charge] = field(default_factory=dict)
 
     def charge(self, fact: ChargeFact, state: State) -> Charge:
@@ -120,6 +125,7 @@ class _Book:
 
 def _follow(book: _Book, fact: Fact) -> None:
     """What a fact does to the budget and the charges. Raises ValueError or KeyError where it can't follow."""
+    _need(book.moved_to is None or isinstance(fact, Arrived))
     match fact:
         case BudgetCreated():
             _created(book, fact)
@@ -128,6 +134,13 @@ def _follow(book: _Book, fact: Fact) -> None:
             book.protected = protected
         case SourceAccepted():
             _accepted(book, fact)
+        case Moved(to=to, datasets=datasets):
+            _need(book.cap is not None and book.dataset in datasets)
+            _need(not any(charge.state in OPEN for charge in book.charges.values()))
+            book.moved_to = to
+        case Arrived(at=at):
+            _need(book.moved_to == at)
+            book.moved_to = None
         case Reserved():
             _reserved(book, fact)
         case Started():

@@ -34,12 +34,14 @@ def reservable(tx: Transaction, verifier: Verifier, claim: Claim) -> tuple[Budge
 
     Raises:
         KeyTaken: a run of the same key is unfinished, or published and not to be made anew.
-        Refused: the budget's cap is another than is stated, it protects another unit, a source isn't accepted, or too
-            little is left.
+        Refused: the ledger was moved; the budget's cap is another than is stated, it protects another unit, a source
+            isn't accepted, or too little is left.
         LedgerError: there is no such budget, or its history doesn't verify.
     """
     tx.check_schema()
     budget = verifier.verified(tx, claim.dataset).budget
+    if budget.terms.moved_to is not None:
+        raise refusals.moved(claim.dataset, budget.terms.moved_to)
     balance = budget.balance
     if claim.cap_stated is not None and claim.cap_stated != balance.cap:
         raise refusals.cap_differs(claim.dataset, claim.cap_stated, balance.cap)

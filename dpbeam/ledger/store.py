@@ -1,7 +1,7 @@
 """The interface between the ledger's rules and a database.
 
-A store knows SQL, locking and durability, and nothing of what the rows mean. A PostgreSQL store implements the
-same two protocols and passes the same contract test (tests/unit/ledger/test_ledger_contract.py).
+A store knows SQL, locking and durability, and nothing of what the rows mean. Those on SQLite and on PostgreSQL pass the
+same contract test (tests/unit/ledger/test_ledger_contract.py).
 """
 
 from __future__ import annotations
@@ -92,4 +92,9 @@ class Store(Protocol):
 
 def ledger_id(store: Store) -> str:
     """What journals call the store's ledger; tells nothing of its secret but whether it is the same."""
-    return hashlib.sha256(b"dpbeam ledger\0" + store.secret).hexdigest()
+    return ledger_id_of(store.secret)
+
+
+def ledger_id_of(secret: bytes) -> str:
+    """What journals call the ledger that has this secret."""
+    return hashlib.sha256(b"dpbeam ledger\0" + secret).hexdigest()

@@ -13,17 +13,21 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """What a dataset's budget is held under."""
+    """What a dataset's budget is held under. `moved_to` is where the ledger went on, if it did: then nothing is charged
+    here."""
+
+    moved_to: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {}
+        return {} if self.moved_to is None else {"moved_to": self.moved_to}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Terms:
         """What `to_json` made. Raises ValueError of anything else."""
-        if stored:
+        read = cls(**stored)
+        if not isinstance(read.moved_to, str | None) or read.to_json() != stored:
             raise ValueError("terms that this version doesn't know")
-        return cls()
+        return read
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,12 @@ def listening(listener: Listener) -> Iterator[None]:
         _listeners.remove(listener)
 
 
+def tell(what: str) -> None:
+    """Tells listeners that it takes long to get `what`."""
+    for listener in list(_listeners):
+        listener(f"waiting for {what}")
+
+
 class Patience:
     """Waits up to `seconds` for what others hold.
 
@@ -35,7 +41,7 @@ class Patience:
 
     def __init__(self, seconds: float, what: str) -> None:
         self._start = time.monotonic()
-        self.seconds, self._what, self._said = seconds, what, False
+        self.seconds, self.what, self._said = seconds, what, False
 
     def wait(self) -> bool:
         """Pauses; False if the time is up."""
@@ -44,7 +50,6 @@ class Patience:
             return False
         if waited > SAID_AFTER_S and not self._said:
             self._said = True
-            for listener in list(_listeners):
-                listener(f"waiting for {self._what}")
+            tell(self.what)
         time.sleep(random.uniform(_PAUSE_S / 10, _PAUSE_S) / (1 + waited))
         return True

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dpbeam.ledger.entries import (
+    Arrived,
     AttemptFailed,
     BudgetCreated,
     Closed,
     Fact,
+    Moved,
     Published,
     Refunded,
     Reserved,
@@ -27,6 +29,10 @@ def heading(fact: Fact) -> str:
             return "unit_bound"
         case SourceAccepted():
             return "source_accepted"
+        case Moved():
+            return "moved"
+        case Arrived():
+            return "arrived"
         case Reserved():
             return "reserved"
         case Started():
@@ -56,5 +62,9 @@ def remark(fact: Fact) -> str | None:
             return f"spent on {', '.join(sources)}{said}{also}"
         case AttemptFailed(told=told) if told:
             return "; ".join(told)
+        case Moved(to=to):
+            return f"the ledger went on to {to}; nothing is charged here any more"
+        case Arrived(at=at):
+            return f"the ledger goes on at {at}"
         case _:
             return None

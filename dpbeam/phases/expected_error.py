@@ -163,14 +163,16 @@ class StageError:
         if not isinstance(metric, Clipped):
             return _MetricError(by_rows=by_rows, noise=std[0] / _one(own[0]))
         values = self.values.get(metric.name, _halfway(metric))
-        clipped = values.lost(metric.low, metric.high) / values.mean_size
+        # Where every value that is seen is 0, nothing is cut, and noise counts against the farther bound.
+        size = values.mean_size or max(abs(metric.low), abs(metric.high))
+        clipped = values.lost(metric.low, metric.high) / size
         if not isinstance(metric, Moment):
-            return _MetricError(by_rows=by_rows, noise=std[0] / values.mean_size, clipped=clipped)
+            return _MetricError(by_rows=by_rows, noise=std[0] / size, clipped=clipped)
         # Each quantity in what one row moves it by at most, then all in the units of the values.
         one_row = [quantity.sensitivity(Bounds(l0=1, linf=1))[0] for quantity in own]
         noise_of_one = math.hypot(*(each / one for each, one in zip(std, one_row, strict=True)))
         error = (metric.high - metric.low) / 2 * noise_of_one
-        return _MetricError(by_rows=by_rows, noise=error / values.mean_size, clipped=clipped, is_average=True)
+        return _MetricError(by_rows=by_rows, noise=error / size, clipped=clipped, is_average=True)
 
 
 @dataclass(frozen=True, kw_only=True)

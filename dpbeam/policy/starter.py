@@ -18,6 +18,8 @@ from dpbeam.queries.column_types import ColumnType
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _LONGEST_READ = 240
 """Characters of a name to which another can be added."""
+_SUGGESTED = 5
+"""For so many columns of numbers metrics are written out, to be edited."""
 _IN_EXPRESSIONS = (*("and", "or", "not", "in", "case", "when", "then", "else", "end", "true", "false"), "null")
 
 _HEAD = """\
@@ -254,9 +256,13 @@ def _metrics(values: Sequence[str], vector_columns: Sequence[str], *, is_untyped
     text = "    metrics:\n      - privacy_id_count\n      # - count\n"
     if values or is_untyped:
         text += "      # Sums and means need bounds that you know from elsewhere, never from the data:\n"
-    for name in values:
+    for name in values[:_SUGGESTED]:
         text += f"      # - sum: {{column: {quoted(name)}, low: LOW, high: HIGH}}\n"
         text += f"      # - mean: {{column: {quoted(name)}, low: LOW, high: HIGH}}\n"
+    if len(values) > _SUGGESTED:
+        text += (
+            f"      # and so on for {len(values) - _SUGGESTED} more columns of numbers; each metric takes its share\n"
+        )
     if is_untyped and not values:
         text += "      # (of a column that is declared float64 or int64 above)\n"
         text += "      # - sum: {column: COLUMN, low: LOW, high: HIGH}\n"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpbeam.mechanisms.noise_width import NORMAL_95
-from dpbeam.reporting import coverage
+from dpbeam.reporting import clearness, coverage
 from dpbeam.reporting.charts import Chart, Row, chart, is_noise
 from dpbeam.reporting.facts import StageReport
 from dpbeam.reporting.manifest import FileEntry
@@ -65,9 +65,10 @@ def stage_view(stage: StageReport, files: Sequence[FileEntry]) -> dict[str, Any]
     labels = {metric.name: metric.label for metric in metrics if metric.label is not None}
     by = None if stage.order else first_count(stage.metrics)
     rows = top_rows(stage.table, keys=stage.keys, metrics=names, by=by, limit=MAX_ROWS, labels=labels)
+    noise = clearness.warning(stage.name, stage.metrics, stage.table, has_coverage=stage.coverage is not None)
     return {
         "facts": stage,
-        "coverage": coverage.said(stage.coverage),
+        "coverage": [*coverage.said(stage.coverage), *filter(None, [noise])],
         "metrics": metrics,
         "wide": [metric for metric in metrics if metric.place == 0 and metric.of > MAX_COLUMNS],
         "total": f"{stage.table.num_rows:,}",

@@ -19,7 +19,9 @@ PolicyPath = Annotated[Path, typer.Argument(metavar="POLICY", help="The policy f
 
 def _ledger_named(value: str) -> str:
     if value == DEFAULT_LEDGER and os.environ.get(LEDGER_VARIABLE, value).strip() == "":
-        raise UsageError(f"{LEDGER_VARIABLE} must not be empty; name the ledger (sqlite:///PATH), or unset it")
+        raise UsageError(
+            f"{LEDGER_VARIABLE} must not be empty; name the ledger (sqlite:///PATH or postgresql://…), or unset it"
+        )
     return value
 
 
@@ -29,7 +31,7 @@ LedgerUrl = Annotated[
         "--ledger",
         envvar=LEDGER_VARIABLE,
         callback=_ledger_named,
-        help="The ledger: sqlite:///PATH.",
+        help="The ledger: sqlite:///PATH or postgresql://USER@HOST/DATABASE.",
         show_default=True,
     ),
 ]

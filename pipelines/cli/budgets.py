@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -119,3 +120,50 @@ def budget_verify(
     with working("Replaying the journal"):
         count = open_ledger(ledger, reading=True).verify(dataset)
     remark(f"The ledger verifies: {count} entries, every balance is what they amount to.")
+
+
+@budget_app.command(
+    "export",
+    epilog=epilog("dpbeam budget export ledger.export --to 'postgresql://me@db.example.org/dpbeam'", codes=(0, 2, 3)),
+)
+def budget_export(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write it; holds the ledger's secret.")],
+    to: Annotated[str, typer.Option("--to", metavar="URL", help="The ledger that it becomes; none is there yet.")],
+    ledger: LedgerUrl = DEFAULT_LEDGER,
+    _verbose: Verbose = False,
+    _quiet: Quiet = False,
+) -> None:
+    """Close a ledger for good, and write all of it into a file that another place takes."""
+    from dpbeam.ledger import open_ledger
+    from dpbeam.ledger.moving import export_from
+    from dpbeam.ledger.stores import place_of
+    from dpbeam.pipelines.cli import moved_files
+
+    moved_files.check_free(file)
+    made = export_from(open_ledger(ledger).store, here=place_of(ledger), to=place_of(to))
+    moved_files.write(file, made)
+    remark(f"Nothing is charged at {ledger} any more. Go on with: dpbeam budget import {file} --ledger URL")
+
+
+@budget_app.command(
+    "import",
+    epilog=epilog(
+        "dpbeam budget import ledger.export --ledger 'postgresql://me@db.example.org/dpbeam'", codes=(0, 2, 3)
+    ),
+)
+def budget_import(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `dpbeam budget export` wrote.")],
+    ledger: LedgerUrl = DEFAULT_LEDGER,
+    _verbose: Verbose = False,
+    _quiet: Quiet = False,
+) -> None:
+    """Make a ledger of an export, once, at the place that it was written for, and go on there."""
+    from dpbeam.ledger.moving import check_import, import_into
+    from dpbeam.ledger.stores import open_store, place_of
+    from dpbeam.pipelines.cli import moved_files
+
+    made = moved_files.read(file)
+    check_import(made, place_of(ledger))
+    with working("Storing and verifying the journal"):
+        count = import_into(open_store(ledger, create=True, reading=False, secret=made.secret), made)
+    remark(f"The ledger goes on at {made.to}: {count} entries, verified. Remove {file}: it holds the ledger's secret.")

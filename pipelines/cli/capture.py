@@ -1,4 +1,5 @@
-"""Leads what others write to the two standard streams while a run works to the run's log.
+"""Leads what others write to the two standard streams while a run works to the run's log; while raw figures are made,
+nowhere.
 
 Runners, their subprocesses, libraries in C++ and warnings write where they like, and some quote rows. The screen is for
 what the one door prints (`dpbeam.pipelines.cli.printing`), which is told here where it is.
@@ -37,26 +38,42 @@ def captured(log: RunLog) -> Iterator[None]:
     Guarantee: while it lasts, nothing but what the one door prints reaches what files 1 and 2 were, from this process
     or those that it starts.
     """
+    with _led_to(log.fileno()):
+        yield
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """As `captured`, but to nowhere: for commands that show raw figures and have no log.
+
+    Guarantee: that of `captured`. So whether a library warns, which may follow from a single value, shows nowhere.
+    """
+    with open(os.devnull, "wb") as nowhere, _led_to(nowhere.fileno()):
+        yield
+
+
+@contextmanager
+def _led_to(file: int) -> Iterator[None]:
     undo = ExitStack()
     try:
         with stopping.held():
-            _capture(log, undo)
+            _lead(file, undo)
         yield
     finally:
         with stopping.held():
             undo.close()
 
 
-def _capture(log: RunLog, undo: ExitStack) -> None:
+def _lead(file: int, undo: ExitStack) -> None:
     own = streams.current()
     for number in (1, 2):
         copy = os.dup(number)
         undo.callback(os.close, copy)
         if own is not None:
             undo.enter_context(own[number - 1].elsewhere(number, copy))
-        os.dup2(log.fileno(), number)
+        os.dup2(file, number)
         undo.callback(os.dup2, copy, number)
-    into = open(os.dup(log.fileno()), "w", encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115
+    into = open(os.dup(file), "w", encoding="utf-8", errors="backslashreplace", buffering=1)  # noqa: SIM115
     undo.callback(into.close)
     _screen.update(stdout=sys.stdout, stderr=sys.stderr)
     undo.callback(_screen.clear)

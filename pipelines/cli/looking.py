@@ -24,7 +24,7 @@ CERTIFY = epilog("dpbeam certify releases/visits/*/manifest.json", codes=(0, 2, 
 
 def init(
     data: Annotated[
-        Path, typer.Argument(metavar="DATA", help="A CSV, JSON Lines, Parquet or Avro file, or a folder of them.")
+        Path, typer.Argument(metavar="DATA", help="A CSV, JSON Lines, Parquet, Avro or Arrow file, or a folder.")
     ],
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Where to write; default: the screen.")] = None,
     sample: Annotated[
@@ -54,6 +54,11 @@ def init(
         note(
             f"--sample looked at values, of up to {ROWS:,} rows: the types in this policy depend on them. "
             "Confirm each before the policy goes to anybody."
+        )
+    if "\nprivacy_unit: row\n" in text:
+        note(
+            "no column sounds like a person's id, so the policy protects each row by itself. Where people have several "
+            "rows, name the column that tells whose they are, at privacy_unit."
         )
     if output is None:
         say(*text.removesuffix("\n").split("\n"))

@@ -101,7 +101,9 @@ def _invoke(arguments: Sequence[str]) -> DpbeamError | None:
         return None if ending.exit_code == 0 else Interrupted("stopped", ending.exit_code)
     except stopping.Stopped as stopped:
         return Interrupted(f"{stopped}; `dpbeam recover` settles what was begun", stopped.exit_code)
-    except Exception as error:
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # what isn't an Exception has a text too
         if hasattr(error, "format_message"):  # a usage error of the command line itself
             return UsageError(*streams.usage_lines(error))
         return InternalError.of(error)

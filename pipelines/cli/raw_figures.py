@@ -1,6 +1,7 @@
 """Where raw figures may go: a terminal, a screen that is named as one, or a new file of mode 0600.
 
-Guarantee: what ends a command that shows them is exit code 0 or 2, whatever the figures are.
+Guarantee: what ends a command that shows them is exit code 0 or 2, whatever the figures are; and what libraries say
+meanwhile, in Python or below it, reaches no stream.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dpbeam.errors import DpbeamError, Interrupted, UsageError
+from dpbeam.pipelines.cli.capture import silenced
 from dpbeam.pipelines.cli.printing import is_terminal, lost, say
 from dpbeam.pipelines.lifecycle import stopping
 
@@ -24,14 +26,15 @@ if TYPE_CHECKING:
 @contextmanager
 def two_endings(what: str) -> Iterator[None]:
     """What goes wrong ends with exit code 2: a code that depends on what is in the data would tell of it wherever exit
-    codes go. A signal ends the command as it ends any other."""
+    codes go. A signal ends the command as it ends any other. What others write to the streams goes nowhere."""
     try:
-        yield
-    except (UsageError, Interrupted, stopping.Stopped):
+        with silenced():
+            yield
+    except (UsageError, Interrupted, *stopping.ENDS):
         raise
     except DpbeamError as error:
         failed = UsageError(*error.lines)
-    except Exception as error:
+    except BaseException as error:  # a panic of a library in Rust is no Exception
         failed = UsageError(f"the {what} broke off (internal error {type(error).__name__}); please report it")
     else:
         return

@@ -86,7 +86,8 @@ def _table(listed: list[Listed]) -> Table:
 
     table = Table(title="Releases", title_justify="left")
     for heading in ("dataset", "release", "name", "period", "ε", "δ", "manifest"):
-        table.add_column(heading, overflow="fold")
+        # On one line, so that an id can be copied; a name may be long.
+        table.add_column(heading, overflow="fold", no_wrap=heading != "name")
     for each in listed:
         told = each.manifest
         cells = ["–"] * 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import nullcontext
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -77,7 +78,10 @@ def run(
     from dpbeam.policy.load import load_policy
 
     if str(policy_path).startswith("-"):
-        raise UsageError(f"POLICY must come before Beam's flags, got {policy_path} in its place")
+        flags = [name for each in context.command.params for name in each.opts]
+        close = get_close_matches(str(policy_path).partition("=")[0], [*flags, "--help"], n=1)
+        hint = f". Did you mean {close[0]!r}?" if close else ""
+        raise UsageError(f"POLICY must come before Beam's flags, got {policy_path} in its place{hint}")
     if engine not in ("dpbeam", "pipelinedp"):
         raise UsageError(f"--engine must be dpbeam or pipelinedp, got {engine!r}")
     policy = load_policy(policy_path, source=source, output=output)
@@ -204,4 +208,8 @@ def recover(
         return
     for each in settled:
         say(f"{each.charge.dataset} {each.charge.release_id} (charge {each.charge.id}): {each.outcome}")
-    remark("Nothing to settle." if not settled else f"{len(settled)} charges looked at.")
+    remark(
+        "Nothing to settle."
+        if not settled
+        else f"{len(settled)} {'charge' if len(settled) == 1 else 'charges'} looked at."
+    )

@@ -136,7 +136,12 @@ def usage_lines(error: Any) -> list[str]:
         close = f" Did you mean {error.possibilities[0]!r}?" if error.possibilities else ""
         return [f"No such option {error.option_name!r}.{close}"]
     said = str(error.format_message())
-    return said.split("\n") if type(error).__name__ == "NoArgsIsHelpError" else [said]
+    match type(error).__name__:
+        case "NoArgsIsHelpError":
+            return ["a command is missing", "", *said.split("\n")]
+        case "MissingParameter":
+            return [f"{said} `{error.ctx.command_path} --help` says what it takes."]
+    return [said]
 
 
 def settle() -> None:

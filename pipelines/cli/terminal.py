@@ -49,13 +49,15 @@ def results(
     spec: StageSpec, table: pa.Table, width: int | None = None, coverage: Coverage | None = None
 ) -> RenderableType:
     """The top rows of one stage's results, each value above its 95 % interval; of its metrics as many as fit the width
-    (None: all), one at least. Below them what became of the stage's rows, if the run bought to know it."""
-    shown = _rows(spec, table, width)
-    if coverage is None:
-        return shown
+    (None: all), one at least. Below them what became of the stage's rows, if the run bought to know it, and that all is
+    noise, where it is."""
+    from dpbeam.pipelines.lifecycle.report_facts import metric_columns  # lazily: no plan needs what makes reports
+    from dpbeam.reporting import clearness
     from dpbeam.reporting import coverage as words
 
-    return Group(shown, *map(line, words.said(coverage)))
+    noise = clearness.warning(spec.name, metric_columns(spec), table, has_coverage=coverage is not None)
+    said = [*words.said(coverage), *filter(None, [noise])]
+    return Group(_rows(spec, table, width), *map(line, said))
 
 
 def _rows(spec: StageSpec, table: pa.Table, width: int | None) -> RenderableType:
@@ -66,7 +68,8 @@ def _rows(spec: StageSpec, table: pa.Table, width: int | None) -> RenderableType
 
     columns = [column for column in metric_columns(spec) if column.place < _COLUMNS]
     first = columns[0].name if columns else None
-    title = f"{spec.name}: {table.num_rows:,} partitions released" if spec.keys else f"{spec.name}: the whole table"
+    many = "partition" if table.num_rows == 1 else "partitions"
+    title = f"{spec.name}: {table.num_rows:,} {many} released" if spec.keys else f"{spec.name}: the whole table"
     if table.num_rows > TOP:
         title += f"; the {TOP} with the largest {first}" if first else f"; the first {TOP}"
     labels = {column.name: column.label for column in columns if column.label is not None}
@@ -160,6 +163,13 @@ def plan(made: Plan, balance: Balance | None, outlook: Outlook | None = None) ->
             )
         )
     lines.extend(line(price(figure)) for figure in made.utility.coverage)
+    if not made.utility.coverage:
+        lines.append(
+            line(
+                "No coverage is bought: were most rows dropped by a rule or cut by a bound, the release wouldn't say "
+                "so (docs/policy.md)."
+            )
+        )
     lines += [] if outlook is None else outlook_tables(outlook)
     certificate = made.certificate.to_json()
     methods = ", ".join(f"{name} {significant(certificate[name], 4)}" for name in ("pld", "rdp", "naive"))

@@ -28,7 +28,7 @@ from dpbeam.errors import (
 from dpbeam.ledger import Ledger
 from dpbeam.ledger.accounts import OPEN, Charge
 from dpbeam.ledger.entries import AttemptFailed, Reason
-from dpbeam.ledger.refusals import FenceLost, Locked
+from dpbeam.ledger.refusals import FenceLost, Unavailable
 from dpbeam.pipelines.lifecycle import ownership, publish, stopping
 from dpbeam.transforms.wire.confidants import confide
 from dpbeam.transforms.wire.staging import Area
@@ -48,20 +48,30 @@ def staging_area(charge: Charge) -> Area:
 
 class journalled:
     """Journals why an attempt failed, clears what it left, and lets its error go on, with what stays spent. None is a
-    refusal: the run was charged."""
+    refusal: the run was charged.
 
-    def __init__(self, ledger: Ledger, charge: Charge, reason: Reason) -> None:
-        self._ledger, self._charge, self._reason = ledger, charge, reason
+    `drawn` marks steps that work on what was drawn. That such a step fails, and where, may follow from the draws, and
+    is seen; so the charge is closed then, unless it is the machine, the ledger or the staged files that failed it.
+
+    Guarantee: after a failure that may tell of draws no other attempt of the charge draws again.
+    """
+
+    def __init__(self, ledger: Ledger, charge: Charge, reason: Reason, *, drawn: bool = False) -> None:
+        self._ledger, self._charge, self._reason, self._drawn = ledger, charge, reason, drawn
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if not isinstance(error, Exception):  # a signal stopped the run: `settle_stopped` is for all steps
+        if error is None or isinstance(error, stopping.ENDS):  # of a signal `settle_stopped` takes care, for all steps
             return
         if isinstance(error, Undecided):
             raise error.knowing(spent=close(self._ledger, self._charge)) from None
-        spent = fail(self._ledger, self._charge, "data_rule" if isinstance(error, DataError) else self._reason)
+        spent: Spent | None
+        if self._drawn and not isinstance(error, OSError | LedgerError | RunFailed):
+            spent = close(self._ledger, self._charge)
+        else:
+            spent = fail(self._ledger, self._charge, "data_rule" if isinstance(error, DataError) else self._reason)
         if isinstance(error, OSError):
             text = os.strerror(error.errno) if error.errno else type(error).__name__
             confide("writing the release", error)
@@ -69,7 +79,7 @@ class journalled:
             raise failed.knowing(spent=spent) from None
         if isinstance(error, UsageError | Refused):  # of a plan that the run made anew: by then it was charged
             raise RunFailed(*error.message, remedy=error.remedy).knowing(spent=spent) from None
-        if isinstance(error, RunFailed):
+        if isinstance(error, RunFailed | LedgerError):
             raise error.knowing(spent=spent) from None
         if not isinstance(error, DpbeamError):
             confide("the run", error)
@@ -120,7 +130,7 @@ def record_published(ledger: Ledger, charge: Charge, manifest_sha256: str) -> Ch
     """
     try:
         for _ in range(TELLING_TRIES - 1):
-            with suppress(Locked):
+            with suppress(Unavailable):
                 return ledger.publish(charge, manifest_sha256=manifest_sha256)
             if stopping.asked():
                 break

@@ -138,7 +138,7 @@ def run_job(charged: Charged) -> Staged:
     known = charged.planned.parameters
     for phase in phases(known.query):
         tables = _taken(_run_stages(charged, replace(known, stages=phase.stages(known))))
-        with journalled(ledger, charge, "pipeline"):
+        with journalled(ledger, charge, "pipeline", drawn=True):
             known = phase.learn(known, tables)
     return _run_stages(charged, coverage.counting(known))
 
@@ -177,7 +177,9 @@ def _run_stages(charged: Charged, known: Parameters) -> Staged:
                 shuffles = reference.run(job, charged.planned.reference, options)
             else:
                 shuffles = aggregate.run(job, options)
-        except Exception as error:
+        except stopping.ENDS:
+            raise
+        except BaseException as error:
             stopping.check()  # a runner may make an error of its own of what stopped it
             confide("the runner", error)
             failure = from_runner(error)
@@ -191,7 +193,8 @@ def _run_stages(charged: Charged, known: Parameters) -> Staged:
 def verify(staged: Staged) -> Verified:
     """Takes exactly one file a shard from staging, once; everything a release shows is made from these tables."""
     tables = _taken(staged)
-    known = coverage.learn(staged.parameters, tables)
+    with journalled(staged.charged.request.ledger, staged.charge, "pipeline", drawn=True):
+        known = coverage.learn(staged.parameters, tables)
     _check_coverage(staged.charged, known)
     return Verified(
         charged=staged.charged, parameters=known, tables={spec.name: tables[spec.name] for spec in known.stages}
@@ -226,7 +229,7 @@ def _taken(staged: Staged) -> dict[str, pa.Table]:
         RunFailed: the control totals of a shuffle weren't confirmed, or a file isn't as it must be.
     """
     request, area = staged.charged.request, staged.charged.area
-    with journalled(request.ledger, staged.charge, "staging"):
+    with journalled(request.ledger, staged.charge, "staging", drawn=True):
         missing = [shuffle.name for shuffle in staged.shuffles if not area.has_marker(shuffle.name)]
         if missing:
             raise RunFailed(
@@ -248,7 +251,7 @@ def assemble(verified: Verified) -> Assembled:
     charged, charge, known, tables = verified.charged, verified.charge, verified.parameters, verified.tables
     request = charged.request
     query, ledger = request.query, request.ledger
-    with journalled(ledger, charge, "publish"):
+    with journalled(ledger, charge, "publish", drawn=True):
         folder = charged.area.create_release()
         columns = {spec.name: metric_columns(spec) for spec in known.stages}
         publish.write_tables(folder, tables, columns, manifests.by_stage(known.chosen), request.period, known.coverage)
@@ -282,7 +285,7 @@ def assemble(verified: Verified) -> Assembled:
 def commit(assembled: Assembled) -> Published:
     """The atomic step: the ledger decides, by the run's fence, that this release is out; then one rename shows it."""
     request, area, known = assembled.charged.request, assembled.charged.area, assembled.parameters
-    with journalled(request.ledger, assembled.charge, "publish"):
+    with journalled(request.ledger, assembled.charge, "publish", drawn=True):
         manifest_sha256 = publish.write_manifest(Path(area.release), assembled.manifest)
         area.remove_shards()
     charge = record_published(request.ledger, assembled.charge, manifest_sha256)

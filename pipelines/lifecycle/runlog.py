@@ -18,6 +18,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from dpbeam.errors import DpbeamError, InternalError, Refused, UsageError
+from dpbeam.pipelines.lifecycle import stopping
 from dpbeam.pipelines.lifecycle.steps import Progress
 from dpbeam.transforms.wire import confidants
 
@@ -133,13 +134,13 @@ def kept(folder: Path, dataset: str, *, keep: bool = False, loggers: Sequence[st
     except DpbeamError as error:
         keeps = keep or (log.says_more and not isinstance(error, UsageError | Refused))
         raise error.knowing(log=str(log.path)) if keeps else error from None
-    except Exception as error:
+    except stopping.ENDS:
+        keeps = log.says_more
+        raise
+    except BaseException as error:
         keeps = True
         log.confide("the run", error)
         raise InternalError.of(error).knowing(log=str(log.path)) from None
-    except BaseException:
-        keeps = log.says_more
-        raise
     finally:
         for name in loggers:
             logging.getLogger(name).removeHandler(handler)

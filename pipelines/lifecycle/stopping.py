@@ -34,6 +34,11 @@ class Stopped(BaseException):
         super().__init__(f"stopped by {self.name}")
 
 
+ENDS = (Stopped, KeyboardInterrupt, GeneratorExit)
+"""What asks work to end, and is no failure of its own. All else that isn't an `Exception` is a failure like one: a
+panic of a library in Rust, or a `SystemExit`, each with a text that may hold a value."""
+
+
 @dataclass
 class _State:
     is_listening: bool = False

@@ -32,7 +32,7 @@ _FORMATS = {
     "hour": "%Y-%m-%dT%H",
     "minute": "%Y-%m-%dT%H:%M",
 }
-_COMPARISONS = {"equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "in", "nullif"}
+_COMPARISONS = {"equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "in"}
 _READERS = {"int64", "float64", "bool", "date", "timestamp", "parse_int64", "parse_float64"}
 """Functions that read text as written in a CSV file, or as numbers with marks of groups, which needn't be there."""
 
@@ -159,8 +159,15 @@ def _within(expression: Expression, wanted: Sequence[Any]) -> Iterator[tuple[str
         case Call(function="parse_date" | "parse_timestamp", arguments=(text, Constant(value=stated))):
             at = [value for value in wanted or usual(expression.type) if isinstance(value, date)]
             yield from _within(text, [_moment(value).strftime(str(stated)) for value in at])
-        case Call(function=function, arguments=(text, *_)) if function in _READERS and text.type == "string":
-            yield from _within(text, [_written(value) for value in wanted or usual(expression.type)])
+        case Call(function=function, arguments=(text, *marks)) if function in _READERS and text.type == "string":
+            values = _suited(wanted or usual(expression.type), expression.type)
+            mark = next((str(value) for each in marks[:1] for value in _constant(each)), ".")
+            point = mark if function == "parse_float64" else "."
+            yield from _within(text, [_written(value).replace(".", point) for value in values])
+        case Call(function="int64" | "float64", arguments=(number,)) if number.type in ("int64", "float64"):
+            yield from _within(number, list(_suited(wanted or usual(expression.type), expression.type)))
+        case Call(function="nullif", arguments=(value, other)):
+            yield from _within(value, wanted or [*_around(_constant(other), value.type)])
         case Call(function=function, arguments=arguments) if function in _COMPARISONS:
             constants = [value for each in arguments for value in _constant(each)]
             for each in arguments:
@@ -168,6 +175,12 @@ def _within(expression: Expression, wanted: Sequence[Any]) -> Iterator[tuple[str
         case Call(arguments=arguments):
             for each in arguments:
                 yield from _within(each, wanted if each.type == expression.type else ())
+
+
+def _suited(values: Iterable[Any], kind: ColumnType) -> Iterator[Any]:
+    """The values as they are of the type: numbers that become whole ones are rounded."""
+    for value in values:
+        yield round(value) if kind == "int64" and isinstance(value, float) else value
 
 
 def _constant(expression: Expression) -> Iterator[Any]:

@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from dpbeam.ledger.stores.sqlite.schema import ENTRY
+from dpbeam.ledger.rows import ENTRY
 
 MESSAGE = re.compile(r"the ledger \S+ (doesn't verify: |is damaged or no SQLite database\. )[ -~]{40,500}")
 

@@ -168,6 +168,48 @@ def test_the_exit_code_and_streams_are_the_same_whatever_breaks_rules(rule: str,
     assert said[0][0] == 0
 
 
+@pytest.mark.parametrize("number", ["1", "1e200"])
+def test_what_a_library_says_of_a_value_reaches_no_stream(number: str, planted) -> None:
+    """Of 1e200 NumPy warns that its square is beyond what a float can be: one person's value."""
+    planted.policy["columns"]["numbers"] = {"type": "vector", "length": 2}
+    planted.policy["source"] = {"format": "jsonl", "path": "data.jsonl"}
+    (stage,) = planted.policy["stages"]
+    stage["metrics"] = ["count", {"vector_sum": {"columns": ["numbers"], "norm": "l2", "max_norm": 1}}]
+    row = '{"person": "p1", "place": "inn", "amount": 1, "numbers": [%s, 1]}\n'
+    (planted.folder / "data.jsonl").write_text(row % number * 50)
+    path = planted.folder / "figures.txt"
+    done = called(planted, "--output-file", str(path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "50 above" in path.read_text()
+
+
+PANIC = """
+import logging, os, sys, warnings
+logging.basicConfig(level=logging.CRITICAL)
+from dpbeam.pipelines.checking import examine as module
+from dpbeam.pipelines.cli.main import main
+class PanicException(BaseException): pass
+def examine(*_, **__):
+    warnings.warn("{text}")
+    logging.getLogger("polars").critical("{text}")
+    print("{text}", file=sys.stderr)
+    os.write(1, b"{text}")
+    os.write(2, b"{text}")
+    raise {error}("{text}")
+module.examine = examine
+main()
+"""
+
+
+@pytest.mark.parametrize("error", ["PanicException", "SystemExit", "ValueError", "MemoryError"])
+def test_a_panic_of_a_library_says_no_value_and_ends_with_2(error: str, planted) -> None:
+    program = PANIC.format(text=CANARY, error=error)
+    command = [sys.executable, "-c", program, "check", str(planted.policy_path), "--show"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"dpbeam: the check broke off (internal error {error}); please report it\n"
+
+
 def test_a_damaged_file_ends_with_2_and_leaves_no_file(planted, capsys) -> None:
     planted.policy["source"] = {"format": "csv", "path": "data.csv.gz"}
     import gzip

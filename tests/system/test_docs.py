@@ -41,20 +41,24 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_readmes_five_minutes_work(reader, capsys) -> None:
     found = commands(ROOT / "README.md")
-    assert [words[0] for words in found] == ["init", "plan", "budget", "run", "budget"]
+    assert [words[0] for words in found] == ["init", "check", "plan", "budget", "run", "budget"]
     for words in found:
+        words += ["--show"] * (words[0] == "check")  # for a reader has a terminal
         assert invoke(words) == 0, (words, capsys.readouterr().err)
 
 
-def test_the_ledgers_page_works(reader, capsys) -> None:
+def test_the_ledgers_page_works(reader, capsys, postgres) -> None:
     assert invoke(["init", "people.parquet", "--output", "policy.yaml"]) == 0
     policy = reader / "policy.yaml"
     policy.write_text(policy.read_text().replace("dataset: people", "dataset: my-data"))
     shutil.copy(reader / "people.parquet", reader / "moved.parquet")
     found = commands(ROOT / "docs" / "ledger.md")
-    assert len(found) == 10
+    assert len(found) == 12
+    server = postgres.url()
     for words in found:
-        assert invoke(words) == 0, (words, capsys.readouterr().err)
+        here = [server if word == "postgresql://dpbeam@db.example.org/budgets" else word for word in words]
+        assert invoke(here) == 0, (words, capsys.readouterr().err)
+    assert invoke(["budget", "verify", "--ledger", server]) == 0
 
 
 def test_the_page_of_the_check_works(reader, capsys) -> None:

@@ -174,7 +174,7 @@ def test_a_fault_of_ours_is_an_internal_error_whose_text_is_in_the_log(workspace
     said = capsys.readouterr().err
     (log,) = workspace.logs()
     assert "internal error LookupError at test_failures.py:" in said
-    assert "attempt 1 of 3, 2 left" in said
+    assert "attempt 1 of 3, none left" in said  # what it wrote was drawn
     assert CANARY not in said
     assert f"LookupError: {CANARY}" in log.read_text(encoding="utf-8")
 
@@ -301,3 +301,17 @@ def test_rows_in_memory_are_logged_only_where_a_folder_is_named(failing, capfd) 
             dpbeam.release(asked, ledger=failing.ledger, output=failing.output, refresh=True, **named)
         assert (failed.value.log is not None) == bool(named)
     assert failing.logs() == []
+
+
+@pytest.mark.parametrize("kind", [type("PanicException", (BaseException,), {}), SystemExit])
+def test_a_panic_of_a_library_ends_any_command_without_its_text(workspace, capsys, monkeypatch, kind) -> None:
+    """Libraries in Rust raise what is no `Exception`."""
+
+    def panics(*_, **__):
+        raise kind(CANARY)
+
+    monkeypatch.setattr("dpbeam.policy.load.load_policy", panics)
+    assert invoke(["plan", str(workspace.policy_path)]) == 4
+    said = "".join(capsys.readouterr())
+    assert f"internal error {kind.__name__}" in said
+    assert CANARY not in said

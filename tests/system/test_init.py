@@ -280,3 +280,20 @@ def test_no_value_gets_into_the_policy_or_onto_the_screen(folder, first, name) -
     for cell in CELLS:
         if len(cell) > 3 and cell not in ("true", "3.4.2024"):
             assert cell.encode() not in shown
+
+
+def test_of_many_columns_of_numbers_a_few_are_written_out(folder, capsys) -> None:
+    names = [f"n{i}" for i in range(9)]
+    Path("w.csv").write_text("\n".join([",".join(["user_id", "city", *names]), "u,Oslo" + ",1" * 9]), encoding="utf-8")
+    made("w.csv", "--sample")
+    text = Path("policy.yaml").read_text(encoding="utf-8")
+    assert text.count("# - mean:") == 5
+    assert "# and so on for 4 more columns of numbers; each metric takes its share\n" in text
+
+
+@pytest.mark.parametrize(("column", "is_said"), [("user_id", False), ("tail", True)])
+def test_a_policy_that_protects_single_rows_is_said_aloud(folder, capsys, column, is_said) -> None:
+    Path("v.csv").write_text(f"{column},city\nN1,Oslo\n", encoding="utf-8")
+    made("v.csv")
+    said = " ".join(capsys.readouterr().err.split())
+    assert ("no column sounds like a person's id, so the policy protects each row by itself." in said) == is_said

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dpbeam.ledger.accounts import Charge
-from dpbeam.ledger.stores.sqlite.schema import CHARGE
+from dpbeam.ledger.rows import CHARGE
 from dpbeam.pipelines.cli.main import invoke
 from dpbeam.pipelines.lifecycle import attempts, publish
 from dpbeam.transforms.wire.staging import Area

@@ -81,3 +81,21 @@ def test_a_rehearsal_that_fails_names_a_log_that_says_why(workspace, temporary, 
 @pytest.mark.parametrize("policy", sorted(ROOT.glob("examples/*/*.yaml")), ids=lambda path: path.parent.name)
 def test_the_examples_can_be_rehearsed(policy, temporary, capsys) -> None:
     assert invoke(["rehearse", str(policy), "--units", "2000"]) == 0
+
+
+def test_the_policy_that_init_writes_for_the_tutorials_table_can_be_rehearsed(tmp_path, temporary, capsys) -> None:
+    table, path = ROOT / "examples" / "tutorial" / "visits.csv", tmp_path / "policy.yaml"
+    assert invoke(["init", str(table), "--sample", "-o", str(path)]) == 0
+    text = path.read_text(encoding="utf-8")
+    assert "nullif" in text
+    mean = "- mean: {column: paid, low: LOW, high: HIGH}"
+    path.write_text(text.replace(f"# {mean}", mean.replace("LOW", "0").replace("HIGH", "50")), encoding="utf-8")
+    assert invoke(["rehearse", str(path), "--units", "2000"]) == 0, capsys.readouterr().err
+    assert "paid_mean" in capsys.readouterr().out
+
+
+def test_a_floor_of_coverage_stops_no_rehearsal(workspace, temporary, capsys) -> None:
+    """Of three made-up rows of a person the bounds keep one: that says nothing of the policy."""
+    stage = workspace.policy["stages"][0] | {"bounds": {"l0": 1, "linf": 1}}
+    workspace.policy |= {"stages": [stage], "coverage": {"share": 0.1}, "guardrails": {"min_coverage": 0.9}}
+    assert invoke(["rehearse", str(workspace.policy_path)]) == 0, capsys.readouterr().err

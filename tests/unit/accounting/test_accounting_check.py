@@ -173,7 +173,7 @@ def count_delta_twice(monkeypatch):
 
     monkeypatch.setattr(module, "SELECTION_DELTA_SHARE", 1.0)
     real = module._solve
-    monkeypatch.setattr(module, "_solve", lambda mix, epsilon, delta: real(mix, epsilon, DELTA))
+    monkeypatch.setattr(module, "_solve", lambda mix, epsilon, delta, composed: real(mix, epsilon, DELTA, composed))
 
 
 def count_delta_not_at_all(monkeypatch):

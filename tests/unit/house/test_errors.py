@@ -28,7 +28,7 @@ from dpbeam.ledger.accounts import Balance, Charge
 from dpbeam.ledger.amounts import ZERO, Amount
 from dpbeam.ledger.meters import BASIC
 from dpbeam.ledger.owner import Owner
-from dpbeam.ledger.refusals import FenceLost, KeyTaken, Locked, not_enough
+from dpbeam.ledger.refusals import FenceLost, KeyTaken, Locked, Unreachable, not_enough
 from dpbeam.policy.violations import PolicyError, Violation
 from dpbeam.reporting.certify import Uncertified
 
@@ -54,6 +54,7 @@ MADE = {
     KeyTaken: KeyTaken(CHARGE),
     Locked: Locked("/x/ledger.sqlite", 60.0),
     PolicyError: PolicyError([Violation(file="f", line=1, key="k", value="1", rule="is wrong", remedy="Mend it.")]),
+    Unreachable: Unreachable("postgresql://h/db", "Connection refused"),
     Uncertified: Uncertified("manifest.json", ("files: one is missing", "delta: it differs")),
 }
 """Of each class with a constructor of its own, one error."""

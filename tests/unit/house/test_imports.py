@@ -15,7 +15,7 @@ ROOMS = (
     "dpbeam.errors", "dpbeam.extras", "dpbeam._version", "dpbeam.array_types", "dpbeam.mechanisms",
     "dpbeam.events", "dpbeam.queries", "dpbeam.reading", "dpbeam.engine", "dpbeam.policy", "dpbeam.accounting",
     "dpbeam.reporting", "dpbeam.ledger", "dpbeam.phases", "dpbeam.transforms", "dpbeam.adapters", "dpbeam.pipelines",
-    "dpbeam.beam",
+    "dpbeam.beam", "dpbeam.__main__",
 )  # fmt: skip
 """Every room sees those before it and none after it."""
 

@@ -36,7 +36,14 @@ def pins() -> list[Requirement]:
 
 STATED = stated()
 ALL = [requirement for requirements in STATED.values() for requirement in requirements]
-NEED_EXTRAS = ("transforms", "pipelines/jobs", "pipelines/lifecycle", "dpbeam/adapters", "dpbeam/beam")
+NEED_EXTRAS = (
+    "transforms",
+    "pipelines/jobs",
+    "pipelines/lifecycle",
+    "dpbeam/adapters",
+    "dpbeam/beam",
+    "dpbeam/ledger/stores/postgresql",
+)
 """The rooms that may import what comes with an extra."""
 
 
@@ -78,7 +85,7 @@ def names(requirements: list[Requirement]) -> set[str]:
 
 
 def test_every_import_is_of_a_dependency_that_is_named_and_none_is_named_in_vain(owners) -> None:
-    named = names(STATED["base"] + STATED["beam"] + STATED["pipelinedp"])
+    named = names(STATED["base"] + STATED["beam"] + STATED["pipelinedp"] + STATED["postgresql"])
     used = {(package, path): owners.get(package, set()) & named for package, path in imported(OURS).items()}
     assert [of for of, found in used.items() if not found] == []
     assert named - set().union(*used.values()) == set()
@@ -87,7 +94,7 @@ def test_every_import_is_of_a_dependency_that_is_named_and_none_is_named_in_vain
 def test_what_needs_no_extra_imports_what_comes_with_none(owners) -> None:
     used = {(package, path): owners.get(package, set()) for package, path in imported(OURS, but=NEED_EXTRAS).items()}
     assert [of for of, found in used.items() if not found & names(STATED["base"])] == []
-    assert not names(STATED["base"]) & names(STATED["beam"] + STATED["pipelinedp"])
+    assert not names(STATED["base"]) & names(STATED["beam"] + STATED["pipelinedp"] + STATED["postgresql"])
 
 
 def test_every_import_of_the_tests_is_of_a_dependency_that_is_named(owners) -> None:

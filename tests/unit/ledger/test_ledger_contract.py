@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from dpbeam.errors import LedgerError, Refused, UsageError
 from dpbeam.ledger import Ledger, bookkeeping, open_ledger
@@ -25,10 +27,20 @@ SHA = "0" * 64
 PEOPLE = Scope(protected=Protected(unit="person"), sources=("/data/people.csv",))
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_url(request, tmp_path: Path) -> Callable[[], str]:
+    """Names a place for a ledger that isn't there yet, each time another."""
+    if request.param == "postgresql":
+        return request.getfixturevalue("postgres").url
+    numbers = itertools.count()
+    return lambda: str(tmp_path / f"ledger-{next(numbers)}.sqlite")
+
+
 @pytest.fixture
-def make_ledger(tmp_path: Path) -> Callable[[], Ledger]:
+def make_ledger(new_url: Callable[[], str]) -> Callable[[], Ledger]:
     """Makes, and then opens again, one ledger."""
-    return lambda: open_ledger(str(tmp_path / "ledger.sqlite"), create=True)
+    url = new_url()
+    return lambda: open_ledger(url, create=True)
 
 
 @pytest.fixture
@@ -181,18 +193,14 @@ def test_this_process_lives_and_a_past_one_does_not() -> None:
 class LedgerMachine(RuleBasedStateMachine):
     """Any order of calls, by holders of any fence, against a model of a few lines."""
 
+    new_url: ClassVar[Callable[[], str]]
+
     def __init__(self) -> None:
         super().__init__()
-        import tempfile
-
-        self.folder = tempfile.TemporaryDirectory()
-        self.book = open_ledger(f"{self.folder.name}/l", create=True)
+        self.book = open_ledger(type(self).new_url(), create=True)
         self.book.create_budget("d", CAP)
         self.states: dict[str, str] = {}
         self.held: list[Charge] = []
-
-    def teardown(self) -> None:
-        self.folder.cleanup()
 
     @rule(key=st.sampled_from("abcdef"))
     def reserve(self, key: str) -> None:
@@ -247,5 +255,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.book.verify()
 
 
-LedgerMachine.TestCase.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
-TestLedgerMachine = LedgerMachine.TestCase
+def test_any_order_of_calls_does_what_the_model_says(request, new_url) -> None:
+    machine = type("Machine", (LedgerMachine,), {"new_url": staticmethod(new_url)})
+    examples = 8 if "postgresql" in request.node.name else 25  # it takes three times as long
+    run_state_machine_as_test(machine, settings=settings(max_examples=examples, stateful_step_count=20, deadline=None))

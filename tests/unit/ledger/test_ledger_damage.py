@@ -14,8 +14,8 @@ from dpbeam.errors import LedgerError
 from dpbeam.ledger import open_ledger
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.owner import Owner
+from dpbeam.ledger.rows import BUDGET, CHARGE, ENTRY
 from dpbeam.ledger.scope import Protected, Scope
-from dpbeam.ledger.stores.sqlite.schema import BUDGET, CHARGE, ENTRY
 from dpbeam.pipelines.cli.main import invoke
 from dpbeam.pipelines.lifecycle.recover import recover
 from tests.helpers.ledger_damage import MESSAGE, forged, put, rows

@@ -27,13 +27,15 @@ VALUES = (
     "entries",
     "words",
 )
-RULES = ("bookkeeping", "binding", "verifying", "reserving", "ledger")
-LAYERS = (*VALUES, "replay", "refusals", "waiting", "store", *RULES)
+RULES = ("bookkeeping", "binding", "verifying", "reserving", "ledger", "moving")
+LAYERS = (*VALUES, "replay", "refusals", "waiting", "rows", "sql", "store", *RULES)
 """Each may import those before it; no rule imports a database."""
 SQLITE = ("file_locks", "drafts", "names", "schema", "file", "store")
-FOR_DATABASES = {*VALUES, "refusals", "waiting", "store"}
+POSTGRESQL = ("address", "connections", "errors", "schema", "session", "store")
+DATABASES = {"sqlite": SQLITE, "postgresql": POSTGRESQL}
+FOR_DATABASES = {*VALUES, "refusals", "waiting", "rows", "sql", "store"}
 """What a database may import of the room: values and refusals, no rule."""
-PLAIN = (*VALUES, "replay", "refusals", "store", *RULES)
+PLAIN = (*VALUES, "replay", "refusals", "rows", "sql", "store", *RULES)
 
 
 def imported(path: Path) -> set[str]:
@@ -59,7 +61,8 @@ def own(names: set[str]) -> set[str]:
 
 def test_every_module_has_its_layer() -> None:
     assert {path.stem for path in ROOM.glob("*.py")} - {"__init__"} == set(LAYERS)
-    assert {path.stem for path in (ROOM / "stores" / "sqlite").glob("*.py")} - {"__init__"} == set(SQLITE)
+    for database, modules in DATABASES.items():
+        assert {path.stem for path in (ROOM / "stores" / database).glob("*.py")} - {"__init__"} == set(modules)
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -73,10 +76,13 @@ def test_neither_values_nor_rules_know_a_database_or_a_file(name) -> None:
     assert firsts & {"sqlite3", "stores", "psycopg", "fcntl"} == set()
 
 
-@pytest.mark.parametrize("name", SQLITE)
-def test_a_database_imports_values_and_its_own(name) -> None:
-    below = {f"stores.sqlite.{each}" for each in SQLITE[: SQLITE.index(name)]}
-    assert own(imported(ROOM / "stores" / "sqlite" / f"{name}.py")) <= FOR_DATABASES | below
+@pytest.mark.parametrize(
+    ("database", "name"), [(database, name) for database, names in DATABASES.items() for name in names]
+)
+def test_a_database_imports_values_and_its_own(database, name) -> None:
+    modules = DATABASES[database]
+    below = {f"stores.{database}.{each}" for each in modules[: modules.index(name)]}
+    assert own(imported(ROOM / "stores" / database / f"{name}.py")) <= FOR_DATABASES | below
 
 
 def test_every_public_method_is_documented_and_typed() -> None:

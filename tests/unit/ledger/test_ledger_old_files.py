@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dpbeam.ledger import open_ledger
+from dpbeam.ledger.accounts import STATES
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.entries import Refunded
 from dpbeam.ledger.owner import Owner
@@ -16,8 +17,8 @@ from dpbeam.ledger.scope import Protected, Scope
 from dpbeam.pipelines.cli.main import invoke
 
 DATA = Path(__file__).parents[2] / "data"
-ENTRIES = {"ledger-1.sql": 17, "ledger-2.sql": 29}
-"""How many entries each has. That of version 2 has all kinds of entries, and charges in all states."""
+ENTRIES = {"ledger-1.sql": 17, "ledger-2.sql": 29, "ledger-3.sql": 33}
+"""How many entries each has. Those of versions 2 and 3 have all kinds of entries, and charges in all states."""
 
 
 FIRST_COLUMNS = "dataset, seq, time, kind, charge_id, epsilon, delta, fence, details, prev_hash, hash"
@@ -49,7 +50,7 @@ def test_its_history_verifies_before_and_after_it_is_migrated_and_no_entry_chang
     assert journal(path) == before
 
 
-@pytest.mark.parametrize(("name", "given_back"), [("ledger-1.sql", 1), ("ledger-2.sql", 2)])
+@pytest.mark.parametrize(("name", "given_back"), [("ledger-1.sql", 1), ("ledger-2.sql", 2), ("ledger-3.sql", 2)])
 @pytest.mark.parametrize("reading", [True, False])
 def test_a_charge_that_was_given_back_is_refunded_now_and_the_journal_keeps_its_word(
     tmp_path, name, given_back, reading
@@ -92,6 +93,17 @@ def test_it_is_charged_on(tmp_path, name) -> None:
     assert book.balance("people").held == held + one
     book.start(charge)
     assert book.verify() > ENTRIES[name]
+
+
+@pytest.mark.parametrize("name", ["ledger-2.sql", "ledger-3.sql"])
+def test_it_has_all_that_a_ledger_of_its_version_could_have(tmp_path, name) -> None:
+    book = open_ledger(str(written(tmp_path, name)), reading=True)
+    kinds = {entry.kind for dataset in book.datasets() for entry in book.history(dataset)}
+    assert kinds >= {
+        "budget_created", "unit_bound", "source_accepted", "reserved", "released", "started", "attempt_failed",
+        "retried", "published", "closed",
+    }  # fmt: skip
+    assert {charge.state for charge in book.charges()} == set(STATES)
 
 
 def test_recover_says_that_a_held_charge_is_refunded(tmp_path, capsys) -> None:

@@ -49,8 +49,10 @@ def test_a_missing_ledger_is_not_made(tmp_path) -> None:
 
 def test_another_kind_of_database_is_refused() -> None:
     with pytest.raises(LedgerError) as caught:
-        open_ledger("postgresql://user:secret@host/db")
-    assert str(caught.value) == "a ledger must be a SQLite file (sqlite:///PATH), got a URL of kind postgresql"
+        open_ledger("mysql://user:secret@host/db")
+    assert str(caught.value) == (
+        "a ledger must be a SQLite file (sqlite:///PATH) or on PostgreSQL (postgresql://…), got a URL of kind mysql"
+    )
 
 
 def test_the_secret_stays_the_same_and_is_of_this_ledger_alone(path, tmp_path) -> None:

@@ -110,6 +110,20 @@ def test_a_sum_is_clipped_where_noise_outweighs_what_is_cut(people, high) -> Non
     assert found.metrics[0].high == high
 
 
+ZERO = Clips(values=np.zeros(1), parts=np.ones(1), pairs=((0.0, 2.0**-20),))
+
+
+@pytest.mark.parametrize("name", ["sum", "mean", "variance"])
+def test_values_that_are_all_0_are_counted_and_leave_a_choice(name) -> None:
+    """There is nothing to measure an error by but the bounds themselves."""
+    metric = {name: {"column": "hours", "low": {"auto": {}}, "high": {"auto": {}}}}
+    seen = {"l0": units(k1=3_000, k8=3_000)}
+    query = asked({"l0": AUTO, "linf": 1}, ["count", metric], epsilon=100.0)
+    found = chosen(query, contributions=seen, clips={f"hours_{name}": ZERO})
+    assert found.bounds.l0 == 8
+    assert (found.metrics[1].low, found.metrics[1].high) == (0.0, 2.0**-20)
+
+
 def test_a_quantile_takes_the_widest_bounds() -> None:
     median = {"median": {"column": "hours", "low": 0.0, "high": {"auto": {}}}}
     found = chosen(asked({"l0": 1, "linf": 1}, [median]), clips={"hours_median": CLIPS}, people=300.0)

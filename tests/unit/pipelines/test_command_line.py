@@ -88,7 +88,7 @@ def test_bash_completes_commands_and_flags() -> None:
         return done.stdout.split()
 
     assert completed("dpbeam r") == ["rehearse", "run", "recover", "releases"]
-    assert completed("dpbeam budget ") == ["create", "show", "history", "verify"]
+    assert completed("dpbeam budget ") == ["create", "show", "history", "verify", "export", "import"]
     assert "--keep-log" in completed("dpbeam run --k")
 
 

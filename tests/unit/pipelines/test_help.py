@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from dpbeam.pipelines.cli.main import invoke
@@ -27,4 +30,23 @@ def test_without_a_command_all_are_named_each_on_its_line(path: tuple[str, ...],
     assert invoke(path) == 2
     out, err = capsys.readouterr()
     assert out == ""
+    assert err.startswith("dpbeam: a command is missing\n\nUsage: dpbeam")
     assert set(COMMANDS[path].commands) <= {line.split()[0] for line in err.split("\n") if line.split()}
+
+
+def test_what_is_missing_is_said_with_where_to_look(capsys) -> None:
+    assert invoke(["budget", "show"]) == 2
+    assert capsys.readouterr().err == (
+        "dpbeam: Missing argument 'DATASET'. `dpbeam budget show --help` says what it takes.\n"
+    )
+
+
+def test_a_misspelt_flag_in_the_policys_place_is_recognised(capsys) -> None:
+    assert invoke(["run", "--hlep"]) == 2
+    said = "dpbeam: POLICY must come before Beam's flags, got --hlep in its place. Did you mean '--help'?\n"
+    assert capsys.readouterr().err == said
+
+
+def test_the_package_runs_as_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "dpbeam", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("dpbeam ")

@@ -43,6 +43,10 @@ derive:
   opened: {expression: "parse_date(city, '%d.%m.%Y')", on_invalid: fail}
   opened_week: {truncate: opened, to: week}
   paid: {expression: "int64(city)", on_invalid: fail}
+  flown: {expression: "int64(nullif(city, 'NA'))", on_invalid: fail}
+  late: {expression: "int64(float64(city))", on_invalid: fail}
+  bill: {expression: "parse_float64(nullif(city, 'NA'), ',')", on_invalid: fail}
+  shown: {expression: "upper(nullif(city, '-'))", on_invalid: fail}
   land: {lookup: city, values: {Oslo: NO, Bergen: NO, Lyon: FR}, on_null: fail}
 where: WHERE
 run: {epsilon: 1, delta: 1e-8}
@@ -105,6 +109,9 @@ def test_every_unit_has_its_rows_of_the_columns_types(tmp_path) -> None:
         ("opened", ["2026-02-03"]),
         ("opened_week", ["2026-W48"]),
         ("paid", [700, 8]),
+        ("flown", [700, 8]),
+        ("late", [700, -8]),
+        ("shown", ["OSLO", "LYON"]),
         ("land", ["NO", "FR"]),
     ],
 )
@@ -130,6 +137,9 @@ def test_rows_fall_into_all_public_partitions(tmp_path, key, values) -> None:
         '[{column: shared, op: ">", value: 0.5}, {column: age, op: "==", value: 9}]',
         '[{column: opened, op: ">=", value: "2031-01-01"}]',
         '[{column: paid, op: ">", value: 1000}]',
+        '[{column: flown, op: ">", value: 1000}]',
+        '[{column: late, op: "<", value: -1000}]',
+        '[{column: bill, op: "==", value: 2000.5}]',
         '[{column: land, op: "==", value: FR}]',
         '[{column: size, op: "==", value: large}]',
     ],

@@ -24,9 +24,9 @@ _DURABLY = (
 """So that every commit waits for the disk."""
 
 
-def prepare(path: Path, *, create: bool, reading: bool) -> bytes:
-    """Checks the ledger in `path`, migrates an older one, makes a new one if `create`; returns its secret. Of one that
-    is opened for `reading` nothing is changed.
+def prepare(path: Path, *, create: bool, reading: bool, secret: bytes | None = None) -> bytes:
+    """Checks the ledger in `path`, migrates an older one, makes a new one, with `secret`, if `create`; returns its
+    secret. Of one that is opened for `reading` nothing is changed.
 
     Raises:
         LedgerError: see `SqliteStore.open`.
@@ -38,7 +38,7 @@ def prepare(path: Path, *, create: bool, reading: bool) -> bytes:
                     f"there is no ledger at {path}; create a budget first with "
                     f"`dpbeam budget create POLICY --ledger {path}`, or name the right ledger"
                 )
-            _create(path)
+            _create(path, secret or secrets.token_bytes(32))
         if reading:
             with read(path) as connection:
                 return read_secret(connection, path)
@@ -222,7 +222,7 @@ def _is_busy(error: sqlite3.OperationalError) -> bool:
     return any(word in str(error) for word in ("locked", "busy", "locking protocol"))
 
 
-def _create(path: Path) -> None:
+def _create(path: Path, secret: bytes) -> None:
     """Makes an empty ledger under a name of its own, then links it into place: whole, and never over another."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -234,7 +234,7 @@ def _create(path: Path) -> None:
             begin(connection, (*_DURABLY, "PRAGMA journal_mode = WAL", "BEGIN IMMEDIATE"), draft)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             migrate(connection, 0)
-            connection.execute("INSERT INTO meta (name, value) VALUES ('secret', ?)", (secrets.token_bytes(32),))
+            connection.execute("INSERT INTO meta (name, value) VALUES ('secret', ?)", (secret,))
             connection.execute("COMMIT")
         with suppress(FileExistsError):  # another process made it first: that one counts
             os.link(draft, path)

@@ -8,18 +8,6 @@ from functools import cache
 
 APPLICATION_ID = 0x64704C31  # "dpL1", in the file's header
 
-BUDGET = (
-    "dataset", "meter", "cap_epsilon", "cap_delta", "spent_epsilon", "spent_delta", "held_epsilon", "held_delta",
-    "head_seq", "head_hash", "privacy_unit", "neighbours", "sources", "terms",
-)  # fmt: skip
-CHARGE = (
-    "id", "dataset", "key", "epsilon", "delta", "state", "fence", "attempt", "max_attempts", "owner", "release_id",
-    "policy_digest", "path", "manifest_sha256", "failed", "details",
-)  # fmt: skip
-ENTRY = (
-    "dataset", "seq", "time", "kind", "charge_id", "epsilon", "delta", "fence", "details", "prev_hash", "hash", "actor",
-)  # fmt: skip
-
 # Each migration takes a ledger from version i to i + 1 inside one transaction. One that was released never changes.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
