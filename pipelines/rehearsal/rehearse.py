@@ -43,8 +43,8 @@ class Rehearsed:
 
 @contextmanager
 def rehearsed(policy: Policy, units: int, progress: Progress = lambda says: None) -> Iterator[Rehearsed]:
-    """Rehearses a policy on so many made-up units. The budget is the policy's own, or what one run costs. A floor under
-    coverage isn't held against made-up rows: what is lost of them says nothing of others.
+    """Rehearses a policy on so many made-up units. The budget is the policy's own, or what one run costs. How many
+    made-up rows the bounds keep says nothing of the policy, so its floor of coverage isn't looked at.
 
     Raises:
         UsageError, Refused, RunFailed: as the run of the policy would; or no data can be made up.
