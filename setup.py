@@ -85,11 +85,10 @@ setup(
             "dpbeam[beam]",
             "pandas>=2.1,<2.4",  # Beam has data frames below 2.4, and loads its notebook parts below 3
         ],
-        "signing": ["cryptography>=42,<51"],  # Ed25519 by `public_bytes_raw` and `from_private_bytes`
         "postgresql": [
             "psycopg[binary]>=3.2,<4",  # LGPL 3; a ledger on PostgreSQL
         ],
-        "all": ["dpbeam[beam,notebook,pipelinedp,postgresql,signing]"],
+        "all": ["dpbeam[beam,notebook,pipelinedp,postgresql]"],
         "docs": [  # what `make docs` needs, beside what makes releases
             "furo>=2025.7.19,<2027",
             "myst-parser>=4.0.1,<6",

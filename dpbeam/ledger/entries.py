@@ -169,6 +169,8 @@ def _read(record: Record, details: dict[str, Any]) -> Fact:
             protected=_protected(details) if "privacy_unit" in details else None,
             terms=Terms.from_json(details["terms"]) if "terms" in details else NO_TERMS,
         )
+    if record.kind == "anchored":
+        return Anchored.from_json(details)
     details = {name: value for name, value in details.items() if name != "meter"}
     match record.kind:
         case "unit_bound":
@@ -196,8 +198,6 @@ def _read(record: Record, details: dict[str, Any]) -> Fact:
             return Published(**of_charge, **details)
         case "closed":
             return Closed(**of_charge)
-        case "anchored":
-            return Anchored.from_json(details)
         case "key_pinned":
             return KeyPinned.from_json(details)
         case "guardrails_bound" | "policy_submitted" | "policy_approved" | "policy_activated" | "policy_reverted":

@@ -81,11 +81,6 @@ def _verifies(key: str, signature: str, message: bytes) -> bool:
 
 
 def _ed25519() -> Any:
-    try:
-        from cryptography.hazmat.primitives.asymmetric import ed25519
-    except ModuleNotFoundError:
-        raise UsageError(
-            "the package cryptography, by which checkpoints are signed and checked, isn't installed here; "
-            "`pip install 'dpbeam[signing]'` brings it (in a checkout: '.[signing]')"
-        ) from None
+    from cryptography.hazmat.primitives.asymmetric import ed25519
+
     return ed25519

@@ -41,6 +41,8 @@ class Terms:
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Terms:
         """What `to_json` made. Raises ValueError of anything else."""
+        if not isinstance(stored, Mapping):
+            raise ValueError("terms are an object")
         stated = None
         if "stated" in stored:
             units = stored["stated"]
@@ -66,6 +68,8 @@ class ChargeDetails:
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> ChargeDetails:
         """What `to_json` made. Raises ValueError of anything else."""
+        if not isinstance(stored, Mapping):
+            raise ValueError("details are an object")
         details = cls(meter=meter_named(stored["meter"]) if "meter" in stored else BASIC)
         if details.to_json() != stored:
             raise ValueError("details that this version doesn't know")
