@@ -14,8 +14,8 @@ from tests.helpers import endings
 
 ROOT = Path(__file__).parents[2]
 CALLS = 20
-"""A command that aborts one time in five passes all of them with probability 0.8²⁰ = 1.2 %, and all 14 lines, were it
-the fault of the way in which every command ends, with 10⁻²⁵. `python -m tests.helpers.endings` makes 200 calls."""
+"""A command that aborts one time in five passes all of them with probability 0.8²⁰ = 1.2 %, and all 38 lines, were it
+the fault of the way in which every command ends, with 10⁻⁷³. `python -m tests.helpers.endings` makes 200 calls."""
 
 
 @pytest.fixture(scope="module")

@@ -132,19 +132,40 @@ def test_the_readme_names_every_exit_code() -> None:
 
 def commands() -> dict[str, list[str]]:
     """Every command, with the words that it must be given."""
-    words = {
-        "run": ["p.yaml"],
-        "plan": ["p.yaml"],
-        "check": ["p.yaml"],
-        "tune": ["p.yaml"],
-        "rehearse": ["p.yaml"],
+    policy = ["p.yaml"]
+    alone = (
+        "run",
+        "plan",
+        "check",
+        "tune",
+        "rehearse",
+        "budget create",
+        "budget what-if",
+        "policy check",
+        "policy submit",
+    )
+    words = dict.fromkeys(alone, policy)
+    words |= {
+        "recover": [],
         "releases": ["d"],
         "choose": ["bounds"],
         "init": ["d"],
         "certify": ["m"],
-        "create": ["p.yaml"],
+        "budget verify": [],
+        "budget export": ["f", "--to", "l"],
+        "budget import": ["f"],
+        "budget key new": ["f"],
+        "budget key rotate": ["f"],
+        "budget key list": [],
+        "budget witness new": [],
+        "budget checkpoint": [],
+        "policy diff": ["a.yaml", "b.yaml"],
+        "policy key": ["f"],
+        "policy approve": ["d", "1"],
+        "policy activate": ["d", "1"],
     }
-    return words | {"show": ["d"], "history": ["d"], "recover": [], "verify": []}
+    of_dataset = ("budget show", "budget history", "policy history", "policy show", "policy bind", "policy revert")
+    return words | {name: ["d"] for name in of_dataset}
 
 
 def every_word() -> list[tuple[list[str], str]]:
@@ -156,7 +177,7 @@ def every_word() -> list[tuple[list[str], str]]:
             of(inner, [*path, name])
         if hasattr(command, "commands"):
             return
-        needed = commands()[path[-1]]
+        needed = commands()[" ".join(path)]
         for option in command.params:
             if option.param_type_name == "argument":
                 found.append(([*path, ""], "an argument"))
