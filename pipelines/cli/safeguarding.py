@@ -14,8 +14,18 @@ from dpbeam.pipelines.cli.printing import remark, working
 
 __all__ = ["budget_app"]
 
-key_app = typer.Typer(cls=Group, help="Keys that sign checkpoints.", no_args_is_help=True)
-witness_app = typer.Typer(cls=Group, help="What keeps the last entry that it saw, elsewhere.", no_args_is_help=True)
+key_app = typer.Typer(
+    cls=Group,
+    help="Keys that sign checkpoints.",
+    no_args_is_help=True,
+    epilog=epilog("dpbeam budget key new ~/keys/ledger", "dpbeam budget key list", codes=(0, 2, 3)),
+)
+witness_app = typer.Typer(
+    cls=Group,
+    help="What keeps the last entry that it saw, elsewhere.",
+    no_args_is_help=True,
+    epilog=epilog("dpbeam budget witness new --witness /mnt/other/witness", codes=(0, 2, 3)),
+)
 budget_app.add_typer(key_app, name="key")
 budget_app.add_typer(witness_app, name="witness")
 

@@ -53,7 +53,7 @@ def test_the_ledgers_page_works(reader, monkeypatch, capsys, postgres) -> None:
     policy.write_text(policy.read_text().replace("dataset: people", "dataset: my-data"))
     shutil.copy(reader / "people.parquet", reader / "moved.parquet")
     found = commands(ROOT / "docs" / "ledger.md")
-    assert len(found) == 16
+    assert len(found) == 17
     monkeypatch.setenv("HOME", str(reader))
     text = (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8")
     exports = dict(re.findall(r"^ {4}export (\w+)=(~\S+)$", text, re.MULTILINE))

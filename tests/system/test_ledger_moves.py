@@ -216,11 +216,10 @@ def test_no_message_of_an_export_holds_its_secret(tmp_path, capsys) -> None:
 def test_a_budget_of_another_meter_keeps_it_and_the_cap_that_was_stated(urls, tmp_path) -> None:
     made, stated, tenth = open_ledger(urls[0], create=True), Amount.cap(2, 1e-5), Amount.charge("0.1", 0, GDP)
     made.create_budget("people", Amount.cap("0.3", 5e-6, GDP), stated=stated)
-    made.start(
-        made.reserve(
-            "people", "k", tenth, owner=Owner.current(), scope=PEOPLE, policy_digest="p", release_id="r", path="/x"
-        )
+    charge = made.reserve(
+        "people", "k", tenth, owner=Owner.current(), scope=PEOPLE, policy_digest="p", release_id="r", path="/x"
     )
+    made.publish(made.start(charge), manifest_sha256=SHA)
     file = tmp_path / "ledger.export"
     assert (moved(urls, file), taken(urls[1], file)) == (0, 0)
     budget = open_ledger(urls[1]).budget("people")

@@ -12,7 +12,10 @@ from dpbeam.pipelines.cli.check_text import ABOUT, RAW, lines
 from tests.helpers.imports import ROOT, imported, module_paths, name_of
 
 RAW_ROOMS = ("dpbeam.pipelines.checking", "dpbeam.pipelines.tuning")
-SHOWN_BY = {f"dpbeam.pipelines.cli.{name}" for name in ("check", "check_text", "tune", "tune_text")}
+SHOWN_BY = {
+    f"dpbeam.pipelines.cli.{name}"
+    for name in ("check", "check_text", "tune", "tune_private", "tune_text", "tuned_policy")
+}
 
 
 def test_only_the_commands_and_their_texts_see_raw_figures() -> None:

@@ -44,7 +44,7 @@ def test_every_help_ends_with_examples_and_exit_codes_and_h_is_help(path, capsys
     assert all(" ".join(("dpbeam", *path)) in line for line in lines[:1])
     for line in lines:  # each names a command that is there, and flags that it has
         words = line.split()[1:]
-        command = COMMANDS[tuple(words[: 2 if words[0] in ("budget", "policy") else 1])]
+        command = next(COMMANDS[tuple(words[:n])] for n in (3, 2, 1) if tuple(words[:n]) in COMMANDS)
         known = {name for each in command.params for name in each.opts} | {
             "--runner",
             "--flink_master",
@@ -88,7 +88,9 @@ def test_bash_completes_commands_and_flags() -> None:
         return done.stdout.split()
 
     assert completed("dpbeam r") == ["rehearse", "run", "recover", "releases"]
-    assert completed("dpbeam budget ") == ["create", "show", "history", "verify", "export", "import"]
+    assert completed("dpbeam budget ") == [
+        *("create", "show", "history", "verify", "what-if", "export", "import", "checkpoint", "key", "witness"),
+    ]
     assert "--keep-log" in completed("dpbeam run --k")
 
 
