@@ -8,11 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from dpbeam.errors import LedgerError
+from dpbeam.errors import LedgerError, Refused
 from dpbeam.ledger import Amount, KeyTaken, Ledger, Owner, Protected, Scope, journaling, open_ledger
 from dpbeam.ledger.accounts import Charge
+from dpbeam.ledger.governance.book import PolicyBook
+from dpbeam.ledger.governance.enforcing import Configuration
+from dpbeam.ledger.governance.messages import Approval
+from dpbeam.ledger.governance.state import digest_of_text
+from dpbeam.ledger.meters import GDP
 from dpbeam.ledger.standing import Standing
+from dpbeam.ledger.terms import Terms
 from tests.helpers.ledger_damage import forged, put, rows
+from tests.helpers.signing import ALICE, BOB, FAR, guardrails
 
 ONE = Amount.charge(1, 1e-9)
 PEOPLE = Scope(protected=Protected(unit="person"), sources=("/data/people.csv",))
@@ -179,3 +186,43 @@ def test_a_block_that_keeps_the_ledger_open_leaves_one_file_and_is_as_durable(tm
         assert (tmp_path / "ledger.sqlite-wal").stat().st_size > 0
         assert open_ledger(str(path)).balance("d").spent == ONE
     assert [each.name for each in tmp_path.iterdir()] == ["ledger.sqlite"]
+
+
+def test_what_a_budget_is_held_under_goes_on_from_where_the_journal_states_it(tmp_path, monkeypatch) -> None:
+    """The meter, the cap that was stated, guardrails and the active version, whoever opens the ledger later."""
+    monkeypatch.setattr(journaling, "EVERY", STEP)
+    path, one = tmp_path / "ledger.sqlite", Amount.charge("0.001", 0, GDP)
+    book = open_ledger(str(path), create=True)
+    book.create_budget("d", Amount.cap("0.3", 5e-6, GDP), stated=Amount.cap(2, 1e-5))
+    policies = PolicyBook(ledger=book)
+    policies.bind("d", guardrails())
+    policies.submit("d", text="{}", written="a policy", key=BOB)
+    place, digest = policies.place("d"), digest_of_text("{}")
+    stated = Approval(
+        subject="policy", ledger=place.ledger, dataset="d", number=1, digest=digest, by="alice", expires=FAR
+    )
+    policies.approve("d", stated.signed(ALICE))
+    policies.activate("d", 1)
+    by = Configuration(guardrails=digest_of_text(guardrails()))
+
+    def charged(key: str, policy_digest: str = digest) -> Charge:
+        mine = open_ledger(str(path))  # as another process: it remembers nothing
+        return mine.start(
+            mine.reserve(
+                "d", key, one, owner=Owner.current(), scope=PEOPLE, policy_digest=policy_digest, release_id="r",
+                path="/x", configuration=by,
+            )
+        )  # fmt: skip
+
+    first = charged("first")
+    for number in range(3 * STEP):
+        charged(f"k{number}")
+    assert len(anchors(path)) >= 2
+    budget = open_ledger(str(path)).budget("d")
+    assert (budget.stated, budget.balance.meter) == (Amount.cap(2, 1e-5), GDP)
+    assert budget.balance.spent.epsilon == (3 * STEP + 1) * one.epsilon
+    assert budget.terms.governance == book.budget("d").terms.governance != Terms().governance
+    with pytest.raises(Refused):
+        charged("another", "sha256:" + "1" * 64)
+    assert open_ledger(str(path)).publish(first, manifest_sha256="0" * 64).amount == one
+    assert open_ledger(str(path)).verify() == len(rows(path))
