@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import HTTPException
 from urllib.parse import urlsplit
 
 from dpbeam.ledger.waiting import Patience
@@ -18,6 +19,7 @@ from dpbeam.ledger.witness import Kept, Unreachable, damaged
 TIMEOUT_S = 10.0
 WAIT_S = 60.0
 _MOST_BYTES = 2**26
+_FAILURES = (OSError, ValueError, HTTPException)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +57,7 @@ class WebWitness:
             raise self._unreachable(f"it answered {error.code}") from None
         except UnicodeError:
             raise damaged(self.place) from None
-        except (OSError, ValueError) as error:
+        except _FAILURES as error:
             raise self._unreachable(type(error).__name__) from None
         if not tag or tag.startswith("W/"):
             raise self._unreachable("it answers without a strong ETag, so two runs could overwrite one another")
@@ -80,7 +82,7 @@ class WebWitness:
             if error.code in (409, 412):
                 return False
             raise self._unreachable(f"it answered {error.code} to PUT") from None
-        except (OSError, ValueError) as error:
+        except _FAILURES as error:
             raise self._unreachable(type(error).__name__) from None
 
     def _unreachable(self, why: str) -> Unreachable:
