@@ -5,14 +5,14 @@ A public key is written `ed25519:` and 64 hexadecimal digits, a signature as 128
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dpbeam.errors import UsageError
+from dpbeam.ledger import ed25519
+from dpbeam.ledger.private_files import read_private, write_private
 
 PREFIX = "ed25519:"
 _PUBLIC = re.compile(r"ed25519:[0-9a-f]{64}")
@@ -38,21 +38,14 @@ def make_key(path: Path) -> SigningKey:
     """Makes a key and writes it, as PKCS#8 in PEM, into a new file that its user alone may read.
 
     Raises:
-        UsageError: the file is there already, or can't be written.
+        UsageError: the file is there already, would lie in a repository, or can't be written.
     """
     from cryptography.hazmat.primitives import serialization as form  # lazily: few commands need keys
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     private = Ed25519PrivateKey.generate()
     text = private.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption())
-    try:
-        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            file.write(text)
-    except FileExistsError:
-        raise UsageError(f"{path} exists already; a key is never written over: name another file") from None
-    except OSError as error:
-        raise UsageError(f"{path} can't be written ({error.strerror})") from None
+    write_private(path, text, "the key", exists="a key is never written over: name another file")
     return _signing(private)
 
 
@@ -66,16 +59,7 @@ def read_key(path: Path) -> SigningKey:
     from cryptography.hazmat.primitives import serialization as form
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-    try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            text = file.read(10_000)
-    except OSError as error:
-        raise UsageError(f"the key {path} can't be read ({error.strerror})") from None
-    if os.name != "nt" and mode & 0o077:
-        raise UsageError(
-            f"the key {path} may be read by others (mode {mode:04o}); `chmod 600` it, and make another if they may have"
-        )
+    text = read_private(path, "the key")
     try:
         private = form.load_pem_private_key(text, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
@@ -87,17 +71,9 @@ def read_key(path: Path) -> SigningKey:
 
 def verifies(public: str, message: bytes, signature: str) -> bool:
     """Whether `signature` is that of `message` by the key whose public half is `public`."""
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
     if not is_public_key(public) or not is_signature(signature):
         return False
-    try:
-        key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public.removeprefix(PREFIX)))
-        key.verify(bytes.fromhex(signature), message)
-    except (InvalidSignature, ValueError):
-        return False
-    return True
+    return ed25519.verifies(public.removeprefix(PREFIX), signature, message)
 
 
 def is_public_key(text: object) -> bool:

@@ -7,14 +7,12 @@ hexadecimal a line; what follows it on the line is for people.
 from __future__ import annotations
 
 import json
-import os
 import re
-import secrets
-import stat
 from pathlib import Path
 
 from dpbeam.errors import UsageError
 from dpbeam.ledger.marks import KeyPinned
+from dpbeam.ledger.private_files import read_private, write_private
 from dpbeam.ledger.signing import Signer
 
 _KEY = re.compile(r"[0-9a-f]{64}")
@@ -26,19 +24,14 @@ def read_key(path: Path) -> Signer:
     Raises:
         UsageError: it isn't there, others may read it, or it holds no key.
     """
+    content = read_private(path, "the signing key")
     try:
-        with path.open(encoding="utf-8") as opened:
-            mode = os.fstat(opened.fileno()).st_mode
-            if mode & (stat.S_IRWXG | stat.S_IRWXO) and os.name != "nt":
-                raise UsageError(f"the signing key {path} may be used by others than its owner; `chmod 600 {path}`")
-            stored = json.load(opened)
+        stored = json.loads(content)
         if stored["version"] != 1:
             raise UsageError(f"the signing key {path} is of version {stored['version']!r}, this dpbeam knows version 1")
         return Signer.of(
             bytes.fromhex(stored["private"]), tuple(KeyPinned.from_json(each) for each in stored["followed"])
         )
-    except OSError as error:
-        raise UsageError(f"the signing key {path} can't be read ({error.strerror})") from None
     except (ValueError, TypeError, KeyError):
         raise UsageError(f"{path} holds no signing key; make one with `dpbeam budget key new FILE`") from None
 
@@ -49,29 +42,11 @@ def write_key(path: Path, signer: Signer, *, replace: bool = False) -> None:
     Raises:
         UsageError: there is a file (and not `replace`); it would lie in a repository; or it can't be written.
     """
-    path = path.absolute()
-    for folder in path.resolve().parents:
-        if (folder / ".git").exists():
-            raise UsageError(f"{path} lies in the repository {folder}, where others would get it; keep it elsewhere")
     text = json.dumps(
         {"version": 1, "private": signer.private.hex(), "followed": [each.to_json() for each in signer.followed]}
     )
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    try:
-        with open(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="utf-8") as opened:
-            opened.write(text + "\n")
-            opened.flush()
-            os.fsync(opened.fileno())
-        if replace:
-            os.replace(draft, path)
-        else:
-            os.link(draft, path)
-    except FileExistsError:
-        raise UsageError(f"{path} exists; `dpbeam budget key rotate` replaces a key, signed by the old one") from None
-    except OSError as error:
-        raise UsageError(f"the signing key {path} can't be written ({error.strerror})") from None
-    finally:
-        draft.unlink(missing_ok=True)
+    exists = "`dpbeam budget key rotate` replaces a key, signed by the old one"
+    write_private(path, f"{text}\n".encode(), "the signing key", exists=exists, replace=replace)
 
 
 def trust(path: Path, key: str, note: str) -> None:

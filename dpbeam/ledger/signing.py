@@ -1,4 +1,4 @@
-"""Ed25519 (RFC 8032), by the `cryptography` package, which is loaded where something is signed or checked."""
+"""Who signs checkpoints, and whether one is signed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from dpbeam.errors import UsageError
 from dpbeam.ledger.checkpoints import Checkpoint, rotation_message
+from dpbeam.ledger.ed25519 import verifies
 from dpbeam.ledger.marks import KeyPinned
 
 
@@ -61,23 +62,12 @@ class Signer:
 
 def signed(checkpoint: Checkpoint, ledger: str) -> bool:
     """Whether the checkpoint carries its key's signature."""
-    return _verifies(checkpoint.key, checkpoint.signature, checkpoint.message(ledger))
+    return verifies(checkpoint.key, checkpoint.signature, checkpoint.message(ledger))
 
 
 def rotation_signed(pin: KeyPinned) -> bool:
     """Whether the key before it says that this one takes its place."""
-    return _verifies(pin.follows, pin.signature, rotation_message(pin.follows, pin.key))
-
-
-def _verifies(key: str, signature: str, message: bytes) -> bool:
-    ed25519 = _ed25519()
-    from cryptography.exceptions import InvalidSignature
-
-    try:
-        ed25519.Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)).verify(bytes.fromhex(signature), message)
-    except (ValueError, InvalidSignature):
-        return False
-    return True
+    return verifies(pin.follows, pin.signature, rotation_message(pin.follows, pin.key))
 
 
 def _ed25519() -> Any:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from dpbeam.errors import LedgerError, Refused
+from dpbeam.errors import LedgerError, Refused, UsageError
 from dpbeam.ledger import Amount, Charge, Ledger, Owner, Protected, Scope, open_ledger
 from dpbeam.ledger.bookkeeping import chained
 from dpbeam.ledger.governance.book import PolicyBook
@@ -14,7 +14,7 @@ from dpbeam.ledger.governance.enforcing import Configuration
 from dpbeam.ledger.governance.facts import PolicyApproved, PolicySubmitted
 from dpbeam.ledger.governance.messages import Approval
 from dpbeam.ledger.governance.state import digest_of_text
-from dpbeam.ledger.identities import SigningKey
+from dpbeam.ledger.identities import SigningKey, make_key
 from tests.helpers.signing import ALICE, BOB, CAROL, FAR, MALLORY, PAST, guardrails
 
 TEXT, OTHER = '{"policy":1}', '{"policy":2}'
@@ -163,3 +163,10 @@ def test_a_table_that_says_another_version_is_active_is_found(book) -> None:
         tx.update_budget(replace(budget, terms=terms))
     with pytest.raises(LedgerError, match="isn't what its journal amounts to"):
         charge(book.ledger)
+
+
+def test_a_persons_key_lies_in_no_repository(tmp_path) -> None:
+    (tmp_path / ".git").mkdir()
+    with pytest.raises(UsageError, match="lies in the repository"):
+        make_key(tmp_path / "keys.pem")
+    assert [each.name for each in tmp_path.iterdir()] == [".git"]

@@ -16,6 +16,8 @@ ROOM = Path(dpbeam.ledger.__file__).parent
 VALUES = (
     "canonical",
     "checks",
+    "ed25519",
+    "private_files",
     "identities",
     "governance.state",
     "governance.messages",

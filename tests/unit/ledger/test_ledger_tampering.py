@@ -275,7 +275,7 @@ def test_a_key_file_is_for_its_owner_alone_and_lies_in_no_repository(tmp_path) -
     with pytest.raises(UsageError, match="exists; `dpbeam budget key rotate`"):
         write_key(place, signer)
     place.chmod(0o640)
-    with pytest.raises(UsageError, match="may be used by others than its owner; `chmod 600 "):
+    with pytest.raises(UsageError, match=r"may be read by others \(mode 0640\); `chmod 600 "):
         read_key(place)
     (tmp_path / "repository" / ".git").mkdir(parents=True)
     with pytest.raises(UsageError, match="lies in the repository"):
