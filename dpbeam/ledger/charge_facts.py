@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dpbeam.ledger.allocation import UNALLOCATED, Allocation
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.budget_facts import check_above_zero
 from dpbeam.ledger.canonical import parsed
@@ -30,7 +31,8 @@ class OfCharge:
 class Reserved(OfCharge):
     """A run holds its amount. `events` is the canonical JSON of what the amount pays for, a list as
     `dpbeam.mechanisms.cost_events` reads it; `plan_digest` and `code` are the plan that the run keeps to and the
-    version that runs it. Empty where that wasn't said, as in journals of earlier versions."""
+    version that runs it. Empty where that wasn't said, as in journals of earlier versions. `allocation` is what the
+    amount is taken from."""
 
     key: str
     owner: Owner
@@ -41,6 +43,7 @@ class Reserved(OfCharge):
     events: str = "[]"
     plan_digest: str = ""
     code: str = ""
+    allocation: Allocation = UNALLOCATED
 
     def __post_init__(self) -> None:
         super().__post_init__()

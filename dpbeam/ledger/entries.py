@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NoReturn
 
+from dpbeam.ledger.allocation import UNALLOCATED, Allocation
 from dpbeam.ledger.amounts import ZERO, Amount
 from dpbeam.ledger.budget_facts import BudgetCreated, SourceAccepted, UnitBound
 from dpbeam.ledger.canonical import canonical
@@ -100,6 +101,7 @@ def to_record(fact: Fact) -> Record:
                 path=fact.path,
                 max_attempts=fact.max_attempts,
                 **({} if fact.events == "[]" else {"events": json.loads(fact.events)}),
+                **({} if fact.allocation == UNALLOCATED else {"allocation": fact.allocation.to_json()}),
                 **fact.made_by,
             )
         case Started():
@@ -184,7 +186,11 @@ def _read(record: Record, details: dict[str, Any]) -> Fact:
             return Arrived(at=details["at"])
         case "reserved":
             texts = {"events": canonical(details["events"])} if "events" in details else {}
-            return Reserved(**of_charge, **details | {"owner": Owner(**details["owner"])} | texts)
+            values = {
+                "owner": Owner(**details["owner"]),
+                "allocation": Allocation.from_json(details.get("allocation", {})),
+            }
+            return Reserved(**of_charge, **details | values | texts)
         case "started":
             return Started(**of_charge)
         case "released":

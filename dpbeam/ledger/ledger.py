@@ -19,6 +19,7 @@ from typing import Any, Literal
 from dpbeam.errors import UsageError
 from dpbeam.ledger import refusals
 from dpbeam.ledger.accounts import Balance, Budget, Charge, State
+from dpbeam.ledger.allocation import UNALLOCATED, Allocation
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.bookkeeping import answering, moved_balance, of_charge
 from dpbeam.ledger.checkpoints import Checkpoint
@@ -224,6 +225,7 @@ class Ledger:
         refresh: bool = False,
         accept_source: bool = False,
         configuration: Configuration = UNSAID,
+        allocation: Allocation = UNALLOCATED,
     ) -> Charge:
         """Holds `amount` of the dataset's budget for one run, after verifying where the dataset stands (`standing`).
 
@@ -231,7 +233,8 @@ class Ledger:
         of the meter; `amount` is of the budget's meter, `events` what it pays for (see `Reserved`), `path` where the
         release will lie. `refresh` asks for a new charge although a release of this key is published. `scope` is whom
         the run protects and what it reads; `accept_source` says that sources that are new to the dataset are meant.
-        `configuration` is what the run says of its plan, its code and the guardrails that it was checked against.
+        `configuration` is what the run says of its plan, its code and the guardrails that it was checked against;
+        `allocation` what the amount is taken from.
 
         Raises:
             UsageError: an argument that can't be recorded.
@@ -247,6 +250,7 @@ class Ledger:
             scope=scope,
             policy_digest=policy_digest,
             configuration=configuration,
+            allocation=allocation,
             cap_stated=cap_stated,
             meter_stated=meter_stated,
             refresh=refresh,

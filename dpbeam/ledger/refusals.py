@@ -74,6 +74,11 @@ def not_enough(dataset: str, asked: Amount, balance: Balance) -> Refused:
     )
 
 
+def no_quota(dataset: str, account: str) -> Refused:
+    """The charge names a quota that the dataset's budget hasn't."""
+    return Refused(f"dataset {dataset}: its budget has no quota {account}. Nothing was charged.")
+
+
 def cap_differs(dataset: str, stated: Amount, cap: Amount) -> Refused:
     """The policy states another cap than the ledger, and the ledger's counts."""
     return Refused(

@@ -346,7 +346,7 @@ def _reserved(book: _Book, fact: Reserved) -> None:
         release_id=fact.release_id,
         policy_digest=fact.policy_digest,
         path=fact.path,
-        details=ChargeDetails(meter=fact.amount.meter),
+        details=ChargeDetails(meter=fact.amount.meter, allocation=fact.allocation),
     )
     book.held = held
 

@@ -9,6 +9,7 @@ from typing import Any
 from dpbeam.errors import UsageError
 from dpbeam.ledger import refusals
 from dpbeam.ledger.accounts import OPEN, Charge
+from dpbeam.ledger.allocation import UNALLOCATED, Allocation
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.binding import bindings
 from dpbeam.ledger.bookkeeping import answering, of_charge
@@ -35,6 +36,7 @@ class Claim:
     scope: Scope
     policy_digest: str
     configuration: Configuration = UNSAID
+    allocation: Allocation = UNALLOCATED
     cap_stated: Amount | None = None
     meter_stated: Meter | None = None
     refresh: bool = False
@@ -68,6 +70,8 @@ def reservable(tx: Transaction, verifier: Verifier, claim: Claim) -> tuple[Repla
         raise refusals.KeyTaken(taken)
     place = place_of(tx, claim.dataset, ledger_id(verifier.store))
     check_run(budget.terms.governance, place, policy_digest=claim.policy_digest, configuration=claim.configuration)
+    if claim.allocation.account != "":
+        raise refusals.no_quota(claim.dataset, claim.allocation.account)
     binding = list(bindings(tx, budget, claim.scope, accept_source=claim.accept_source))
     if not claim.amount.fits(balance.left):
         raise refusals.not_enough(claim.dataset, claim.amount, balance)
@@ -95,12 +99,17 @@ def held(
             state="RESERVED",
             fence=fence,
             attempt=1,
-            details=ChargeDetails(meter=claim.amount.meter),
+            details=ChargeDetails(meter=claim.amount.meter, allocation=claim.allocation),
             **asked,
         )
         by = claim.configuration
         reserved = Reserved(
-            **of_charge(charge), **asked, events=events, plan_digest=by.plan_digest or "", code=by.code or ""
+            **of_charge(charge),
+            **asked,
+            events=events,
+            plan_digest=by.plan_digest or "",
+            code=by.code or "",
+            allocation=claim.allocation,
         )
     except ValueError as error:
         raise UsageError(str(error)) from None

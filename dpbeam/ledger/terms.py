@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dpbeam.ledger.allocation import UNALLOCATED, Allocation
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.governance.state import UNGOVERNED, Governance
 from dpbeam.ledger.meters import BASIC, Meter, meter_named
@@ -58,19 +59,24 @@ class Terms:
 
 @dataclass(frozen=True, kw_only=True)
 class ChargeDetails:
-    """What a charge's columns don't say: the meter of its amount."""
+    """What a charge's columns don't say: the meter of its amount, and what it is taken from."""
 
     meter: Meter = BASIC
+    allocation: Allocation = UNALLOCATED
 
     def to_json(self) -> dict[str, Any]:
-        return {} if self.meter == BASIC else {"meter": self.meter.name}
+        said: dict[str, Any] = {} if self.meter == BASIC else {"meter": self.meter.name}
+        return said if self.allocation == UNALLOCATED else said | {"allocation": self.allocation.to_json()}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> ChargeDetails:
         """What `to_json` made. Raises ValueError of anything else."""
         if not isinstance(stored, Mapping):
             raise ValueError("details are an object")
-        details = cls(meter=meter_named(stored["meter"]) if "meter" in stored else BASIC)
+        details = cls(
+            meter=meter_named(stored["meter"]) if "meter" in stored else BASIC,
+            allocation=Allocation.from_json(stored.get("allocation", {})),
+        )
         if details.to_json() != stored:
             raise ValueError("details that this version doesn't know")
         return details

@@ -12,6 +12,7 @@ from typing import Any, get_args
 import pytest
 
 from dpbeam.ledger import open_ledger
+from dpbeam.ledger.allocation import Allocation
 from dpbeam.ledger.amounts import Amount
 from dpbeam.ledger.budget_facts import BudgetCreated, SourceAccepted, UnitBound
 from dpbeam.ledger.canonical import canonical, parsed
@@ -120,7 +121,9 @@ HISTORY: tuple[Fact, ...] = (
     *version(1),
     *version(2),
     PolicyReverted(number=1, digest=digest_of_text('{"version":1}'), reason="too wide"),
-    replace(reserved("five", 7), plan_digest="sha256:" + "0" * 64, code="dpbeam 1"),
+    replace(
+        reserved("five", 7), plan_digest="sha256:" + "0" * 64, code="dpbeam 1", allocation=Allocation(account="ads")
+    ),
     Refunded(charge_id="five", amount=ONE, fence=8),
     Moved(to="/there", datasets=("d", "e")),
     Arrived(at="/there"),

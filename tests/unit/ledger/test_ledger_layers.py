@@ -22,6 +22,7 @@ VALUES = (
     "governance.state",
     "governance.messages",
     "governance.facts",
+    "allocation",
     "meters",
     "amounts",
     "owner",
